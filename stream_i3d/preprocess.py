@@ -1,0 +1,100 @@
+"""How a decoded picture becomes the model's input: the one copy shared by live, offline and training.
+
+Two steps with a boundary between them. `prepare_frame` runs once per frame, in the capture process
+(resize, centre crop, BGR to RGB, still uint8). `normalise` runs once per clip, beside the model (uint8 to
+float, THWC to CTHW). This module knows nothing of sources, sockets or networks, and does not import torch.
+
+Published recipe (Carreira & Zisserman, CVPR 2017, released code): short side to 256 bilinearly with the
+aspect kept, centre crop 224, RGB, scaled to [-1, 1].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import cv2
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8 in [0, 255]; each signature says whether it is BGR or RGB."""
+
+
+class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a network was trained to see. Travels inside our checkpoints.
+
+    Attributes:
+        sample_fps: Frames per second the clips were sampled at (25 for the Kinetics weights).
+        clip_len: Frames in a clip.
+        frame_interval: Gap between a clip's frames, in sampled frames; 1 takes neighbours.
+        short_side: Pixels the shorter side is resized to, before the crop.
+        crop_size: Pixels of the square centre crop; the model's input is crop_size x crop_size.
+        mean: Subtracted per RGB channel, in [0, 255] units.
+        std: Divided by per RGB channel, in [0, 255] units.
+    """
+
+    sample_fps: Annotated[float, Meta(gt=0, le=1000)] = 25.0
+    clip_len: Annotated[int, Meta(ge=8, le=1024)] = 16
+    frame_interval: Annotated[int, Meta(ge=1, le=64)] = 1
+    short_side: Annotated[int, Meta(ge=32, le=4096)] = 256
+    crop_size: Annotated[int, Meta(ge=32, le=4096)] = 224
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    @property
+    def window_frames(self) -> int:
+        """Sampled frames from a window's first to its last, both counted."""
+        return (self.clip_len - 1) * self.frame_interval + 1
+
+
+def prepare_frame(bgr: Image, preprocessing: Preprocessing) -> Image:
+    """Resize, centre-crop and convert one decoded picture.
+
+    Args:
+        bgr: (H, W, 3) uint8, channels in OpenCV's order.
+        preprocessing: Target sizes.
+
+    Returns:
+        (crop_size, crop_size, 3) uint8 RGB, contiguous.
+    """
+    return centre_crop(resize_short_side(bgr, preprocessing.short_side), preprocessing.crop_size)[:, :, ::-1].copy()
+
+
+def resize_short_side(image: Image, short_side: int) -> Image:
+    """Resize bilinearly, aspect kept, so that the shorter side is `short_side` pixels.
+
+    (H, W, 3) uint8 -> (H', W', 3) uint8 with min(H', W') == short_side. Unchanged where it already fits.
+    """
+    height, width = image.shape[:2]
+    scale = short_side / min(height, width)
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    if size == (width, height):
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def centre_crop(image: Image, size: int) -> Image:
+    """Return the central (size, size, 3) view of an (H, W, 3) image; H and W must be at least `size`."""
+    height, width = image.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def normalise(clips: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Turn uint8 clips into the network's float input, on whatever device they are.
+
+    Args:
+        clips: (B, T, H, W, 3) uint8 RGB in [0, 255].
+        preprocessing: Mean and standard deviation per channel.
+
+    Returns:
+        (B, 3, T, H, W) float32; [-1, 1] with the published mean and std of 127.5.
+    """
+    pixels = clips.permute(0, 4, 1, 2, 3).float()
+    mean = pixels.new_tensor(preprocessing.mean).view(1, 3, 1, 1, 1)
+    std = pixels.new_tensor(preprocessing.std).view(1, 3, 1, 1, 1)
+    return (pixels - mean) / std
