@@ -1,0 +1,209 @@
+"""The ring of recent frames, the schedule of windows over it, and what is due: one camera's stream, before any model.
+
+Pure: no socket, thread or clock. The worker's drain thread pushes; its main thread takes. A lock, where two threads
+share a feed, is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.messages import Clip, FrameStamp, Window
+from stream_i3d.preprocess import Preprocessing
+
+DropReason = Literal["stale", "gap", "epoch", "span", "overrun"]
+"""Why a due window was not recognised: a newer one was due already; a frame of it is missing; it crosses a reconnect;
+its frames span too long a time; or its frames were overwritten before they were read."""
+
+
+class FrameRing:
+    """The last `capacity` frames in one preallocated array.
+
+    Frames are addressed by position: the how-manieth frame pushed, from 0. One copy in (`push`), none out where the
+    memory is contiguous (`view`).
+    """
+
+    def __init__(self, capacity: int, size: int) -> None:
+        self._frames = np.zeros((capacity, size, size, 3), np.uint8)
+        self._stamps: list[FrameStamp | None] = [None] * capacity
+        self._end = 0
+
+    @property
+    def capacity(self) -> int:
+        """Frames held at most."""
+        return len(self._frames)
+
+    @property
+    def end(self) -> int:
+        """Position the next frame will get."""
+        return self._end
+
+    def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> int:
+        """Copy (size, size, 3) uint8 pixels in; return the frame's position."""
+        slot = self._end % self.capacity
+        self._frames[slot] = pixels
+        self._stamps[slot] = stamp
+        self._end += 1
+        return self._end - 1
+
+    def stamp(self, position: int) -> FrameStamp:
+        """Return the stamp of a frame that is still held."""
+        stamp = self._stamps[position % self.capacity]
+        assert stamp is not None and self.holds(position)
+        return stamp
+
+    def holds(self, position: int) -> bool:
+        """Tell whether the frame at `position` has not been overwritten."""
+        return self._end - self.capacity <= position < self._end
+
+    def view(self, first: int, last: int, interval: int = 1) -> NDArray[np.uint8]:
+        """Return the frames at first, first + interval, ..., last as (T, size, size, 3) uint8.
+
+        A view without a copy, unless the stretch wraps around the ring's end. It shows newer frames once it has been
+        overwritten: check `holds(first)` after reading it.
+        """
+        start, stop = first % self.capacity, last % self.capacity
+        if start <= stop:
+            return self._frames[start : stop + 1 : interval]
+        slots = np.arange(first, last + 1, interval) % self.capacity
+        return self._frames[slots]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A stride has passed: a whole window, or (where `ready` is False) as much as there is since the stream began."""
+
+    first: int
+    last: int
+    ready: bool
+    reason: DropReason | None = None
+
+
+class WindowScheduler:
+    """Says at each frame whether a window is due, and whether its frames make a window at all.
+
+    Windows end at frames window_frames - 1, + stride, + 2 strides, ... of each epoch, so that they are the same windows
+    live and offline, whatever was lost between.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, stride: int, max_span_ratio: float) -> None:
+        self._frames = preprocessing.window_frames
+        self._stride = stride
+        # Half a tick more: at 8 frames a repeated picture shifts an arrival by that much.
+        self._max_span_s = ((self._frames - 1) * max_span_ratio + 0.5) / preprocessing.sample_fps
+        self._newest: FrameStamp | None = None
+        self._run: deque[float] = deque(maxlen=self._frames)  # times of the unbroken run of frames
+        self._broken_by: DropReason | None = None
+        self.frames_dropped = 0
+
+    def push(self, stamp: FrameStamp, position: int) -> Due | None:
+        """Take note of the frame at `position`; return what is due now, if anything."""
+        self._follow(stamp)
+        self._run.append(stamp.elapsed)
+        if (stamp.seq - (self._frames - 1)) % self._stride:
+            return None
+        first = position - len(self._run) + 1
+        if len(self._run) < self._frames:
+            return Due(first, position, ready=False, reason=self._broken_by)
+        self._broken_by = None
+        if self._run[-1] - self._run[0] > self._max_span_s:
+            return Due(first, position, ready=False, reason="span")
+        return Due(first, position, ready=True)
+
+    def _follow(self, stamp: FrameStamp) -> None:
+        """Break the run where frame `stamp` does not follow the newest one."""
+        newest, self._newest = self._newest, stamp
+        if newest is None:
+            return
+        if stamp.epoch != newest.epoch:
+            self._broken_by = "epoch"
+        elif stamp.seq != newest.seq + 1:
+            self._broken_by = "gap"
+            self.frames_dropped += max(0, stamp.seq - newest.seq - 1)
+        else:
+            return
+        self._run.clear()
+
+
+class CameraFeed:
+    """One camera's ring and schedule, and the one newest window that waits to be recognised.
+
+    Newest wins at window level: a window still waiting when the next is due is dropped as stale and counted, so nothing
+    queues. Of a lossless source (a file read at full speed) the reader must stop feeding while `pending` is True.
+    """
+
+    _SPARE_FRAMES = 64
+    _MAX_NOTES = 8
+
+    def __init__(self, preprocessing: Preprocessing, stride: int, max_span_ratio: float) -> None:
+        self._interval = preprocessing.frame_interval
+        self._ring = FrameRing(preprocessing.window_frames + stride + self._SPARE_FRAMES, preprocessing.crop_size)
+        self._scheduler = WindowScheduler(preprocessing, stride, max_span_ratio)
+        self._pending: Due | None = None
+        self._notes: deque[tuple[Window, FrameStamp]] = deque(maxlen=self._MAX_NOTES)
+        self.windows_dropped: Counter[DropReason] = Counter()
+        self.frames = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether a whole window waits to be taken."""
+        return self._pending is not None
+
+    @property
+    def frames_dropped(self) -> int:
+        """Sampled frames that never arrived here."""
+        return self._scheduler.frames_dropped
+
+    def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
+        """Take in one frame; return True when there is something to take (`take` or `notes`)."""
+        due = self._scheduler.push(stamp, self._ring.push(stamp, pixels))
+        self.frames += 1
+        if due is None:
+            return False
+        if due.reason is not None:
+            self.windows_dropped[due.reason] += 1
+        if due.ready:
+            if self._pending is not None:
+                self.windows_dropped["stale"] += 1
+            self._pending = due
+        else:
+            self._notes.append((self._window(due), stamp))
+        return True
+
+    def take(self) -> Clip | None:
+        """Return the newest due window as a clip, or None; its frames are a view: see `intact`."""
+        due, self._pending = self._pending, None
+        if due is None:
+            return None
+        if not self._ring.holds(due.first):
+            self.windows_dropped["overrun"] += 1
+            return None
+        frames = self._ring.view(due.first, due.last, self._interval)
+        return Clip(self._window(due), self._ring.stamp(due.last), frames, due.first)
+
+    def intact(self, clip: Clip) -> bool:
+        """Tell whether a clip just read was not overwritten meanwhile; counts it as dropped where it was."""
+        if self._ring.holds(clip.first_position):
+            return True
+        self.windows_dropped["overrun"] += 1
+        return False
+
+    def notes(self) -> Iterator[tuple[Window, FrameStamp]]:
+        """Yield, once each, the strides at which no whole window stood: while warming up, or after a break."""
+        while self._notes:
+            yield self._notes.popleft()
+
+    def _window(self, due: Due) -> Window:
+        first, last = self._ring.stamp(due.first), self._ring.stamp(due.last)
+        return Window(first_frame=first.seq, last_frame=last.seq, start_time=first.time, end_time=last.time)
+
+
+def counts(counter: Counter[Any]) -> str:
+    """Return a counter as text for people, such as "3 gap, 1 stale"; "none" where it is empty."""
+    return ", ".join(f"{number} {reason}" for reason, number in counter.most_common()) or "none"

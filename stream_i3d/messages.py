@@ -1,0 +1,233 @@
+"""The nouns of the flow, in order: Frame -> Clip -> Prediction -> Recognition -> ActionEvent, and CameraStatus.
+
+Types only. The ones that leave the process are msgspec Structs: encoding, validation and the committed JSON Schemas
+(docs/schemas) all come from these classes. This module knows no socket, no network and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from stream_i3d.preprocess import Image
+
+# "$(?!\n)": in Python "$" alone would let a trailing newline into the topic; JSON Schema has no "\Z".
+CameraName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)", description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic"),
+]
+Count = Annotated[int, Meta(ge=0)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Milliseconds = Annotated[float, Meta(ge=0)]
+CameraState = Literal["connecting", "live", "stalled", "reconnecting", "stopped"]
+RecognitionState = Literal["warming", "action", "idle"]
+
+
+class FrameStamp(Struct, frozen=True, kw_only=True):
+    """Where a frame stands in its stream.
+
+    Attributes:
+        camera: Name of the camera.
+        epoch: New at every (re)connection; opaque, only compared for equality. Milliseconds since 1970 at connection.
+        seq: Number of the sampled frame within the epoch, from 0.
+        capture_ns: Monotonic clock when the frame arrived, in nanoseconds (one host).
+        wall_time: Seconds since 1970 when the frame arrived.
+        media_time: Seconds since the start of the medium; None for live cameras.
+        repeat: True when the camera was slower than sample_fps and this is the previous picture again.
+    """
+
+    camera: CameraName
+    epoch: Count
+    seq: Count
+    capture_ns: Count
+    wall_time: float
+    media_time: float | None = None
+    repeat: bool = False
+
+    @property
+    def time(self) -> float:
+        """Media time where there is one, else wall time; seconds."""
+        return self.wall_time if self.media_time is None else self.media_time
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds on a clock that never steps: media time where there is one, else the monotonic clock."""
+        return self.capture_ns * 1e-9 if self.media_time is None else self.media_time
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One sampled picture: a stamp and (size, size, 3) uint8 RGB pixels, ready for the model but for normalising."""
+
+    stamp: FrameStamp
+    pixels: Image
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A clip's place in the stream. Frames are counted by `seq`; times are wall clock, media time for files, in s."""
+
+    first_frame: Count
+    last_frame: Count
+    start_time: float
+    end_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What the model is given: `frames` is (clip_len, size, size, 3) uint8 RGB, often a view into the ring."""
+
+    window: Window
+    newest: FrameStamp
+    frames: NDArray[np.uint8]
+    first_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model said of one clip: (num_classes,) float32 softmax probabilities, and how long it took."""
+
+    probabilities: NDArray[np.float32]
+    inference_ms: float
+
+
+class LabelScore(Struct, frozen=True, kw_only=True):
+    """One line of a top-k list: the smoothed probability, and the one of this window alone."""
+
+    index: Count
+    label: str
+    probability: Probability
+    raw_probability: Probability
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Milliseconds; `queue` from the newest frame's capture to inference, `total` from its capture to publishing."""
+
+    queue: Milliseconds
+    inference: Milliseconds
+    total: Milliseconds
+
+
+class ModelName(Struct, frozen=True, kw_only=True):
+    """Which network, with which weights (a file's name, never its path)."""
+
+    name: str
+    checkpoint: str
+
+
+class Recognition(Struct, frozen=True, kw_only=True):
+    """What is published at every stride.
+
+    Attributes:
+        state: "warming" while the window is not full yet, "idle" when nothing is recognised, else "action".
+        label: The recognised action; None unless state is "action".
+        confidence: Smoothed probability of the likeliest label, in [0, 1].
+        top_k: Likeliest labels, best first; empty while warming or where inference was skipped.
+        skipped: Why no inference was run for this window ("no motion"), else None.
+        frames_dropped: Sampled frames that never reached the worker, since it started.
+        windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun), since it started.
+    """
+
+    schema: Literal["stream-i3d/prediction/1"] = "stream-i3d/prediction/1"
+    camera: CameraName
+    epoch: Count
+    seq: Count
+    window: Window
+    state: RecognitionState
+    label: str | None
+    confidence: Probability
+    top_k: list[LabelScore]
+    skipped: str | None = None
+    latency_ms: Latency
+    frames_dropped: Count
+    windows_dropped: Count
+    model: ModelName
+
+
+class ActionEvent(Struct, frozen=True, kw_only=True):
+    """An action started or ended; both messages of one action share `id`. Times as in Window."""
+
+    schema: Literal["stream-i3d/event/1"] = "stream-i3d/event/1"
+    camera: CameraName
+    id: str
+    event: Literal["start", "end"]
+    label: str
+    start_time: float
+    end_time: float | None
+    peak_confidence: Probability
+
+
+class CameraStatus(Struct, frozen=True, kw_only=True):
+    """State of a camera: sent at every change and every few seconds.
+
+    Attributes:
+        fps: New pictures per second that the camera really delivers (not the sampled rate).
+        last_frame_age_s: Seconds since its last new frame; None before the first.
+        reconnects: Times the connection was opened again.
+        detail: One line for people: the reason, and what happens next. Never holds a password.
+    """
+
+    schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
+    camera: CameraName
+    state: CameraState
+    fps: Annotated[float, Meta(ge=0)]
+    last_frame_age_s: Annotated[float, Meta(ge=0)] | None
+    reconnects: Count
+    frames_dropped: Count
+    detail: str
+
+
+class Segment(Struct, frozen=True, kw_only=True):
+    """A stretch of a video in which one action was recognised; seconds of media time."""
+
+    schema: Literal["stream-i3d/segment/1"] = "stream-i3d/segment/1"
+    video: str
+    label: str
+    start_time: float
+    end_time: float
+    mean_confidence: Probability
+    peak_confidence: Probability
+    windows: Annotated[int, Meta(ge=1)]
+
+
+class VideoRecognition(Recognition, frozen=True, kw_only=True):
+    """A prediction message of `recognize`, with the video it is about beside it."""
+
+    video: str
+
+
+class FrameHeader(FrameStamp, frozen=True, kw_only=True, tag_field="kind", tag="frame", forbid_unknown_fields=True):
+    """First part of a frame message, capture -> worker; the second part is the raw pixels."""
+
+    version: Literal[1] = 1
+    shape: tuple[int, int, int]
+    dtype: Literal["uint8"] = "uint8"
+
+
+class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report", forbid_unknown_fields=True):
+    """What a capture process says of its camera, on the frame channel, with no second part.
+
+    Attributes:
+        final: True when no frame will follow: the file ended, or the process stops.
+    """
+
+    version: Literal[1] = 1
+    camera: CameraName
+    state: CameraState
+    fps: Annotated[float, Meta(ge=0)]
+    reconnects: Count
+    detail: str
+    final: bool = False
+
+
+PUBLISHED = (Recognition, ActionEvent, CameraStatus, Segment)
+"""The classes whose JSON Schemas are committed in docs/schemas."""
+
+
+def schema_name(message: type[Struct] | Struct) -> str:
+    """Return the value of a published message's `schema` field, such as "stream-i3d/event/1"."""
+    kind = message if isinstance(message, type) else type(message)
+    return str(dict(zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False))["schema"])

@@ -1,0 +1,191 @@
+"""One camera's judgement: model outputs over time become published recognitions and events. Pure.
+
+The order is fixed here: softmax (fp32) -> smoothing -> idle or action -> hysteresis. The worker and the offline
+`recognize` both use this class, which is why live equals offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.config import Config, EventsConfig, IdleConfig, SmoothingConfig
+from stream_i3d.events import EventDetector
+from stream_i3d.messages import (
+    ActionEvent,
+    FrameStamp,
+    LabelScore,
+    Latency,
+    ModelName,
+    Prediction,
+    Recognition,
+    Window,
+)
+from stream_i3d.smoothing import Probabilities, make_smoother
+
+NO_MOTION = "no motion"
+"""The `skipped` of a window that was not run through the network because nothing moved in it."""
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., num_classes) float32 logits to probabilities, in float32, with the maximum taken out first."""
+    shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How a camera is judged; the same for all cameras of a worker."""
+
+    labels: tuple[str, ...]
+    model: ModelName
+    top_k: int
+    smoothing: SmoothingConfig
+    idle: IdleConfig
+    events: EventsConfig
+
+    @classmethod
+    def of(cls, config: Config, labels: Sequence[str], model: ModelName) -> Judging:
+        """Take the settings from a configuration."""
+        top_k = min(config.publish.top_k, len(labels))
+        return cls(tuple(labels), model, top_k, config.smoothing, config.idle, config.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """A camera's losses so far, as a Recognition carries them."""
+
+    frames: int
+    windows: int
+
+
+class Recognizer:
+    """One camera's smoother, idle decision and event detector."""
+
+    def __init__(self, camera: str, judging: Judging, now_ns: Callable[[], int]) -> None:
+        """Args: `now_ns` is the monotonic clock of capture_ns; it only measures latency."""
+        self._camera = camera
+        self._judging = judging
+        self._now_ns = now_ns
+        self._smoother = make_smoother(judging.smoothing)
+        self._epoch: int | None = None
+        self._started = 0
+        self._events = EventDetector(camera, judging.events, self._new_id)
+        self._last_time = 0.0
+
+    def judge(
+        self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
+    ) -> tuple[Recognition, list[ActionEvent]]:
+        """Turn the model's word on one window into what is published.
+
+        Args:
+            motion: Grey levels of change in the window, from motion.motion_measure.
+            queue_ms: From the newest frame's capture to the start of inference.
+        """
+        ended = self._enter(newest)
+        smoothed = self._smoother.update(prediction.probabilities, window.end_time)
+        best = int(np.argmax(smoothed))
+        confidence = _clamp(smoothed[best])
+        idle = self._judging.idle
+        label = None
+        if confidence >= idle.min_confidence and motion >= idle.min_motion:
+            label = self._judging.labels[best]
+        recognition = self._message(
+            window, newest, label, confidence, self._top_k(smoothed, prediction.probabilities), drops
+        )
+        recognition = self._timed(recognition, newest, queue_ms, prediction.inference_ms)
+        return recognition, ended + self._track(label, confidence, smoothed, window.end_time)
+
+    def skip(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
+        """Publish "idle" for a motionless window that the network was not asked about."""
+        ended = self._enter(newest)
+        self._smoother.reset()
+        recognition = self._message(window, newest, None, 0.0, [], drops, skipped=NO_MOTION)
+        recognition = self._timed(recognition, newest, 0.0, 0.0)
+        return recognition, ended + self._track(None, 0.0, None, window.end_time)
+
+    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
+        """Publish "warming" for a stride at which no whole window stood."""
+        ended = self._enter(newest)
+        self._smoother.reset()
+        message = self._message(window, newest, None, 0.0, [], drops, state="warming")
+        return self._timed(message, newest, 0.0, 0.0), ended
+
+    def finish(self) -> list[ActionEvent]:
+        """End the running action: the stream is over."""
+        return self._events.reset(self._last_time)
+
+    def _enter(self, newest: FrameStamp) -> list[ActionEvent]:
+        """Start anew at a new epoch; return the end of the action that ran before it."""
+        ended: list[ActionEvent] = []
+        if self._epoch is not None and newest.epoch != self._epoch:
+            self._smoother.reset()
+            ended = self._events.reset(self._last_time)
+        self._epoch = newest.epoch
+        self._last_time = newest.time
+        return ended
+
+    def _track(self, label: str | None, confidence: float, smoothed: Probabilities | None, time: float) -> list[ActionEvent]:
+        running = self._events.running
+        own = 0.0
+        if running is not None and smoothed is not None:
+            own = _clamp(smoothed[self._judging.labels.index(running.label)])
+        return self._events.update(label, confidence, own, time)
+
+    def _top_k(self, smoothed: Probabilities, raw: Probabilities) -> list[LabelScore]:
+        order = np.argsort(-smoothed, kind="stable")[: self._judging.top_k]
+        return [
+            LabelScore(
+                index=int(index),
+                label=self._judging.labels[index],
+                probability=_clamp(smoothed[index]),
+                raw_probability=_clamp(raw[index]),
+            )
+            for index in order
+        ]
+
+    def _message(
+        self,
+        window: Window,
+        newest: FrameStamp,
+        label: str | None,
+        confidence: float,
+        top_k: list[LabelScore],
+        drops: Drops,
+        state: str | None = None,
+        skipped: str | None = None,
+    ) -> Recognition:
+        return Recognition(
+            camera=self._camera,
+            epoch=newest.epoch,
+            seq=newest.seq,
+            window=window,
+            state=state or ("idle" if label is None else "action"),  # type: ignore[arg-type]
+            label=label,
+            confidence=confidence,
+            top_k=top_k,
+            skipped=skipped,
+            latency_ms=Latency(queue=0.0, inference=0.0, total=0.0),
+            frames_dropped=drops.frames,
+            windows_dropped=drops.windows,
+            model=self._judging.model,
+        )
+
+    def _timed(self, message: Recognition, newest: FrameStamp, queue_ms: float, inference_ms: float) -> Recognition:
+        total_ms = max(0.0, (self._now_ns() - newest.capture_ns) * 1e-6)
+        latency = Latency(queue=round(queue_ms, 3), inference=round(inference_ms, 3), total=round(total_ms, 3))
+        fields = {name: getattr(message, name) for name in message.__struct_fields__}
+        return Recognition(**{**fields, "latency_ms": latency})
+
+    def _new_id(self, start_time: float) -> str:
+        self._started += 1
+        return f"{self._camera}-{self._epoch}-{self._started}"
+
+
+def _clamp(probability: np.float32) -> float:
+    """A sum in float32 may pass 1 by its last bit; the schema allows [0, 1]."""
+    return min(1.0, max(0.0, float(probability)))

@@ -1,0 +1,60 @@
+"""A camera's state as others see it: what its capture process reported, corrected by the age of its frames. Pure.
+
+Health is the age of the last *new* frame, not a connection: a camera can be connected and send nothing for hours.
+"""
+
+from __future__ import annotations
+
+from stream_i3d.messages import CameraReport, CameraState, CameraStatus
+
+
+class CameraHealth:
+    """Follows one camera; `now` is the monotonic clock in seconds, given by the caller."""
+
+    def __init__(self, camera: str, stall_timeout_s: float, interval_s: float) -> None:
+        """Args: a status is due at every change of state or detail, and every `interval_s`."""
+        self._camera = camera
+        self._stall_timeout_s = stall_timeout_s
+        self._interval_s = interval_s
+        self._report = CameraReport(camera=camera, state="connecting", fps=0.0, reconnects=0, detail="starting")
+        self._last_new_frame: float | None = None
+        self._said: tuple[CameraState, str] | None = None
+        self._said_at = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the capture process said that no frame will follow."""
+        return self._report.final
+
+    def report(self, report: CameraReport) -> None:
+        """Take in what the capture process says."""
+        self._report = report
+
+    def frame(self, now: float) -> None:
+        """Note a new (not repeated) frame."""
+        self._last_new_frame = now
+
+    def due(self, now: float, frames_dropped: int) -> CameraStatus | None:
+        """Return the status to publish now, or None."""
+        status = self.status(now, frames_dropped)
+        said = (status.state, status.detail)
+        if said == self._said and now - self._said_at < self._interval_s:
+            return None
+        self._said, self._said_at = said, now
+        return status
+
+    def status(self, now: float, frames_dropped: int) -> CameraStatus:
+        """Return the state as of `now`."""
+        age = None if self._last_new_frame is None else max(0.0, now - self._last_new_frame)
+        state, detail, fps = self._report.state, self._report.detail, self._report.fps
+        if state == "live" and age is not None and age > self._stall_timeout_s:
+            state, detail, fps = "stalled", f"no new frame for over {self._stall_timeout_s:g} s", 0.0
+        return CameraStatus(
+            camera=self._camera,
+            state=state,
+            fps=round(fps, 2),
+            last_frame_age_s=None if age is None else round(age, 3),
+            reconnects=self._report.reconnects,
+            frames_dropped=frames_dropped,
+            detail=detail,
+        )

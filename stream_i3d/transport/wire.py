@@ -1,0 +1,127 @@
+"""The wire, version 1: messages to bytes and back. Pure; every byte that comes in is checked before it is used.
+
+Frame channel (capture -> worker): `[header JSON, raw pixels]` for a frame, `[report JSON]` for a camera's state.
+Published (worker -> world): `[topic, JSON]` with topic `v1/<camera>/prediction|event|status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.errors import WireError
+from stream_i3d.messages import (
+    ActionEvent,
+    CameraReport,
+    CameraStatus,
+    Frame,
+    FrameHeader,
+    FrameStamp,
+    Recognition,
+)
+
+MAX_HEADER_BYTES = 4096
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_PUBLISHED_BYTES = 1024 * 1024
+TOPICS = {Recognition: "prediction", ActionEvent: "event", CameraStatus: "status"}
+
+Published = Recognition | ActionEvent | CameraStatus
+
+_encoder = msgspec.json.Encoder()
+_decode_header = msgspec.json.Decoder(FrameHeader | CameraReport).decode
+_decode_published = {name: msgspec.json.Decoder(kind).decode for kind, name in TOPICS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """A checked frame message: `pixels` is a read-only (H, W, 3) uint8 view of the received bytes."""
+
+    stamp: FrameStamp
+    pixels: NDArray[np.uint8]
+
+
+def encode_frame(frame: Frame) -> tuple[bytes, memoryview]:
+    """Return a frame's two parts; the second is a view of the pixels, not a copy."""
+    stamp, pixels = frame.stamp, np.ascontiguousarray(frame.pixels)
+    header = FrameHeader(
+        camera=stamp.camera,
+        epoch=stamp.epoch,
+        seq=stamp.seq,
+        capture_ns=stamp.capture_ns,
+        wall_time=stamp.wall_time,
+        media_time=stamp.media_time,
+        repeat=stamp.repeat,
+        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+    )
+    return _encoder.encode(header), pixels.data
+
+
+def encode_report(report: CameraReport) -> bytes:
+    """Return a camera report's only part."""
+    return _encoder.encode(report)
+
+
+def decode_capture(parts: Sequence[memoryview | bytes]) -> ReceivedFrame | CameraReport:
+    """Decode a message of the frame channel.
+
+    Raises:
+        WireError: It has other parts, sizes, types or values than the wire allows.
+    """
+    if len(parts) not in (1, 2):
+        raise WireError(f"a message of {len(parts)} parts; allowed are 2 (a frame) and 1 (a report)")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise WireError(f"a header of {len(parts[0])} bytes; at most {MAX_HEADER_BYTES} are allowed")
+    try:
+        header = _decode_header(parts[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"a header that is not ours: {error}") from None
+    if isinstance(header, CameraReport):
+        if len(parts) != 1:
+            raise WireError("a report with a second part; allowed is one part")
+        return header
+    if len(parts) != 2:
+        raise WireError("a frame header without pixels; allowed are two parts")
+    height, width, channels = header.shape
+    if channels != 3 or not (0 < height <= 8192 and 0 < width <= 8192):
+        raise WireError(f"a frame of shape {header.shape}; allowed is (H, W, 3) with H, W from 1 to 8192")
+    expected = height * width * channels
+    if len(parts[1]) != expected:
+        raise WireError(f"{len(parts[1])} bytes of pixels; shape {header.shape} needs {expected}")
+    return ReceivedFrame(header, np.frombuffer(parts[1], np.uint8).reshape(header.shape))
+
+
+def encode_published(message: Published) -> tuple[bytes, bytes]:
+    """Return topic and JSON of what the worker publishes."""
+    return f"v1/{message.camera}/{TOPICS[type(message)]}".encode(), _encoder.encode(message)
+
+
+def decode_published(parts: Sequence[bytes]) -> Published:
+    """Decode a message of the prediction channel.
+
+    Raises:
+        WireError: It is not one of ours.
+    """
+    if len(parts) != 2:
+        raise WireError(f"a message of {len(parts)} parts; allowed is [topic, JSON]")
+    topic, body = parts
+    pieces = topic.decode("utf-8", errors="replace").split("/")
+    if len(pieces) != 3 or pieces[0] != "v1" or pieces[2] not in _decode_published:
+        raise WireError(f"topic {topic[:80]!r}; allowed is v1/<camera>/{'|'.join(_decode_published)}")
+    if len(body) > MAX_PUBLISHED_BYTES:
+        raise WireError(f"a message of {len(body)} bytes; at most {MAX_PUBLISHED_BYTES} are allowed")
+    try:
+        message: Published = _decode_published[pieces[2]](body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a {pieces[2]} message of version 1: {error}") from None
+    if message.camera != pieces[1]:
+        raise WireError(f"a message of camera {message.camera!r} under the topic of {pieces[1][:64]!r}")
+    return message
+
+
+def to_json_line(message: msgspec.Struct) -> bytes:
+    """Return a message as one line of JSON, newline included."""
+    return _encoder.encode(message) + b"\n"
