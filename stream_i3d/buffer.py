@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,8 +202,3 @@ class CameraFeed:
     def _window(self, due: Due) -> Window:
         first, last = self._ring.stamp(due.first), self._ring.stamp(due.last)
         return Window(first_frame=first.seq, last_frame=last.seq, start_time=first.time, end_time=last.time)
-
-
-def counts(counter: Counter[Any]) -> str:
-    """Return a counter as text for people, such as "3 gap, 1 stale"; "none" where it is empty."""
-    return ", ".join(f"{number} {reason}" for reason, number in counter.most_common()) or "none"

@@ -146,7 +146,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mappin
 
 
 def convert(data: Any) -> Config:
-    """Return plain `data` as a validated Config; ConfigError names the dotted key, what was given and what is allowed."""
+    """Return plain `data` as a validated Config; a ConfigError names the key, what was given and what is allowed."""
     _refuse_unknown_keys(data, Config, "")
     try:
         return msgspec.convert(data, Config)
@@ -164,7 +164,9 @@ def _read_yaml(path: Path) -> Any:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml")
+        raise ConfigError(
+            f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
+        ) from None
     except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or "it is nested too deeply"
         mark = getattr(error, "problem_mark", None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
+from msgspec import structs
+
 from stream_i3d.config import EventsConfig
 from stream_i3d.messages import ActionEvent, Recognition, Segment
 
@@ -54,7 +56,7 @@ class EventDetector:
         running, self._running, self._below_since = self._running, None, None
         if running is None:
             return []
-        return [_replace(running, event="end", end_time=max(time, running.start_time))]
+        return [structs.replace(running, event="end", end_time=max(time, running.start_time))]
 
     def reset(self, time: float) -> list[ActionEvent]:
         """End what runs and forget what was about to start: the stream was cut."""
@@ -68,7 +70,7 @@ class EventDetector:
         if own >= self._config.off:
             self._below_since = None
             if own > self._running.peak_confidence:
-                self._running = _replace(self._running, peak_confidence=own)
+                self._running = structs.replace(self._running, peak_confidence=own)
             return []
         if self._below_since is None:
             self._below_since = time
@@ -99,11 +101,6 @@ class EventDetector:
             end_time=None,
             peak_confidence=self._candidate_peak,
         )
-
-
-def _replace(event: ActionEvent, **changes: object) -> ActionEvent:
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return ActionEvent(**{**fields, **changes})
 
 
 def merge_segments(video: str, recognitions: Iterable[Recognition]) -> Iterator[Segment]:

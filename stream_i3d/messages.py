@@ -18,7 +18,10 @@ from stream_i3d.preprocess import Image
 # "$(?!\n)": in Python "$" alone would let a trailing newline into the topic; JSON Schema has no "\Z".
 CameraName = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)", description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic"),
+    Meta(
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)",
+        description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic",
+    ),
 ]
 Count = Annotated[int, Meta(ge=0)]
 Probability = Annotated[float, Meta(ge=0, le=1)]

@@ -34,4 +34,5 @@ def motion_measure(frames: NDArray[np.uint8]) -> float:
 def _block_means(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = (side - side % BLOCK for side in frame.shape[:2])
     green = frame[:height, :width, 1].astype(np.float32)
-    return green.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(axis=(1, 3))
+    means: NDArray[np.float32] = green.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean(axis=(1, 3))
+    return means

@@ -22,12 +22,16 @@ from stream_i3d.messages import (
     ModelName,
     Prediction,
     Recognition,
+    RecognitionState,
     Window,
 )
 from stream_i3d.smoothing import Probabilities, make_smoother
 
 NO_MOTION = "no motion"
 """The `skipped` of a window that was not run through the network because nothing moved in it."""
+
+UNSEEN_ENDS_ACTION_S = 2.0
+"""A running action is ended when no window could be judged for this long (lost frames, a camera that stalls)."""
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,7 +79,7 @@ class Recognizer:
         self._epoch: int | None = None
         self._started = 0
         self._events = EventDetector(camera, judging.events, self._new_id)
-        self._last_time = 0.0
+        self._judged_time = 0.0  # end of the newest window that was judged
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
@@ -87,6 +91,7 @@ class Recognizer:
             queue_ms: From the newest frame's capture to the start of inference.
         """
         ended = self._enter(newest)
+        self._judged_time = window.end_time
         smoothed = self._smoother.update(prediction.probabilities, window.end_time)
         best = int(np.argmax(smoothed))
         confidence = _clamp(smoothed[best])
@@ -95,41 +100,50 @@ class Recognizer:
         if confidence >= idle.min_confidence and motion >= idle.min_motion:
             label = self._judging.labels[best]
         recognition = self._message(
-            window, newest, label, confidence, self._top_k(smoothed, prediction.probabilities), drops
+            window,
+            newest,
+            "idle" if label is None else "action",
+            drops,
+            label=label,
+            confidence=confidence,
+            top_k=self._top_k(smoothed, prediction.probabilities),
+            latency=self._latency(newest, queue_ms, prediction.inference_ms),
         )
-        recognition = self._timed(recognition, newest, queue_ms, prediction.inference_ms)
         return recognition, ended + self._track(label, confidence, smoothed, window.end_time)
 
     def skip(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         """Publish "idle" for a motionless window that the network was not asked about."""
         ended = self._enter(newest)
+        self._judged_time = window.end_time
         self._smoother.reset()
-        recognition = self._message(window, newest, None, 0.0, [], drops, skipped=NO_MOTION)
-        recognition = self._timed(recognition, newest, 0.0, 0.0)
+        recognition = self._message(window, newest, "idle", drops, skipped=NO_MOTION)
         return recognition, ended + self._track(None, 0.0, None, window.end_time)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         """Publish "warming" for a stride at which no whole window stood."""
         ended = self._enter(newest)
         self._smoother.reset()
-        message = self._message(window, newest, None, 0.0, [], drops, state="warming")
-        return self._timed(message, newest, 0.0, 0.0), ended
+        if window.end_time - self._judged_time > UNSEEN_ENDS_ACTION_S:
+            ended += self._events.reset(self._judged_time)
+        return self._message(window, newest, "warming", drops), ended
 
     def finish(self) -> list[ActionEvent]:
         """End the running action: the stream is over."""
-        return self._events.reset(self._last_time)
+        return self._events.reset(self._judged_time)
 
     def _enter(self, newest: FrameStamp) -> list[ActionEvent]:
         """Start anew at a new epoch; return the end of the action that ran before it."""
         ended: list[ActionEvent] = []
         if self._epoch is not None and newest.epoch != self._epoch:
             self._smoother.reset()
-            ended = self._events.reset(self._last_time)
+            ended = self._events.reset(self._judged_time)
+            self._judged_time = newest.time
         self._epoch = newest.epoch
-        self._last_time = newest.time
         return ended
 
-    def _track(self, label: str | None, confidence: float, smoothed: Probabilities | None, time: float) -> list[ActionEvent]:
+    def _track(
+        self, label: str | None, confidence: float, smoothed: Probabilities | None, time: float
+    ) -> list[ActionEvent]:
         running = self._events.running
         own = 0.0
         if running is not None and smoothed is not None:
@@ -152,34 +166,34 @@ class Recognizer:
         self,
         window: Window,
         newest: FrameStamp,
-        label: str | None,
-        confidence: float,
-        top_k: list[LabelScore],
+        state: RecognitionState,
         drops: Drops,
-        state: str | None = None,
+        *,
+        label: str | None = None,
+        confidence: float = 0.0,
+        top_k: Sequence[LabelScore] = (),
         skipped: str | None = None,
+        latency: Latency | None = None,
     ) -> Recognition:
         return Recognition(
             camera=self._camera,
             epoch=newest.epoch,
             seq=newest.seq,
             window=window,
-            state=state or ("idle" if label is None else "action"),  # type: ignore[arg-type]
+            state=state,
             label=label,
             confidence=confidence,
-            top_k=top_k,
+            top_k=list(top_k),
             skipped=skipped,
-            latency_ms=Latency(queue=0.0, inference=0.0, total=0.0),
+            latency_ms=latency or self._latency(newest, 0.0, 0.0),
             frames_dropped=drops.frames,
             windows_dropped=drops.windows,
             model=self._judging.model,
         )
 
-    def _timed(self, message: Recognition, newest: FrameStamp, queue_ms: float, inference_ms: float) -> Recognition:
+    def _latency(self, newest: FrameStamp, queue_ms: float, inference_ms: float) -> Latency:
         total_ms = max(0.0, (self._now_ns() - newest.capture_ns) * 1e-6)
-        latency = Latency(queue=round(queue_ms, 3), inference=round(inference_ms, 3), total=round(total_ms, 3))
-        fields = {name: getattr(message, name) for name in message.__struct_fields__}
-        return Recognition(**{**fields, "latency_ms": latency})
+        return Latency(queue=round(queue_ms, 3), inference=round(inference_ms, 3), total=round(total_ms, 3))
 
     def _new_id(self, start_time: float) -> str:
         self._started += 1

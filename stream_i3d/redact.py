@@ -7,7 +7,9 @@ import re
 # user:password@ in a URL. The password runs to the last @ before the next space or quote: cameras accept
 # unescaped '@' and '/' in passwords, and showing part of one is worse than hiding part of a host.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
-_QUERY_SECRET = re.compile(r"(?P<key>[?&](?:password|passwd|pwd|pass|token|auth|secret|key|user|username)=)[^&\s'\"]*", re.I)
+_QUERY_SECRET = re.compile(
+    r"(?P<key>[?&](?:password|passwd|pwd|pass|token|auth|secret|key|user|username)=)[^&\s'\"]*", re.I
+)
 
 
 def redact(text: str) -> str:

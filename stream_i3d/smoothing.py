@@ -60,7 +60,8 @@ class MeanSmoother:
 
     def update(self, probabilities: Probabilities, time: float) -> Probabilities:  # noqa: D102
         self._last.append(probabilities)
-        return np.mean(np.stack(self._last), axis=0, dtype=np.float32)
+        mean: Probabilities = np.mean(np.stack(self._last), axis=0, dtype=np.float32)
+        return mean
 
     def reset(self) -> None:  # noqa: D102
         self._last.clear()

@@ -1,0 +1,38 @@
+"""The command line. Thin: every command parses, calls, prints; what it does lies in the packages below.
+
+This module stays light: a spawned process imports it, and must not pay for the commands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `stream-i3d`; an error of the user is one line and exit code 2."""
+    import click
+
+    from stream_i3d.cli.app import app
+    from stream_i3d.errors import StreamI3DError
+    from stream_i3d.redact import redact
+
+    try:
+        code = app.main(args=arguments, prog_name="stream-i3d", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        print(f"error: {' '.join(redact(error.format_message()).split())}", file=sys.stderr)
+        sys.exit(2)
+    except StreamI3DError as error:
+        print(f"error: {redact(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`stream-i3d watch | head`): nothing is wrong, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

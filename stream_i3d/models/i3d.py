@@ -11,7 +11,6 @@ or in which precision it runs: the caller normalises, autocasts and softmaxes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -249,24 +248,23 @@ class I3D(nn.Module):
 
     def extract_features(self, x: Tensor) -> Tensor:
         """Return the features that the head sees, (B, 1024 * width, T', H', W'), after the average pool."""
-        for _, x in self._stages(x):  # noqa: B020  (each stage's output replaces its input, so memory stays bounded)
-            pass
+        self._check_input(x)
+        for name in END_POINTS:
+            x = getattr(self, name)(x)  # each output replaces its input, so memory stays bounded
         return _average_pool(x)
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output of every stage by its published name, in order; all are kept in memory at once."""
-        return dict(self._stages(x))
+        self._check_input(x)
+        outputs: dict[str, Tensor] = {}
+        for name in END_POINTS:
+            x = outputs[name] = getattr(self, name)(x)
+        return outputs
 
     def _logits_map(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) -> (B, num_classes, T', H', W')."""
         logits: Tensor = self.logits(self.dropout(self.extract_features(x)))
         return logits
-
-    def _stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        self._check_input(x)
-        for name in END_POINTS:
-            x = getattr(self, name)(x)
-            yield name, x
 
     def _check_input(self, x: Tensor) -> None:
         shape = tuple(x.shape)

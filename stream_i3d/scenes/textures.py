@@ -40,7 +40,7 @@ def fractal_noise(rng: np.random.Generator, height: int, width: int) -> Pixels:
         grid = rng.random((rows, columns), dtype=np.float32) * np.float32(gain)
         total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
         cells, gain = cells * 2.1, gain * persistence
-    return np.asarray(cv2.normalize(total, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U), np.uint8)
+    return _stretch(total)
 
 
 def palette(rng: np.random.Generator) -> Pixels:
@@ -69,7 +69,8 @@ def texture(rng: np.random.Generator, height: int, width: int) -> Pixels:
         surface = _gradient(rng, height, width)
     if rng.random() < 0.5:
         share = float(rng.uniform(0.1, 0.5))
-        surface = cv2.addWeighted(surface, 1 - share, fractal_noise(rng, height, width), share, 0)
+        grain = fractal_noise(rng, height, width)
+        surface = np.asarray(cv2.addWeighted(surface, 1 - share, grain, share, 0), np.uint8)
     return np.asarray(cv2.applyColorMap(surface, palette(rng)), np.uint8)
 
 
@@ -171,6 +172,12 @@ def _fill(mask: Pixels, outline: NDArray[np.float64]) -> Pixels:
     return mask
 
 
+def _stretch(values: NDArray[np.float32]) -> Pixels:
+    """Map an array's range onto [0, 255]."""
+    low = values.min()
+    return np.asarray((values - low) * (255 / max(float(values.max() - low), 1e-6)), np.uint8)
+
+
 def _grid(rng: np.random.Generator, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return two (height, width) coordinates along random perpendicular axes, in units of the height."""
     turn = rng.uniform(0, np.pi)
@@ -183,7 +190,7 @@ def _stripes(rng: np.random.Generator, height: int, width: int) -> Pixels:
     along, across = _grid(rng, height, width)
     bend = np.float32(rng.uniform(0, 0.15)) * np.sin(across * np.float32(rng.uniform(2, 8)))
     waves = np.sin((along + bend) * np.float32(rng.uniform(8, 45)) + np.float32(rng.uniform(0, 6.28)))
-    return np.clip(127.5 + 127.5 * waves * rng.uniform(1, 5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(127.5 + 127.5 * waves * rng.uniform(1, 5), 0, 255), np.uint8)
 
 
 def _checks(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -196,7 +203,7 @@ def _checks(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> Pixels:
     along, _ = _grid(rng, height, width)
-    return np.asarray(cv2.normalize(along, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U), np.uint8)
+    return _stretch(along)
 
 
 def _patches(rng: np.random.Generator, height: int, width: int) -> Pixels:

@@ -1,0 +1,110 @@
+"""What a `--source` text means: webcam, URL, file or synthetic scene. Pure; opens nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from stream_i3d.errors import ConfigError, did_you_mean
+
+SourceKind = Literal["webcam", "url", "file", "synthetic"]
+URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """A parsed source.
+
+    Attributes:
+        kind: Which sort of source opens it.
+        target: The index or device path, the URL, or the file's path; the query of synthetic://.
+    """
+
+    kind: SourceKind
+    target: str
+
+    @property
+    def live(self) -> bool:
+        """Whether time is the clock's (a camera) and not the medium's own."""
+        return self.kind in ("webcam", "url")
+
+    @property
+    def default_name(self) -> str:
+        """A camera name fit for a topic; never holds a part of a URL's user name or password."""
+        if self.kind == "webcam":
+            return f"webcam{self.target}" if self.target.isdigit() else _slug(self.target.rsplit("/", 1)[-1])
+        if self.kind == "url":
+            return _slug(urlsplit(self.target).hostname or "camera")
+        return "synthetic" if self.kind == "synthetic" else _slug(Path(self.target).stem)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticOptions:
+    """Options of synthetic://?seed=1&fps=30&size=320x240&duration=60 ; duration 0 is endless."""
+
+    seed: int = 0
+    fps: float = 30.0
+    width: int = 320
+    height: int = 240
+    duration_s: float = 0.0
+
+
+def parse_source(text: str) -> SourceAddress:
+    """Tell what a source text means.
+
+    Raises:
+        ConfigError: It is empty, or a URL of a kind that cannot be read.
+    """
+    text = text.strip()
+    if not text:
+        raise ConfigError("source '': give a webcam index, a device path, a URL, a video file or synthetic://")
+    if text.isdigit() or text.startswith("/dev/"):
+        return SourceAddress("webcam", text)
+    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if match is None:
+        return SourceAddress("file", text)
+    scheme = match[1].lower()
+    if scheme == "synthetic":
+        parse_synthetic(text.split("://", 1)[1])
+        return SourceAddress("synthetic", text.split("://", 1)[1])
+    if scheme == "file":
+        return SourceAddress("file", text[len("file://") :])
+    if scheme not in URL_SCHEMES:
+        hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
+        raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
+    return SourceAddress("url", text)
+
+
+def parse_synthetic(query: str) -> SyntheticOptions:
+    """Read the options after synthetic://; ConfigError names the one that is not allowed."""
+    values = dict(parse_qsl(query.partition("?")[2], keep_blank_values=True))
+    allowed = ("seed", "fps", "size", "duration")
+    for key in values:
+        if key not in allowed:
+            raise ConfigError(f"synthetic://: unknown option {key!r}{did_you_mean(key, allowed)}; {_SYNTHETIC_ALLOWED}")
+    try:
+        width, height = (int(side) for side in values.get("size", "320x240").split("x"))
+        options = SyntheticOptions(
+            seed=int(values.get("seed", "0")),
+            fps=float(values.get("fps", "30")),
+            width=width,
+            height=height,
+            duration_s=float(values.get("duration", "0")),
+        )
+    except ValueError:
+        raise ConfigError(f"synthetic://{query}: a value that is no number; {_SYNTHETIC_ALLOWED}") from None
+    if not (0.1 <= options.fps <= 240 and min(width, height) >= 64 and max(width, height) <= 4096):
+        raise ConfigError(f"synthetic://{query}: out of range; {_SYNTHETIC_ALLOWED}")
+    if not (options.seed >= 0 and 0 <= options.duration_s < 1e9):
+        raise ConfigError(f"synthetic://{query}: out of range; {_SYNTHETIC_ALLOWED}")
+    return options
+
+
+_SYNTHETIC_ALLOWED = "allowed are ?seed=0..&fps=0.1..240&size=WxH (64 to 4096)&duration=SECONDS (0: endless)"
+
+
+def _slug(text: str) -> str:
+    return (re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "camera")[:64]

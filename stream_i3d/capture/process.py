@@ -1,0 +1,209 @@
+"""The capture process: one per camera. Opens, reads, sends; opens again when the camera fails.
+
+A thin shell: what is sampled is sampling.py's, how pictures are prepared is preprocess.py's, how long to wait is
+backoff.py's. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Protocol
+
+from msgspec import Struct
+
+from stream_i3d.backoff import Backoff
+from stream_i3d.capture.address import SourceAddress, parse_source
+from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.capture.source import Source, open_source
+from stream_i3d.capture.stderr import CapturedStderr
+from stream_i3d.config import CaptureConfig
+from stream_i3d.errors import SourceNotFound, SourceUnavailable
+from stream_i3d.messages import CameraReport, CameraState, Frame
+from stream_i3d.preprocess import Preprocessing
+from stream_i3d.stage import Ready, Stage
+from stream_i3d.transport.sockets import FrameSender
+
+log = logging.getLogger(__name__)
+
+_REPORT_INTERVAL_S = 1.0
+_WAIT_S = 0.1
+_FINAL_WAIT_S = 2.0
+_MAX_REPEATS = 8  # of sampling.Sampler
+
+
+class CaptureJob(Struct, frozen=True, kw_only=True):
+    """What one capture process is to do; `channel` is the address of its frame channel."""
+
+    camera: str
+    source: str
+    channel: str
+    preprocessing: Preprocessing
+    config: CaptureConfig
+
+
+class Sender(Protocol):
+    """What the loop needs of a FrameSender."""
+
+    def connected(self, wait_s: float) -> bool:
+        """Wait for a worker at the other end; tell whether there is one."""
+
+    def send(self, frame: Frame, wait_s: float = 0.0) -> bool:
+        """Send a frame, waiting for room at most `wait_s`."""
+
+    def report(self, report: CameraReport, wait_s: float = 0.0) -> bool:
+        """Send a camera report likewise."""
+
+
+def capture_main(stage: Stage, job: CaptureJob) -> None:
+    """Entry point of the process."""
+    stderr = CapturedStderr()
+    address = parse_source(job.source)
+    clock = Clock(time.monotonic_ns, time.time, lambda until: _sleep_until(stage, until))
+    linger_ms = 0 if address.live else int(_FINAL_WAIT_S * 1000)
+    with FrameSender(job.channel, linger_ms) as sender:
+        stage.say(Ready(detail=f"capturing {address.kind}"))
+        CaptureLoop(stage, job, address, sender, clock, stderr).run()
+
+
+def _sleep_until(stage: Stage, until_s: float) -> bool:
+    while (left := until_s - time.monotonic()) > 0:
+        stage.beat()
+        if stage.stopping.wait(min(left, _REPORT_INTERVAL_S)):
+            return False
+    return not stage.stopping.is_set()
+
+
+class CaptureLoop:
+    """Keeps one camera delivering until told to stop, or until its file ends."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        job: CaptureJob,
+        address: SourceAddress,
+        sender: Sender,
+        clock: Clock,
+        stderr: CapturedStderr,
+    ) -> None:
+        self._stage = stage
+        self._job = job
+        self._address = address
+        self._sender = sender
+        self._clock = clock
+        self._stderr = stderr
+        config = job.config
+        self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
+        self._epoch = 0
+        self._connections = 0
+        self._said: tuple[CameraState, str] | None = None
+        self._reported_at = -_REPORT_INTERVAL_S
+
+    def run(self) -> None:
+        """Capture until stopped or at the end of the medium; raises SourceError where trying again is not wanted."""
+        self._report("connecting", "opening")
+        while not self._stage.stopping.is_set():
+            try:
+                source = open_source(self._address, self._job.config)
+            except SourceNotFound as error:
+                if not self._connections:
+                    raise
+                self._wait_to_retry(str(error))
+                continue
+            except SourceUnavailable as error:
+                self._wait_to_retry(self._explained(error))
+                continue
+            try:
+                self._stream(source)
+                break
+            except SourceUnavailable as error:
+                self._wait_to_retry(self._explained(error))
+            finally:
+                source.close()
+        detail = "stopped" if self._stage.stopping.is_set() else "the end"
+        self._report("stopped", detail, final=True)
+
+    def _stream(self, source: Source) -> None:
+        """Send an opened source's frames until it ends (returns) or fails (raises SourceUnavailable)."""
+        if not source.live:
+            self._wait_for_worker()
+        config, started = self._job.config, time.monotonic()
+        self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
+        self._connections += 1
+        log.info("%s: connected (%s)", self._job.camera, source.description)
+        reader = FrameReader(
+            source, self._job.camera, self._epoch, self._job.preprocessing, self._clock, paced=not config.fast
+        )
+        while not self._stage.stopping.is_set():
+            self._stage.beat()
+            frames = reader.read()
+            if frames is None:
+                return
+            for frame in frames:
+                self._send(frame, source.live)
+            self._backoff.healthy_for(time.monotonic() - started)
+            self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
+
+    def _wait_for_worker(self) -> None:
+        """Hold a file back until somebody reads: its first frames must not be lost while the model loads."""
+        while not self._stage.stopping.is_set() and not self._sender.connected(_WAIT_S):
+            self._stage.beat()
+
+    def _send(self, frame: Frame, live: bool) -> None:
+        """A live frame that finds the channel full is dropped; a file waits, since nothing is lost by waiting."""
+        if live:
+            self._sender.send(frame)
+            return
+        while not self._stage.stopping.is_set() and not self._sender.send(frame, _WAIT_S):
+            self._stage.beat()
+
+    def _live_detail(self, source: Source, fps: float) -> str:
+        wanted = self._job.preprocessing.sample_fps
+        if not fps or fps >= 0.9 * wanted:
+            return source.description
+        if fps < wanted / _MAX_REPEATS:
+            least = wanted / _MAX_REPEATS
+            return f"{source.description}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
+        return f"{source.description}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"
+
+    def _explained(self, error: SourceUnavailable) -> str:
+        reason = self._stderr.reason()
+        return f"{error} (FFmpeg: {reason})" if reason else str(error)
+
+    def _wait_to_retry(self, problem: str) -> None:
+        if not self._job.config.retry:
+            raise SourceUnavailable(problem)
+        delay = self._backoff.failed()
+        if self._backoff.failures == 1:
+            log.warning(
+                "%s: %s; trying again with pauses of up to %g s",
+                self._job.camera,
+                problem,
+                self._job.config.backoff_limit_s,
+            )
+        until = self._clock.monotonic_ns() * 1e-9 + delay
+        state: CameraState = "reconnecting" if self._connections else "connecting"
+        while (left := until - self._clock.monotonic_ns() * 1e-9) > 0:
+            self._report(state, f"{problem}; next try in {max(1, round(left))} s")
+            if not self._clock.sleep_until(min(until, until - left + _REPORT_INTERVAL_S)):
+                return
+
+    def _report(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> None:
+        """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
+        now = self._clock.monotonic_ns() * 1e-9
+        if not final and (state, detail) == self._said and now - self._reported_at < _REPORT_INTERVAL_S:
+            return
+        report = CameraReport(
+            camera=self._job.camera,
+            state=state,
+            fps=fps,
+            reconnects=max(0, self._connections - 1),
+            detail=detail,
+            final=final,
+        )
+        if final:
+            self._sender.report(report, _FINAL_WAIT_S)
+        elif self._sender.report(report):
+            self._said = (state, detail)
+        self._reported_at = now

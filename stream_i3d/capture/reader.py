@@ -1,0 +1,91 @@
+"""Reads a source into sampled, prepared frames: the same code for the capture process and for offline `recognize`.
+
+Knows no socket and no process. The clock is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stream_i3d.capture.source import Source
+from stream_i3d.messages import Frame, FrameStamp
+from stream_i3d.preprocess import Preprocessing, prepare_frame
+from stream_i3d.sampling import RateMeter, Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where time comes from; tests give their own.
+
+    Attributes:
+        monotonic_ns: Nanoseconds that never step.
+        wall: Seconds since 1970.
+        sleep_until: Wait until a monotonic time in seconds; returns False when told to stop meanwhile.
+    """
+
+    monotonic_ns: Callable[[], int]
+    wall: Callable[[], float]
+    sleep_until: Callable[[float], bool]
+
+
+class FrameReader:
+    """Grabs from one opened source, keeps what the sampling clock asks for, prepares each kept picture once."""
+
+    def __init__(
+        self, source: Source, camera: str, epoch: int, preprocessing: Preprocessing, clock: Clock, paced: bool
+    ):
+        """Args: `paced` holds a file back to its own speed; live sources pace themselves."""
+        self._source = source
+        self._camera = camera
+        self._epoch = epoch
+        self._preprocessing = preprocessing
+        self._clock = clock
+        self._paced = paced and not source.live
+        self._start_s: float | None = None
+        self._sampler = Sampler(preprocessing.sample_fps)
+        self._rate = RateMeter()
+        self._seq = 0
+        self._last_s = 0.0
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second that the source really delivers (of media time, for files)."""
+        return self._rate.fps(self._last_s)
+
+    def read(self) -> list[Frame] | None:
+        """Grab one picture; return the frames it makes (none, one, or repeats), or None at the end.
+
+        Raises:
+            SourceUnavailable: A live source stopped delivering.
+        """
+        media_time = self._source.grab()
+        if media_time is None or (self._paced and not self._pace(media_time)):
+            return None
+        capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
+        self._last_s = capture_ns * 1e-9 if self._source.live else media_time
+        self._rate.push(self._last_s)
+        copies = self._sampler.push(self._last_s)
+        if not copies:
+            return []
+        pixels = prepare_frame(self._source.retrieve(), self._preprocessing)
+        stamps = [
+            FrameStamp(
+                camera=self._camera,
+                epoch=self._epoch,
+                seq=self._seq + copy,
+                capture_ns=capture_ns,
+                wall_time=wall_time,
+                media_time=None if self._source.live else media_time,
+                repeat=copy > 0,
+            )
+            for copy in range(copies)
+        ]
+        self._seq += copies
+        return [Frame(stamp, pixels) for stamp in stamps]
+
+    def _pace(self, media_time: float) -> bool:
+        now = self._clock.monotonic_ns() * 1e-9
+        if self._start_s is None:
+            self._start_s = now - media_time
+        return self._clock.sleep_until(self._start_s + media_time)

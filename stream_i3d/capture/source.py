@@ -1,0 +1,61 @@
+"""The protocol all sources share, and the factory that picks one. Sources give BGR pictures and, where they have
+one, media time; sampling, pacing and retrying are others' work.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stream_i3d.capture.address import SourceAddress
+from stream_i3d.config import CaptureConfig
+from stream_i3d.preprocess import Image
+
+
+class Source(Protocol):
+    """One opened camera, stream or file. Opening happens in the constructor; it raises SourceError."""
+
+    live: bool
+    """True where arrival time counts; False where `grab` gives media time."""
+
+    description: str
+    """What was opened, for people: resolution and nominal rate. Holds no URL."""
+
+    duration_s: float | None
+    """Length of the medium in seconds, where it has one and says so."""
+
+    def grab(self) -> float | None:
+        """Advance to the next picture.
+
+        Returns:
+            Media time in seconds (0.0 for live sources), or None at the end of a file.
+
+        Raises:
+            SourceUnavailable: A live source stopped delivering.
+        """
+
+    def retrieve(self) -> Image:
+        """Return the grabbed picture, (H, W, 3) uint8 BGR."""
+
+    def close(self) -> None:
+        """Release the device or file."""
+
+
+def open_source(address: SourceAddress, config: CaptureConfig) -> Source:
+    """Open what `address` names.
+
+    Raises:
+        SourceNotFound: It does not exist or is no video; trying again is pointless.
+        SourceUnavailable: It cannot be reached now.
+    """
+    # Imported here: only the process that opens a source pays for OpenCV.
+    if address.kind == "synthetic":
+        from stream_i3d.capture.synthetic import SyntheticSource
+
+        return SyntheticSource(address.target)
+    from stream_i3d.capture import video
+
+    if address.kind == "webcam":
+        return video.open_webcam(address.target)
+    if address.kind == "file":
+        return video.open_file(address.target)
+    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s)

@@ -1,0 +1,48 @@
+"""Takes over the process's standard error, because FFmpeg writes there from C: URLs with passwords, and the only
+explanation of why a stream failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections import deque
+
+from stream_i3d.redact import redact
+
+_NOISE = re.compile(r"^\[[^\]]*@ 0x[0-9a-f]+\]\s*")
+_REASON = re.compile(r"\b(40[0-9]|5\d\d)\b|failed|error|invalid|unauthori[sz]ed|not found|timed out", re.IGNORECASE)
+_MAX_LINE = 300
+
+
+class CapturedStderr:
+    """Redirects file descriptor 2 into a pipe for good; Python's own sys.stderr keeps the old target.
+
+    Keeps the newest few lines, redacted; `reason()` gives the last one that explains a failure.
+    """
+
+    def __init__(self) -> None:
+        saved = os.dup(2)
+        reader, writer = os.pipe()
+        os.dup2(writer, 2)
+        os.close(writer)
+        sys.stderr = os.fdopen(saved, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        self._lines: deque[str] = deque(maxlen=20)
+        self._lock = threading.Lock()
+        threading.Thread(target=self._read, args=(reader,), name="stderr", daemon=True).start()
+
+    def reason(self) -> str | None:
+        """Return the newest line that says why something failed, and forget all lines so far."""
+        with self._lock:
+            lines = [line for line in self._lines if _REASON.search(line)]
+            self._lines.clear()
+        return lines[-1] if lines else None
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "r", encoding="utf-8", errors="backslashreplace") as pipe:
+            for line in pipe:
+                text = _NOISE.sub("", redact(line.strip()))[:_MAX_LINE]
+                with self._lock:
+                    self._lines.append(text)

@@ -1,0 +1,34 @@
+"""The synthetic:// source: moving scenes whose truth is known, drawn as they are read."""
+
+from __future__ import annotations
+
+from stream_i3d.capture.address import parse_synthetic
+from stream_i3d.preprocess import Image
+from stream_i3d.scenes import SceneRenderer
+
+
+class SyntheticSource:
+    """A scene renderer behind the source protocol; its media time is the scene's own time."""
+
+    live = False
+
+    def __init__(self, query: str) -> None:
+        """Args: `query` is what follows synthetic:// (see SyntheticOptions)."""
+        options = parse_synthetic(query)
+        self._fps = options.fps
+        self.duration_s = options.duration_s or None
+        self._end_s = options.duration_s or float("inf")
+        self._renderer = SceneRenderer(options.seed, (options.width, options.height))
+        self._index = -1
+        self.description = f"{options.width}x{options.height} at {options.fps:g} fps, synthetic"
+
+    def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
+        self._index += 1
+        time = self._index / self._fps
+        return time if time < self._end_s else None
+
+    def retrieve(self) -> Image:  # noqa: D102
+        return self._renderer.render(self._index / self._fps)
+
+    def close(self) -> None:  # noqa: D102
+        return

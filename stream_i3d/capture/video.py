@@ -1,0 +1,180 @@
+"""Webcams, network streams and video files through OpenCV, with its traps disarmed.
+
+cv2.VideoCapture by itself may hang for ever, uses UDP for RTSP, and says only "no" when it fails: here every open has
+a time limit, RTSP goes over TCP, and a failure is told apart (no such host, refused, not authorised, no video in it).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+# Must stand before cv2 is first imported: OpenCV reads them once. Whoever sets the first by hand must include
+# rtsp_transport;tcp, since it replaces OpenCV's own default. Not fflags;nobuffer: it throws away what was read while
+# probing, which cost a 10 s file its first 6.7 s here.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+
+import cv2
+import numpy as np
+
+from stream_i3d.errors import SourceNotFound, SourceUnavailable
+from stream_i3d.preprocess import Image
+from stream_i3d.redact import redact
+
+_DEFAULT_PORTS: Final[Mapping[str, int]] = {
+    "rtsp": 554,
+    "rtsps": 322,
+    "rtmp": 1935,
+    "rtmps": 443,
+    "http": 80,
+    "https": 443,
+}
+_DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
+
+
+class VideoSource:
+    """A cv2.VideoCapture behind the source protocol."""
+
+    def __init__(self, capture: cv2.VideoCapture, live: bool, name: str) -> None:
+        """Args: `name` is safe to show (redacted)."""
+        self.live = live
+        self._capture = capture
+        self._name = name
+        self._nominal_fps = capture.get(cv2.CAP_PROP_FPS)
+        self._time = -1.0
+        width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self.description = f"{width}x{height}, nominally {self._nominal_fps:g} fps"
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.duration_s = count / self._nominal_fps if not live and count > 0 and self._nominal_fps > 0 else None
+
+    def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
+        if not self._capture.grab():
+            if self.live:
+                raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
+            return None
+        return 0.0 if self.live else self._media_time()
+
+    def retrieve(self) -> Image:  # noqa: D102
+        good, picture = self._capture.retrieve()
+        if not good or picture is None or picture.ndim != 3:
+            raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
+        return np.asarray(picture, dtype=np.uint8)
+
+    def close(self) -> None:  # noqa: D102
+        self._capture.release()
+
+    def _media_time(self) -> float:
+        """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
+        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        if time <= self._time:
+            time = self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
+        self._time = time
+        return time
+
+
+def has_ffmpeg() -> bool:
+    """Tell whether this OpenCV can read files and streams at all."""
+    return any("FFMPEG:" in line and "YES" in line for line in cv2.getBuildInformation().splitlines())
+
+
+def list_webcams() -> list[str]:
+    """Return the device paths of the cameras the system knows (Linux; empty elsewhere)."""
+    return sorted(str(path) for path in Path("/dev").glob("video*"))
+
+
+def open_webcam(target: str) -> VideoSource:
+    """Open a webcam by index ("0") or device path.
+
+    Raises:
+        SourceNotFound: There is no such device.
+        SourceUnavailable: It exists but gives no picture (busy, no permission).
+    """
+    device = f"/dev/video{target}" if target.isdigit() else target
+    if sys.platform.startswith("linux") and not Path(device).exists():
+        found = ", ".join(list_webcams()) or "none"
+        raise SourceNotFound(
+            f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"
+        )
+    backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
+    capture = cv2.VideoCapture(int(target), backend) if target.isdigit() else cv2.VideoCapture(device, backend)
+    if not capture.isOpened():
+        capture.release()
+        raise SourceUnavailable(
+            f"webcam {target}: {device} gives no picture; close other programs that use it, check access"
+        )
+    return VideoSource(capture, live=True, name=f"webcam {target}")
+
+
+def open_file(path: str) -> VideoSource:
+    """Open a video file.
+
+    Raises:
+        SourceNotFound: There is no such file, or no video in it.
+    """
+    if not Path(path).exists():
+        raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL")
+    if not Path(path).is_file():
+        raise SourceNotFound(f"{path} is a folder; give a video file in it")
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
+    if not capture.isOpened():
+        capture.release()
+        raise SourceNotFound(
+            f"{path} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4"
+        )
+    return VideoSource(capture, live=False, name=path)
+
+
+def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:
+    """Open a network stream.
+
+    Raises:
+        SourceUnavailable: The host is unknown, refuses, does not answer in time, or sends no video. The message holds
+            no password.
+    """
+    _check_reachable(url, open_timeout_s)
+    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
+    if not capture.isOpened():
+        capture.release()
+        raise SourceUnavailable(
+            f"{redact(url)}: the host answers, but gives no video; check path, user name and password"
+        )
+    return VideoSource(capture, live=True, name=redact(url))
+
+
+def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:
+    """Return the options a network stream is opened with; without time-outs a dead camera hangs for 30 s."""
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(open_timeout_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(read_timeout_s * 1000),
+        cv2.CAP_PROP_N_THREADS,
+        _DECODE_THREADS,
+    ]
+
+
+def _check_reachable(url: str, timeout_s: float) -> None:
+    """Connect once by TCP: OpenCV would not say why it failed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        port = parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
+    except ValueError:
+        raise SourceUnavailable(f"{redact(url)}: the port is no number from 0 to 65535") from None
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except socket.gaierror:
+        raise SourceUnavailable(f"{redact(url)}: host {host!r} is unknown; check the name and the network") from None
+    except TimeoutError:
+        raise SourceUnavailable(f"{redact(url)}: no answer from {host}:{port} within {timeout_s:g} s") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceUnavailable(
+            f"{redact(url)}: {host}:{port}: {reason}; is the camera on, and the port right?"
+        ) from None

@@ -1,0 +1,44 @@
+"""`stream-i3d config show|check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream_i3d.cli.options import config_of, recognition_options
+
+
+@click.group()
+def config() -> None:
+    """Show or check a configuration."""
+
+
+@config.command()
+@click.option("--source", "sources", multiple=True, help="As for run.")
+@recognition_options
+def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:
+    """Print the whole configuration that run would use, defaults included; passwords are hidden."""
+    from stream_i3d.config import to_yaml
+
+    cameras = {"cameras": [{"source": source} for source in sources] or None}
+    click.echo(to_yaml(config_of(config_file, flags, cameras)), nl=False)
+
+
+@config.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def check(files: tuple[Path, ...]) -> None:
+    """Check configuration files: keys, values, camera names, sources, and whether the model is there."""
+    from stream_i3d.config import load_config
+    from stream_i3d.inference.setup import settle_model
+    from stream_i3d.service.plan import name_cameras
+    from stream_i3d.transport.addresses import check_bind
+
+    for file in files:
+        loaded = load_config(file, {})
+        cameras = name_cameras(loaded)
+        check_bind(loaded.publish.address)
+        setup = settle_model(loaded.model, loaded.window)
+        names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)
+        click.echo(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")

@@ -1,0 +1,71 @@
+"""Options that several commands share, and how they lie over the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stream_i3d.config import Config, load_config
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_KEYS = {
+    "checkpoint": "model.checkpoint",
+    "model": "model.name",
+    "labels": "model.labels",
+    "device": "model.device",
+    "precision": "model.precision",
+    "threads": "model.threads",
+    "stride": "window.stride",
+    "clip_len": "window.clip_len",
+    "frame_interval": "window.frame_interval",
+    "sample_fps": "window.sample_fps",
+    "smoothing": "smoothing.method",
+    "time_constant": "smoothing.time_constant_s",
+    "last": "smoothing.last",
+    "min_confidence": "idle.min_confidence",
+    "min_motion": "idle.min_motion",
+    "skip_inference": "idle.skip_inference",
+    "top_k": "publish.top_k",
+    "publish": "publish.address",
+    "jsonl": "publish.jsonl",
+    "fast": "capture.fast",
+    "retry": "capture.retry",
+}
+
+_RECOGNITION = [
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; flags override it."),
+    click.option("--checkpoint", help="Weights: 'motion' (carried, the default) or a file (.safetensors, .pt, .pth)."),
+    click.option("--model", help="Architecture of the weights (default: i3d)."),
+    click.option("--labels", help="Label list: kinetics400, kinetics600, ucf101, hmdb51 or a text file."),
+    click.option("--device", help="auto, cpu, cuda, cuda:N."),
+    click.option("--precision", help="auto, fp32, bf16 or fp16."),
+    click.option("--threads", type=int, help="CPU threads for inference (0: torch decides)."),
+    click.option("--stride", type=int, help="Sampled frames from one window to the next (default: 8)."),
+    click.option("--clip-len", type=int, help="Frames in a window (default: as trained, else 16)."),
+    click.option("--frame-interval", type=int, help="Gap between a window's frames (default: as trained, else 1)."),
+    click.option("--sample-fps", type=float, help="Frames per second the model sees (default: as trained, else 25)."),
+    click.option("--smoothing", help="ema, mean, vote or none."),
+    click.option("--time-constant", type=float, help="Seconds, for ema."),
+    click.option("--last", type=int, help="Windows, for mean and vote."),
+    click.option("--min-confidence", type=float, help="Below it nothing is recognised: idle."),
+    click.option("--min-motion", type=float, help="Grey levels of change below which a window is idle (0: never)."),
+    click.option("--skip-inference/--no-skip-inference", default=None, help="Spare the network motionless windows."),
+    click.option("--top-k", type=int, help="Labels listed in each prediction."),
+]
+
+
+def recognition_options(command: _F) -> _F:
+    """Add --config and the options of model, windows and smoothing."""
+    for option in reversed(_RECOGNITION):
+        command = option(command)
+    return command
+
+
+def config_of(config_file: Path | None, flags: dict[str, Any], more: dict[str, Any] | None = None) -> Config:
+    """Return the validated configuration of a command's flags; `more` holds dotted keys as they are."""
+    overrides = {_KEYS[name]: value for name, value in flags.items()}
+    return load_config(config_file, {**overrides, **(more or {})})

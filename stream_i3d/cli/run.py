@@ -1,0 +1,50 @@
+"""`stream-i3d run`: cameras in, published actions out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream_i3d.cli.options import config_of, recognition_options
+
+
+@click.command()
+@click.option(
+    "--source", "sources", multiple=True, help="Webcam index, /dev path, URL, file or synthetic://; repeatable."
+)
+@recognition_options
+@click.option("--publish", help="Address of the PUB socket (default: tcp://127.0.0.1:5556).")
+@click.option("--jsonl", help="Also write messages as JSON lines to this file; '-' is standard output.")
+@click.option("--fast", is_flag=True, default=None, help="Read files at full speed, dropping nothing.")
+@click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
+@click.option("--quiet", is_flag=True, help="Log warnings only.")
+def run(sources: tuple[str, ...], config_file: Path | None, duration: float | None, quiet: bool, **flags: Any) -> None:
+    """Recognise actions in cameras and publish them, until Ctrl-C.
+
+    \b
+    stream-i3d run --source 0
+    stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
+    stream-i3d run --config configs/headless.yaml
+    """
+    from stream_i3d.models.spec import CARRIED_CHECKPOINT
+    from stream_i3d.service.run import run_service
+    from stream_i3d.service.summary import describe
+    from stream_i3d.stage import Ready, configure_logging
+
+    configure_logging(logging.WARNING if quiet else logging.INFO)
+    log = logging.getLogger("stream_i3d")
+    config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
+    if config.model.checkpoint == CARRIED_CHECKPOINT:
+        log.info(
+            "using the carried model 'motion': it knows ten plain motions (left, up, waving, ...), not everyday "
+            "actions; for those give --checkpoint with Kinetics weights (README, 'Weights')"
+        )
+
+    def on_ready(ready: Ready) -> None:
+        log.info("publishing on %s: %s", ready.address, ready.detail)
+
+    click.echo(describe(run_service(config, duration, on_ready)), err=True)

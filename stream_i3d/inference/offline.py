@@ -1,0 +1,98 @@
+"""Recognises video files at full speed: the live path's own reader, ring, schedule and recognizer, without sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthetic
+from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.capture.source import Source, open_source
+from stream_i3d.config import Config
+from stream_i3d.errors import ConfigError
+from stream_i3d.events import merge_segments
+from stream_i3d.inference.runner import CameraWindows, WindowRunner
+from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
+from stream_i3d.recognizer import Judging, Recognizer
+from stream_i3d.redact import redact
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.engine import Engine
+
+_EPOCH = 0
+_CLOCK = Clock(time.monotonic_ns, time.time, lambda until: True)
+
+
+def read_frames(source: Source, camera: str, setup: ModelSetup) -> Iterator[Frame]:
+    """Yield an opened source's sampled frames as fast as they can be read; raises SourceError."""
+    reader = FrameReader(source, camera, _EPOCH, setup.preprocessing, _CLOCK, paced=False)
+    while (frames := reader.read()) is not None:
+        yield from frames
+
+
+def recognize_video(
+    video: str,
+    engine: Engine,
+    setup: ModelSetup,
+    config: Config,
+    progress: Callable[[float, float | None], None] = lambda time, duration: None,
+) -> Iterator[VideoRecognition | Segment]:
+    """Yield a prediction for every window of a video, then its merged segments.
+
+    Args:
+        video: Path of a file, or a synthetic:// address with a duration.
+        engine: What runs the network.
+        setup: Which network, and what frames it takes.
+        config: Windows, smoothing, thresholds; cameras and publishing are not looked at.
+        progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
+
+    Raises:
+        SourceError: The video cannot be read.
+        ConfigError: It is a camera.
+    """
+    address = offline_address(video)
+    camera = CameraWindows(
+        CameraFeed(setup.preprocessing, config.window.stride, config.window.max_span_ratio),
+        Recognizer(address.default_name, Judging.of(config, engine.labels, setup.model_name), time.monotonic_ns),
+    )
+    runner = WindowRunner(engine, config.idle.min_motion, config.idle.skip_inference)
+    judged: list[Recognition] = []
+    source = open_source(address, config.capture)
+    try:
+        for frame in read_frames(source, address.default_name, setup):
+            if not camera.feed.push(frame.stamp, frame.pixels):
+                continue
+            progress(frame.stamp.time, source.duration_s)
+            for recognition in _step(camera, runner):
+                judged.append(recognition)
+                yield VideoRecognition(**structs.asdict(recognition), video=video)
+    finally:
+        source.close()
+    yield from merge_segments(video, judged)
+
+
+def offline_address(video: str) -> SourceAddress:
+    """Return what `recognize` may read: a file, or a synthetic scene that ends.
+
+    Raises:
+        ConfigError: It is a camera or an endless scene.
+    """
+    address = parse_source(video)
+    endless = address.kind == "synthetic" and not parse_synthetic(address.target).duration_s
+    if address.live or endless:
+        raise ConfigError(f"{redact(video)} never ends: give recognize a video file, or use run --source")
+    return address
+
+
+def _step(camera: CameraWindows, runner: WindowRunner) -> Iterator[Recognition]:
+    for recognition, _ in runner.warming(camera):
+        yield recognition
+    clip = camera.take()
+    if clip is not None:
+        for recognition, _ in runner.run([(camera, clip)]):
+            yield recognition

@@ -1,0 +1,166 @@
+"""What a checkpoint says about itself, and where checkpoints lie.
+
+Our files are safetensors whose header carries a `ModelSpec` as JSON, so a network travels with its dimensions, its
+labels and the preprocessing it was trained with. Reading that costs a few kilobytes: this module imports neither
+torch nor the architectures, so a capture process can learn its crop size from it. It does not know tensors.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import msgspec
+from msgspec import Meta, Struct
+
+from stream_i3d.errors import CheckpointError, LabelsError, did_you_mean
+from stream_i3d.models.labels import check_labels
+from stream_i3d.preprocess import Preprocessing
+
+METADATA_KEY = "stream_i3d"
+"""Where the header's metadata holds the JSON of a `ModelSpec`."""
+
+CARRIED_CHECKPOINT = "motion"
+"""The name of the checkpoint that comes with the package."""
+
+_MAX_HEADER_BYTES = 16 * 2**20  # ours have 50 KB; a damaged length field must not make us read gigabytes
+
+
+class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything but the weights that is needed to rebuild and feed a network.
+
+    Attributes:
+        architecture: A name of `stream_i3d.models.registry.ARCHITECTURES`.
+        num_classes: Classes of the head.
+        in_channels: 3 for RGB, 2 for optical flow.
+        width: Factor on the published channel counts.
+        labels: Class names in the order of the head's outputs; None where they are not known.
+        preprocessing: How the clips it was trained on were made.
+        provenance: Free text by topic: where the weights come from, their licence, their accuracy.
+    """
+
+    num_classes: Annotated[int, Meta(ge=1, le=1_000_000)]
+    architecture: str = "i3d"
+    in_channels: Annotated[int, Meta(ge=1, le=1024)] = 3
+    width: Annotated[float, Meta(gt=0, le=16)] = 1.0
+    labels: tuple[str, ...] | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    provenance: dict[str, str] = {}
+
+
+class _Header(Struct):
+    """The part of a safetensors header that is not about tensors."""
+
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
+
+
+def encode_spec(spec: ModelSpec) -> dict[str, str]:
+    """Return the safetensors metadata that carries `spec`.
+
+    Raises:
+        LabelsError: The labels do not fit the number of classes.
+    """
+    if spec.labels is not None:
+        check_labels(spec.labels, spec.num_classes)
+    # One key only: safetensors keeps its metadata unordered, and equal checkpoints should be equal byte for byte.
+    return {METADATA_KEY: msgspec.json.encode(spec).decode()}
+
+
+def read_spec(path: str | Path) -> ModelSpec | None:
+    """Read what one of our checkpoints says about itself, without its weights.
+
+    Args:
+        path: A checkpoint file of any format, or the name of the carried checkpoint.
+
+    Returns:
+        The spec, or None where the file carries none (a .pt file, or safetensors of another program).
+
+    Raises:
+        CheckpointError: The file is missing or unreadable, or its header or spec is damaged.
+    """
+    path = resolve_checkpoint(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = _read_header(file, size, path)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
+    if header is None:
+        return None
+    try:
+        metadata = msgspec.json.decode(header, type=_Header).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} has a damaged header ({brief(error)}): copy it again"
+        ) from error
+    return _decode_spec(metadata[METADATA_KEY], path) if METADATA_KEY in metadata else None
+
+
+def carried_checkpoint() -> Path:
+    """Return where the checkpoint that comes with the package lies; its name is `CARRIED_CHECKPOINT`."""
+    return Path(__file__).parent / "weights" / f"{CARRIED_CHECKPOINT}.safetensors"
+
+
+def resolve_checkpoint(name_or_path: str | Path) -> Path:
+    """Return the file that `--checkpoint NAME_OR_PATH` means; "motion" is the carried one, ./motion a file.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    carried = str(name_or_path) == CARRIED_CHECKPOINT
+    path = carried_checkpoint() if carried else Path(name_or_path).expanduser()
+    # os.path rather than pathlib: False also for a path with a NUL, too long a name, or a folder we may not enter.
+    if os.path.isfile(path):  # noqa: PTH113
+        return path
+    what = "is a folder" if os.path.isdir(path) else "does not exist or is not a file"  # noqa: PTH112
+    if carried:
+        raise CheckpointError(f"the carried checkpoint {str(path)!r} {what}: install the package again")
+    given = str(name_or_path)
+    raise CheckpointError(
+        f"checkpoint {given!r} {what}{did_you_mean(given, [CARRIED_CHECKPOINT])}: "
+        f"give the path of a .safetensors, .pt or .pth file, or {CARRIED_CHECKPOINT!r} for the one carried here"
+    )
+
+
+def brief(error: BaseException) -> str:
+    """Return another library's message as a part of one line: its first line, printable, 200 characters at most."""
+    lines = str(error).strip().splitlines()
+    text = "".join(character if character.isprintable() else "?" for character in (lines[0] if lines else ""))
+    return text[:200] or type(error).__name__
+
+
+def is_safetensors(path: Path) -> bool:
+    """Say whether a file claims to be safetensors, by its name or by its first bytes.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+
+
+def _read_header(file: BinaryIO, size: int, path: Path) -> bytes | None:
+    """Return the JSON of a safetensors header; None where the file is of another kind."""
+    if not is_safetensors(path):
+        return None
+    length = int.from_bytes(file.read(8), "little")
+    if size < 10 or not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is not a whole safetensors file ({size} bytes, a header of {length}): "
+            "it is damaged or cut short; copy it again"
+        )
+    return file.read(length)
+
+
+def _decode_spec(text: str, path: Path) -> ModelSpec:
+    try:
+        spec = msgspec.json.decode(text, type=ModelSpec)
+        if spec.labels is not None:
+            check_labels(spec.labels, spec.num_classes)
+    except (msgspec.DecodeError, RecursionError, LabelsError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} describes itself in a way this version cannot read ({brief(error)}): "
+            "upgrade stream-i3d, or save the checkpoint again"
+        ) from error
+    return spec

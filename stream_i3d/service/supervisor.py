@@ -1,0 +1,238 @@
+"""Starts, watches, restarts and ends the processes of the plan. Nothing else in the package starts one.
+
+A process that fails with an error of ours (exit code 2) ends the run with that error: trying again would not mend it.
+One that crashes, or is silent too long, is started again with backoff. Start method is spawn: nothing is inherited
+by chance.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+from stream_i3d.backoff import Backoff
+from stream_i3d.errors import ServiceError
+from stream_i3d.service.plan import StageRow
+from stream_i3d.stage import EXIT_FATAL, Failed, Ready, StageLink, Summary, enter_stage
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.05
+_KILL_WAIT_S = 0.5
+
+
+class _Running:
+    """One row of the plan and its process."""
+
+    def __init__(self, row: StageRow, context: multiprocessing.context.SpawnContext) -> None:
+        self.row = row
+        self.finished = False
+        self._context = context
+        self._backoff = Backoff(random.Random())
+        self._restart_at: float | None = None
+        self._failure = ""
+        self.start()
+
+    def start(self) -> None:
+        self.ready: Ready | None = None
+        self._link = StageLink(self._context)
+        self._started = time.monotonic()
+        self.process: BaseProcess = self._context.Process(
+            target=enter_stage,
+            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), log.getEffectiveLevel()),
+            name=self.row.name,
+            daemon=True,
+        )
+        # Ctrl-C reaches the whole process group: a child must ignore it from its first instruction on.
+        with _ignoring_interrupt():
+            self.process.start()
+        self._link.close_child_side()
+        self._restart_at = None
+
+    def listen(self) -> list[Ready | Summary]:
+        """Return what the process has said; a fatal failure is kept for `check`."""
+        said: list[Ready | Summary] = []
+        for message in self._link.receive():
+            if isinstance(message, Failed):
+                self._failure = message.message
+                continue
+            if isinstance(message, Ready):
+                self.ready = message
+            said.append(message)
+        return said
+
+    def check(self, now: float) -> None:
+        """Restart the process where it needs that; raises ServiceError where it met an error of ours."""
+        if self.finished:
+            return
+        if self._restart_at is not None:
+            if now >= self._restart_at:
+                self.start()
+            return
+        if self.process.exitcode is None:
+            self._check_alive(now)
+            return
+        self.process.join()
+        self.listen()
+        if self.process.exitcode == 0:
+            self.finished = True
+        elif self.process.exitcode == EXIT_FATAL:
+            raise ServiceError(self._failure or f"{self.row.name} gave up")
+        else:
+            self._plan_restart(now, f"ended with code {self.process.exitcode}")
+
+    def _check_alive(self, now: float) -> None:
+        limit = self.row.silent_limit_s if self.ready else self.row.startup_limit_s
+        if self._link.silent_for(now) > limit:
+            self.process.kill()
+            self.process.join(_KILL_WAIT_S)
+            self._plan_restart(now, f"was silent for over {limit:g} s and was killed")
+        else:
+            self._backoff.healthy_for(now - self._started if self.ready else 0.0)
+
+    def _plan_restart(self, now: float, what: str) -> None:
+        delay = self._backoff.failed()
+        log.error("%s %s; starting it again in %.1f s", self.row.name, what, delay)
+        self._restart_at = now + delay
+
+    def end(self, deadline: float) -> None:
+        """Reap the process, killing it where it still runs at `deadline`."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join(_KILL_WAIT_S)
+
+    def ask_to_end(self) -> None:
+        if self.process.exitcode is None:
+            self.process.terminate()
+
+
+class Supervisor:
+    """Runs a plan until it is told to stop, its time is over, its cameras have ended, or a process cannot go on."""
+
+    def __init__(self, rows: Sequence[StageRow], on_ready: Callable[[Ready], None] = lambda ready: None) -> None:
+        """Args: `on_ready` is called once, when the worker publishes."""
+        self._rows = rows
+        self._on_ready = on_ready
+        self._worker_ready = False
+        self._stop = threading.Event()
+        self._done: list[Summary] = []
+        self._current = Summary()
+
+    def stop(self) -> None:
+        """Ask the run to end; may be called from another thread or a signal handler."""
+        self._stop.set()
+
+    def run(self, duration_s: float | None = None) -> Summary:
+        """Start everything, watch it, end it in order.
+
+        Args:
+            duration_s: Seconds to run from when the worker is ready; None is until stopped or ended.
+
+        Returns:
+            The worker's figures over the whole run.
+
+        Raises:
+            ServiceError: A process met an error that a restart will not mend; all others have been ended.
+        """
+        context = multiprocessing.get_context("spawn")
+        running: list[_Running] = []
+        try:
+            for row in self._rows:
+                running.append(_Running(row, context))
+            self._watch(running, duration_s)
+        finally:
+            self._end_in_order(running)
+        return _add(self._done, self._current)
+
+    def _watch(self, running: Sequence[_Running], duration_s: float | None) -> None:
+        worker = running[0]
+        until = float("inf")
+        while not self._stop.wait(_TICK_S):
+            now = time.monotonic()
+            for one in running:
+                self._hear(one)
+                one.check(now)
+            if self._worker_ready and until == float("inf") and duration_s is not None:
+                until = now + duration_s
+            if now >= until or worker.finished:
+                return
+
+    def _hear(self, one: _Running) -> None:
+        for message in one.listen():
+            if isinstance(message, Summary):
+                self._take_summary(message)
+            elif one.row.shutdown_order and not self._worker_ready:  # the first time only, not after a restart
+                self._worker_ready = True
+                self._on_ready(message)
+
+    def _take_summary(self, summary: Summary) -> None:
+        """Keep the figures of a worker that was restarted: its counts begin at nought again."""
+        if summary.seconds < self._current.seconds:
+            self._done.append(self._current)
+        self._current = summary
+
+    def _end_in_order(self, running: Sequence[_Running]) -> None:
+        for order in sorted({one.row.shutdown_order for one in running}):
+            group = [one for one in running if one.row.shutdown_order == order]
+            for one in group:
+                one.ask_to_end()
+            deadline = time.monotonic() + max(one.row.grace_s for one in group)
+            for one in group:
+                one.end(deadline)
+                self._hear(one)
+
+
+def _add(done: Sequence[Summary], current: Summary) -> Summary:
+    """Return the newest figures with the counts of earlier workers added."""
+    if not done:
+        return current
+    dropped: dict[str, int] = {}
+    for summary in (*done, current):
+        for reason, number in summary.windows_dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + number
+    every = [*done, current]
+    return Summary(
+        frames=sum(one.frames for one in every),
+        windows=sum(one.windows for one in every),
+        skipped=sum(one.skipped for one in every),
+        seconds=sum(one.seconds for one in every),
+        latency_p50_ms=current.latency_p50_ms,
+        latency_p95_ms=current.latency_p95_ms,
+        inference_p50_ms=current.inference_p50_ms,
+        overhead_p95_ms=current.overhead_p95_ms,
+        frames_dropped=sum(one.frames_dropped for one in every),
+        windows_dropped=dropped,
+        rejected_messages=sum(one.rejected_messages for one in every),
+        sink_dropped=sum(one.sink_dropped for one in every),
+    )
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGINT and SIGTERM while the block runs."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _ignoring_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from stream_i3d.models.i3d import I3D
+from tests.golden_rule import fill_by_rule
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Layers of a few channels are slower on many threads, and much slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny() -> I3D:
+    """The narrowest I3D there is, three classes, in eval mode: fast to run and small on disk."""
+    return ruled(I3D(num_classes=3, width=1 / 64))
+
+
+def ruled(model: I3D, seed: int = 7) -> I3D:
+    """Fill a network by the goldens' rule, so that every BatchNorm does something, and return it in eval mode."""
+    model.load_state_dict(fill_by_rule(model.state_dict(), seed))
+    return model.eval()
+
+
+def clip(*shape: int, seed: int = 0) -> torch.Tensor:
+    """A clip (B, C, T, H, W) in [-1, 1]."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1

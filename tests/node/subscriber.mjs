@@ -1,0 +1,97 @@
+// Reads N messages from a publisher of stream-i3d and checks their form, as a service in another language would.
+//
+//   node subscriber.mjs ENDPOINT N [TOPIC_PREFIX]
+//
+// Prints one JSON line and ends with 0; the first message of the wrong form ends it with 1 and says why.
+//   received  messages read
+//   labels    labels of the predictions and events among them, each once (null: idle or warming)
+//   gaps      predictions that did not come one even step of window.last_frame after the last of their camera
+import { Subscriber } from "zeromq"
+
+const score = { index: "number", label: "string", probability: "number", raw_probability: "number" }
+const required = {
+  prediction: {
+    schema: "string", camera: "string", epoch: "number", seq: "number",
+    window: { first_frame: "number", last_frame: "number", start_time: "number", end_time: "number" },
+    state: "string", label: "string?", confidence: "number", top_k: [score],
+    latency_ms: { queue: "number", inference: "number", total: "number" },
+    frames_dropped: "number", windows_dropped: "number", model: { name: "string", checkpoint: "string" },
+  },
+  event: {
+    schema: "string", camera: "string", id: "string", event: "string", label: "string",
+    start_time: "number", end_time: "number?", peak_confidence: "number",
+  },
+  status: {
+    schema: "string", camera: "string", state: "string", fps: "number", last_frame_age_s: "number?",
+    reconnects: "number", frames_dropped: "number", detail: "string",
+  },
+}
+
+function check(value, form, path) {
+  if (Array.isArray(form)) {
+    if (!Array.isArray(value)) throw new Error(`${path} is no list`)
+    value.forEach((item, i) => check(item, form[0], `${path}[${i}]`))
+  } else if (typeof form === "object") {
+    if (value === null || typeof value !== "object") throw new Error(`${path} is no object`)
+    for (const key of Object.keys(form)) check(value[key], form[key], `${path}.${key}`)
+  } else if (!(form.endsWith("?") && value === null) && typeof value !== form.replace("?", "")) {
+    throw new Error(`${path} is ${JSON.stringify(value)}, not ${form}`)
+  }
+}
+
+function parse(parts) {
+  if (parts.length !== 2) throw new Error(`${parts.length} parts, not [topic, JSON]`)
+  const [topic, body] = parts.map(String)
+  const found = /^v1\/([A-Za-z0-9_.-]{1,64})\/(prediction|event|status)$/.exec(topic)
+  if (!found) throw new Error(`topic ${JSON.stringify(topic)} is not v1/<camera>/prediction|event|status`)
+  const [, camera, kind] = found
+  const message = JSON.parse(body)
+  check(message, required[kind], kind)
+  if (message.schema !== `stream-i3d/${kind}/1`) throw new Error(`schema ${message.schema} on ${topic}`)
+  if (message.camera !== camera) throw new Error(`camera ${message.camera} on ${topic}`)
+  return { kind, message }
+}
+
+// The first two predictions of a camera's epoch set the step; every other distance is a gap.
+function gapCounter() {
+  const streams = new Map()
+  return ({ camera, epoch, window }) => {
+    const known = streams.get(camera)
+    if (!known || known.epoch !== epoch) {
+      streams.set(camera, { epoch, last: window.last_frame, step: null })
+      return 0
+    }
+    const step = window.last_frame - known.last
+    const gap = step <= 0 || (known.step !== null && step !== known.step)
+    known.last = window.last_frame
+    known.step ??= step
+    return gap ? 1 : 0
+  }
+}
+
+const [endpoint, count, prefix = "v1/"] = process.argv.slice(2)
+if (!endpoint || !(Number(count) > 0)) {
+  console.error("usage: node subscriber.mjs ENDPOINT N [TOPIC_PREFIX]")
+  process.exit(2)
+}
+const socket = new Subscriber({ linger: 0 })
+socket.connect(endpoint)
+socket.subscribe(prefix)
+const labels = new Set()
+const gapBefore = gapCounter()
+let received = 0
+let gaps = 0
+try {
+  for await (const parts of socket) {
+    const { kind, message } = parse(parts)
+    if (kind !== "status") labels.add(message.label)
+    if (kind === "prediction") gaps += gapBefore(message)
+    if (++received >= Number(count)) break
+  }
+  console.log(JSON.stringify({ received, labels: [...labels], gaps }))
+} catch (error) {
+  console.error(`message ${received + 1}: ${error.message}`)
+  process.exitCode = 1
+} finally {
+  socket.close()
+}
