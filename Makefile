@@ -48,6 +48,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@PYTHON=$(PYTHON) scripts/system-deps runtime $(OR_FAIL_IN_CI)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$(PYTHON) is missing or older than Python 3.11; try: make PYTHON=python3.12" >&2; exit 2; }
+	@echo "making $(VENV); torch alone is some 200 MB, so this may take minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -48,7 +48,7 @@ WIDTH = 0.25
 BATCH = 16
 POOL = 2048
 """Clips kept to draw from: 630 MB."""
-REUSE = 2.5
+REUSE = 3.5
 """How often a clip is seen on average before a new one takes its place."""
 CHUNK = 16
 
@@ -56,8 +56,8 @@ TRAIN, HELD_OUT, LIVE = 1, 2, 3
 """First number of every seed: the three sets can share no clip."""
 LIVE_SEED = 900_000
 
-RENDER_SIZES = (((107, 80), 0.6), ((142, 80), 0.1), ((160, 120), 0.2), ((320, 240), 0.1))
-"""(width, height) and share: mostly at the network's own size, as that is cheap, and some as a camera's."""
+RENDER_SIZES = [(107, 80)] * 6 + [(142, 80)] + [(160, 120)] * 2 + [(320, 240)]
+"""(width, height), each as likely: mostly at the network's own size, as that is cheap, and some as a camera's."""
 
 Clips = NDArray[np.uint8]
 """(N, 16, 80, 80, 3) uint8 RGB."""
@@ -84,10 +84,9 @@ MIRRORS = (
 def make_clips(stream: int, seed: int, first: int) -> Clips:
     """Render clips `first` to `first` + CHUNK of a stream; clip i shows label i % 10. Runs in a worker."""
     cv2.setNumThreads(1)
-    sizes, shares = zip(*RENDER_SIZES, strict=True)
     clips = []
     for number in range(first, first + CHUNK):
-        size = sizes[np.random.default_rng([stream, seed, number, 1]).choice(len(sizes), p=shares)]
+        size = RENDER_SIZES[np.random.default_rng([stream, seed, number, 1]).integers(len(RENDER_SIZES))]
         label = LABELS[number % len(LABELS)]
         frames = render_clip((stream, seed, number), label, PREPROCESSING.clip_len, PREPROCESSING.sample_fps, size)
         clips.append(np.stack([prepare_frame(frame, PREPROCESSING) for frame in frames]))
@@ -336,6 +335,9 @@ def run(trainer: Trainer, examiner: Examiner, out: Path, every: int, console: Co
                 console.print(f"step {trainer.step} loss {trainer.loss:.3f} after {trainer.elapsed_s:.0f} s")
             if trainer.step % every == 0 or trainer.progress >= 1.0:
                 trainer.save_state(out.with_suffix(".state.pt"))
+            if trainer.progress >= 1.0 or (
+                trainer.step % every == 0 and side_at(trainer.progress) == PREPROCESSING.crop_size
+            ):
                 clips, windows = (accuracy(table) for table in examiner.measure(trainer.model))
                 console.print(f"step {trainer.step}: acc@1 {clips:.4f} on held-out clips, {windows:.4f} live-like")
                 if clips + windows > best:
@@ -375,7 +377,7 @@ def main(
     console = Console()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         trainer = Trainer(pool, seed, steps, minutes, resume)
-        run(trainer, Examiner(pool, clips=480, blocks=6), out, every, console)
+        run(trainer, Examiner(pool, clips=320, blocks=3), out, every, console)
         clips, windows = report(trainer.model, pool, console)
         save(trainer.model, out.with_stem(f"{out.stem}-last"), trainer.seed, trainer.step, clips, windows)
 

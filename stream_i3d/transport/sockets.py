@@ -26,8 +26,15 @@ class _Socket:
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(kind)
         self._socket.setsockopt(zmq.LINGER, linger_ms)
-        for option in (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT):
-            self._socket.setsockopt(option, _HEARTBEAT_MS if option == zmq.HEARTBEAT_IVL else 3 * _HEARTBEAT_MS)
+
+    def _set_heartbeats(self) -> None:
+        """Notice a peer that is gone without a word (a pulled cable). Must stand before bind or connect.
+
+        Not for the frame channels: a reader that holds a file back reads no pings either, and would be cut off, losing
+        frames (seen); on one host a dead peer is noticed anyway.
+        """
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
 
     def _bind(self, address: str) -> str:
         try:
@@ -139,6 +146,7 @@ class Publisher(_Socket):
         # A little linger, so that the last words (an action's end, "stopped") leave the process; bounded.
         super().__init__(zmq.PUB, linger_ms=300)
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
+        self._set_heartbeats()
         self.address = self._bind(address)
 
     def send(self, parts: tuple[bytes, bytes]) -> None:
@@ -152,6 +160,7 @@ class Subscriber(_Socket):
     def __init__(self, address: str, topics: Sequence[str] = ("v1/",)) -> None:
         super().__init__(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, PUBLISH_HWM)
+        self._set_heartbeats()
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUBLISHED_BYTES)
         for topic in topics:
             self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)

@@ -5,7 +5,7 @@
 // Prints one JSON line and ends with 0; the first message of the wrong form ends it with 1 and says why.
 //   received  messages read
 //   labels    labels of the predictions and events among them, each once (null: idle or warming)
-//   gaps      predictions that did not come one even step of window.last_frame after the last of their camera
+//   gaps      steps of window.last_frame from one prediction to the next that differ from the camera's commonest step
 import { Subscriber } from "zeromq"
 
 const score = { index: "number", label: "string", probability: "number", raw_probability: "number" }
@@ -52,20 +52,28 @@ function parse(parts) {
   return { kind, message }
 }
 
-// The first two predictions of a camera's epoch set the step; every other distance is a gap.
-function gapCounter() {
-  const streams = new Map()
-  return ({ camera, epoch, window }) => {
-    const known = streams.get(camera)
-    if (!known || known.epoch !== epoch) {
-      streams.set(camera, { epoch, last: window.last_frame, step: null })
-      return 0
+// Distances between the predictions of each camera and epoch; the commonest is the step, every other one a gap.
+class Strides {
+  last = new Map()
+  steps = new Map()
+
+  add({ camera, epoch, window }) {
+    const stream = `${camera}/${epoch}`
+    if (this.last.has(stream)) {
+      const step = window.last_frame - this.last.get(stream)
+      const counts = this.steps.get(camera) ?? new Map()
+      this.steps.set(camera, counts.set(step, (counts.get(step) ?? 0) + 1))
     }
-    const step = window.last_frame - known.last
-    const gap = step <= 0 || (known.step !== null && step !== known.step)
-    known.last = window.last_frame
-    known.step ??= step
-    return gap ? 1 : 0
+    this.last.set(stream, window.last_frame)
+  }
+
+  gaps() {
+    let gaps = 0
+    for (const counts of this.steps.values()) {
+      const numbers = [...counts.values()]
+      gaps += numbers.reduce((sum, number) => sum + number, 0) - Math.max(...numbers)
+    }
+    return gaps
   }
 }
 
@@ -78,17 +86,16 @@ const socket = new Subscriber({ linger: 0 })
 socket.connect(endpoint)
 socket.subscribe(prefix)
 const labels = new Set()
-const gapBefore = gapCounter()
+const strides = new Strides()
 let received = 0
-let gaps = 0
 try {
   for await (const parts of socket) {
     const { kind, message } = parse(parts)
     if (kind !== "status") labels.add(message.label)
-    if (kind === "prediction") gaps += gapBefore(message)
+    if (kind === "prediction") strides.add(message)
     if (++received >= Number(count)) break
   }
-  console.log(JSON.stringify({ received, labels: [...labels], gaps }))
+  console.log(JSON.stringify({ received, labels: [...labels], gaps: strides.gaps() }))
 } catch (error) {
   console.error(`message ${received + 1}: ${error.message}`)
   process.exitCode = 1
