@@ -126,8 +126,8 @@ class CaptureLoop:
 
     def _stream(self, source: Source) -> None:
         """Send an opened source's frames until it ends (returns) or fails (raises SourceUnavailable)."""
-        if not source.live:
-            self._wait_for_worker()
+        if not source.live and not self._wait_for_worker():
+            return
         config, started = self._job.config, time.monotonic()
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         self._connections += 1
@@ -145,10 +145,16 @@ class CaptureLoop:
             self._backoff.healthy_for(time.monotonic() - started)
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
 
-    def _wait_for_worker(self) -> None:
-        """Hold a file back until somebody reads: its first frames must not be lost while the model loads."""
-        while not self._stage.stopping.is_set() and not self._sender.connected(_WAIT_S):
+    def _wait_for_worker(self) -> bool:
+        """Hold a file back until somebody reads: its first frames must not be lost while the model loads.
+
+        Returns False when told to stop meanwhile.
+        """
+        while not self._stage.stopping.is_set():
+            if self._sender.connected(_WAIT_S):
+                return True
             self._stage.beat()
+        return False
 
     def _send(self, frame: Frame, live: bool) -> None:
         """A live frame that finds the channel full is dropped; a file waits, since nothing is lost by waiting."""

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-# Must stand before cv2 is first imported: OpenCV reads them once. Whoever sets the first by hand must include
-# rtsp_transport;tcp, since it replaces OpenCV's own default. Not fflags;nobuffer: it throws away what was read while
-# probing, which cost a 10 s file its first 6.7 s here.
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-
 import cv2
 import numpy as np
 
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
+
+# OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
+# own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.setLogLevel(2)  # errors; a file that is no video is our own one line, not OpenCV's
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "rtsp": 554,

@@ -244,7 +244,7 @@ def _read_torch(path: Path) -> object:
         except Exception as error:  # on arbitrary bytes the unpickler may raise anything at all
             raise CheckpointError(
                 f"checkpoint {str(path)!r} is damaged, or holds more than tensors, which is refused because reading "
-                f"it could run code ({brief(error)}): give safetensors, or a file made by torch.save(state_dict)"
+                "it could run code: give safetensors, or a file made by torch.save(state_dict)"
             ) from error
 
 
