@@ -25,7 +25,8 @@ from stream_i3d.redact import redact
 # own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.setLogLevel(2)  # errors; a file that is no video is our own one line, not OpenCV's
+    # Errors only: that a file is no video is said in our own one line, not in OpenCV's.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "rtsp": 554,
