@@ -225,7 +225,7 @@ class Examiner:
         workers: Processes that render.
         clips: How many held-out clips, a multiple of CHUNK.
         blocks: How many 35 s blocks of live-like windows.
-        offset: First held-out clip and block: the examination that picks the best and the final one differ.
+        offset: First held-out clip and block: those looked at during training and the final ones differ.
     """
 
     def __init__(self, workers: ProcessPoolExecutor, clips: int, blocks: int, offset: int = 0) -> None:
@@ -324,7 +324,7 @@ class Trainer:
 
 
 def run(trainer: Trainer, examiner: Examiner, out: Path, every: int, console: Console) -> None:
-    """Train to the end, examining every so often and keeping the best."""
+    """Train to the end, examining now and then; `out` holds the best so far, so that a broken run is of use."""
     best = 0.0
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("training", total=1.0)
@@ -372,14 +372,15 @@ def main(
     workers: int,
     threads: int,
 ) -> None:
-    """Train the carried model `motion`; keeps the best checkpoint at --out and its state beside it."""
+    """Train the carried model `motion`; writes the checkpoint to --out and the state for --resume beside it."""
     torch.set_num_threads(threads)
     console = Console()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         trainer = Trainer(pool, seed, steps, minutes, resume)
         run(trainer, Examiner(pool, clips=320, blocks=3), out, every, console)
         clips, windows = report(trainer.model, pool, console)
-        save(trainer.model, out.with_stem(f"{out.stem}-last"), trainer.seed, trainer.step, clips, windows)
+        # The last network, not the best on the small set: its rate has gone to zero, and picking would flatter it.
+        save(trainer.model, out, trainer.seed, trainer.step, clips, windows)
 
 
 if __name__ == "__main__":

@@ -73,17 +73,20 @@ class IdleConfig(_Section, frozen=True, kw_only=True):
 
 
 class EventsConfig(_Section, frozen=True, kw_only=True):
-    """Hysteresis: an action starts at confidence >= on for min_on_s and ends below off for min_off_s."""
+    """Hysteresis: an action starts at on_threshold held for min_on_s and ends below off_threshold for min_off_s.
 
-    on: Fraction = 0.5
-    off: Fraction = 0.35
+    Not `on` and `off`: in YAML 1.1 these words are booleans, also as keys.
+    """
+
+    on_threshold: Fraction = 0.5
+    off_threshold: Fraction = 0.35
     min_on_s: Annotated[float, Meta(ge=0, le=3600)] = 0.3
     min_off_s: Annotated[float, Meta(ge=0, le=3600)] = 0.3
 
     def __post_init__(self) -> None:
         """Check that the thresholds make a hysteresis."""
-        if self.off > self.on:
-            raise ValueError(f"events.off {self.off:g} must not be above events.on {self.on:g}")
+        if self.off_threshold > self.on_threshold:
+            raise ValueError(f"off_threshold {self.off_threshold:g} must not be above on_threshold {self.on_threshold:g}")
 
 
 class PublishConfig(_Section, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from stream_i3d.messages import ActionEvent, Recognition, Segment
 class EventDetector:
     """One camera's running action.
 
-    A label becomes an action once its confidence has been at least `on` for `min_on_s`, counted from then. The action
-    ends once its own confidence has been below `off` for `min_off_s` (the end is when it fell), or when another label
+    A label becomes an action once its confidence has been at least `on_threshold` for `min_on_s`, counted from then. The action
+    ends once its own confidence has been below `off_threshold` for `min_off_s` (the end is when it fell), or when another label
     becomes an action. All times are given by the caller, in seconds.
     """
 
@@ -24,7 +24,7 @@ class EventDetector:
         self._camera = camera
         self._config = config
         self._new_id = new_id
-        self._candidate: tuple[str, float] | None = None  # label, since when it has been at `on`
+        self._candidate: tuple[str, float] | None = None  # label, since when it has been at on_threshold
         self._candidate_peak = 0.0
         self._running: ActionEvent | None = None
         self._below_since: float | None = None
@@ -67,7 +67,7 @@ class EventDetector:
         if self._running is None:
             return []
         own = 0.0 if label is None else own_confidence
-        if own >= self._config.off:
+        if own >= self._config.off_threshold:
             self._below_since = None
             if own > self._running.peak_confidence:
                 self._running = structs.replace(self._running, peak_confidence=own)
@@ -79,7 +79,7 @@ class EventDetector:
         return self.finish(self._below_since)
 
     def _maybe_start(self, label: str | None, confidence: float, time: float) -> ActionEvent | None:
-        if label is None or confidence < self._config.on:
+        if label is None or confidence < self._config.on_threshold:
             self._candidate = None
             return None
         if self._running is not None and self._running.label == label:
