@@ -1,0 +1,65 @@
+"""What many tests need: a tiny network, generated videos, the command line as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from stream_i3d.models.checkpoint import save_checkpoint
+from stream_i3d.models.i3d import I3D
+from stream_i3d.models.spec import ModelSpec
+from stream_i3d.preprocess import Preprocessing
+from stream_i3d.scenes import LABELS, SceneRenderer
+
+TINY = ModelSpec(
+    num_classes=10, width=0.125, labels=tuple(LABELS), preprocessing=Preprocessing(short_side=40, crop_size=32)
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network small enough for any machine, with seeded random weights: for the pipeline, not for accuracy."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, I3D(10, width=TINY.width).eval(), TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, float], Path]:
+    """Return a function (fps, seconds) -> MP4 file of synthetic scenes, made once per rate and length."""
+    folder, made = tmp_path_factory.mktemp("videos"), {}
+
+    def make(fps: float, seconds: float) -> Path:
+        if (fps, seconds) not in made:
+            path = folder / f"scene-{fps:g}-{seconds:g}.mp4"
+            renderer = SceneRenderer(3, (160, 120))
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (160, 120))
+            assert writer.isOpened()
+            for index in range(round(fps * seconds)):
+                writer.write(np.asarray(renderer.render(index / fps)))
+            writer.release()
+            made[fps, seconds] = path
+        return made[fps, seconds]
+
+    return make
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs `stream-i3d ARGS` to its end."""
+
+    def run(*arguments: object, timeout: float = 90, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stream_i3d", *map(str, arguments)]
+        environment = {**os.environ, **(env or {})}
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+
+    return run
