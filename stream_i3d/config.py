@@ -86,7 +86,9 @@ class EventsConfig(_Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check that the thresholds make a hysteresis."""
         if self.off_threshold > self.on_threshold:
-            raise ValueError(f"off_threshold {self.off_threshold:g} must not be above on_threshold {self.on_threshold:g}")
+            raise ValueError(
+                f"off_threshold {self.off_threshold:g} must not be above on_threshold {self.on_threshold:g}"
+            )
 
 
 class PublishConfig(_Section, frozen=True, kw_only=True):

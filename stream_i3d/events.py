@@ -14,9 +14,9 @@ from stream_i3d.messages import ActionEvent, Recognition, Segment
 class EventDetector:
     """One camera's running action.
 
-    A label becomes an action once its confidence has been at least `on_threshold` for `min_on_s`, counted from then. The action
-    ends once its own confidence has been below `off_threshold` for `min_off_s` (the end is when it fell), or when another label
-    becomes an action. All times are given by the caller, in seconds.
+    A label becomes an action once its confidence has been at least `on_threshold` for `min_on_s`, counted from then.
+    The action ends once its own confidence has been below `off_threshold` for `min_off_s` (the end is when it fell),
+    or when another label becomes an action. All times are given by the caller, in seconds.
     """
 
     def __init__(self, camera: str, config: EventsConfig, new_id: Callable[[float], str]) -> None:

@@ -19,6 +19,10 @@ from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS, SceneRenderer
 
+# For the processes that tests start: two threads of two processes on two busy cores wait for each other at every
+# operation (seen: a tiny network took seconds a window beside a training run).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY = ModelSpec(
     num_classes=10, width=0.125, labels=tuple(LABELS), preprocessing=Preprocessing(short_side=40, crop_size=32)
 )
@@ -57,7 +61,9 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, flo
 def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs `stream-i3d ARGS` to its end."""
 
-    def run(*arguments: object, timeout: float = 90, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, timeout: float = 90, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "stream_i3d", *map(str, arguments)]
         environment = {**os.environ, **(env or {})}
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)

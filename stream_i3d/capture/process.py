@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 _REPORT_INTERVAL_S = 1.0
 _WAIT_S = 0.1
-_FINAL_WAIT_S = 2.0
 _MAX_REPEATS = 8  # of sampling.Sampler
 
 
@@ -61,10 +60,13 @@ def capture_main(stage: Stage, job: CaptureJob) -> None:
     stderr = CapturedStderr()
     address = parse_source(job.source)
     clock = Clock(time.monotonic_ns, time.time, lambda until: _sleep_until(stage, until))
-    linger_ms = 0 if address.live else int(_FINAL_WAIT_S * 1000)
-    with FrameSender(job.channel, linger_ms) as sender:
+    with FrameSender(job.channel) as sender:
         stage.say(Ready(detail=f"capturing {address.kind}"))
         CaptureLoop(stage, job, address, sender, clock, stderr).run()
+        # A file has ended. When a peer closes, ZeroMQ throws away what a held-back reader has not read yet (seen: the
+        # last frame and the final report of a file at full speed), so the channel stays open until the service stops.
+        while not stage.stopping.wait(_REPORT_INTERVAL_S):
+            stage.beat()
 
 
 def _sleep_until(stage: Stage, until_s: float) -> bool:
@@ -121,14 +123,13 @@ class CaptureLoop:
                 self._wait_to_retry(self._explained(error))
             finally:
                 source.close()
-        detail = "stopped" if self._stage.stopping.is_set() else "the end"
-        self._report("stopped", detail, final=True)
+        self._report_final()
 
     def _stream(self, source: Source) -> None:
         """Send an opened source's frames until it ends (returns) or fails (raises SourceUnavailable)."""
         if not source.live and not self._wait_for_worker():
             return
-        config, started = self._job.config, time.monotonic()
+        config, started = self._job.config, self._clock.monotonic_ns()
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         self._connections += 1
         log.info("%s: connected (%s)", self._job.camera, source.description)
@@ -142,7 +143,7 @@ class CaptureLoop:
                 return
             for frame in frames:
                 self._send(frame, source.live)
-            self._backoff.healthy_for(time.monotonic() - started)
+            self._backoff.healthy_for((self._clock.monotonic_ns() - started) * 1e-9)
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
 
     def _wait_for_worker(self) -> bool:
@@ -195,12 +196,27 @@ class CaptureLoop:
             if not self._clock.sleep_until(min(until, until - left + _REPORT_INTERVAL_S)):
                 return
 
-    def _report(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> None:
+    def _report(self, state: CameraState, detail: str, fps: float = 0.0) -> None:
         """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
         now = self._clock.monotonic_ns() * 1e-9
-        if not final and (state, detail) == self._said and now - self._reported_at < _REPORT_INTERVAL_S:
+        if (state, detail) == self._said and now - self._reported_at < _REPORT_INTERVAL_S:
             return
-        report = CameraReport(
+        if self._sender.report(self._report_of(state, detail, fps)):
+            self._said = (state, detail)
+        self._reported_at = now
+
+    def _report_final(self) -> None:
+        """Say that no frame will follow: once when told to stop, until there is room at the end of a file."""
+        if self._stage.stopping.is_set():
+            self._sender.report(self._report_of("stopped", "stopped", final=True))
+            return
+        while not self._sender.report(self._report_of("stopped", "the end", final=True), _WAIT_S):
+            self._stage.beat()
+            if self._stage.stopping.is_set():
+                return
+
+    def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
+        return CameraReport(
             camera=self._job.camera,
             state=state,
             fps=fps,
@@ -208,8 +224,3 @@ class CaptureLoop:
             detail=detail,
             final=final,
         )
-        if final:
-            self._sender.report(report, _FINAL_WAIT_S)
-        elif self._sender.report(report):
-            self._said = (state, detail)
-        self._reported_at = now

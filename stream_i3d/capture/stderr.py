@@ -15,6 +15,8 @@ from stream_i3d.redact import redact
 _NOISE = re.compile(r"^\[[^\]]*@ 0x[0-9a-f]+\]\s*")
 _REASON = re.compile(r"\b(40[0-9]|5\d\d)\b|failed|error|invalid|unauthori[sz]ed|not found|timed out", re.IGNORECASE)
 _MAX_LINE = 300
+_MARK = "stream-i3d: read up to here"
+_CATCH_UP_S = 0.5
 
 
 class CapturedStderr:
@@ -31,10 +33,14 @@ class CapturedStderr:
         sys.stderr = os.fdopen(saved, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         self._lines: deque[str] = deque(maxlen=20)
         self._lock = threading.Lock()
+        self._caught_up = threading.Event()
         threading.Thread(target=self._read, args=(reader,), name="stderr", daemon=True).start()
 
     def reason(self) -> str | None:
         """Return the newest line that says why something failed, and forget all lines so far."""
+        self._caught_up.clear()
+        os.write(2, _MARK.encode() + b"\n")  # what was written before it has been read once this comes round
+        self._caught_up.wait(_CATCH_UP_S)
         with self._lock:
             lines = [line for line in self._lines if _REASON.search(line)]
             self._lines.clear()
@@ -43,6 +49,9 @@ class CapturedStderr:
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="backslashreplace") as pipe:
             for line in pipe:
+                if line.strip() == _MARK:
+                    self._caught_up.set()
+                    continue
                 text = _NOISE.sub("", redact(line.strip()))[:_MAX_LINE]
                 with self._lock:
                     self._lines.append(text)

@@ -58,6 +58,8 @@ class VideoSource:
         if not self._capture.grab():
             if self.live:
                 raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
+            if self._time < 0:
+                raise SourceNotFound(f"{self._name} holds no picture that FFmpeg can decode; convert it to H.264 MP4")
             return None
         return 0.0 if self.live else self._media_time()
 

@@ -65,8 +65,8 @@ class _Socket:
 class FrameSender(_Socket):
     """PUSH end of one camera's frame channel. Drop policy: a full channel drops the frame being sent, counted."""
 
-    def __init__(self, address: str, linger_ms: int = 0) -> None:
-        super().__init__(zmq.PUSH, linger_ms)
+    def __init__(self, address: str) -> None:
+        super().__init__(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, FRAME_HWM)
         # Without a worker there is no queue at all: frames from before it came are of no use to it.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)

@@ -1,0 +1,159 @@
+"""The whole service on the synthetic camera: what it adds to inference, what it drops, and how it bears overload.
+
+steady     a camera at 30 frames/s with the carried model: drops, and p95 of capture -> publish less inference
+overload   the same with an engine slowed to a tenth of the needed speed: age of each window's newest frame when
+           its inference began (bound: one inference plus one stride), and growth of the worker's memory
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+from _bench import report
+from numpy.typing import NDArray
+
+from stream_i3d.config import CameraConfig, Config, IdleConfig, ModelConfig, PublishConfig, WindowConfig
+from stream_i3d.inference.worker import WorkerJob, serve, worker_main
+from stream_i3d.messages import Recognition
+from stream_i3d.service.run import run_service
+from stream_i3d.stage import Ready, Stage
+from stream_i3d.transport.sockets import Subscriber
+from stream_i3d.transport.wire import decode_published
+
+STRIDE, SAMPLE_FPS, SLOWDOWN = 8, 25.0, 10.0
+
+
+class SlowEngine:
+    """Another engine that takes `SLOWDOWN` strides of time for every batch."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.labels, self.description = engine.labels, f"{engine.description}, slowed"
+
+    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
+        """As the other engine."""
+        return self._engine.prepare(clips)
+
+    def logits(self, batch: Any) -> NDArray[np.float32]:
+        """As the other engine, later."""
+        until = time.monotonic() + SLOWDOWN * STRIDE / SAMPLE_FPS
+        logits: NDArray[np.float32] = self._engine.logits(batch)
+        time.sleep(max(0.0, until - time.monotonic()))
+        return logits
+
+    def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        """As the other engine."""
+        self._engine.warm_up(batch_sizes)
+
+
+def slow_worker_main(stage: Stage, job: WorkerJob) -> None:
+    """Entry point of a slowed worker process."""
+    from stream_i3d.inference.engine import load_engine
+
+    serve(stage, job, lambda setup: SlowEngine(load_engine(setup)))
+
+
+class Watcher:
+    """Subscribes to the service, and weighs its processes."""
+
+    def __init__(self) -> None:
+        self.recognitions: list[Recognition] = []
+        self.memory_mb: dict[str, list[float]] = {}
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, ready: Ready) -> None:
+        """Begin; called when the worker publishes."""
+        for target, args in ((self._listen, (ready.address,)), (self._weigh, ())):
+            self._threads.append(threading.Thread(target=target, args=args, daemon=True))
+            self._threads[-1].start()
+
+    def stop(self) -> None:
+        """End both threads."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def growth_mb(self, name: str) -> float:
+        """Return how much a process grew from the first quarter of the run (median) to the last."""
+        values = self.memory_mb[name]
+        quarter = max(1, len(values) // 4)
+        return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
+
+    def _listen(self, address: str) -> None:
+        with Subscriber(address, ("v1/bench/prediction",)) as subscriber:
+            while not self._stop.is_set():
+                parts = subscriber.receive(0.2)
+                if parts is not None and isinstance(message := decode_published(parts), Recognition):
+                    self.recognitions.append(message)
+
+    def _weigh(self) -> None:
+        while not self._stop.wait(1.0):
+            for child in psutil.Process().children():
+                try:
+                    torch_loaded = any("libtorch" in region.path for region in child.memory_maps())
+                    name = "worker" if torch_loaded else "capture" if _has_cv2(child) else "other"
+                    self.memory_mb.setdefault(name, []).append(child.memory_info().rss / 1e6)
+                except psutil.Error:
+                    continue  # it ended while it was looked at
+
+
+def _has_cv2(process: psutil.Process) -> bool:
+    return any("cv2" in region.path for region in process.memory_maps())
+
+
+def run_case(case: str, seconds: float, checkpoint: str, worker: Callable[[Stage, Any], None]) -> dict[str, Any]:
+    """Run the service once and return its row."""
+    config = Config(
+        cameras=[CameraConfig(source="synthetic://?seed=5&fps=30", name="bench")],
+        model=ModelConfig(checkpoint=checkpoint),
+        window=WindowConfig(stride=STRIDE),
+        idle=IdleConfig(min_confidence=0.0, min_motion=0.0),
+        publish=PublishConfig(address="tcp://127.0.0.1:*"),
+    )
+    watcher = Watcher()
+    summary = run_service(config, seconds, watcher.start, worker)
+    watcher.stop()
+    seen = [message for message in watcher.recognitions if message.state != "warming"]
+    inference = np.array([message.latency_ms.inference for message in seen])
+    queue = np.array([message.latency_ms.queue for message in seen])
+    total = np.array([message.latency_ms.total for message in seen])
+    steps = np.diff([message.window.last_frame for message in seen])
+    return {
+        "case": case,
+        "seconds": seconds,
+        "windows": len(seen),
+        "windows_dropped": sum(summary.windows_dropped.values()),
+        "frames_dropped": summary.frames_dropped,
+        "strides_missed": int((steps // STRIDE - 1).sum()),
+        "median_ms": round(float(np.median(inference)), 2),
+        "overhead_p50_ms": round(float(np.percentile(total - inference, 50)), 2),
+        "overhead_p95_ms": round(float(np.percentile(total - inference, 95)), 2),
+        "age_max_ms": round(float(queue.max()), 1),
+        "age_bound_ms": round(float(inference.max()) + 1000 * STRIDE / SAMPLE_FPS, 1),
+        "worker_growth_mb": round(watcher.growth_mb("worker"), 2),
+        "worker_mb": round(max(watcher.memory_mb["worker"]), 1),
+        "capture_mb": round(max(watcher.memory_mb["capture"]), 1),
+    }
+
+
+@click.command()
+@click.option("--seconds", default=60.0, help="Of each case.")
+@click.option("--checkpoint", default="motion", help="The small network.")
+def main(seconds: float, checkpoint: str) -> None:
+    """Run both cases."""
+    rows = [
+        run_case("steady", seconds, checkpoint, worker_main),
+        run_case("overload", seconds, checkpoint, slow_worker_main),
+    ]
+    report("pipeline", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,571 @@
+"""The capture loop with everything around it faked: source, channel, clock, stage and FFmpeg's words."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from stream_i3d.capture import process
+from stream_i3d.capture.address import parse_source
+from stream_i3d.capture.process import CaptureJob, CaptureLoop
+from stream_i3d.capture.reader import Clock
+from stream_i3d.config import CaptureConfig
+from stream_i3d.errors import SourceNotFound, SourceUnavailable
+from stream_i3d.messages import CameraReport, Frame
+from stream_i3d.preprocess import Image, Preprocessing
+
+SMALL = Preprocessing(short_side=32, crop_size=32)
+
+
+class FakeStage:
+    """The child's side of a link without a parent."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.beats = 0
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+class FakeTime:
+    """A clock that only moves when somebody waits."""
+
+    def __init__(self, stage: FakeStage) -> None:
+        self.now_s = 100.0
+        self.wall_s = 1_700_000_000.0
+        self._stage = stage
+
+    def clock(self) -> Clock:
+        return Clock(lambda: math.ceil(self.now_s * 1e9), lambda: self.wall_s, self._sleep_until)
+
+    def pass_by(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.wall_s += seconds
+
+    def _sleep_until(self, until_s: float) -> bool:
+        self.pass_by(max(0.0, until_s - self.now_s))
+        return not self._stage.stopping.is_set()
+
+
+class FakeSource:
+    """Pictures at a fixed rate; a live one then fails (or does `at_end`), a file ends."""
+
+    def __init__(
+        self, time: FakeTime, pictures: int, fps: float, live: bool = True, at_end: Callable[[], None] | None = None
+    ) -> None:
+        self.live = live
+        self.description = "64x48, nominally 25 fps"
+        self.duration_s = None
+        self.grabbed = 0
+        self.closed = False
+        self._time = time
+        self._pictures = pictures
+        self._fps = fps
+        self._at_end = at_end
+
+    def grab(self) -> float | None:
+        assert not self.closed, "a closed source was read"
+        if self.grabbed == self._pictures:
+            if not self.live:
+                return None
+            if self._at_end is None:
+                raise SourceUnavailable("webcam 0: the stream ended")
+            self._at_end()
+        else:
+            self.grabbed += 1
+        if self.live:
+            self._time.pass_by(1 / self._fps)
+            return 0.0
+        return (self.grabbed - 1) / self._fps
+
+    def retrieve(self) -> Image:
+        return np.full((48, 64, 3), self.grabbed % 256, np.uint8)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeChannel:
+    """A frame channel; `room` and `connections` say of each try whether there is room, or a worker (then: always)."""
+
+    room: Iterable[bool] = ()
+    connections: Iterable[bool] = ()
+    frames: list[Frame] = field(default_factory=list)
+    reports: list[CameraReport] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    final_wait: float | None = None
+
+    def __post_init__(self) -> None:
+        self._room = itertools.chain(self.room, itertools.repeat(True))
+        self._connections = itertools.chain(self.connections, itertools.repeat(True))
+
+    def connected(self, wait_s: float) -> bool:
+        assert wait_s > 0, "asking without waiting would spin"
+        return next(self._connections)
+
+    def send(self, frame: Frame, wait_s: float = 0.0) -> bool:
+        self.waits.append(wait_s)
+        if not next(self._room):
+            return False
+        self.frames.append(frame)
+        return True
+
+    def report(self, report: CameraReport, wait_s: float = 0.0) -> bool:
+        self.reports.append(report)
+        if report.final:
+            self.final_wait = wait_s
+        return True
+
+    @property
+    def states(self) -> list[str]:
+        """The states in order, each once a run."""
+        return [state for state, _ in itertools.groupby(report.state for report in self.reports)]
+
+
+class FakeStderr:
+    def __init__(self, *reasons: str) -> None:
+        self._reasons = list(reasons)
+
+    def reason(self) -> str | None:
+        return self._reasons.pop(0) if self._reasons else None
+
+
+class Rig:
+    """A capture loop and all that it touches. `openings`: what each try to open the source gives."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stage = FakeStage()
+        self.time = FakeTime(self.stage)
+        self.channel = FakeChannel()
+        self.stderr = FakeStderr()
+        self.openings: list[FakeSource | Exception] = []
+        self.opened_at: list[float] = []
+        self._monkeypatch = monkeypatch
+
+    def camera(self, pictures: int, fps: float = 25.0, then_stop: bool = False) -> FakeSource:
+        """A live source that fails, or is told to stop, after `pictures`."""
+        return FakeSource(self.time, pictures, fps, at_end=self.stage.stopping.set if then_stop else None)
+
+    def file(self, pictures: int, fps: float = 25.0) -> FakeSource:
+        return FakeSource(self.time, pictures, fps, live=False)
+
+    def run(self, source: str = "0", **config: object) -> None:
+        """Run the loop; a try to open beyond the last of `openings` is told to stop and fails."""
+        address = parse_source(source)
+        job = CaptureJob(
+            camera="door",
+            source=source,
+            channel="ipc://unused",
+            preprocessing=SMALL,
+            config=CaptureConfig(**config),  # type: ignore[arg-type]
+        )
+
+        def open_next(*_: object) -> FakeSource:
+            self.opened_at.append(self.time.now_s)
+            if not self.openings:
+                self.stage.stopping.set()
+                raise SourceUnavailable("the test is over")
+            opening = self.openings.pop(0)
+            if isinstance(opening, Exception):
+                raise opening
+            return opening
+
+        self._monkeypatch.setattr(process, "open_source", open_next)
+        clock = self.time.clock()
+        CaptureLoop(self.stage, job, address, self.channel, clock, self.stderr).run()  # type: ignore[arg-type]
+
+    def details(self, state: str) -> list[str]:
+        return [report.detail for report in self.channel.reports if report.state == state]
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(monkeypatch)
+
+
+def test_a_camera_is_connecting_then_live_then_stopped(rig: Rig) -> None:
+    source = rig.camera(30, then_stop=True)
+    rig.openings = [source]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+    assert rig.channel.reports[0].detail == "opening"
+    assert source.closed
+
+
+def test_every_frame_of_a_camera_is_stamped_in_order(rig: Rig) -> None:
+    rig.openings = [rig.camera(30, then_stop=True)]
+    rig.run()
+    stamps = [frame.stamp for frame in rig.channel.frames]
+    assert [stamp.seq for stamp in stamps] == list(range(len(stamps)))
+    assert len(stamps) >= 30
+    assert {(stamp.camera, stamp.media_time) for stamp in stamps} == {("door", None)}
+    assert len({stamp.epoch for stamp in stamps}) == 1
+    assert all(frame.pixels.shape == (32, 32, 3) for frame in rig.channel.frames)
+
+
+def test_a_camera_as_fast_as_the_model_has_only_its_description_as_detail(rig: Rig) -> None:
+    rig.openings = [rig.camera(50, fps=25.0, then_stop=True)]
+    rig.run()
+    assert set(rig.details("live")) == {"64x48, nominally 25 fps"}
+    assert rig.channel.reports[-2].fps == pytest.approx(25.0)
+
+
+def test_a_slow_camera_says_its_true_rate_and_that_pictures_are_repeated(rig: Rig) -> None:
+    rig.openings = [rig.camera(40, fps=10.0, then_stop=True)]
+    rig.run()
+    assert rig.details("live")[-1] == (
+        "64x48, nominally 25 fps; delivers 10 fps, fewer than the model's 25: pictures are repeated"
+    )
+    last = [report for report in rig.channel.reports if report.state == "live"][-1]
+    assert last.fps == pytest.approx(10.0)
+    assert any(frame.stamp.repeat for frame in rig.channel.frames)
+
+
+def test_a_camera_too_slow_for_windows_is_said_to_be_too_slow(rig: Rig) -> None:
+    rig.openings = [rig.camera(20, fps=2.0, then_stop=True)]
+    rig.run()
+    assert rig.details("live")[-1].endswith("delivers 2.0 fps, too slow to recognise (at least 3.1)")
+
+
+def test_live_is_reported_every_second_and_not_with_every_frame(rig: Rig) -> None:
+    rig.openings = [rig.camera(250, then_stop=True)]
+    rig.run()
+    assert 10 <= len(rig.details("live")) <= 12
+
+
+def test_a_report_that_found_no_room_is_said_again_with_the_next_frame(rig: Rig) -> None:
+    refused = iter([False])
+    taken: list[CameraReport] = []
+
+    def report(report: CameraReport, wait_s: float = 0.0) -> bool:
+        if report.state == "live" and not next(refused, True):
+            return False
+        taken.append(report)
+        return True
+
+    rig.channel.report = report  # type: ignore[method-assign]
+    rig.openings = [rig.camera(3, then_stop=True)]  # far less than the second after which it is repeated anyway
+    rig.run()
+    assert [report.state for report in taken] == ["connecting", "live", "stopped"]
+
+
+def test_a_camera_that_fails_is_opened_again_under_a_larger_epoch(rig: Rig) -> None:
+    first, second = rig.camera(20), rig.camera(20, then_stop=True)
+    rig.openings = [first, SourceUnavailable("door: refused"), second]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "reconnecting", "live", "stopped"]
+    epochs = list(dict.fromkeys(frame.stamp.epoch for frame in rig.channel.frames))
+    assert len(epochs) == 2
+    assert epochs[0] < epochs[1]
+    assert first.closed
+    assert second.closed
+
+
+def test_frames_are_numbered_from_nought_again_after_a_reconnect(rig: Rig) -> None:
+    rig.openings = [rig.camera(20), rig.camera(20, then_stop=True)]
+    rig.run()
+    for _, frames in itertools.groupby(rig.channel.frames, key=lambda frame: frame.stamp.epoch):
+        numbers = [frame.stamp.seq for frame in frames]
+        assert numbers == list(range(len(numbers)))
+
+
+def test_the_epoch_grows_even_where_the_wall_clock_steps_back(rig: Rig) -> None:
+    first = rig.camera(5)
+
+    def step_back() -> None:
+        rig.time.wall_s -= 3600
+        raise SourceUnavailable("gone")
+
+    first._at_end = step_back
+    rig.openings = [first, rig.camera(5, then_stop=True)]
+    rig.run()
+    epochs = list(dict.fromkeys(frame.stamp.epoch for frame in rig.channel.frames))
+    assert len(epochs) == 2
+    assert epochs[0] < epochs[1]
+
+
+def test_reconnects_are_counted(rig: Rig) -> None:
+    rig.openings = [rig.camera(5), rig.camera(5), rig.camera(5, then_stop=True)]
+    rig.run()
+    counts = [report.reconnects for report in rig.channel.reports if report.state == "live"]
+    assert sorted(set(counts)) == [0, 1, 2]
+    assert counts == sorted(counts)
+
+
+def test_a_failed_try_to_reconnect_is_no_reconnect(rig: Rig) -> None:
+    refused = SourceUnavailable("door: refused")
+    rig.openings = [rig.camera(5), refused, refused, rig.camera(5, then_stop=True)]
+    rig.run()
+    assert rig.channel.reports[-1].reconnects == 1
+
+
+def test_while_waiting_the_reason_and_the_seconds_to_the_next_try_are_told(rig: Rig) -> None:
+    rig.openings = [rig.camera(5), rig.camera(5, then_stop=True)]
+    rig.run(backoff_first_s=4.0)
+    details = rig.details("reconnecting")
+    assert all(detail.startswith("webcam 0: the stream ended; next try in ") for detail in details)
+    seconds = [int(detail.split()[-2]) for detail in details]
+    assert len(seconds) >= 3
+    assert seconds == sorted(seconds, reverse=True)
+    assert seconds[-1] == 1
+
+
+def test_a_camera_that_was_never_there_is_connecting_and_says_when_it_is_tried_again(rig: Rig) -> None:
+    rig.openings = [SourceUnavailable("door: refused"), rig.camera(5, then_stop=True)]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+    assert rig.details("connecting")[:2] == ["opening", "door: refused; next try in 1 s"]
+    assert rig.channel.reports[-1].reconnects == 0
+
+
+def test_pauses_between_tries_double_up_to_the_limit(rig: Rig) -> None:
+    rig.openings = [SourceUnavailable("door: refused")] * 6
+    rig.run(backoff_first_s=1.0, backoff_limit_s=5.0)
+    pauses = np.diff(rig.opened_at)
+    for pause, wanted in zip(pauses, [1, 2, 4, 5, 5, 5], strict=True):
+        assert 0.79 * wanted < pause <= min(1.21 * wanted, 5.001)
+
+
+def test_pauses_of_several_cameras_differ_so_that_they_do_not_come_back_in_step(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = iter([1, 2])
+    monkeypatch.setattr(process.random, "Random", lambda: random_of(next(seeds)))
+    rig.openings = [SourceUnavailable("refused")]
+    rig.run()
+    other = Rig(monkeypatch)
+    other.openings = [SourceUnavailable("refused")]
+    other.run()
+    assert np.diff(rig.opened_at)[0] != np.diff(other.opened_at)[0]
+
+
+_Random = random.Random
+
+
+def random_of(seed: int) -> random.Random:
+    return _Random(seed)
+
+
+def test_a_camera_that_drops_at_once_is_tried_ever_more_rarely(rig: Rig) -> None:
+    rig.openings = [rig.camera(2), rig.camera(2), rig.camera(2)]
+    rig.run()
+    pauses = np.diff(rig.opened_at)
+    assert pauses[0] < 1.5 < pauses[1] < 3 < pauses[2]
+
+
+def test_a_camera_that_was_well_for_long_is_tried_again_soon(rig: Rig) -> None:
+    refused = SourceUnavailable("refused")
+    rig.openings = [refused, refused, refused, rig.camera(25 * 20)]  # 20 s of frames, then it fails
+    rig.run()
+    failed_at = rig.opened_at[3] + 20
+    assert rig.opened_at[4] - failed_at < 1.5
+
+
+def test_without_retry_a_camera_that_cannot_be_reached_is_an_error(rig: Rig) -> None:
+    rig.stderr = FakeStderr("method DESCRIBE failed: 401 Unauthorized")
+    rig.openings = [SourceUnavailable("door: no video")]
+    with pytest.raises(SourceUnavailable, match=r"^door: no video \(FFmpeg: method DESCRIBE failed: 401 Unauthorized\)$"):
+        rig.run(retry=False)
+    assert len(rig.opened_at) == 1
+
+
+def test_without_retry_a_camera_that_fails_later_is_an_error_too(rig: Rig) -> None:
+    source = rig.camera(5)
+    rig.openings = [source]
+    with pytest.raises(SourceUnavailable, match="the stream ended"):
+        rig.run(retry=False)
+    assert source.closed
+
+
+def test_a_source_that_does_not_exist_is_not_tried_again(rig: Rig) -> None:
+    rig.openings = [SourceNotFound("webcam 9: no such device")]
+    with pytest.raises(SourceNotFound, match="webcam 9"):
+        rig.run()
+    assert len(rig.opened_at) == 1
+
+
+def test_a_webcam_that_was_live_and_is_unplugged_is_awaited(rig: Rig) -> None:
+    unplugged = SourceNotFound("webcam 0: /dev/video0 does not exist")
+    rig.openings = [rig.camera(5), unplugged, unplugged, rig.camera(5, then_stop=True)]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "reconnecting", "live", "stopped"]
+    assert any("/dev/video0 does not exist; next try in" in detail for detail in rig.details("reconnecting"))
+
+
+def test_the_end_of_a_file_is_the_last_word_and_waits_to_be_taken(rig: Rig) -> None:
+    source = rig.file(10)
+    rig.openings = [source]
+    rig.run("clip.mp4")
+    last = rig.channel.reports[-1]
+    assert (last.state, last.detail, last.final) == ("stopped", "the end", True)
+    assert [report.final for report in rig.channel.reports].count(True) == 1
+    assert rig.channel.final_wait
+    assert source.closed
+    assert len(rig.opened_at) == 1
+
+
+def test_being_told_to_stop_is_the_last_word(rig: Rig) -> None:
+    rig.openings = [rig.camera(10, then_stop=True)]
+    rig.run()
+    last = rig.channel.reports[-1]
+    assert (last.state, last.detail, last.final) == ("stopped", "stopped", True)
+
+
+def test_being_told_to_stop_ends_the_wait_for_a_camera(rig: Rig) -> None:
+    rig.openings = []  # the first try says stop, and fails
+    rig.run(backoff_first_s=3600.0, backoff_limit_s=3600.0)
+    assert rig.channel.reports[-1].final
+    assert len(rig.opened_at) == 1
+    assert rig.time.now_s < 110
+
+
+def test_a_file_is_held_back_until_a_worker_reads(rig: Rig) -> None:
+    source = rig.file(10)
+    rig.openings = [source]
+    grabbed_at_connection: list[int] = []
+
+    def connections() -> Iterable[bool]:
+        for connected in (False, False, False, True):
+            grabbed_at_connection.append(source.grabbed)
+            yield connected
+
+    rig.channel = FakeChannel(connections=connections())
+    rig.run("clip.mp4")
+    assert grabbed_at_connection == [0, 0, 0, 0]
+    assert [frame.stamp.seq for frame in rig.channel.frames] == list(range(10))
+    assert rig.stage.beats >= 3 + 10  # it lives while it waits
+
+
+def test_being_told_to_stop_ends_a_files_wait_for_a_worker(rig: Rig) -> None:
+    def connections() -> Iterable[bool]:
+        yield False
+        rig.stage.stopping.set()
+        yield False
+
+    source = rig.file(10)
+    rig.openings = [source]
+    rig.channel = FakeChannel(connections=connections())
+    rig.run("clip.mp4")
+    assert source.grabbed == 0
+    assert source.closed
+    assert rig.channel.reports[-1].detail == "stopped"
+
+
+def test_a_live_camera_does_not_wait_for_a_worker(rig: Rig) -> None:
+    rig.channel = FakeChannel(connections=itertools.repeat(False))
+    rig.openings = [rig.camera(10, then_stop=True)]
+    rig.run()
+    assert len(rig.channel.frames) >= 10
+
+
+def test_a_file_waits_for_room_and_loses_no_frame(rig: Rig) -> None:
+    rig.channel = FakeChannel(room=itertools.cycle([False, False, True]))
+    rig.openings = [rig.file(10)]
+    rig.run("clip.mp4")
+    assert [frame.stamp.seq for frame in rig.channel.frames] == list(range(10))
+    assert [frame.stamp.media_time for frame in rig.channel.frames] == pytest.approx([n / 25 for n in range(10)])
+    assert all(rig.channel.waits)
+    assert rig.stage.beats >= 30  # it lives while it waits
+
+
+def test_being_told_to_stop_ends_a_files_wait_for_room(rig: Rig) -> None:
+    def room() -> Iterable[bool]:
+        yield True
+        rig.stage.stopping.set()
+        yield from itertools.repeat(False)
+
+    rig.channel = FakeChannel(room=room())
+    rig.openings = [rig.file(10)]
+    rig.run("clip.mp4")
+    assert len(rig.channel.frames) == 1
+    assert rig.channel.reports[-1].detail == "stopped"
+
+
+def test_a_live_frame_that_finds_no_room_is_dropped_and_leaves_a_gap(rig: Rig) -> None:
+    rig.channel = FakeChannel(room=[True, True, False, False, True])
+    source = rig.camera(10, then_stop=True)
+    rig.openings = [source]
+    rig.run()
+    assert [frame.stamp.seq for frame in rig.channel.frames][:4] == [0, 1, 4, 5]
+    assert not any(rig.channel.waits)
+    assert source.grabbed == 10
+
+
+def test_a_file_is_paced_at_its_own_rate(rig: Rig) -> None:
+    rig.openings = [rig.file(50, fps=25.0)]
+    rig.run("clip.mp4")
+    assert rig.time.now_s == pytest.approx(100 + 49 / 25)
+
+
+def test_fast_reads_a_file_without_pauses(rig: Rig) -> None:
+    rig.openings = [rig.file(50, fps=25.0)]
+    rig.run("clip.mp4", fast=True)
+    assert rig.time.now_s == pytest.approx(100)
+    assert len(rig.channel.frames) == 50
+
+
+def test_ffmpegs_reason_is_told_with_each_failure_it_explains(rig: Rig) -> None:
+    rig.stderr = FakeStderr("Server returned 404 Not Found", "Connection timed out")
+    rig.openings = [SourceUnavailable("door: no video"), rig.camera(5), rig.camera(5, then_stop=True)]
+    rig.run()
+    assert any(
+        detail.startswith("door: no video (FFmpeg: Server returned 404 Not Found); next try")
+        for detail in rig.details("connecting")
+    )
+    assert all("(FFmpeg: Connection timed out)" in detail for detail in rig.details("reconnecting"))
+    assert all("FFmpeg" not in detail for detail in rig.details("live"))
+
+
+def test_no_report_and_no_log_line_holds_the_password(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        rig.stage.stopping.set()
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    url = "rtsp://admin:s3cret@127.0.0.1:8554/live?token=t0ken"
+    job = CaptureJob(
+        camera="door", source=url, channel="ipc://unused", preprocessing=SMALL, config=CaptureConfig(retry=True)
+    )
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    loop = CaptureLoop(
+        rig.stage,  # type: ignore[arg-type]
+        job,
+        parse_source(url),
+        rig.channel,
+        rig.time.clock(),
+        rig.stderr,  # type: ignore[arg-type]
+    )
+    with caplog.at_level("INFO"):
+        loop.run()
+    said = [report.detail for report in rig.channel.reports] + [record.getMessage() for record in caplog.records]
+    assert any("connection refused" in line for line in said)
+    assert caplog.records
+    for line in said:
+        assert "s3cret" not in line
+        assert "admin" not in line
+        assert "t0ken" not in line
+
+
+def test_the_loop_shows_that_it_lives_at_every_picture(rig: Rig) -> None:
+    rig.openings = [rig.camera(40, then_stop=True)]
+    rig.run()
+    assert rig.stage.beats >= 40
+
+
+def test_a_pause_between_two_tries_is_ended_by_a_stop_and_by_its_own_end() -> None:
+    stage = FakeStage()
+    assert process._sleep_until(stage, 0.0)  # type: ignore[arg-type]
+    stage.stopping.set()
+    assert not process._sleep_until(stage, float("inf"))  # type: ignore[arg-type]
+    assert stage.beats

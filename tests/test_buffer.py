@@ -1,0 +1,444 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_i3d.buffer import CameraFeed, Due, FrameRing, WindowScheduler
+from stream_i3d.messages import Clip, FrameStamp
+from stream_i3d.preprocess import Preprocessing
+from tests.samples import number_of, pixels, stamp
+
+SIZE = 32
+SIXTEEN = Preprocessing(short_side=SIZE, crop_size=SIZE)
+SPREAD = Preprocessing(short_side=SIZE, crop_size=SIZE, clip_len=8, frame_interval=3)  # 22 frames from first to last
+
+
+def ring_of(count: int, capacity: int) -> FrameRing:
+    ring = FrameRing(capacity, SIZE)
+    for seq in range(count):
+        ring.push(stamp(seq), pixels(seq, SIZE))
+    return ring
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    return [number_of(picture) for picture in frames]
+
+
+# --- the ring
+
+
+def test_positions_count_the_frames_pushed():
+    ring = FrameRing(4, SIZE)
+    assert [ring.push(stamp(seq), pixels(seq, SIZE)) for seq in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert (ring.end, ring.capacity) == (6, 4)
+
+
+def test_the_ring_copies_what_it_is_given():
+    ring = FrameRing(4, SIZE)
+    picture = pixels(7, SIZE)
+    ring.push(stamp(), picture)
+    picture[:] = 99
+    assert numbers(ring.view(0, 0)) == [7]
+
+
+def test_a_contiguous_stretch_is_a_view_of_the_rings_own_memory():
+    ring = ring_of(10, 16)
+    view = ring.view(2, 7)
+    assert np.shares_memory(view, ring.view(0, 9))
+    assert view.base is not None and view.flags.c_contiguous
+    assert numbers(view) == [2, 3, 4, 5, 6, 7]
+
+
+def test_a_view_shows_what_is_written_over_it():
+    ring = ring_of(8, 8)
+    view = ring.view(0, 3)
+    ring.push(stamp(8), pixels(8, SIZE))
+    assert numbers(view) == [8, 1, 2, 3]
+    assert not ring.holds(0)
+
+
+def test_a_stretch_that_wraps_is_a_copy_in_the_right_order():
+    ring = ring_of(20, 16)
+    wrapped = ring.view(12, 18)
+    assert not np.shares_memory(wrapped, ring.view(16, 19))
+    assert numbers(wrapped) == [12, 13, 14, 15, 16, 17, 18]
+
+
+def test_every_interval_th_frame_is_a_view_too():
+    ring = ring_of(16, 16)
+    view = ring.view(1, 13, 4)
+    assert np.shares_memory(view, ring.view(0, 15))
+    assert numbers(view) == [1, 5, 9, 13]
+
+
+def test_every_interval_th_frame_is_right_across_the_wrap():
+    assert numbers(ring_of(20, 16).view(10, 19, 3)) == [10, 13, 16, 19]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 24), st.integers(1, 5), st.data())
+def test_any_stretch_that_is_held_reads_back_as_it_was_pushed(count, capacity, interval, data):
+    ring = ring_of(count, capacity)
+    oldest = max(0, count - capacity)
+    first = data.draw(st.integers(oldest, count - 1))
+    last = first + interval * data.draw(st.integers(0, (count - 1 - first) // interval))
+    assert numbers(ring.view(first, last, interval)) == list(range(first, last + 1, interval))
+    assert [ring.stamp(position).seq for position in range(oldest, count)] == list(range(oldest, count))
+
+
+def test_the_ring_holds_its_last_frames_and_no_others():
+    ring = ring_of(20, 16)
+    assert [position for position in range(-5, 30) if ring.holds(position)] == list(range(4, 20))
+
+
+def test_an_empty_ring_holds_nothing():
+    assert not FrameRing(4, SIZE).holds(0)
+
+
+def test_a_stamp_that_was_overwritten_is_not_given():
+    ring = ring_of(20, 16)
+    with pytest.raises(AssertionError):
+        ring.stamp(3)
+
+
+# --- the schedule
+
+
+def schedule(
+    stamps: Iterable[FrameStamp], preprocessing: Preprocessing = SIXTEEN, stride: int = 8, ratio: float = 1.5
+) -> list[tuple[int, Due]]:
+    """(seq, what was due at it) for each frame at which something was."""
+    scheduler = WindowScheduler(preprocessing, stride, ratio)
+    dues = [(stamp.seq, scheduler.push(stamp, position)) for position, stamp in enumerate(stamps)]
+    return [(seq, due) for seq, due in dues if due is not None]
+
+
+@pytest.mark.parametrize(("preprocessing", "span"), [(SIXTEEN, 16), (SPREAD, 22)])
+@pytest.mark.parametrize("stride", [1, 4, 7, 8, 40])
+def test_windows_end_at_the_span_and_every_stride_after_it(preprocessing, span, stride):
+    whole = [
+        (seq, due.first, due.last) for seq, due in schedule(map(stamp, range(100)), preprocessing, stride) if due.ready
+    ]
+    assert whole == [(seq, seq - span + 1, seq) for seq in range(span - 1, 100, stride)]
+
+
+def test_before_the_first_whole_window_strides_are_due_as_warming():
+    dues = schedule(map(stamp, range(16)), stride=4)
+    assert [(seq, due.first, due.ready, due.reason) for seq, due in dues] == [
+        (3, 0, False, None),
+        (7, 0, False, None),
+        (11, 0, False, None),
+        (15, 0, True, None),
+    ]
+
+
+def test_a_worker_that_comes_late_takes_the_same_windows_and_counts_nothing_lost():
+    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
+    dues = [(seq, scheduler.push(stamp(seq), seq - 1000)) for seq in range(1000, 1048)]
+    whole = [seq for seq, due in dues if due and due.ready]
+    assert whole == [seq for seq in range(1000, 1048) if seq >= 1015 and seq % 8 == 7]
+    assert all(due.reason is None for _, due in dues if due)
+    assert scheduler.frames_dropped == 0
+
+
+def test_a_missing_frame_costs_the_windows_over_it_and_no_others():
+    dues = schedule(stamp(seq) for seq in range(64) if seq != 30)
+    assert [(seq, due.reason or "whole") for seq, due in dues if seq >= 15] == [
+        (15, "whole"),
+        (23, "whole"),
+        (31, "gap"),
+        (39, "gap"),
+        (47, "whole"),
+        (55, "whole"),
+        (63, "whole"),
+    ]
+
+
+def test_missing_frames_are_counted_by_their_numbers():
+    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
+    for position, seq in enumerate([0, 1, 2, 6, 7, 100, 101]):
+        scheduler.push(stamp(seq), position)
+    assert scheduler.frames_dropped == 3 + 92
+
+
+def test_a_number_that_comes_again_breaks_the_window_but_is_no_lost_frame():
+    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
+    seqs = [*range(10), 9, *range(10, 16)]
+    due = [scheduler.push(stamp(seq), position) for position, seq in enumerate(seqs)][-1]
+    assert due == Due(10, 16, ready=False, reason="gap")
+    assert scheduler.frames_dropped == 0
+
+
+def test_a_new_epoch_starts_a_new_window_and_loses_no_frame():
+    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
+    stamps = [stamp(seq, epoch=1) for seq in range(20)] + [stamp(seq, epoch=2) for seq in range(40)]
+    dues = [(item, scheduler.push(item, position)) for position, item in enumerate(stamps)]
+    found = [(item.epoch, item.seq, due.reason or due.ready) for item, due in dues if due]
+    assert found == [
+        (1, 7, False),
+        (1, 15, True),
+        (2, 7, "epoch"),
+        (2, 15, True),
+        (2, 23, True),
+        (2, 31, True),
+        (2, 39, True),
+    ]
+    assert scheduler.frames_dropped == 0
+
+
+def test_epochs_are_only_compared_for_equality():
+    dues = schedule([stamp(seq, epoch=9) for seq in range(20)] + [stamp(seq, epoch=3) for seq in range(20, 24)])
+    assert [due.reason for seq, due in dues if seq >= 20] == ["epoch"]
+
+
+def test_a_broken_window_starts_after_the_break():
+    dues = dict(schedule([stamp(seq, epoch=1) for seq in range(20)] + [stamp(seq, epoch=2) for seq in range(8)]))
+    assert dues[7] == Due(20, 27, ready=False, reason="epoch")
+
+
+def test_a_window_that_spans_too_long_is_rejected_once_for_every_stride_over_the_pause():
+    times = [seq / 25 + (0.5 if seq >= 20 else 0) for seq in range(64)]
+    dues = schedule((stamp(seq, time=time) for seq, time in enumerate(times)), stride=4)
+    assert [(seq, due.reason) for seq, due in dues if due.reason] == [
+        (23, "span"),
+        (27, "span"),
+        (31, "span"),
+    ]
+    assert [due.first for _, due in dues if due.reason] == [8, 12, 16]
+    assert all(due.ready for seq, due in dues if seq >= 35)
+
+
+@pytest.mark.parametrize(("pause_s", "whole"), [(0.30, True), (0.34, False)])
+def test_the_allowed_span_is_the_ratio_of_the_nominal_one_and_half_a_frame(pause_s, whole):
+    # 15 frames at 25 a second are 0.6 s; 1.5 of that and half of 0.04 s are 0.92 s.
+    times = [seq / 25 + (pause_s if seq >= 8 else 0) for seq in range(16)]
+    (due,) = (due for seq, due in schedule(stamp(seq, time=time) for seq, time in enumerate(times)) if seq == 15)
+    assert due.ready == whole
+
+
+def test_the_span_of_a_file_is_its_media_time_however_fast_it_is_read():
+    steady = schedule(stamp(seq, time=0.0, media_time=seq / 25) for seq in range(16))
+    assert steady[-1][1].ready
+    pausing = schedule(stamp(seq, time=seq / 25, media_time=seq / 25 + (seq > 7)) for seq in range(16))
+    assert pausing[-1][1].reason == "span"
+
+
+def test_a_step_of_the_wall_clock_is_no_pause():
+    dues = schedule(stamp(seq, wall_time=1e9 + seq / 25 + (3600 if seq > 7 else 0)) for seq in range(16))
+    assert dues[-1][1].ready
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a window whose newest frame is lost is never due, so not counted"
+)
+def test_windows_whose_newest_frame_is_lost_are_counted_too():
+    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    for seq in range(64):
+        if seq != 31:  # windows ending at 31, 39 want it
+            feed.push(stamp(seq), pixels(seq, SIZE))
+            feed.take()
+    assert feed.windows_dropped == {"gap": 2}
+
+
+# --- the feed
+
+
+def feed_of(stamps: Iterable[FrameStamp], preprocessing: Preprocessing = SIXTEEN, stride: int = 8) -> CameraFeed:
+    feed = CameraFeed(preprocessing, stride, 1.5)
+    for item in stamps:
+        feed.push(item, pixels(item.seq, SIZE))
+    return feed
+
+
+def test_a_clip_is_the_windows_frames_with_their_times():
+    feed = feed_of(stamp(seq, time=100 + seq / 25) for seq in range(24))
+    clip = feed.take()
+    assert clip is not None
+    assert numbers(clip.frames) == list(range(8, 24))
+    assert clip.frames.shape == (16, SIZE, SIZE, 3)
+    assert (clip.window.first_frame, clip.window.last_frame, clip.newest.seq) == (8, 23, 23)
+    assert (clip.window.start_time, clip.window.end_time) == (1e9 + 100.32, 1e9 + 100.92)
+
+
+def test_a_clip_of_a_file_has_media_times():
+    clip = feed_of(stamp(seq, media_time=seq / 25) for seq in range(16)).take()
+    assert clip is not None and (clip.window.start_time, clip.window.end_time) == (0.0, 0.6)
+
+
+def test_a_clip_with_an_interval_takes_every_so_many_th_frame():
+    clip = feed_of(map(stamp, range(22)), SPREAD).take()
+    assert clip is not None
+    assert numbers(clip.frames) == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert (clip.window.first_frame, clip.window.last_frame) == (0, 21)
+
+
+def test_a_clip_is_no_copy_of_the_frames():
+    feed = feed_of(map(stamp, range(16)))
+    clip = feed.take()
+    assert clip is not None and clip.frames.base is not None
+
+
+def test_push_says_when_there_is_something_to_take():
+    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    told = [seq for seq in range(32) if feed.push(stamp(seq), pixels(seq, SIZE))]
+    assert told == [7, 15, 23, 31]
+
+
+def test_a_window_is_taken_once():
+    feed = feed_of(map(stamp, range(16)))
+    assert feed.pending
+    assert feed.take() is not None
+    assert not feed.pending
+    assert feed.take() is None
+
+
+def test_the_newest_window_wins_and_the_stale_ones_are_counted():
+    feed = feed_of(map(stamp, range(16 + 5 * 8)))
+    clip = feed.take()
+    assert clip is not None and clip.newest.seq == 55
+    assert feed.windows_dropped == {"stale": 5}
+    assert feed.take() is None  # nothing queued behind it
+
+
+def test_nothing_grows_while_nobody_takes():
+    feed = feed_of([])
+    for seq in range(5000):
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    clip = feed.take()
+    assert clip is not None and numbers(clip.frames) == list(range(clip.newest.seq - 15, clip.newest.seq + 1))
+    assert feed.frames == 5000
+    assert feed.windows_dropped == {"stale": (5000 - 16) // 8}
+    assert len(list(feed.notes())) == 1
+
+
+def test_a_clip_stays_intact_until_it_is_overwritten_and_is_then_counted():
+    feed = feed_of(map(stamp, range(16)), stride=1000)
+    clip = feed.take()
+    assert clip is not None
+    seq = 16
+    while numbers(clip.frames[:1]) == [0]:
+        assert feed.intact(clip)
+        feed.push(stamp(seq), pixels(seq, SIZE))
+        seq += 1
+        assert seq < 10_000
+    assert not feed.intact(clip)
+    assert feed.windows_dropped == {"overrun": 1}
+
+
+def test_a_clip_has_room_to_be_read_for_more_than_two_seconds_of_new_frames():
+    feed = feed_of(map(stamp, range(16)))
+    clip = feed.take()
+    for seq in range(16, 16 + 50):
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    assert clip is not None and feed.intact(clip)
+
+
+def test_a_window_overwritten_before_it_was_taken_is_dropped_and_counted():
+    feed = feed_of(map(stamp, range(16)), stride=1)
+    for seq in range(16, 216):
+        if seq % 10:  # no whole window any more, so the old one keeps waiting
+            feed.push(stamp(seq), pixels(seq, SIZE))
+    assert feed.pending
+    assert feed.take() is None
+    assert feed.windows_dropped["overrun"] == 1
+    assert not feed.pending
+
+
+def test_strides_without_a_whole_window_are_noted_once_each():
+    feed = feed_of(map(stamp, range(16)), stride=4)
+    notes = list(feed.notes())
+    assert [(window.first_frame, window.last_frame, newest.seq) for window, newest in notes] == [
+        (0, 3, 3),
+        (0, 7, 7),
+        (0, 11, 11),
+    ]
+    assert list(feed.notes()) == []
+    assert not feed.windows_dropped
+
+
+def test_notes_nobody_reads_are_bounded_and_the_newest_stay():
+    feed = feed_of(stamp(seq) for seq in range(1000) if seq % 10)  # never a whole window
+    notes = list(feed.notes())
+    assert 1 <= len(notes) <= 16
+    assert notes[-1][1].seq > 980
+
+
+def test_losses_are_counted_by_reason():
+    stamps = [stamp(seq) for seq in range(64) if seq != 30] + [
+        stamp(seq, epoch=2, time=10 + seq / 25) for seq in range(15)
+    ]
+    feed = feed_of([])
+    for item in stamps:
+        feed.push(item, pixels(item.seq, SIZE))
+        feed.take()
+    assert feed.windows_dropped == {"gap": 2, "epoch": 1}
+    assert feed.frames_dropped == 1
+
+
+# --- over a link that loses things
+
+
+def lossy_link(rng: random.Random, epochs: int, loss: float, pause: float) -> Iterable[FrameStamp]:
+    """What arrives of a camera that reconnects and sometimes pauses, over a link that loses frames."""
+    time = 50.0
+    for epoch in range(epochs):
+        for seq in range(rng.randint(0, 120)):
+            time += 1 / 25 + (rng.uniform(0, 2) if rng.random() < pause else 0)
+            if rng.random() >= loss:
+                yield stamp(seq, epoch=1000 + epoch, time=time)
+
+
+def check(clip: Clip, interval: int, clip_len: int, max_span_s: float, seen: dict[tuple[int, int], FrameStamp]) -> None:
+    window = clip.window
+    seqs = list(range(window.first_frame, window.last_frame + 1, interval))
+    assert len(seqs) == clip_len
+    assert numbers(clip.frames) == seqs
+    stamps = [seen[clip.newest.epoch, seq] for seq in range(window.first_frame, window.last_frame + 1)]  # none missing
+    assert clip.newest == stamps[-1]
+    assert stamps[-1].elapsed - stamps[0].elapsed <= max_span_s
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    seed=st.integers(0, 2**32),
+    preprocessing=st.sampled_from([SIXTEEN, SPREAD]),
+    stride=st.integers(1, 20),
+    loss=st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+    pause=st.sampled_from([0.0, 0.01]),
+    attention=st.sampled_from([0.01, 0.2, 1.0]),
+)
+def test_over_a_lossy_link_every_clip_is_whole_and_every_due_window_is_accounted_for(
+    seed, preprocessing, stride, loss, pause, attention
+):
+    rng = random.Random(seed)
+    feed = CameraFeed(preprocessing, stride, 1.5)
+    max_span_s = ((preprocessing.window_frames - 1) * 1.5 + 0.5) / 25 + 1e-6
+    seen: dict[tuple[int, int], FrameStamp] = {}
+    due = warming = recognised = 0
+    run = 0  # frames since the worker came, or since the last break; what the feed should know by itself
+    broken = False
+    newest: FrameStamp | None = None
+    for item in lossy_link(rng, epochs=3, loss=loss, pause=pause):
+        follows = newest is not None and (item.epoch, item.seq) == (newest.epoch, newest.seq + 1)
+        broken = broken or (newest is not None and not follows)
+        run = run + 1 if follows else 1
+        broken = broken and run < preprocessing.window_frames
+        newest = seen[item.epoch, item.seq] = item
+        told = feed.push(item, pixels(item.seq, SIZE))
+        assert told == ((item.seq - preprocessing.window_frames + 1) % stride == 0)
+        due += told
+        warming += told and run < preprocessing.window_frames and not broken
+        if rng.random() < attention:
+            clip = feed.take()
+            if clip is not None:
+                check(clip, preprocessing.frame_interval, preprocessing.clip_len, max_span_s, seen)
+                assert feed.intact(clip)
+                recognised += 1
+    waiting = int(feed.pending)
+    assert due == recognised + feed.windows_dropped.total() + warming + waiting
+    assert feed.frames == len(seen)

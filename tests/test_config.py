@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_i3d.config import Config, EventsConfig, convert, load_config, to_yaml
+from stream_i3d.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_yaml(text: str | bytes) -> Path:
+        path = tmp_path / "camera.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write_yaml
+
+
+def refusal(data: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        convert(data)
+    return str(caught.value)
+
+
+# --- where values come from
+
+
+def test_without_a_file_everything_has_its_default():
+    config = load_config(None, {})
+    assert config == Config()
+    assert (config.window.stride, config.window.clip_len, config.publish.address) == (8, None, "tcp://127.0.0.1:5556")
+
+
+def test_yaml_goes_over_the_defaults_and_leaves_the_rest(write):
+    config = load_config(write("window: {stride: 4}\ncameras: [{source: '0', name: desk}]"), {})
+    assert config.window.stride == 4
+    assert config.window.max_span_ratio == Config().window.max_span_ratio
+    assert (config.cameras[0].source, config.cameras[0].name) == ("0", "desk")
+
+
+def test_flags_go_over_yaml_key_by_key(write):
+    path = write("window: {stride: 4, sample_fps: 10}\nmodel: {device: cpu}")
+    config = load_config(path, {"window.stride": 2, "publish.top_k": 3})
+    assert (config.window.stride, config.window.sample_fps, config.publish.top_k) == (2, 10, 3)
+    assert config.model.device == "cpu"
+
+
+def test_flags_that_were_not_given_leave_yaml_alone(write):
+    assert load_config(write("window: {stride: 4}"), {"window.stride": None}).window.stride == 4
+
+
+def test_flags_of_nothing_but_false_and_zero_still_count(write):
+    config = load_config(
+        write("capture: {retry: true}\nidle: {min_motion: 2}"), {"capture.retry": False, "idle.min_motion": 0}
+    )
+    assert (config.capture.retry, config.idle.min_motion) == (False, 0)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", "---\n", "{}"])
+def test_an_empty_file_is_all_defaults(write, text):
+    assert load_config(write(text), {}) == Config()
+
+
+def test_a_flag_may_stand_over_a_section_left_empty(write):
+    assert load_config(write("window:\n"), {"window.stride": 3}).window.stride == 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_example_configurations_are_valid(path):
+    config = load_config(path, {}, environ={"CAMERA_PASSWORD": "x", "CAMERA_URL": "rtsp://h/x", "CAMERA_USER": "u"})
+    assert config.cameras
+
+
+def test_there_are_example_configurations():
+    assert len(CONFIGS) >= 3
+
+
+# --- unknown keys
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "meant", "allowed"),
+    [
+        ({"windw": {}}, "windw", "window", "smoothing"),
+        ({"window": {"strid": 4}}, "window.strid", "stride", "clip_len"),
+        ({"cameras": [{"sorce": "0"}]}, "cameras[0].sorce", "source", "name"),
+        ({"cameras": [{"source": "0"}, {"source": "1", "nme": "x"}]}, "cameras[1].nme", "name", "source"),
+        ({"publish": {"adress": "x"}}, "publish.adress", "address", "jsonl"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_one_that_was_meant(data, key, meant, allowed):
+    message = refusal(data)
+    assert f"unknown key {key!r}" in message
+    assert f"did you mean {meant!r}?" in message
+    assert allowed in message.partition("allowed here: ")[2]
+
+
+def test_an_unknown_key_like_nothing_known_gets_no_guess_but_the_list():
+    message = refusal({"window": {"xyzzy": 1}})
+    assert "did you mean" not in message
+    assert "allowed here: stride, clip_len, frame_interval, sample_fps, max_span_ratio" in message
+
+
+def test_keys_that_are_no_text_are_unknown_too():
+    assert "unknown key '7'" in refusal({7: 1})
+    assert "unknown key 'events.True'" in refusal({"events": {True: 0.5}})  # what YAML makes of `on: 0.5`
+
+
+def test_an_unknown_key_in_a_file_names_the_file(write):
+    path = write("window: {strid: 4}")
+    with pytest.raises(ConfigError, match="did you mean 'stride'") as caught:
+        load_config(path, {})
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_flag_is_refused_like_an_unknown_key():
+    with pytest.raises(ConfigError, match=r"unknown key 'window.strid' \(did you mean 'stride'\?\)"):
+        load_config(None, {"window.strid": 4})
+
+
+# --- wrong types and ranges
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "allowed", "got"),
+    [
+        ({"window": {"stride": 0}}, "window.stride", ">= 1", "got 0"),
+        ({"window": {"stride": 10001}}, "window.stride", "<= 10000", "got 10001"),
+        ({"window": {"stride": 10**30}}, "window.stride", "<= 10000", f"got {10**30}"),
+        ({"window": {"stride": "8"}}, "window.stride", "int", "got str"),
+        ({"window": {"stride": 2.5}}, "window.stride", "int", "got float"),
+        ({"window": {"stride": True}}, "window.stride", "int", "got bool"),
+        ({"window": {"clip_len": 5}}, "window.clip_len", ">= 8", "got 5"),
+        ({"window": {"max_span_ratio": 1}}, "window.max_span_ratio", "> 1", "got 1"),
+        ({"window": {"sample_fps": math.nan}}, "window.sample_fps", ">= 1", "got nan"),
+        ({"window": {"sample_fps": math.inf}}, "window.sample_fps", "<= 240", "got inf"),
+        ({"smoothing": {"time_constant_s": 0}}, "smoothing.time_constant_s", "> 0", "got 0"),
+        ({"smoothing": {"time_constant_s": math.nan}}, "smoothing.time_constant_s", "> 0", "got nan"),
+        ({"idle": {"min_confidence": 1.01}}, "idle.min_confidence", "<= 1", "got 1.01"),
+        ({"idle": {"min_confidence": math.nan}}, "idle.min_confidence", ">= 0", "got nan"),
+        ({"publish": {"address": 5556}}, "publish.address", "str", "got int"),
+        ({"capture": {"retry": "no"}}, "capture.retry", "bool", "got str"),
+        ({"model": {"precision": "fp8"}}, "model.precision", "auto, fp32, bf16, fp16", "got 'fp8'"),
+        ({"smoothing": {"method": "median"}}, "smoothing.method", "ema, mean, vote, none", "got 'median'"),
+        ({"model": []}, "model", "object", "got array"),
+        ({"cameras": {"source": "0"}}, "cameras", "array", "got object"),
+        ({"cameras": ["0"]}, "cameras[0]", "object", "got str"),
+        ({"cameras": [{"source": "0", "name": "front door"}]}, "cameras[0].name", "[A-Za-z0-9_.-]", "got 'front door'"),
+        ({"cameras": [{"source": "0", "name": "x" * 65}]}, "cameras[0].name", "{1,64}", "got 'xxx"),
+        ({"cameras": [{"source": "0", "name": "door\n"}]}, "cameras[0].name", "[A-Za-z0-9_.-]", r"got 'door\n'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(data, key, allowed, got):
+    message = refusal(data)
+    assert message.startswith(f"{key}: ")
+    assert allowed in message
+    assert got in message
+
+
+def test_a_camera_without_a_source_is_refused():
+    message = refusal({"cameras": [{"source": "0"}, {"name": "x"}]})
+    assert message.startswith("cameras[1]: ")
+    assert "source" in message
+
+
+def test_a_password_in_a_wrong_value_is_not_shown():
+    message = refusal({"cameras": [{"source": "0", "name": "rtsp://root:hunter2@camera/x"}]})
+    assert "hunter2" not in message
+    assert "***@camera" in message
+
+
+@pytest.mark.parametrize("data", [None, 3, "window", [], [{"window": {}}]])
+def test_what_is_no_mapping_is_refused(data):
+    assert "expected object" in refusal(data)
+
+
+def test_a_wrong_value_in_a_file_names_the_file(write):
+    path = write("window: {stride: 0}")
+    with pytest.raises(ConfigError, match=r"^window\.stride: expected int >= 1, got 0") as caught:
+        load_config(path, {})
+    assert str(path) in str(caught.value)
+
+
+def test_a_flag_below_a_value_that_is_no_section_is_refused(write):
+    with pytest.raises(ConfigError, match="window: expected a mapping"):
+        load_config(write("window: [1]"), {"window.stride": 4})
+
+
+def test_an_action_may_not_end_above_the_threshold_at_which_it_starts():
+    message = refusal({"events": {"on_threshold": 0.4, "off_threshold": 0.6}})
+    assert message.startswith("events: ")
+    assert "0.6" in message and "0.4" in message
+    assert convert({"events": {"on_threshold": 0.4, "off_threshold": 0.4}}).events == EventsConfig(
+        on_threshold=0.4, off_threshold=0.4
+    )
+
+
+def test_raising_only_the_lower_threshold_above_the_default_upper_one_is_refused():
+    assert "0.5" in refusal({"events": {"off_threshold": 0.9}})
+
+
+# --- the environment
+
+
+def test_variables_are_taken_from_the_environment(write):
+    path = write("cameras: [{source: 'rtsp://${USER_NAME}:${PW_2}@camera/live'}]")
+    config = load_config(path, {}, environ={"USER_NAME": "root", "PW_2": "p@ss"})
+    assert config.cameras[0].source == "rtsp://root:p@ss@camera/live"
+
+
+def test_a_missing_variable_is_named_with_the_key_that_wants_it(write):
+    with pytest.raises(ConfigError, match=r"^cameras\[0\]\.source: the environment has no PW; set it"):
+        load_config(write("cameras: [{source: 'rtsp://a:${PW}@camera'}]"), {}, environ={"PWD": "x"})
+
+
+def test_an_empty_variable_is_not_a_missing_one(write):
+    assert load_config(write("model: {checkpoint: 'a${X}b'}"), {}, environ={"X": ""}).model.checkpoint == "ab"
+
+
+@pytest.mark.parametrize("text", ["$HOME", "${}", "${1A}", "$ {A}", "${A B}", "{A}", "100 $"])
+def test_what_only_looks_like_a_variable_stays(write, text):
+    path = write(yaml.safe_dump({"model": {"checkpoint": text}}))
+    assert load_config(path, {}, environ={"A": "no", "HOME": "no"}).model.checkpoint == text
+
+
+def test_what_a_variable_holds_is_not_looked_up_again(write):
+    config = load_config(write("model: {checkpoint: '${A}'}"), {}, environ={"A": "${B}", "B": "no"})
+    assert config.model.checkpoint == "${B}"
+
+
+def test_flags_are_not_looked_up_in_the_environment():
+    assert load_config(None, {"model.checkpoint": "${A}"}, environ={"A": "no"}).model.checkpoint == "${A}"
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("window: {stride: 4", 1, ""),
+        ("window:\n\tstride: 4", 2, "character"),
+        ("a: !!python/object/apply:os.getcwd []", 1, "constructor"),
+        ("a: 1\n---\nb: 2", 2, "another document"),
+        ("? [a]\n: b", 1, "unhashable"),
+        ("<<: 3", 1, "merging"),
+    ],
+)
+def test_what_is_not_yaml_is_said_with_its_line(write, text, line, problem):
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    message = str(caught.value)
+    assert f"{path}, line {line}" in message and "not valid YAML" in message
+    assert problem in message
+    assert len(message.splitlines()) == 1
+
+
+def test_yaml_nested_too_deeply_is_refused(write):
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_config(write("[" * 5000), {})
+
+
+@pytest.mark.parametrize(("text", "kind"), [("- 1", "list"), ("hello", "str"), ("7", "int"), ("2026-01-02", "date")])
+def test_a_file_that_is_no_mapping_says_what_it_is_and_what_is_allowed(write, text, kind):
+    with pytest.raises(ConfigError, match=rf"holds a {kind}; allowed is a mapping of cameras, model, window"):
+        load_config(write(text), {})
+
+
+def test_a_missing_file_is_one_line_with_a_remedy(tmp_path):
+    path = tmp_path / "none.yaml"
+    with pytest.raises(ConfigError, match="No such file") as caught:
+        load_config(path, {})
+    assert str(path) in str(caught.value)
+    assert "configs/webcam.yaml" in str(caught.value)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path, {})
+
+
+def test_a_file_that_is_not_utf8_is_said(write):
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(write(b"model: {name: \xff\xfe}"), {})
+
+
+# --- showing
+
+
+def test_the_shown_yaml_holds_no_password():
+    config = convert({"cameras": [{"source": "rtsp://root:hunter2@camera/live?token=abc"}, {"source": "0"}]})
+    shown = to_yaml(config)
+    assert "hunter2" not in shown and "root" not in shown and "abc" not in shown
+    assert "rtsp://***@camera/live" in shown
+
+
+def test_the_shown_yaml_reads_back_as_the_same_configuration(write):
+    config = convert({"cameras": [{"source": "Eingang Süd.mp4"}], "window": {"stride": 4, "sample_fps": 12.5}})
+    assert load_config(write(to_yaml(config)), {}) == config
+    assert "Eingang Süd.mp4" in to_yaml(config)
+
+
+def test_a_configuration_cannot_be_changed_after_it_was_checked():
+    with pytest.raises(AttributeError):
+        Config().window.stride = 0  # type: ignore[misc]
+
+
+# --- anything at all
+
+_SECTIONS = {
+    section: list(kind.__struct_fields__)
+    for section, kind in msgspec.structs.asdict(Config()).items()
+    if isinstance(kind, msgspec.Struct)
+}
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["auto", "ema", "fp32", "0", "rtsp://u:p@h"])
+)
+_KEYS = st.sampled_from(
+    ["cameras", "source", "name", *_SECTIONS, *(field for fields in _SECTIONS.values() for field in fields)]
+) | st.text(max_size=8)
+_ANYTHING = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(_KEYS | st.integers() | st.none() | st.booleans(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+_NEARLY_RIGHT = st.fixed_dictionaries(
+    {},
+    optional={
+        "cameras": st.lists(st.fixed_dictionaries({"source": _SCALARS}, optional={"name": _ANYTHING}), max_size=3),
+        **{
+            section: st.fixed_dictionaries({}, optional=dict.fromkeys(fields, _SCALARS | _ANYTHING))
+            for section, fields in _SECTIONS.items()
+        },
+    },
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(_ANYTHING | _NEARLY_RIGHT)
+def test_any_data_is_a_valid_configuration_or_one_clear_line(data):
+    try:
+        config = convert(data)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert convert(msgspec.to_builtins(config)) == config
