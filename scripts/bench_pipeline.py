@@ -19,6 +19,7 @@ from _bench import report
 from numpy.typing import NDArray
 
 from stream_i3d.config import CameraConfig, Config, IdleConfig, ModelConfig, PublishConfig, WindowConfig
+from stream_i3d.inference.setup import wait_passively
 from stream_i3d.inference.worker import WorkerJob, serve, worker_main
 from stream_i3d.messages import Recognition
 from stream_i3d.service.run import run_service
@@ -54,6 +55,7 @@ class SlowEngine:
 
 def slow_worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of a slowed worker process."""
+    wait_passively()
     from stream_i3d.inference.engine import load_engine
 
     serve(stage, job, lambda setup: SlowEngine(load_engine(setup)))

@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
@@ -75,6 +76,10 @@ def parse_source(text: str) -> SourceAddress:
     if scheme not in URL_SCHEMES:
         hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
         raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
+    try:
+        urlsplit(text)
+    except ValueError:  # its message would hold the password
+        raise ConfigError(f"source {redact(text)}: not a URL; check the host, and its brackets if it is IPv6") from None
     return SourceAddress("url", text)
 
 

@@ -172,7 +172,7 @@ def _check_reachable(url: str, timeout_s: float) -> None:
         raise SourceUnavailable(f"{redact(url)}: the port is no number from 0 to 65535") from None
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter: a name that cannot be one ("a..b")
         raise SourceUnavailable(f"{redact(url)}: host {host!r} is unknown; check the name and the network") from None
     except TimeoutError:
         raise SourceUnavailable(f"{redact(url)}: no answer from {host}:{port} within {timeout_s:g} s") from None

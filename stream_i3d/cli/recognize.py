@@ -29,7 +29,7 @@ def recognize(
 
     from stream_i3d.errors import ConfigError, SourceError
     from stream_i3d.inference.offline import offline_address, recognize_video
-    from stream_i3d.inference.setup import settle_model
+    from stream_i3d.inference.setup import settle_model, wait_passively
     from stream_i3d.messages import Segment
     from stream_i3d.transport.wire import to_json_line
 
@@ -39,6 +39,7 @@ def recognize(
         if address.kind == "file" and not Path(address.target).is_file():
             raise ConfigError(f"no such file: {video}; give video files")
     setup = settle_model(config.model, config.window)
+    wait_passively()
     from stream_i3d.inference.engine import load_engine
 
     engine = load_engine(setup)

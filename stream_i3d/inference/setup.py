@@ -6,6 +6,8 @@ made here, so that a mistake is answered at once.
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct, structs
 
 from stream_i3d.config import ModelConfig, WindowConfig
@@ -63,6 +65,15 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
         preprocessing=_merge(spec.preprocessing if spec else Preprocessing(), window),
         labels=labels,
     )
+
+
+def wait_passively() -> None:
+    """Let idle OpenMP threads sleep rather than spin; must be called before torch is first imported.
+
+    Spinning threads and other busy processes (capture, a subscriber) keep each other off the cores. docs/decisions.md has
+    the measurement: beside a busy process on 2 cores the median latency was 1,820 ms, and 20 ms with this.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _merge(preprocessing: Preprocessing, window: WindowConfig) -> Preprocessing:

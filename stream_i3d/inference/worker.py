@@ -20,7 +20,7 @@ from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
 from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
-from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.messages import ActionEvent, CameraReport, Recognition
 from stream_i3d.publish.jsonl import JsonLinesSink
 from stream_i3d.publish.sink import QueuedSink
@@ -61,6 +61,7 @@ class WorkerJob(Struct, frozen=True, kw_only=True):
 
 def worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of the process."""
+    wait_passively()
     from stream_i3d.inference.engine import load_engine
 
     serve(stage, job, load_engine)

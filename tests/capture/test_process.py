@@ -374,7 +374,9 @@ def test_a_camera_that_was_well_for_long_is_tried_again_soon(rig: Rig) -> None:
 def test_without_retry_a_camera_that_cannot_be_reached_is_an_error(rig: Rig) -> None:
     rig.stderr = FakeStderr("method DESCRIBE failed: 401 Unauthorized")
     rig.openings = [SourceUnavailable("door: no video")]
-    with pytest.raises(SourceUnavailable, match=r"^door: no video \(FFmpeg: method DESCRIBE failed: 401 Unauthorized\)$"):
+    with pytest.raises(
+        SourceUnavailable, match=r"^door: no video \(FFmpeg: method DESCRIBE failed: 401 Unauthorized\)$"
+    ):
         rig.run(retry=False)
     assert len(rig.opened_at) == 1
 

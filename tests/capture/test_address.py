@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_i3d.capture.address import SyntheticOptions, parse_source, parse_synthetic
+from stream_i3d.errors import ConfigError
+
+CAMERA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+# --- what a text means
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "target", "live", "name"),
+    [
+        ("0", "webcam", "0", True, "webcam0"),
+        (" 12 ", "webcam", "12", True, "webcam12"),
+        ("/dev/video2", "webcam", "/dev/video2", True, "video2"),
+        ("/dev/v4l/by-id/usb-046d:0825", "webcam", "/dev/v4l/by-id/usb-046d:0825", True, "usb-046d-0825"),
+        ("rtsp://10.0.0.9:554/live", "url", "rtsp://10.0.0.9:554/live", True, "10.0.0.9"),
+        ("RTSP://Camera/Live", "url", "RTSP://Camera/Live", True, "camera"),
+        ("rtsps://camera.example.org", "url", "rtsps://camera.example.org", True, "camera.example.org"),
+        ("rtmp://h/app", "url", "rtmp://h/app", True, "h"),
+        ("http://h/a.m3u8", "url", "http://h/a.m3u8", True, "h"),
+        ("https://[2001:db8::7]/x", "url", "https://[2001:db8::7]/x", True, "2001-db8-7"),
+        ("a/b/walk through.mp4", "file", "a/b/walk through.mp4", False, "walk-through"),
+        ("/abs/clip.avi", "file", "/abs/clip.avi", False, "clip"),
+        ("file:///abs/clip.avi", "file", "/abs/clip.avi", False, "clip"),
+        ("-.mp4", "file", "-.mp4", False, "camera"),
+        ("日本.mp4", "file", "日本.mp4", False, "camera"),
+        ("synthetic://", "synthetic", "", False, "synthetic"),
+        ("synthetic://?seed=3", "synthetic", "?seed=3", False, "synthetic"),
+        ("0.mp4", "file", "0.mp4", False, "0"),
+        ("-1", "file", "-1", False, "1"),
+    ],
+)
+def test_a_source_text_says_what_opens_it_and_how_the_camera_is_called(text, kind, target, live, name):
+    address = parse_source(text)
+    assert (address.kind, address.target, address.live, address.default_name) == (kind, target, live, name)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n"])
+def test_no_source_at_all_says_what_may_be_given(text):
+    with pytest.raises(ConfigError, match="give a webcam index, a device path, a URL, a video file or synthetic://"):
+        parse_source(text)
+
+
+@pytest.mark.parametrize(("text", "meant"), [("rstp://h", "rtsp"), ("htp://h", "http"), ("synthetc://", "synthetic")])
+def test_a_misspelt_kind_of_url_is_asked_about(text, meant):
+    with pytest.raises(ConfigError, match=rf"did you mean '{meant}'\?\); allowed are rtsp, .*, synthetic"):
+        parse_source(text)
+
+
+def test_an_unreadable_kind_of_url_is_refused_without_showing_its_password():
+    with pytest.raises(ConfigError, match="unknown kind") as caught:
+        parse_source("ftp://root:hunter2@host/x.mp4")
+    assert "hunter2" not in str(caught.value) and "root" not in str(caught.value)
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    "userinfo",
+    [
+        "USER:SECRET",
+        "USER",
+        ":SECRET",
+        "USER:SECRET@x",
+        "USER:a@SECRET",
+        "USER:%40SECRET",
+        "USER:a/SECRET",
+        "USER:a#SECRET",
+        "USER:a?SECRET",
+        "USER:[SECRET",
+        "USER:SECRET]",
+        "USER:554/SECRET",
+    ],
+)
+def test_a_cameras_name_is_its_host_and_nothing_of_its_user_name_or_password(userinfo):
+    name = parse_source(f"rtsp://{userinfo}@camera:554/live").default_name
+    assert name == "camera"
+
+
+@pytest.mark.parametrize("url", ["http://h]/", "rtsp://[/x", "rtsp://", "rtsp:///x", "rtsp://@/", "rtsp://:554/x"])
+def test_a_url_without_a_readable_host_still_has_a_name(url):
+    assert CAMERA_NAME.fullmatch(parse_source(url).default_name)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.text(max_size=90)
+    | st.text(max_size=90).map("rtsp://{}".format)
+    | st.text(st.characters(categories=["N"]), min_size=1, max_size=3)
+    | st.from_regex(r"/dev/[a-z0-9:/ .]{0,90}", fullmatch=True)
+)
+def test_any_source_is_refused_in_one_line_or_has_a_name_fit_for_a_topic(text):
+    try:
+        address = parse_source(text)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert CAMERA_NAME.fullmatch(address.default_name)
+
+
+@settings(deadline=None, max_examples=300)
+@given(*[st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=10)] * 3)
+def test_no_password_is_ever_part_of_a_name(before, middle, after):
+    name = parse_source(f"rtsp://{before}USER:{middle}SECRET{after}@camera/live").default_name
+    assert "user" not in name.lower() and "secret" not in name.lower()
+
+
+def test_digits_that_are_no_index_are_a_file():
+    assert parse_source("²").kind == "file"  # str.isdigit() is True of it; int() refuses it
+
+
+# --- synthetic://
+
+
+def test_every_option_of_a_synthetic_scene_is_read():
+    given_options = parse_synthetic("?seed=7&fps=12.5&size=640x480&duration=60")
+    assert given_options == SyntheticOptions(seed=7, fps=12.5, width=640, height=480, duration_s=60)
+    assert parse_synthetic("") == parse_synthetic("?") == SyntheticOptions()
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("?sed=1", "unknown option 'sed' (did you mean 'seed'?)"),
+        ("?Seed=1", "unknown option 'Seed'"),
+        ("?seed=1&colour=red", "unknown option 'colour'"),
+        ("?seed=x", "no number"),
+        ("?seed=", "no number"),
+        ("?seed=1.5", "no number"),
+        ("?fps=fast", "no number"),
+        ("?size=320", "no number"),
+        ("?size=320x240x3", "no number"),
+        ("?size=320*240", "no number"),
+        ("?duration=1min", "no number"),
+        ("?seed=-1", "out of range"),
+        ("?fps=0", "out of range"),
+        ("?fps=0.09", "out of range"),
+        ("?fps=241", "out of range"),
+        ("?fps=nan", "out of range"),
+        ("?fps=inf", "out of range"),
+        ("?size=63x240", "out of range"),
+        ("?size=320x63", "out of range"),
+        ("?size=4097x240", "out of range"),
+        ("?size=320x4097", "out of range"),
+        ("?size=-320x-240", "out of range"),
+        ("?duration=-1", "out of range"),
+        ("?duration=nan", "out of range"),
+        ("?duration=1e400", "out of range"),
+    ],
+)
+def test_a_wrong_option_of_a_synthetic_scene_is_named_with_what_is_allowed(query, problem):
+    for parse, text in ((parse_synthetic, query), (parse_source, f"synthetic://{query}")):
+        with pytest.raises(ConfigError) as caught:
+            parse(text)
+        message = str(caught.value)
+        assert problem in message
+        assert "allowed are ?seed=0..&fps=0.1..240&size=WxH (64 to 4096)&duration=SECONDS (0: endless)" in message
+
+
+@pytest.mark.parametrize("query", ["?fps=0.1", "?fps=240", "?size=64x4096", "?seed=0", "?duration=0"])
+def test_the_ends_of_the_ranges_are_allowed(query):
+    parse_synthetic(query)
+
+
+def test_options_without_their_question_mark_are_not_silently_ignored():
+    with pytest.raises(ConfigError, match="seed"):
+        parse_source("synthetic://seed=1")

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.errors import SourceUnavailable
+from stream_i3d.messages import Frame
+from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
+from tests.samples import number_of
+
+SMALL = Preprocessing(short_side=32, crop_size=32)
+START_S = 1000.0
+WALL_S = 1.7e9
+
+
+class FakeClock:
+    """Time that stands still but for sleeping, and for live pictures, which take their time to come."""
+
+    def __init__(self) -> None:
+        self.now = START_S
+        self.slept_until: list[float] = []
+        self.told_to_stop = False
+
+    def clock(self) -> Clock:
+        return Clock(
+            monotonic_ns=lambda: round(self.now * 1e9),
+            wall=lambda: WALL_S + (self.now - START_S),
+            sleep_until=self._sleep_until,
+        )
+
+    def _sleep_until(self, until_s: float) -> bool:
+        self.slept_until.append(until_s)
+        self.now = max(self.now, until_s)
+        return not self.told_to_stop
+
+
+class FakeSource:
+    """Pictures that tell their number, at given times: of the medium, or of arrival where live."""
+
+    description = "fake"
+    duration_s = None
+
+    def __init__(self, times: Sequence[float], live: bool = False, clock: FakeClock | None = None) -> None:
+        self.live = live
+        self.retrieved: list[int] = []
+        self._times = times
+        self._clock = clock
+        self._index = -1
+
+    def grab(self) -> float | None:
+        self._index += 1
+        if self._index == len(self._times):
+            if self.live:
+                raise SourceUnavailable("gone")
+            return None
+        if not self.live:
+            return self._times[self._index]
+        assert self._clock is not None
+        self._clock.now = START_S + self._times[self._index]
+        return 0.0
+
+    def retrieve(self) -> Image:
+        self.retrieved.append(self._index)
+        low, high = self._index % 256, self._index // 256
+        return np.full((48, 64, 3), ((low + high) % 256, high, low), np.uint8)  # BGR
+
+    def close(self) -> None:
+        return
+
+
+def file_reader(times: Sequence[float], time: FakeClock, paced: bool = False) -> tuple[FrameReader, FakeSource]:
+    source = FakeSource(times)
+    return FrameReader(source, "door", 7, SMALL, time.clock(), paced=paced), source
+
+
+def live_reader(times: Sequence[float], paced: bool = True) -> tuple[FrameReader, FakeSource, FakeClock]:
+    time = FakeClock()
+    source = FakeSource(times, live=True, clock=time)
+    return FrameReader(source, "door", 7, SMALL, time.clock(), paced=paced), source, time
+
+
+def all_of(reader: FrameReader) -> list[Frame]:
+    frames: list[Frame] = []
+    while (more := reader.read()) is not None:
+        frames += more
+    return frames
+
+
+def steady(fps: float, count: int) -> list[float]:
+    return [index / fps for index in range(count)]
+
+
+# --- what frames say
+
+
+def test_frames_are_numbered_from_nought_and_carry_camera_and_epoch():
+    frames = all_of(file_reader(steady(25, 30), FakeClock())[0])
+    assert [frame.stamp.seq for frame in frames] == list(range(30))
+    assert {(frame.stamp.camera, frame.stamp.epoch) for frame in frames} == {("door", 7)}
+
+
+def test_a_file_has_media_times_and_a_camera_has_none():
+    frames = all_of(file_reader(steady(25, 3), FakeClock())[0])
+    assert [frame.stamp.media_time for frame in frames] == [0.0, 0.04, 0.08]
+    reader, _, _ = live_reader(steady(25, 3))
+    assert [frame.stamp.media_time for _ in range(3) for frame in reader.read() or []] == [None] * 3
+
+
+def test_a_live_frame_is_stamped_with_both_clocks_at_its_arrival():
+    reader, _, _ = live_reader([0.5, 0.54])
+    (first,), (second,) = reader.read() or [], reader.read() or []
+    assert first.stamp.capture_ns == round((START_S + 0.5) * 1e9)
+    assert first.stamp.wall_time == pytest.approx(WALL_S + 0.5)
+    assert second.stamp.capture_ns - first.stamp.capture_ns == 40_000_000
+
+
+def test_pictures_are_prepared_for_the_model():
+    reader, source = file_reader(steady(25, 2), FakeClock())
+    (frame,) = reader.read() or []
+    assert frame.pixels.shape == (32, 32, 3)
+    assert np.array_equal(frame.pixels, prepare_frame(source.retrieve(), SMALL))
+    (second,) = reader.read() or []
+    assert number_of(second.pixels) == 1  # blue and red changed places
+
+
+# --- sampling
+
+
+def test_a_faster_source_is_thinned_and_only_kept_pictures_are_decoded():
+    reader, source = file_reader(steady(50, 100), FakeClock())
+    frames = all_of(reader)
+    assert len(frames) == pytest.approx(50, abs=1)
+    assert source.retrieved == [number_of(frame.pixels) for frame in frames]
+    assert [frame.stamp.seq for frame in frames] == list(range(len(frames)))
+    assert not any(frame.stamp.repeat for frame in frames)
+
+
+def test_a_slower_source_is_repeated_and_the_repeats_say_so():
+    reader, source = file_reader(steady(12.5, 20), FakeClock())
+    frames = all_of(reader)
+    assert [frame.stamp.repeat for frame in frames] == [False, *[False, True] * 19]
+    assert [frame.stamp.seq for frame in frames] == list(range(39))
+    assert [number_of(frame.pixels) for frame in frames] == [0, *(number for number in range(1, 20) for _ in range(2))]
+    assert source.retrieved == list(range(20))  # decoded and prepared once each
+
+
+def test_repeats_are_the_same_picture_at_the_same_time():
+    reader, _ = file_reader([0.0, 0.12], FakeClock())
+    reader.read()
+    frames = reader.read() or []
+    assert len(frames) == 3
+    assert len({id(frame.pixels) for frame in frames}) == 1
+    assert len({(frame.stamp.media_time, frame.stamp.capture_ns) for frame in frames}) == 1
+
+
+def test_a_picture_that_is_not_wanted_gives_no_frames_and_is_no_end():
+    reader, _ = file_reader([0.0, 0.001, 0.04], FakeClock())
+    assert [len(reader.read() or []) for _ in range(3)] == [1, 0, 1]
+
+
+def test_a_live_camera_is_sampled_by_arrival_and_a_file_by_its_own_times():
+    times = steady(60, 120)
+    reader, _, _ = live_reader(times)
+    live = [frame for _ in times for frame in reader.read() or []]
+    offline = all_of(file_reader(times, FakeClock())[0])
+    assert [number_of(frame.pixels) for frame in live] == [number_of(frame.pixels) for frame in offline]
+    assert 49 <= len(live) <= 51
+
+
+@pytest.mark.parametrize("fps", [10, 15, 19.62, 24, 25, 29.97, 30, 50, 60])
+def test_a_file_gives_the_same_frames_paced_and_at_full_speed(fps):
+    times = steady(fps, round(4 * fps))
+    paced, fast = (all_of(file_reader(times, FakeClock(), paced)[0]) for paced in (True, False))
+    assert [number_of(frame.pixels) for frame in paced] == [number_of(frame.pixels) for frame in fast]
+    assert [frame.stamp.seq for frame in paced] == [frame.stamp.seq for frame in fast]
+
+
+@pytest.mark.parametrize("fps", [10, 19.62, 60])
+def test_windows_of_a_file_span_the_same_media_time_whatever_its_rate(fps):
+    feed = CameraFeed(SMALL, 1, 1.5)
+    spans = []
+    for frame in all_of(file_reader(steady(fps, round(10 * fps)), FakeClock())[0]):
+        feed.push(frame.stamp, frame.pixels)
+        clip = feed.take()
+        spans += [clip.window.end_time - clip.window.start_time] if clip else []
+    assert len(spans) > 220 and not feed.windows_dropped
+    assert all(abs(span - 0.6) <= 1 / fps + 1e-9 for span in spans)
+
+
+# --- pacing
+
+
+def test_a_paced_file_is_read_at_its_own_speed_from_whenever_it_starts():
+    time = FakeClock()
+    reader, _ = file_reader([5.0, 5.04, 5.5], time, paced=True)
+    frames = all_of(reader)
+    assert time.slept_until == pytest.approx([START_S, START_S + 0.04, START_S + 0.5])
+    assert [frame.stamp.capture_ns * 1e-9 for frame in frames][:2] == pytest.approx([START_S, START_S + 0.04])
+
+
+def test_time_lost_while_decoding_is_caught_up_and_adds_nothing_to_the_schedule():
+    time = FakeClock()
+    reader, _ = file_reader(steady(25, 4), time, paced=True)
+    reader.read()
+    time.now += 0.1  # two and a half frames late
+    for _ in range(3):
+        reader.read()
+    assert time.slept_until == pytest.approx([START_S + index * 0.04 for index in range(4)])
+    assert time.now == pytest.approx(START_S + 0.12)
+
+
+def test_a_file_read_fast_never_waits():
+    time = FakeClock()
+    reader, _ = file_reader(steady(25, 50), time, paced=False)
+    assert len(all_of(reader)) == 50
+    assert time.slept_until == [] and time.now == START_S
+
+
+def test_a_live_source_is_never_held_back():
+    reader, _, time = live_reader(steady(25, 10), paced=True)
+    for _ in range(10):
+        reader.read()
+    assert time.slept_until == []
+
+
+# --- the end
+
+
+def test_the_end_of_a_file_is_the_end():
+    reader, _ = file_reader(steady(25, 2), FakeClock())
+    assert [len(frames) for _ in range(2) if (frames := reader.read()) is not None] == [1, 1]
+    assert reader.read() is None
+
+
+def test_an_empty_file_ends_at_once():
+    assert file_reader([], FakeClock())[0].read() is None
+
+
+def test_being_told_to_stop_while_waiting_ends_the_reading():
+    time = FakeClock()
+    reader, source = file_reader(steady(25, 10), time, paced=True)
+    assert reader.read()
+    time.told_to_stop = True
+    assert reader.read() is None
+    assert source.retrieved == [0]
+
+
+def test_a_live_source_that_fails_says_so():
+    reader, _, _ = live_reader([0.0])
+    reader.read()
+    with pytest.raises(SourceUnavailable, match="gone"):
+        reader.read()
+
+
+# --- the rate
+
+
+@pytest.mark.parametrize("fps", [12.5, 25, 59.94])
+def test_the_rate_is_the_sources_own_and_not_the_sampled_one(fps):
+    reader, _ = file_reader(steady(fps, round(5 * fps)), FakeClock())
+    assert reader.fps == 0
+    all_of(reader)
+    assert reader.fps == pytest.approx(fps, rel=0.01)
+    live, _, _ = live_reader(steady(fps, round(5 * fps)))
+    for _ in range(round(5 * fps)):
+        live.read()
+    assert live.fps == pytest.approx(fps, rel=0.01)

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec import structs
+from numpy.typing import NDArray
+
+from stream_i3d.config import ModelConfig, Precision, WindowConfig
+from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
+from stream_i3d.inference import engine as engine_module
+from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, load_engine
+from stream_i3d.inference.setup import ModelSetup, settle_model
+from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.scenes import LABELS
+
+CPU = torch.device("cpu")
+Clips = list[NDArray[np.uint8]]
+
+
+def setup_of(checkpoint: Path, **model: object) -> ModelSetup:
+    config = ModelConfig(checkpoint=str(checkpoint), device="cpu", **{"precision": "fp32", **model})  # type: ignore[arg-type]
+    return settle_model(config, WindowConfig())
+
+
+def random_clips(count: int, seed: int = 0) -> Clips:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, (16, 32, 32, 3), np.uint8) for _ in range(count)]
+
+
+def plain_logits(checkpoint: Path, clips: Clips) -> NDArray[np.float32]:
+    """The published recipe, written out once more: pixels to [-1, 1], channels first, the network as it is."""
+    network, _ = load_checkpoint(checkpoint)
+    pixels = np.stack(clips).astype(np.float32).transpose(0, 4, 1, 2, 3)
+    with torch.no_grad():
+        return network(torch.from_numpy((pixels - 127.5) / 127.5)).numpy()
+
+
+def run(engine: TorchEngine, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    return engine.logits(engine.prepare(clips))
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_auto_is_the_cpu() -> None:
+    assert choose_device("auto") == CPU
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["cuda:9", "cuda", "cuda:0", "gpu", "", "cpu:1"])
+def test_a_device_this_machine_lacks_is_told_with_those_it_has(name: str) -> None:
+    with pytest.raises(DeviceError, match=rf"^device '{name}': this machine has cpu; use one of them, or auto$"):
+        choose_device(name)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_with_gpus_auto_and_cuda_are_the_first() -> None:
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:0")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("cpu") == CPU
+    with pytest.raises(DeviceError, match="this machine has cpu, cuda:0, cuda:1;"):
+        choose_device("cuda:9")
+
+
+@pytest.mark.parametrize(("bf16", "best", "allowed"), [(True, "bf16", "bf16, fp32"), (False, "fp32", "fp32")])
+def test_a_cpu_runs_bf16_only_where_it_has_it_in_hardware(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, best: str, allowed: str
+) -> None:
+    monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: bf16)
+    assert choose_precision("auto", CPU) == best
+    assert choose_precision("fp32", CPU) == "fp32"
+    with pytest.raises(DeviceError, match=f"^precision 'fp16': cpu has {allowed}; use one of them, or auto$"):
+        choose_precision("fp16", CPU)
+
+
+def test_bf16_on_a_cpu_that_would_emulate_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: False)
+    with pytest.raises(DeviceError, match="precision 'bf16': cpu has fp32"):
+        choose_precision("bf16", CPU)
+
+
+@pytest.mark.parametrize(("bf16", "best", "all_of_them"), [(True, "bf16", 3), (False, "fp16", 2)])
+def test_a_gpu_prefers_bf16_and_falls_back_to_fp16(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, best: str, all_of_them: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    gpu = torch.device("cuda:0")
+    assert choose_precision("auto", gpu) == best
+    every: list[Precision] = ["bf16", "fp16", "fp32"]
+    assert [choose_precision(precision, gpu) for precision in every[-all_of_them:]] == every[-all_of_them:]
+
+
+def test_in_fp32_the_engine_is_the_plain_network(tiny_checkpoint: Path) -> None:
+    clips = random_clips(2)
+    logits = run(load_engine(setup_of(tiny_checkpoint)), clips)  # type: ignore[arg-type]
+    assert (logits.dtype, logits.shape) == (np.float32, (2, 10))
+    np.testing.assert_allclose(logits, plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-6)
+    assert np.ptp(logits) > 0.01  # or the comparison would say nothing
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 in hardware")
+def test_in_bf16_the_engine_is_close_to_the_plain_network(tiny_checkpoint: Path) -> None:
+    clips = random_clips(2)
+    engine = load_engine(setup_of(tiny_checkpoint, precision="bf16"))
+    logits = run(engine, clips)  # type: ignore[arg-type]
+    plain = plain_logits(tiny_checkpoint, clips)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, plain, rtol=0, atol=0.05 * float(np.ptp(plain)))
+    assert (logits != plain).any()  # bf16 it was
+
+
+def test_a_batch_gives_what_its_clips_give_one_by_one(tiny_checkpoint: Path) -> None:
+    engine, clips = load_engine(setup_of(tiny_checkpoint)), random_clips(3)
+    together = engine.logits(engine.prepare(clips))
+    alone = np.concatenate([engine.logits(engine.prepare([clip])) for clip in clips])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
+    assert np.abs(np.diff(together, axis=0)).max() > 1e-4  # the clips differ
+
+
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16"))]
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_clip_may_be_overwritten_once_it_is_prepared(tiny_checkpoint: Path, count: int, precision: str) -> None:
+    engine, clips = load_engine(setup_of(tiny_checkpoint, precision=precision)), random_clips(count)
+    before = engine.logits(engine.prepare(clips))
+    batch = engine.prepare(clips)
+    for clip in clips:
+        clip[:] = 0
+    np.testing.assert_array_equal(engine.logits(batch), before)
+
+
+def test_clips_that_are_views_with_a_gap_are_taken(tiny_checkpoint: Path) -> None:
+    ring = random_clips(2)
+    frames = np.concatenate(ring)  # 32 frames, every second one is a clip
+    engine = load_engine(setup_of(tiny_checkpoint))
+    spaced, copied = frames[::2], np.ascontiguousarray(frames[::2])
+    np.testing.assert_array_equal(engine.logits(engine.prepare([spaced])), engine.logits(engine.prepare([copied])))
+
+
+def test_logits_outlive_the_next_batch(tiny_checkpoint: Path) -> None:
+    engine = load_engine(setup_of(tiny_checkpoint))
+    first = engine.logits(engine.prepare(random_clips(1, seed=1)))
+    kept = first.copy()
+    engine.logits(engine.prepare(random_clips(1, seed=2)))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_warming_up_runs_each_batch_size_at_the_networks_own_size(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load_engine(setup_of(tiny_checkpoint))
+    shapes: list[tuple[int, ...]] = []
+    real = engine.logits
+    monkeypatch.setattr(engine, "logits", lambda batch: (shapes.append(tuple(batch.shape)), real(batch))[1])
+    engine.warm_up([1, 3])
+    assert shapes == [(1, 3, 16, 32, 32), (3, 3, 16, 32, 32)]
+
+
+def test_the_engine_says_what_it_is(tiny_checkpoint: Path) -> None:
+    description = load_engine(setup_of(tiny_checkpoint)).description
+    assert description.startswith("torch 2.")
+    assert description.endswith("cpu, fp32")
+
+
+def test_labels_come_with_the_checkpoint(tiny_checkpoint: Path) -> None:
+    assert load_engine(setup_of(tiny_checkpoint)).labels == tuple(LABELS)
+
+
+def test_labels_that_are_asked_for_replace_the_checkpoints(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("\n".join(f"action {number}" for number in range(10)))
+    assert load_engine(setup_of(tiny_checkpoint, labels=str(own))).labels == tuple(f"action {n}" for n in range(10))
+
+
+def test_a_foreign_checkpoint_without_labels_gets_numbered_ones(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    foreign = foreign_checkpoint(tiny_checkpoint, tmp_path)
+    setup = structs.replace(setup_of(foreign), preprocessing=setup_of(tiny_checkpoint).preprocessing)
+    assert load_engine(setup).labels == tuple(f"class {number}" for number in range(10))
+
+
+def test_labels_of_another_length_than_a_foreign_checkpoints_head_are_told(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    foreign = foreign_checkpoint(tiny_checkpoint, tmp_path)
+    with pytest.raises(LabelsError, match="400 labels do not fit a network of 10 classes"):
+        load_engine(setup_of(foreign, labels="kinetics400"))
+
+
+def test_an_unknown_name_is_told_before_a_foreign_checkpoint_is_read(tmp_path: Path) -> None:
+    random_bytes = tmp_path / "noise.pt"
+    random_bytes.write_bytes(np.random.default_rng(0).bytes(1000))
+    with pytest.raises(ConfigError, match=r"no architecture 'i3x' \(did you mean 'i3d'\?\): give one of i3d"):
+        load_engine(setup_of(random_bytes, name="i3x"))
+
+
+def test_a_checkpoint_of_random_bytes_is_told(tmp_path: Path) -> None:
+    random_bytes = tmp_path / "noise.pt"
+    random_bytes.write_bytes(np.random.default_rng(0).bytes(1000))
+    with pytest.raises(CheckpointError, match=r"noise\.pt' is damaged, or holds more than tensors"):
+        load_engine(setup_of(random_bytes))
+
+
+def test_a_device_that_is_not_there_is_told_before_the_weights_are_read(tmp_path: Path) -> None:
+    random_bytes = tmp_path / "noise.pt"
+    random_bytes.write_bytes(b"noise")
+    with pytest.raises(DeviceError, match="cuda:9"):
+        load_engine(settle_model(ModelConfig(checkpoint=str(random_bytes), device="cuda:9"), WindowConfig()))
+
+
+def test_the_number_of_threads_is_torchs(tiny_checkpoint: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        load_engine(setup_of(tiny_checkpoint, threads=1))
+        assert torch.get_num_threads() == 1
+        torch.set_num_threads(2)
+        load_engine(setup_of(tiny_checkpoint, threads=0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def foreign_checkpoint(tiny_checkpoint: Path, folder: Path) -> Path:
+    """The tiny network as another program would save it: tensors only."""
+    network, _ = load_checkpoint(tiny_checkpoint)
+    path = folder / "foreign.pt"
+    torch.save(network.state_dict(), path)
+    return path

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_i3d.errors import ConfigError
+from stream_i3d.transport.addresses import check_address, check_bind, frame_channel
+
+LOOPBACK = [
+    "tcp://127.0.0.1:5556",
+    "tcp://127.0.0.1:0",
+    "tcp://127.0.0.1:*",
+    "tcp://127.8.9.1:65535",
+    "tcp://localhost:5556",
+    "tcp://[::1]:5556",
+    "ipc:///tmp/x",
+    "ipc://relative",
+]
+BEYOND = [
+    "tcp://0.0.0.0:5556",
+    "tcp://*:5556",
+    "tcp://10.0.0.1:5556",
+    "tcp://192.168.1.7:*",
+    "tcp://8.8.8.8:5556",
+    "tcp://[::]:5556",
+    "tcp://[fe80::1]:5556",
+    "tcp://eth0:5556",
+    "tcp://lo:5556",
+    "tcp://example.org:5556",
+    "tcp://localhost.example.org:5556",
+    "tcp://127.0.0.1.example.org:5556",
+    "tcp://127.0.0.1@example.org:5556",
+    "tcp://10.0.0.1;127.0.0.1:5556",
+    "tcp://127.0.0.1;10.0.0.1:5556",
+    "tcp://0:5556",
+    "tcp://2130706433:5556",
+]
+GARBAGE = [
+    "",
+    "5556",
+    "127.0.0.1:5556",
+    "tcp://",
+    "tcp://127.0.0.1",
+    "tcp://127.0.0.1:",
+    "tcp://127.0.0.1:65536",
+    "tcp://127.0.0.1:-1",
+    "tcp://127.0.0.1:http",
+    "tcp://127.0.0.1:5556/x",
+    "tcp://127.0.0.1:5556 ",
+    " tcp://127.0.0.1:5556",
+    "tcp://:5556",
+    "tcp://::1:5556",
+    "tcp://[::1:5556",
+    "udp://127.0.0.1:5556",
+    "http://127.0.0.1:5556",
+    "inproc://x",
+    "pgm://127.0.0.1:5556",
+    "ipc://",
+    "ipc:/tmp/x",
+    "TCP://127.0.0.1:5556",
+]
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_loopback_and_ipc_may_be_bound(address):
+    assert check_bind(address) == address
+
+
+@pytest.mark.parametrize("address", BEYOND)
+def test_what_others_could_reach_may_be_connected_to_but_not_bound(address):
+    assert check_address(address) == address
+    with pytest.raises(ConfigError, match="refusing to bind") as caught:
+        check_bind(address)
+    message = str(caught.value)
+    assert address in message
+    assert "tcp://127.0.0.1:PORT" in message and "ipc://PATH" in message
+
+
+@pytest.mark.parametrize("address", GARBAGE)
+@pytest.mark.parametrize("check", [check_address, check_bind])
+def test_what_is_no_address_is_refused_with_what_is_allowed(check, address):
+    with pytest.raises(ConfigError, match=r"allowed is tcp://HOST:PORT \(port 0 to 65535\) or ipc://PATH") as caught:
+        check(address)
+    assert repr(address) in str(caught.value)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"(tcp|ipc)://[\[\]0-9a-f.:*;@ ]{0,30}", fullmatch=True)
+    | st.from_regex(r"tcp://[0-9.]{1,15}:[0-9*]{1,5}\n?", fullmatch=True)
+)
+def test_any_text_is_bindable_or_refused_and_what_is_bindable_stays_on_this_machine(text):
+    try:
+        address = check_bind(text)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert address == text
+        assert text.startswith(("ipc://", "tcp://127.", "tcp://[127.", "tcp://[::1]", "tcp://[0", "tcp://localhost:"))
+
+
+def test_an_address_with_a_newline_behind_it_is_refused():
+    with pytest.raises(ConfigError):
+        check_address("tcp://127.0.0.1:5556\n")
+
+
+def test_digits_of_other_scripts_are_no_port():
+    with pytest.raises(ConfigError):
+        check_address("tcp://127.0.0.1:٥٥٥٦")
+
+
+def test_cameras_have_channels_of_their_own_that_may_be_bound(tmp_path):
+    channels = [frame_channel(tmp_path, index) for index in range(3)]
+    assert len(set(channels)) == 3
+    assert all(check_bind(channel) == channel for channel in channels)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ipc is for POSIX")
+def test_on_posix_a_frame_channel_is_a_file_in_the_given_folder(tmp_path):
+    path = Path(frame_channel(tmp_path, 2).removeprefix("ipc://"))
+    assert path.parent == tmp_path
