@@ -70,8 +70,8 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
 def wait_passively() -> None:
     """Let idle OpenMP threads sleep rather than spin; must be called before torch is first imported.
 
-    Spinning threads and other busy processes (capture, a subscriber) keep each other off the cores. docs/decisions.md has
-    the measurement: beside a busy process on 2 cores the median latency was 1,820 ms, and 20 ms with this.
+    Spinning threads and other busy processes (capture, a subscriber) keep each other off the cores. docs/decisions.md:
+    beside a busy process on 2 cores the median latency was 1,820 ms, and 20 ms with this.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
