@@ -139,7 +139,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mappin
     Raises:
         ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key.
     """
-    data: dict[str, Any] = {} if path is None else _substitute(_read_yaml(path), environ, "")
+    data: dict[str, Any] = {} if path is None else _read_yaml(path, environ)
     for key, value in overrides.items():
         if value is not None:
             _set(data, key, value)
@@ -164,16 +164,18 @@ def to_yaml(config: Config) -> str:
     return redact(yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False, allow_unicode=True))
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path, environ: Mapping[str, str]) -> Any:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _substitute(yaml.safe_load(path.read_text(encoding="utf-8")), environ, "")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
             f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
         ) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or "it is nested too deeply"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        if isinstance(error, RecursionError):
+            problem = "it is nested too deeply, or refers to itself"
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{line} is not valid YAML: {problem}") from None

@@ -7,13 +7,14 @@ Types only. The ones that leave the process are msgspec Structs: encoding, valid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from stream_i3d.preprocess import Image
+if TYPE_CHECKING:  # a subscriber, and above all the GUI, must not pay for OpenCV
+    from stream_i3d.preprocess import Image
 
 # "$(?!\n)": in Python "$" alone would let a trailing newline into the topic; JSON Schema has no "\Z".
 CameraName = Annotated[
@@ -23,7 +24,7 @@ CameraName = Annotated[
         description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic",
     ),
 ]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 CameraState = Literal["connecting", "live", "stalled", "reconnecting", "stopped"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 """(H, W, 3) uint8 in [0, 255]; each signature says whether it is BGR or RGB."""
 
+Deviation = Annotated[float, Meta(gt=0)]
+
 
 class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a network was trained to see. Travels inside our checkpoints.
@@ -43,7 +45,12 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     short_side: Annotated[int, Meta(ge=32, le=4096)] = 256
     crop_size: Annotated[int, Meta(ge=32, le=4096)] = 224
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[Deviation, Deviation, Deviation] = (127.5, 127.5, 127.5)
+
+    def __post_init__(self) -> None:
+        """Check that the crop can be cut out."""
+        if self.crop_size > self.short_side:
+            raise ValueError(f"crop_size {self.crop_size} must not be above short_side {self.short_side}")
 
     @property
     def window_frames(self) -> int:

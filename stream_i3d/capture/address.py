@@ -9,7 +9,6 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
@@ -38,7 +37,10 @@ class SourceAddress:
         if self.kind == "webcam":
             return f"webcam{self.target}" if self.target.isdigit() else _slug(self.target.rsplit("/", 1)[-1])
         if self.kind == "url":
-            return _slug(urlsplit(self.target).hostname or "camera")
+            # The host is looked for after the last '@': a password may hold any character, also '/'.
+            authority = re.split(r"://|@", self.target)[-1]
+            bracketed = re.match(r"\[([0-9A-Fa-f:.]+)\]", authority)
+            return _slug(bracketed[1] if bracketed else re.split(r"[:/?#]", authority)[0].lower())
         return "synthetic" if self.kind == "synthetic" else _slug(Path(self.target).stem)
 
 
@@ -62,7 +64,7 @@ def parse_source(text: str) -> SourceAddress:
     text = text.strip()
     if not text:
         raise ConfigError("source '': give a webcam index, a device path, a URL, a video file or synthetic://")
-    if text.isdigit() or text.startswith("/dev/"):
+    if re.fullmatch(r"[0-9]+", text) or text.startswith("/dev/"):
         return SourceAddress("webcam", text)
     match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if match is None:
@@ -76,16 +78,15 @@ def parse_source(text: str) -> SourceAddress:
     if scheme not in URL_SCHEMES:
         hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
         raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
-    try:
-        urlsplit(text)
-    except ValueError:  # its message would hold the password
-        raise ConfigError(f"source {redact(text)}: not a URL; check the host, and its brackets if it is IPv6") from None
     return SourceAddress("url", text)
 
 
 def parse_synthetic(query: str) -> SyntheticOptions:
     """Read the options after synthetic://; ConfigError names the one that is not allowed."""
-    values = dict(parse_qsl(query.partition("?")[2], keep_blank_values=True))
+    before, _, options_text = query.partition("?")
+    if before.strip("/"):
+        raise ConfigError(f"synthetic://{query}: options stand after a '?'; {_SYNTHETIC_ALLOWED}")
+    values = dict(parse_qsl(options_text, keep_blank_values=True))
     allowed = ("seed", "fps", "size", "duration")
     for key in values:
         if key not in allowed:

@@ -164,12 +164,12 @@ def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int
 
 def _check_reachable(url: str, timeout_s: float) -> None:
     """Connect once by TCP: OpenCV would not say why it failed."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
     try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
         port = parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
     except ValueError:
-        raise SourceUnavailable(f"{redact(url)}: the port is no number from 0 to 65535") from None
+        raise SourceUnavailable(f"{redact(url)}: not a URL, or the port is no number from 0 to 65535") from None
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except (socket.gaierror, UnicodeError):  # the latter: a name that cannot be one ("a..b")

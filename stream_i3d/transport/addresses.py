@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream_i3d.errors import ConfigError
 
-_TCP = re.compile(r"^tcp://(?P<host>\[[0-9A-Fa-f:]+\]|[^:/\s]+):(?P<port>\d{1,5}|\*)$")
+_TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:]+\]|[^:/\s]+):(?P<port>[0-9]{1,5}|\*)\Z")
 
 
 def check_address(address: str) -> str:
@@ -19,10 +19,10 @@ def check_address(address: str) -> str:
     Raises:
         ConfigError: It is neither.
     """
-    match = _TCP.match(address)
+    match = _TCP.fullmatch(address)
     if match is not None and (match["port"] == "*" or int(match["port"]) <= 65535):
         return address
-    if address.startswith("ipc://") and len(address) > len("ipc://"):
+    if address.startswith("ipc://") and len(address) > len("ipc://") and address.isprintable():
         return address
     raise ConfigError(f"address {address!r}: allowed is tcp://HOST:PORT (port 0 to 65535) or ipc://PATH")
 
@@ -34,7 +34,7 @@ def check_bind(address: str) -> str:
         ConfigError: It is no address, or others than this machine could connect to it.
     """
     check_address(address)
-    match = _TCP.match(address)
+    match = _TCP.fullmatch(address)
     if match is None or _is_loopback(match["host"].strip("[]")):
         return address
     raise ConfigError(

@@ -96,18 +96,20 @@ class FakeSource:
 
 @dataclass
 class FakeChannel:
-    """A frame channel; `room` and `connections` say of each try whether there is room, or a worker (then: always)."""
+    """A frame channel; `room`, `connections` and `final_room` say of each try whether it succeeds (then: always)."""
 
     room: Iterable[bool] = ()
     connections: Iterable[bool] = ()
+    final_room: Iterable[bool] = ()
     frames: list[Frame] = field(default_factory=list)
     reports: list[CameraReport] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
-    final_wait: float | None = None
+    final_waits: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._room = itertools.chain(self.room, itertools.repeat(True))
         self._connections = itertools.chain(self.connections, itertools.repeat(True))
+        self._final_room = itertools.chain(self.final_room, itertools.repeat(True))
 
     def connected(self, wait_s: float) -> bool:
         assert wait_s > 0, "asking without waiting would spin"
@@ -121,9 +123,11 @@ class FakeChannel:
         return True
 
     def report(self, report: CameraReport, wait_s: float = 0.0) -> bool:
-        self.reports.append(report)
         if report.final:
-            self.final_wait = wait_s
+            self.final_waits.append(wait_s)
+            if not next(self._final_room):
+                return False
+        self.reports.append(report)
         return True
 
     @property
@@ -404,23 +408,58 @@ def test_a_webcam_that_was_live_and_is_unplugged_is_awaited(rig: Rig) -> None:
     assert any("/dev/video0 does not exist; next try in" in detail for detail in rig.details("reconnecting"))
 
 
-def test_the_end_of_a_file_is_the_last_word_and_waits_to_be_taken(rig: Rig) -> None:
+def test_the_end_of_a_file_is_the_last_word(rig: Rig) -> None:
     source = rig.file(10)
     rig.openings = [source]
     rig.run("clip.mp4")
     last = rig.channel.reports[-1]
     assert (last.state, last.detail, last.final) == ("stopped", "the end", True)
     assert [report.final for report in rig.channel.reports].count(True) == 1
-    assert rig.channel.final_wait
     assert source.closed
     assert len(rig.opened_at) == 1
 
 
-def test_being_told_to_stop_is_the_last_word(rig: Rig) -> None:
+def test_the_end_of_a_file_is_said_until_there_is_room_for_it(rig: Rig) -> None:
+    rig.channel = FakeChannel(final_room=[False] * 50)
+    rig.openings = [rig.file(10)]
+    rig.run("clip.mp4")
+    assert rig.channel.reports[-1].final
+    assert len(rig.channel.final_waits) == 51
+    assert all(rig.channel.final_waits)
+    assert rig.stage.beats >= 50  # it lives while it waits
+
+
+def test_being_told_to_stop_ends_the_wait_for_room_at_the_end_of_a_file(rig: Rig) -> None:
+    def final_room() -> Iterable[bool]:
+        yield False
+        rig.stage.stopping.set()
+        yield from itertools.repeat(False)
+
+    rig.channel = FakeChannel(final_room=final_room())
+    rig.openings = [rig.file(10)]
+    rig.run("clip.mp4")
+    assert not rig.channel.reports[-1].final
+
+
+def test_being_told_to_stop_is_the_last_word_and_waits_for_nobody(rig: Rig) -> None:
     rig.openings = [rig.camera(10, then_stop=True)]
     rig.run()
     last = rig.channel.reports[-1]
     assert (last.state, last.detail, last.final) == ("stopped", "stopped", True)
+    assert rig.channel.final_waits == [0.0]
+
+
+def test_a_file_that_turns_out_to_hold_no_picture_is_an_error_and_not_opened_again(rig: Rig) -> None:
+    source = rig.file(10)
+
+    def nothing() -> float | None:
+        raise SourceNotFound("cut.mp4 holds no picture")
+
+    source.grab = nothing  # type: ignore[method-assign]
+    rig.openings = [source]
+    with pytest.raises(SourceNotFound, match="holds no picture"):
+        rig.run("cut.mp4")
+    assert source.closed
 
 
 def test_being_told_to_stop_ends_the_wait_for_a_camera(rig: Rig) -> None:

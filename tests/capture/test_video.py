@@ -179,6 +179,12 @@ def test_the_factory_opens_each_kind_with_its_own_opener(
         open_source(parse_source("97"), config)
 
 
+def test_a_file_without_a_single_picture_is_not_found_rather_than_empty() -> None:
+    source = VideoSource(FakeCapture([]), live=False, name="cut.mp4")
+    with pytest.raises(SourceNotFound, match=r"cut\.mp4 holds no picture that FFmpeg can decode"):
+        source.grab()
+
+
 @pytest.mark.parametrize("stamps_ms", [[0.0] * 5, [0.0, 40.0, 40.0, 30.0, 0.0]], ids=["all nought", "stepping back"])
 def test_time_stamps_that_do_not_advance_are_replaced_by_the_nominal_step(stamps_ms: list[float]) -> None:
     source = VideoSource(FakeCapture(stamps_ms, fps=25.0), live=False, name="broken.avi")
@@ -344,8 +350,14 @@ def test_each_scheme_is_tried_at_its_own_port(monkeypatch: pytest.MonkeyPatch, u
     assert tried == [("door.invalid", port)]
 
 
+def test_a_url_that_is_none_is_told_without_the_password() -> None:
+    with pytest.raises(SourceUnavailable, match=r"rtsp://\*\*\*@\[fe80/: ") as caught:
+        open_url("rtsp://admin:s3cret@[fe80/", 1.0, 1.0)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_port_that_is_no_port_is_told() -> None:
-    with pytest.raises(SourceUnavailable, match="the port is no number from 0 to 65535"):
+    with pytest.raises(SourceUnavailable, match=r"camera\.invalid:99999"):
         open_url("rtsp://camera.invalid:99999/", 1.0, 1.0)
 
 

@@ -19,6 +19,7 @@ from stream_i3d.scenes import LABELS
 
 CPU = torch.device("cpu")
 Clips = list[NDArray[np.uint8]]
+needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 in hardware")
 
 
 def setup_of(checkpoint: Path, **model: object) -> ModelSetup:
@@ -112,7 +113,7 @@ def test_in_fp32_the_engine_is_the_plain_network(tiny_checkpoint: Path) -> None:
     assert np.ptp(logits) > 0.01  # or the comparison would say nothing
 
 
-@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 in hardware")
+@needs_bf16
 def test_in_bf16_the_engine_is_close_to_the_plain_network(tiny_checkpoint: Path) -> None:
     clips = random_clips(2)
     engine = load_engine(setup_of(tiny_checkpoint, precision="bf16"))
@@ -131,9 +132,7 @@ def test_a_batch_gives_what_its_clips_give_one_by_one(tiny_checkpoint: Path) -> 
     assert np.abs(np.diff(together, axis=0)).max() > 1e-4  # the clips differ
 
 
-@pytest.mark.parametrize(
-    "precision", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="no bf16"))]
-)
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_clip_may_be_overwritten_once_it_is_prepared(tiny_checkpoint: Path, count: int, precision: str) -> None:
     engine, clips = load_engine(setup_of(tiny_checkpoint, precision=precision)), random_clips(count)
@@ -193,9 +192,7 @@ def test_a_foreign_checkpoint_without_labels_gets_numbered_ones(tiny_checkpoint:
     assert load_engine(setup).labels == tuple(f"class {number}" for number in range(10))
 
 
-def test_labels_of_another_length_than_a_foreign_checkpoints_head_are_told(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_labels_of_another_length_than_a_foreign_head_are_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     foreign = foreign_checkpoint(tiny_checkpoint, tmp_path)
     with pytest.raises(LabelsError, match="400 labels do not fit a network of 10 classes"):
         load_engine(setup_of(foreign, labels="kinetics400"))
