@@ -1,6 +1,6 @@
 """Train the carried model `motion` from nothing, on generated clips: no data set, no download.
 
-    nice python scripts/train_motion.py --steps 4500 --out stream_i3d/models/weights/motion.safetensors
+    nice python scripts/train_motion.py --steps 6000 --out stream_i3d/models/weights/motion.safetensors
 
 Clips are rendered by worker processes a little ahead of the training and seen a few times each, mirrored,
 reversed in time (with the label that this makes) and recoloured. Training starts on shrunken clips, where a
@@ -52,9 +52,11 @@ POOL = 2048
 REUSE = 3.5
 """How often a clip is seen on average before a new one takes its place."""
 CHUNK = 16
+EVERY = 300
+"""Steps between examinations, and between saved states."""
 
-TRAIN, HELD_OUT, LIVE = 1, 2, 3
-"""First number of every seed: the three sets can share no clip."""
+TRAIN, HELD_OUT = 1, 2
+"""First number of every seed: the sets can share no clip."""
 LIVE_SEED = 900_000
 
 RENDER_SIZES = [(107, 80)] * 6 + [(142, 80)] + [(160, 120)] * 2 + [(320, 240)]
@@ -153,10 +155,7 @@ class ClipPool:
 
 
 def augment(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror in space and time, with the labels that makes, and recolour; draws from torch's generator.
-
-    (B, T, H, W, 3) uint8 and (B,) -> the same shapes and types.
-    """
+    """Mirror (B, T, H, W, 3) uint8 clips in space and time, with the (B,) labels that makes, and recolour them."""
     clips, labels = clips.clone(), labels.clone()
     for axis, becomes in MIRRORS:
         chosen = torch.rand(len(clips)) < 0.5
@@ -182,11 +181,7 @@ def rate_at(progress: float) -> float:
 
 
 def train_step(model: I3D, optimiser: torch.optim.Optimizer, clips: Tensor, labels: Tensor, side: int) -> float:
-    """Make one step and return its loss.
-
-    Raises:
-        click.ClickException: The loss is not a number.
-    """
+    """Make one step and return its loss; a loss that is no number ends the run."""
     inputs = normalise(clips, PREPROCESSING)  # (B, 3, T, 80, 80)
     if side != inputs.shape[-1]:
         inputs = functional.interpolate(inputs, size=(inputs.shape[2], side, side), mode="area")
@@ -237,7 +232,7 @@ class Examiner:
         self.windows = np.concatenate([live.result()[0] for live in lives])
         self.window_labels = [label for live in lives for label in live.result()[1]]
 
-    def measure(self, model: I3D) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def measure(self, model: torch.nn.Module) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the confusion tables on held-out clips and on live-like windows."""
         return confusion(model, self.clips, self.clip_labels), confusion(model, self.windows, self.window_labels)
 
@@ -281,7 +276,7 @@ def table_text(table: NDArray[np.int64]) -> str:
 
 
 class Trainer:
-    """The training loop and what it needs to be continued.
+    """One training, step by step, and what it needs to be continued.
 
     Args:
         workers: Processes that render.
@@ -337,7 +332,7 @@ class Trainer:
         partial.replace(path)
 
 
-def run(trainer: Trainer, examiner: Examiner, out: Path, every: int, console: Console) -> None:
+def run(trainer: Trainer, examiner: Examiner, out: Path, console: Console) -> None:
     """Train to the end, examining now and then; `out` holds the best so far, so that a broken run is of use."""
     best = 0.0
     with Progress(console=console, disable=not console.is_terminal) as bar:
@@ -345,12 +340,12 @@ def run(trainer: Trainer, examiner: Examiner, out: Path, every: int, console: Co
         while trainer.progress < 1.0:
             trainer.advance()
             bar.update(task, completed=trainer.progress, description=f"step {trainer.step} loss {trainer.loss:.3f}")
-            if trainer.step % 50 == 0 and not console.is_terminal:
+            if trainer.step % 50 == 0 and not console.is_terminal:  # a log file
                 console.print(f"step {trainer.step} loss {trainer.loss:.3f} after {trainer.elapsed_s:.0f} s")
-            if trainer.step % every == 0 or trainer.progress >= 1.0:
+            if trainer.step % EVERY == 0 or trainer.progress >= 1.0:
                 trainer.save_state(out.with_suffix(".state.pt"))
             if trainer.progress >= 1.0 or (
-                trainer.step % every == 0 and side_at(trainer.progress) == PREPROCESSING.crop_size
+                trainer.step % EVERY == 0 and side_at(trainer.progress) == PREPROCESSING.crop_size
             ):
                 clips, windows = (accuracy(table) for table in examiner.measure(trainer.model))
                 console.print(f"step {trainer.step}: acc@1 {clips:.4f} on held-out clips, {windows:.4f} live-like")
@@ -362,8 +357,7 @@ def run(trainer: Trainer, examiner: Examiner, out: Path, every: int, console: Co
 def report(path: Path, workers: ProcessPoolExecutor, console: Console) -> tuple[float, float]:
     """Measure a checkpoint, as read back, on the large final set; print the tables.
 
-    Returns:
-        acc@1 on held-out clips and on live-like windows, in [0, 1].
+    Returns acc@1 on held-out clips and on live-like windows, in [0, 1].
     """
     model, _ = load_checkpoint(path)
     tables = Examiner(workers, clips=2000, blocks=40, offset=1_000_000).measure(model)
@@ -373,13 +367,11 @@ def report(path: Path, workers: ProcessPoolExecutor, console: Console) -> tuple[
 
 
 @click.command()
-@click.option("--steps", default=4500, show_default=True, help="Length of the training.")
+@click.option("--steps", default=6000, show_default=True, help="Length of the training.")
 @click.option("--minutes", type=float, help="End after this wall time in any case; the learning rate follows.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/motion.safetensors"), show_default=True)
 @click.option("--resume", type=click.Path(path_type=Path, exists=True), help="A .state.pt file of an earlier run.")
-@click.option("--every", default=300, show_default=True, help="Steps between examinations.")
-@click.option("--workers", default=1, show_default=True, help="Processes that render clips.")
 @click.option("--threads", default=2, show_default=True, help="Threads that train.")
 @click.option("--measure", type=click.Path(path_type=Path, exists=True), help="Only measure this checkpoint.")
 def main(
@@ -388,20 +380,18 @@ def main(
     seed: int,
     out: Path,
     resume: Path | None,
-    every: int,
-    workers: int,
     threads: int,
     measure: Path | None,
 ) -> None:
     """Train the carried model `motion`; writes the checkpoint to --out and the state for --resume beside it."""
     torch.set_num_threads(threads)
     console = Console()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         if measure is not None:
             report(measure, pool, console)
             return
         trainer = Trainer(pool, seed, steps, minutes, resume)
-        run(trainer, Examiner(pool, clips=320, blocks=3), out, every, console)
+        run(trainer, Examiner(pool, clips=320, blocks=3), out, console)
         # The last network, not the best on the small set: its rate has gone to zero, and picking would flatter it.
         save(trainer.model, out, trainer.seed, trainer.step)
         clips, windows = report(out, pool, console)

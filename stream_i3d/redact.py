@@ -8,7 +8,10 @@ import re
 # unescaped '@' and '/' in passwords, and showing part of one is worse than hiding part of a host.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
 _QUERY_SECRET = re.compile(
-    r"(?P<key>[?&](?:password|passwd|pwd|pass|token|auth|secret|key|user|username)=)[^&\s'\"]*", re.I
+    r"(?P<key>[?&;](?:[\w-]*[_-])?"
+    r"(?:password|passwd|pwd|pass|token|auth|secret|key|apikey|user|username|session|sessionid|sig|signature)=)"
+    r"[^&\s'\"]*",
+    re.IGNORECASE,
 )
 
 

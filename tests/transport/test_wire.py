@@ -48,7 +48,7 @@ def header(**changes: Any) -> list[bytes]:
     [
         stamp(),
         stamp(7, epoch=1_700_000_000_000, camera="a.b_c-D9"),
-        stamp(2**40, media_time=12.48, repeat=True),
+        stamp(2**30, media_time=12.48, repeat=True),
         stamp(3, media_time=0.0, wall_time=-1.5, capture_ns=2**62),
     ],
 )
