@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,49 @@ DropReason = Literal["stale", "gap", "epoch", "span", "overrun"]
 its frames span too long a time; or its frames were overwritten before they were read."""
 
 
+_STALL_TICKS = 9.0
+"""Sampled frames' time between neighbours beyond which they are unrelated: longer than the sampler fills by repeats."""
+
+
+class Augment(Protocol):
+    """Adds to each frame, as it arrives, what is computed from it and the frame before: optical flow."""
+
+    channels: int
+    """Of its result."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8 RGB -> (size, size, channels) uint8, the first three of them as they were."""
+
+    def reset(self) -> None:
+        """Forget the frame before: the next one does not follow it."""
+
+
+class Augmenting:
+    """Runs an `Augment` along a camera's frames, and resets it where a frame does not follow the one before."""
+
+    def __init__(self, augment: Augment | None, sample_fps: float) -> None:
+        """Args: `augment` None leaves frames as they are."""
+        self._augment = augment
+        self._stall_s = _STALL_TICKS / sample_fps
+        self._newest: FrameStamp | None = None
+        self.channels = 3 if augment is None else augment.channels
+
+    def __call__(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(size, size, 3) uint8 RGB -> (size, size, channels) uint8; once for each frame, in order."""
+        if self._augment is None:
+            return pixels
+        before, self._newest = self._newest, stamp
+        if before is not None and not self._follows(stamp, before):
+            self._augment.reset()
+        return self._augment(pixels)
+
+    def _follows(self, stamp: FrameStamp, before: FrameStamp) -> bool:
+        """Tell whether two pictures are neighbours, so that motion between them means something."""
+        if stamp.epoch != before.epoch or stamp.seq != before.seq + 1:
+            return False
+        return stamp.elapsed - before.elapsed < self._stall_s
+
+
 class FrameRing:
     """The last `capacity` frames in one preallocated array.
 
@@ -29,8 +72,8 @@ class FrameRing:
     memory is contiguous (`view`).
     """
 
-    def __init__(self, capacity: int, size: int) -> None:
-        self._frames = np.zeros((capacity, size, size, 3), np.uint8)
+    def __init__(self, capacity: int, size: int, channels: int = 3) -> None:
+        self._frames = np.zeros((capacity, size, size, channels), np.uint8)
         self._stamps: list[FrameStamp | None] = [None] * capacity
         self._end = 0
 
@@ -45,7 +88,7 @@ class FrameRing:
         return self._end
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> int:
-        """Copy (size, size, 3) uint8 pixels in; return the frame's position."""
+        """Copy (size, size, channels) uint8 pixels in; return the frame's position."""
         slot = self._end % self.capacity
         self._frames[slot] = pixels
         self._stamps[slot] = stamp
@@ -63,7 +106,7 @@ class FrameRing:
         return self._end - self.capacity <= position < self._end
 
     def view(self, first: int, last: int, interval: int = 1) -> NDArray[np.uint8]:
-        """Return the frames at first, first + interval, ..., last as (T, size, size, 3) uint8.
+        """Return the frames at first, first + interval, ..., last as (T, size, size, channels) uint8.
 
         A view without a copy, unless the stretch wraps around the ring's end. It shows newer frames once it has been
         overwritten: check `holds(first)` after reading it.
@@ -141,9 +184,14 @@ class CameraFeed:
     _SPARE_FRAMES = 64
     _MAX_NOTES = 8
 
-    def __init__(self, preprocessing: Preprocessing, stride: int, max_span_ratio: float) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, stride: int, max_span_ratio: float, augment: Augment | None = None
+    ) -> None:
+        """Args: `augment` makes of each arriving frame what the ring holds; None keeps frames as they are."""
         self._interval = preprocessing.frame_interval
-        self._ring = FrameRing(preprocessing.window_frames + stride + self._SPARE_FRAMES, preprocessing.crop_size)
+        self._augmenting = Augmenting(augment, preprocessing.sample_fps)
+        capacity = preprocessing.window_frames + stride + self._SPARE_FRAMES
+        self._ring = FrameRing(capacity, preprocessing.crop_size, self._augmenting.channels)
         self._scheduler = WindowScheduler(preprocessing, stride, max_span_ratio)
         self._pending: Due | None = None
         self._notes: deque[tuple[Window, FrameStamp]] = deque(maxlen=self._MAX_NOTES)
@@ -161,7 +209,21 @@ class CameraFeed:
         return self._scheduler.frames_dropped
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
-        """Take in one frame; return True when there is something to take (`take` or `notes`)."""
+        """Take in one (size, size, 3) uint8 RGB frame; return True when there is something to take.
+
+        That is `augment` and `store` in one, for callers of one thread.
+        """
+        return self.store(stamp, self.augment(stamp, pixels))
+
+    def augment(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what `store` wants of a frame; once for each, in order, by the thread that pushes.
+
+        It touches nothing that the taking thread does, so it needs no lock: optical flow takes its time.
+        """
+        return self._augmenting(stamp, pixels)
+
+    def store(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
+        """Take in one augmented frame; return True when there is something to take (`take` or `notes`)."""
         due = self._scheduler.push(stamp, self._ring.push(stamp, pixels))
         self.frames += 1
         if due is None:

@@ -22,6 +22,13 @@ from stream_i3d.redact import redact
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FlowName = Literal["dis", "farneback", "tvl1"]
+FusionName = Literal["probabilities", "logits"]
+
+TWO_STREAM = "two-stream-i3d"
+"""The model.name of an RGB and a flow network whose predictions are fused."""
+
+_TWO_STREAM_NAMES = (TWO_STREAM, "two-stream")
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,14 +43,39 @@ class CameraConfig(_Section, frozen=True, kw_only=True):
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
-    """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs."""
+    """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
+
+    `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
+    `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
+    """
 
     name: str = "i3d"
     checkpoint: str = "motion"
+    flow_checkpoint: str | None = None
+    flow: FlowName = "dis"
+    fusion: FusionName = "probabilities"
     labels: str | None = None
     device: str = "auto"
     precision: Precision = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+
+    def __post_init__(self) -> None:
+        """Check that the flow network's weights are there if, and only if, there is such a network."""
+        if self.two_stream and self.flow_checkpoint is None:
+            raise ValueError(
+                f"{self.name} needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
+                "flow beside checkpoint (--checkpoint) for RGB"
+            )
+        if not self.two_stream and self.flow_checkpoint is not None:
+            raise ValueError(
+                f"flow_checkpoint is of no use to {self.name!r}: give name {TWO_STREAM} (--model {TWO_STREAM}), or "
+                "leave it out"
+            )
+
+    @property
+    def two_stream(self) -> bool:
+        """Whether this is an RGB and a flow network; "two-stream" is short for it."""
+        return self.name in _TWO_STREAM_NAMES
 
 
 class WindowConfig(_Section, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@
     |   +-- SourceNotFound          it does not exist, or can never be read: trying again is pointless
     |   +-- SourceUnavailable       it cannot be reached now: trying again may help
     +-- CheckpointError             weights that cannot be read, or that do not fit the network
+    |   +-- DownloadError           published weights that cannot be fetched, or not into the cache
     +-- LabelsError                 a label list that cannot be read, or of another length than the head
     +-- DeviceError                 a device or precision this machine does not have
     +-- TransportError              a socket that cannot be opened
@@ -43,6 +44,10 @@ class SourceUnavailable(SourceError):
 
 class CheckpointError(StreamI3DError):
     """Weights that cannot be read, or that do not fit the network."""
+
+
+class DownloadError(CheckpointError):
+    """Published weights that cannot be fetched or stored, or that came as something else."""
 
 
 class LabelsError(StreamI3DError):

@@ -6,7 +6,8 @@ Types only. The ones that leave the process are msgspec Structs: encoding, valid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -82,7 +83,10 @@ class Window(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What the model is given: `frames` is (clip_len, size, size, 3) uint8 RGB, often a view into the ring."""
+    """What the model is given: `frames` is (clip_len, size, size, C) uint8, often a view into the ring.
+
+    C is 3, RGB, or 5: RGB and the codes of the optical flow from the frame before, x and y (`flow.quantise`).
+    """
 
     window: Window
     newest: FrameStamp
@@ -92,10 +96,14 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of one clip: (num_classes,) float32 softmax probabilities, and how long it took."""
+    """What the model said of one clip: (num_classes,) float32 softmax probabilities, and how long it took.
+
+    `streams` has each network's own (num_classes,) probabilities by its name, where several were fused.
+    """
 
     probabilities: NDArray[np.float32]
     inference_ms: float
+    streams: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class LabelScore(Struct, frozen=True, kw_only=True):
@@ -105,6 +113,15 @@ class LabelScore(Struct, frozen=True, kw_only=True):
     label: str
     probability: Probability
     raw_probability: Probability
+
+
+class StreamTop(Struct, frozen=True, kw_only=True):
+    """The likeliest label of one network of several, of this window alone: not fused, not smoothed."""
+
+    stream: str
+    index: Count
+    label: str
+    probability: Probability
 
 
 class Latency(Struct, frozen=True, kw_only=True):
@@ -130,6 +147,8 @@ class Recognition(Struct, frozen=True, kw_only=True):
         label: The recognised action; None unless state is "action".
         confidence: Smoothed probability of the likeliest label, in [0, 1].
         top_k: Likeliest labels, best first; empty while warming or where inference was skipped.
+        streams: Of a model of several networks, what each says by itself ("rgb", "flow"); empty for one network, while
+            warming, and where inference was skipped.
         skipped: Why no inference was run for this window ("no motion"), else None.
         frames_dropped: Sampled frames that never reached the worker, since it started.
         windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun), since it started.
@@ -144,6 +163,7 @@ class Recognition(Struct, frozen=True, kw_only=True):
     label: str | None
     confidence: Probability
     top_k: list[LabelScore]
+    streams: list[StreamTop] = []
     skipped: str | None = None
     latency_ms: Latency
     frames_dropped: Count

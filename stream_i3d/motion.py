@@ -22,7 +22,7 @@ def motion_measure(frames: NDArray[np.uint8]) -> float:
     changes between neighbours is taken, so that a small moving hand counts and a single hot block does not.
 
     Args:
-        frames: (T, H, W, 3) uint8 with H, W >= 8; a view will do.
+        frames: (T, H, W, C >= 3) uint8 RGB with H, W >= 8; a view will do. Channels after the third are not looked at.
     """
     picked = np.linspace(0, len(frames) - 1, num=min(4, len(frames))).round().astype(int)
     blocks = np.stack([_block_means(frames[index]) for index in picked])  # (4, H/8, W/8)

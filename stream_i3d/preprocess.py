@@ -95,13 +95,14 @@ def normalise(clips: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor
     """Turn uint8 clips into the network's float input, on whatever device they are.
 
     Args:
-        clips: (B, T, H, W, 3) uint8 RGB in [0, 255].
-        preprocessing: Mean and standard deviation per channel.
+        clips: (B, T, H, W, C) uint8 in [0, 255]: RGB (C = 3), or codes of optical flow (C = 2, `flow.quantise`).
+        preprocessing: Mean and standard deviation per channel; of flow, the first two are taken.
 
     Returns:
-        (B, 3, T, H, W) float32; [-1, 1] with the published mean and std of 127.5.
+        (B, C, T, H, W) float32; [-1, 1] with the published mean and std of 127.5.
     """
     pixels = clips.permute(0, 4, 1, 2, 3).float()
-    mean = pixels.new_tensor(preprocessing.mean).view(1, 3, 1, 1, 1)
-    std = pixels.new_tensor(preprocessing.std).view(1, 3, 1, 1, 1)
+    channels = pixels.shape[1]
+    mean = pixels.new_tensor(preprocessing.mean[:channels]).view(1, channels, 1, 1, 1)
+    std = pixels.new_tensor(preprocessing.std[:channels]).view(1, channels, 1, 1, 1)
     return (pixels - mean) / std

@@ -23,6 +23,7 @@ from stream_i3d.messages import (
     Prediction,
     Recognition,
     RecognitionState,
+    StreamTop,
     Window,
 )
 from stream_i3d.smoothing import Probabilities, make_smoother
@@ -107,6 +108,7 @@ class Recognizer:
             label=label,
             confidence=confidence,
             top_k=self._top_k(smoothed, prediction.probabilities),
+            streams=[self._stream_top(stream, own) for stream, own in prediction.streams.items()],
             latency=self._latency(newest, queue_ms, prediction.inference_ms),
         )
         return recognition, ended + self._track(label, confidence, smoothed, window.end_time)
@@ -162,6 +164,11 @@ class Recognizer:
             for index in order
         ]
 
+    def _stream_top(self, stream: str, probabilities: Probabilities) -> StreamTop:
+        best = int(np.argmax(probabilities))
+        label = self._judging.labels[best]
+        return StreamTop(stream=stream, index=best, label=label, probability=_clamp(probabilities[best]))
+
     def _message(
         self,
         window: Window,
@@ -172,6 +179,7 @@ class Recognizer:
         label: str | None = None,
         confidence: float = 0.0,
         top_k: Sequence[LabelScore] = (),
+        streams: Sequence[StreamTop] = (),
         skipped: str | None = None,
         latency: Latency | None = None,
     ) -> Recognition:
@@ -184,6 +192,7 @@ class Recognizer:
             label=label,
             confidence=confidence,
             top_k=list(top_k),
+            streams=list(streams),
             skipped=skipped,
             latency_ms=latency or self._latency(newest, 0.0, 0.0),
             frames_dropped=drops.frames,

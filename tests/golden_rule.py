@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 INCEPTION_GAIN = math.sqrt(2)
+RESNET_GAIN = 0.5
 
 
 def fill_by_rule(state_dict: Mapping[str, Tensor], seed: int, gain: float = INCEPTION_GAIN) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.buffer import CameraFeed, Due, FrameRing, WindowScheduler
+from stream_i3d.buffer import Augmenting, CameraFeed, Due, FrameRing, WindowScheduler
 from stream_i3d.messages import Clip, FrameStamp
 from stream_i3d.preprocess import Preprocessing
 from tests.samples import number_of, pixels, stamp
@@ -233,9 +233,7 @@ def test_a_step_of_the_wall_clock_is_no_pause():
     assert dues[-1][1].ready
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a window whose newest frame is lost is never due, so not counted"
-)
+@pytest.mark.xfail(strict=True, reason="a window whose newest frame is lost is never due, so not counted")
 def test_windows_whose_newest_frame_is_lost_are_counted_too():
     feed = CameraFeed(SIXTEEN, 8, 1.5)
     for seq in range(64):
@@ -442,3 +440,72 @@ def test_over_a_lossy_link_every_clip_is_whole_and_every_due_window_is_accounted
     waiting = int(feed.pending)
     assert due == recognised + feed.windows_dropped.total() + warming + waiting
     assert feed.frames == len(seen)
+
+
+# --- what is computed per frame
+
+
+class Pairs:
+    """An `Augment`: beside each picture stands the number of the one before it, 255 where there is none."""
+
+    channels = 4
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._last = 255
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        before = np.full((*picture.shape[:2], 1), self._last, np.uint8)
+        self._last = number_of(picture)
+        return np.concatenate([picture, before], axis=2)
+
+    def reset(self) -> None:
+        self._last = 255
+
+
+def augmented(*stamps: FrameStamp, sample_fps: float = 25.0) -> list[int]:
+    """The number of the picture that each frame, numbered in order, was paired with."""
+    augmenting = Augmenting(Pairs(), sample_fps)
+    return [int(augmenting(one, pixels(index, SIZE))[0, 0, 3]) for index, one in enumerate(stamps)]
+
+
+def test_each_frame_is_augmented_once_as_it_arrives_and_lies_in_the_ring_so():
+    pairs = Pairs()
+    feed = CameraFeed(SIXTEEN, stride=2, max_span_ratio=1.5, augment=pairs)
+    clips = []
+    for seq in range(24):
+        feed.push(stamp(seq), pixels(seq, SIZE))
+        if (clip := feed.take()) is not None:
+            clips.append(clip.frames.copy())
+    assert pairs.calls == 24
+    assert len(clips) == 5
+    assert clips[-1].shape == (16, SIZE, SIZE, 4)
+    assert [int(picture[0, 0, 3]) for picture in clips[-1]] == list(range(7, 23))
+    assert numbers(clips[-1][..., :3]) == list(range(8, 24))
+
+
+def test_without_an_augment_frames_stay_as_they_are():
+    picture = pixels(3, SIZE)
+    assert Augmenting(None, 25.0)(stamp(), picture) is picture
+
+
+def test_neighbours_are_paired():
+    assert augmented(stamp(0), stamp(1), stamp(2)) == [255, 0, 1]
+
+
+def test_nothing_is_paired_across_a_lost_frame():
+    assert augmented(stamp(0), stamp(1), stamp(3), stamp(4)) == [255, 0, 255, 2]
+
+
+def test_nothing_is_paired_across_a_reconnect():
+    assert augmented(stamp(0), stamp(1, epoch=2, time=0.04), stamp(2, epoch=2, time=0.08)) == [255, 255, 1]
+
+
+def test_nothing_is_paired_across_a_stall_that_the_sampler_does_not_fill():
+    assert augmented(stamp(0, time=0.0), stamp(1, time=0.32), stamp(2, time=0.72), stamp(3, time=0.76)) == [
+        255,
+        0,
+        255,
+        2,
+    ]

@@ -397,3 +397,34 @@ def test_any_text_in_a_file_is_a_valid_configuration_or_one_clear_line(write, te
         assert isinstance(load_config(path, {}, environ={}), Config)
     except ConfigError as error:
         assert len(str(error).splitlines()) == 1
+
+
+# --- two streams
+
+
+@pytest.mark.parametrize("name", ["two-stream-i3d", "two-stream"])
+def test_two_streams_have_the_weights_of_two_networks(name):
+    model = convert({"model": {"name": name, "checkpoint": "rgb.pt", "flow_checkpoint": "flow.pt"}}).model
+    assert model.two_stream
+    assert (model.flow_checkpoint, model.flow, model.fusion) == ("flow.pt", "dis", "probabilities")
+
+
+def test_two_streams_without_the_flow_networks_weights_are_refused():
+    assert refusal({"model": {"name": "two-stream-i3d"}}) == (
+        "model: two-stream-i3d needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
+        "flow beside checkpoint (--checkpoint) for RGB"
+    )
+
+
+def test_flow_weights_without_two_streams_are_refused():
+    assert refusal({"model": {"flow_checkpoint": "flow.pt"}}) == (
+        "model: flow_checkpoint is of no use to 'i3d': give name two-stream-i3d (--model two-stream-i3d), "
+        "or leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"), [("flow", "dis, farneback, tvl1"), ("fusion", "probabilities, logits")], ids=["flow", "fusion"]
+)
+def test_an_unknown_flow_or_fusion_is_told_with_those_there_are(key, allowed):
+    assert refusal({"model": {key: "tvl2"}}) == f"model.{key}: expected one of {allowed}, got 'tvl2'"

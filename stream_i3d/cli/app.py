@@ -12,7 +12,10 @@ _COMMANDS = {
     "run": "stream_i3d.cli.run:run",
     "watch": "stream_i3d.cli.watch:watch",
     "recognize": "stream_i3d.cli.recognize:recognize",
+    "extract": "stream_i3d.cli.extract:extract",
     "demo": "stream_i3d.cli.demo:demo",
+    "models": "stream_i3d.cli.models:models",
+    "weights": "stream_i3d.cli.weights:weights",
     "config": "stream_i3d.cli.config:config",
     "doctor": "stream_i3d.cli.doctor:doctor",
 }

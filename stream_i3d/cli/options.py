@@ -14,6 +14,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _KEYS = {
     "checkpoint": "model.checkpoint",
+    "flow_checkpoint": "model.flow_checkpoint",
+    "flow": "model.flow",
+    "fusion": "model.fusion",
     "model": "model.name",
     "labels": "model.labels",
     "device": "model.device",
@@ -38,8 +41,14 @@ _KEYS = {
 
 _RECOGNITION = [
     click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; flags override it."),
-    click.option("--checkpoint", help="Weights: 'motion' (carried, the default) or a file (.safetensors, .pt, .pth)."),
-    click.option("--model", help="Architecture of the weights (default: i3d)."),
+    click.option(
+        "--checkpoint",
+        help="Weights: 'motion' (carried, the default), a name of `weights list`, or a file (.safetensors, .pt, .pth).",
+    ),
+    click.option("--flow-checkpoint", help="Weights of the flow network, with --model two-stream-i3d."),
+    click.option("--flow", help="Optical flow, with two streams: dis (default), farneback or tvl1 (slow)."),
+    click.option("--fusion", help="Two streams' predictions: average their probabilities (default), or add logits."),
+    click.option("--model", help="Architecture of the weights (default: i3d); two-stream-i3d for RGB and flow."),
     click.option("--labels", help="Label list: kinetics400, kinetics600, ucf101, hmdb51 or a text file."),
     click.option("--device", help="auto, cpu, cuda, cuda:N."),
     click.option("--precision", help="auto, fp32, bf16 or fp16."),

@@ -7,19 +7,18 @@ One of the two places with autocast (the other is training).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_i3d.config import Precision
-from stream_i3d.errors import DeviceError
+from stream_i3d.config import TWO_STREAM, Precision
+from stream_i3d.errors import CheckpointError, DeviceError
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.labels import check_labels
-from stream_i3d.models.registry import build_model
 from stream_i3d.preprocess import Preprocessing, normalise
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,7 +34,7 @@ class Engine(Protocol):
     """What it is and where it runs, for people."""
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
-        """Take B clips of (T, H, W, 3) uint8 RGB; afterwards their memory may be overwritten."""
+        """Take B clips of (T, H, W, C) uint8, as `Clip.frames`; afterwards their memory may be overwritten."""
 
     def logits(self, batch: Any) -> NDArray[np.float32]:
         """Run a prepared batch; return (B, num_classes) float32."""
@@ -54,11 +53,13 @@ class TorchEngine:
         preprocessing: Preprocessing,
         device: torch.device,
         precision: Precision,
+        channels: int = 3,
     ) -> None:
-        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"."""
+        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"; `channels`: a clip's."""
         self.labels = tuple(labels)
         self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}"
         self._preprocessing = preprocessing
+        self._channels = channels
         self._device = device
         self._autocast = _AUTOCAST.get(precision)
         self._model = model.eval().to(device)
@@ -68,22 +69,35 @@ class TorchEngine:
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:  # noqa: D102 (the protocol says it)
         stacked = clips[0][None] if len(clips) == 1 else np.stack(clips)
-        inputs = normalise(torch.from_numpy(stacked).to(self._device), self._preprocessing)  # (B, 3, T, H, W)
+        inputs = normalise(torch.from_numpy(stacked).to(self._device), self._preprocessing)  # (B, C, T, H, W)
         if self._autocast is not None:
             return inputs.contiguous(memory_format=torch.channels_last_3d)
         return inputs.contiguous()
 
-    @torch.inference_mode()
     def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:  # noqa: D102
+        return self._run(self._model, batch)
+
+    @property
+    def feature_channels(self) -> int:
+        """Length of what `features` returns for a clip."""
+        return int(getattr(self._model, "feature_channels"))  # noqa: B009 (torch types it as a Tensor or a Module)
+
+    def features(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """Run a prepared batch; return what the head sees, averaged over time and space: (B, features) float32."""
+        extract: Callable[[torch.Tensor], torch.Tensor] = getattr(self._model, "extract_features")  # noqa: B009
+        return self._run(lambda clips: extract(clips).float().mean(dim=(2, 3, 4)), batch)
+
+    @torch.inference_mode()
+    def _run(self, network: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> NDArray[np.float32]:
         if self._autocast is None:
-            return np.asarray(self._model(batch).cpu().numpy(), dtype=np.float32)
+            return np.asarray(network(batch).cpu().numpy(), dtype=np.float32)
         with torch.autocast(self._device.type, dtype=self._autocast):
-            outputs = self._model(batch)
+            outputs = network(batch)
         return np.asarray(outputs.float().cpu().numpy(), dtype=np.float32)
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:  # noqa: D102
         size, frames = self._preprocessing.crop_size, self._preprocessing.clip_len
-        clip = np.zeros((frames, size, size, 3), np.uint8)
+        clip = np.zeros((frames, size, size, self._channels), np.uint8)
         for count in batch_sizes:
             self.logits(self.prepare([clip] * count))
 
@@ -94,15 +108,22 @@ def load_engine(setup: ModelSetup) -> Engine:
     Raises:
         CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
     """
+    if setup.flow is not None:
+        from stream_i3d.inference.two_stream import load_two_stream  # it imports this module
+
+        return load_two_stream(setup)
     device = choose_device(setup.config.device)
     precision = choose_precision(setup.config.precision, device)
     if setup.config.threads:
         torch.set_num_threads(setup.config.threads)
-    if setup.spec is None:  # the name alone says what to build; a typo is told before the weights are read
-        build_model(setup.config.name)
-    model, spec = load_checkpoint(setup.path, setup.spec)
+    model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
     labels = setup.labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
     check_labels(labels, spec.num_classes)
+    if spec.in_channels != 3:
+        raise CheckpointError(
+            f"checkpoint {setup.model_name.checkpoint} takes {spec.in_channels} channels, a picture has 3: for optical "
+            f"flow give it as --flow-checkpoint with --model {TWO_STREAM} and an RGB --checkpoint"
+        )
     return TorchEngine(model, labels, setup.preprocessing, device, precision)
 
 

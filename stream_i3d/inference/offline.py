@@ -15,6 +15,7 @@ from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
 from stream_i3d.events import merge_segments
+from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
@@ -57,7 +58,7 @@ def recognize_video(
     """
     address = offline_address(video)
     camera = CameraWindows(
-        CameraFeed(setup.preprocessing, config.window.stride, config.window.max_span_ratio),
+        CameraFeed(setup.preprocessing, config.window.stride, config.window.max_span_ratio, make_augment(setup)),
         Recognizer(address.default_name, Judging.of(config, engine.labels, setup.model_name), time.monotonic_ns),
     )
     runner = WindowRunner(engine, config.idle.min_motion, config.idle.skip_inference)

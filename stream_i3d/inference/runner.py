@@ -6,10 +6,13 @@ No socket, thread or file; the clock is an argument.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_i3d.buffer import CameraFeed
 from stream_i3d.messages import ActionEvent, Clip, FrameStamp, Prediction, Recognition, Window
@@ -20,6 +23,17 @@ if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
 
 Judged = tuple[Recognition, list[ActionEvent]]
+
+
+@runtime_checkable
+class FusingEngine(Protocol):
+    """An `Engine` of several networks, which tells what each of them says."""
+
+    def stream_logits(self, batch: Any) -> dict[str, NDArray[np.float32]]:
+        """Run a prepared batch; return each network's (B, num_classes) float32 by its name."""
+
+    def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(B, num_classes) float32 of each network -> the same of all: what `Engine.logits` returns."""
 
 
 @dataclass(slots=True)
@@ -70,7 +84,7 @@ class WindowRunner:
         judged: list[Judged] = []
         moving: list[tuple[CameraWindows, Clip, float]] = []
         for camera, clip in due:
-            motion = motion_measure(clip.frames) if self._min_motion else float("inf")
+            motion = motion_measure(clip.frames[..., :3]) if self._min_motion else float("inf")
             if self._skip_inference and motion < self._min_motion:
                 judged.append(camera.recognizer.skip(clip.window, clip.newest, camera.drops()))
             else:
@@ -83,14 +97,24 @@ class WindowRunner:
         started_ns = self._now_ns()
         batch = self._engine.prepare([clip.frames for _, clip, _ in windows])
         intact = [camera.intact(clip) for camera, clip, _ in windows]
-        probabilities = softmax(self._engine.logits(batch))  # (B, num_classes) float32
+        logits, streams = self._run(batch)
+        probabilities = softmax(logits)  # (B, num_classes) float32
+        own = {stream: softmax(logits) for stream, logits in streams.items()}  # the same, of each network
         inference_ms = (self._now_ns() - started_ns) * 1e-6
         judged = []
-        for (camera, clip, motion), row, good in zip(windows, probabilities, intact, strict=True):
-            if good:
+        for index, (camera, clip, motion) in enumerate(windows):
+            if intact[index]:
                 queue_ms = max(0.0, (started_ns - clip.newest.capture_ns) * 1e-6)
-                prediction = Prediction(row, inference_ms)
+                streams_of = {stream: rows[index] for stream, rows in own.items()}
+                prediction = Prediction(probabilities[index], inference_ms, streams_of)
                 judged.append(
                     camera.recognizer.judge(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
                 )
         return judged
+
+    def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Return the logits to judge by, and those of each network where there are several."""
+        if not isinstance(self._engine, FusingEngine):
+            return self._engine.logits(batch), {}
+        streams = self._engine.stream_logits(batch)
+        return self._engine.fuse(streams), streams

@@ -7,25 +7,41 @@ made here, so that a mistake is answered at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct, structs
 
-from stream_i3d.config import ModelConfig, WindowConfig
-from stream_i3d.errors import ConfigError
+from stream_i3d.config import TWO_STREAM, ModelConfig, WindowConfig
+from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.messages import ModelName
 from stream_i3d.models.labels import check_labels, load_labels
-from stream_i3d.models.spec import ModelSpec, read_spec, resolve_checkpoint
+from stream_i3d.models.registry import find_architecture
+from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import Preprocessing
+
+StreamName = Literal["rgb", "flow"]
+
+STREAM_CHANNELS: dict[StreamName, int] = {"rgb": 3, "flow": 2}
+"""Channels of each stream's input."""
+
+
+class StreamWeights(Struct, frozen=True, kw_only=True):
+    """The weights file of one network, and what is known of it without reading the weights (None: nothing)."""
+
+    path: str
+    spec: ModelSpec | None
 
 
 class ModelSetup(Struct, frozen=True, kw_only=True):
     """A settled choice of network.
 
     Attributes:
-        path: The weights file.
-        spec: What the file says of itself; None for other programs' files.
+        path: The weights file; with two streams, that of RGB.
+        spec: What the file says of itself, or what is published about it; None for other programs' files.
         preprocessing: The checkpoint's, with the configuration's window settings over it.
         labels: The label list that was asked for; None takes the checkpoint's.
+        flow: The weights of the flow network, with two streams; else None.
     """
 
     path: str
@@ -33,23 +49,27 @@ class ModelSetup(Struct, frozen=True, kw_only=True):
     config: ModelConfig
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None
+    flow: StreamWeights | None = None
 
     @property
     def model_name(self) -> ModelName:
-        """The network's name and its file's, as published."""
-        return ModelName(name=self.config.name, checkpoint=self.path.rsplit("/", 1)[-1])
+        """The network's name and its files', as published."""
+        paths = [self.path] if self.flow is None else [self.path, self.flow.path]
+        return ModelName(name=self.config.name, checkpoint=" + ".join(path.rsplit("/", 1)[-1] for path in paths))
 
 
 def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     """Resolve checkpoint, labels and preprocessing.
 
     Raises:
-        CheckpointError: There is no such file, or its header is broken.
+        CheckpointError: There is no such file, its header is broken, or two streams' files do not fit each other.
         LabelsError: The list cannot be read, or its length is not the network's.
-        ConfigError: The checkpoint is of another architecture than `model.name`.
+        ConfigError: The checkpoint is of another architecture than `model.name`, or there is none of that name.
     """
+    if model.two_stream:
+        return _settle_two_streams(structs.replace(model, name=TWO_STREAM), window)
     path = resolve_checkpoint(model.checkpoint)
-    spec = read_spec(path)
+    spec = known_spec(model.checkpoint)
     if spec is not None and spec.architecture != model.name:
         raise ConfigError(
             f"model.name {model.name!r}: checkpoint {path.name} is of architecture {spec.architecture!r}; "
@@ -62,9 +82,60 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
         path=str(path),
         spec=spec,
         config=model,
-        preprocessing=_merge(spec.preprocessing if spec else Preprocessing(), window),
+        preprocessing=_merge(spec.preprocessing if spec else find_architecture(model.name).preprocessing, window),
         labels=labels,
     )
+
+
+def settle_stream(stream: StreamName, checkpoint: str) -> StreamWeights:
+    """Resolve the weights of one stream.
+
+    Raises:
+        CheckpointError: There is no such file, its header is broken, or it is not of an I3D of that stream.
+    """
+    path = resolve_checkpoint(checkpoint)
+    spec = known_spec(checkpoint)
+    if spec is not None:
+        check_stream(stream, spec, path.name)
+    return StreamWeights(path=str(path), spec=spec)
+
+
+def check_stream(stream: StreamName, spec: ModelSpec, name: str) -> None:
+    """Check that a checkpoint is of an Inception I3D with the channels of its stream.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    if spec.architecture not in ("i3d", "i3d-flow"):
+        raise CheckpointError(
+            f"checkpoint {name} is of architecture {spec.architecture!r}: two streams are made of i3d networks, of RGB "
+            "(3 channels) and of optical flow (2 channels)"
+        )
+    if spec.in_channels != STREAM_CHANNELS[stream]:
+        flag = "--checkpoint" if stream == "rgb" else "--flow-checkpoint"
+        raise CheckpointError(
+            f"checkpoint {name} takes {spec.in_channels} channels, the {stream} stream has {STREAM_CHANNELS[stream]}: "
+            f"give {flag} weights that were trained on {'RGB' if stream == 'rgb' else 'optical flow'}"
+        )
+
+
+def check_streams_agree(rgb: ModelSpec, flow: ModelSpec) -> None:
+    """Check that two networks can be fused: that their outputs mean the same.
+
+    Raises:
+        CheckpointError: They cannot.
+    """
+    if rgb.num_classes != flow.num_classes:
+        raise CheckpointError(
+            f"the RGB checkpoint has {rgb.num_classes} classes and the flow checkpoint {flow.num_classes}: give two "
+            "that were trained on the same classes"
+        )
+    for index, (ours, theirs) in enumerate(zip(rgb.labels or (), flow.labels or (), strict=False)):
+        if ours != theirs:
+            raise CheckpointError(
+                f"class {index} is {ours!r} in the RGB checkpoint and {theirs!r} in the flow checkpoint: give two that "
+                "were trained on the same classes in the same order"
+            )
 
 
 def wait_passively() -> None:
@@ -83,3 +154,38 @@ def _merge(preprocessing: Preprocessing, window: WindowConfig) -> Preprocessing:
         "sample_fps": window.sample_fps,
     }
     return structs.replace(preprocessing, **{key: value for key, value in chosen.items() if value is not None})
+
+
+def _settle_two_streams(model: ModelConfig, window: WindowConfig) -> ModelSetup:
+    rgb, flow = settle_stream("rgb", model.checkpoint), settle_stream("flow", str(model.flow_checkpoint))
+    if rgb.spec is not None and flow.spec is not None:
+        check_streams_agree(rgb.spec, flow.spec)
+    labels = None if model.labels is None else load_labels(model.labels)
+    for weights in (rgb, flow):
+        if labels is not None and weights.spec is not None:
+            check_labels(labels, weights.spec.num_classes)
+    return ModelSetup(
+        path=rgb.path,
+        spec=rgb.spec,
+        config=model,
+        preprocessing=shared_preprocessing([rgb, flow], window),
+        labels=labels,
+        flow=flow,
+    )
+
+
+def shared_preprocessing(streams: Sequence[StreamWeights], window: WindowConfig) -> Preprocessing:
+    """Return the first stream's preprocessing under the window settings; all streams see the same frames.
+
+    Raises:
+        CheckpointError: The streams were trained on frames of different sizes or rates.
+    """
+    merged = [_merge(weights.spec.preprocessing if weights.spec else Preprocessing(), window) for weights in streams]
+    for setting in ("short_side", "crop_size", "sample_fps", "clip_len", "frame_interval"):
+        values = [getattr(preprocessing, setting) for preprocessing in merged]
+        if len(set(values)) > 1:
+            raise CheckpointError(
+                f"the RGB checkpoint was trained with {setting}={values[0]} and the flow checkpoint with {values[1]}, "
+                "but both streams see the same frames: give two that were trained alike"
+            )
+    return merged[0]

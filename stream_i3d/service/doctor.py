@@ -16,7 +16,10 @@ from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
 
-_PACKAGES = ("torch", "opencv-python", "numpy", "pyzmq", "msgspec", "safetensors", "pyyaml", "click", "rich")
+_PACKAGES = (
+    "torch", "opencv-python", "numpy", "pyzmq", "msgspec", "safetensors", "pyyaml", "click", "rich", "filelock",
+    "platformdirs",
+)  # fmt: skip
 
 
 class Finding(Struct, frozen=True, kw_only=True):

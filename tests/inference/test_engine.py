@@ -15,6 +15,7 @@ from stream_i3d.inference import engine as engine_module
 from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, load_engine
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.resnet_i3d import ResNetI3D
 from stream_i3d.scenes import LABELS
 
 CPU = torch.device("cpu")
@@ -203,6 +204,21 @@ def test_an_unknown_name_is_told_before_a_foreign_checkpoint_is_read(tmp_path: P
     random_bytes.write_bytes(np.random.default_rng(0).bytes(1000))
     with pytest.raises(ConfigError, match=r"no architecture 'i3x' \(did you mean 'i3d'\?\): give one of i3d"):
         load_engine(setup_of(random_bytes, name="i3x"))
+
+
+def test_a_foreign_resnet_gets_the_preprocessing_of_its_name_and_is_not_taken_for_an_inception(tmp_path: Path) -> None:
+    path = tmp_path / "epoch_100.pth"
+    network = ResNetI3D(5, width=1 / 16).eval()
+    torch.save({"state_dict": network.state_dict(), "meta": {}}, path)
+    setup = setup_of(path, name="i3d-r50")
+    assert (setup.preprocessing.clip_len, setup.preprocessing.frame_interval) == (32, 2)
+    clip = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    pixels = (clip.astype(np.float32) - setup.preprocessing.mean) / setup.preprocessing.std
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels.transpose(3, 0, 1, 2)[None]).float()).numpy()
+    np.testing.assert_allclose(run(load_engine(setup), [clip]), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(CheckpointError, match="of architecture i3d-r50 or i3d-r50-8x8, but 'i3d' was asked for"):
+        load_engine(setup_of(path))
 
 
 def test_a_checkpoint_of_random_bytes_is_told(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 import torch
 
 from stream_i3d.models.i3d import I3D
-from tests.golden_rule import fill_by_rule
+from tests.golden_rule import INCEPTION_GAIN, fill_by_rule
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +27,9 @@ def tiny() -> I3D:
     return ruled(I3D(num_classes=3, width=1 / 64))
 
 
-def ruled(model: I3D, seed: int = 7) -> I3D:
+def ruled(model: Network, seed: int = 7, gain: float = INCEPTION_GAIN) -> Network:
     """Fill a network by the goldens' rule, so that every BatchNorm does something, and return it in eval mode."""
-    model.load_state_dict(fill_by_rule(model.state_dict(), seed))
+    model.load_state_dict(fill_by_rule(model.state_dict(), seed, gain))
     return model.eval()
 
 

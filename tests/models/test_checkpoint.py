@@ -103,7 +103,7 @@ def test_published_layouts_of_torch_save(
     path = saved(tmp_path / "weights.pt", layout(tiny.state_dict()), _use_new_zipfile_serialization=zipped)
     assert read_spec(path) is None
     model, spec = load_checkpoint(path)
-    assert spec == ModelSpec(num_classes=3, width=WIDTH, provenance={"file": "weights.pt"})
+    assert spec == ModelSpec(num_classes=3, width=WIDTH, provenance={"file": "weights.pt", "layout": "piergiaj"})
     assert same(model, tiny)
 
 

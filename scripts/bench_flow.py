@@ -1,0 +1,146 @@
+"""Optical flow methods on one pair of pictures as they arrive live: frames per second, and error on known shifts.
+
+Pictures are 224 x 224 gray, textured with waves as in photographs, shifted by known amounts of 0.25 to 12 pixels. Every
+round times every method once on each pair, in turn, so that noise of the machine meets all; the median counts.
+
+    frames_per_s   of one call after the other, as `FlowSequence` makes them
+    ratio          frames_per_s to that of scikit-image's TV-L1 with the same parameters, or of ours where it is missing
+    epe            mean end-point error in pixels, 24 pixels and more from the border; worst_epe: of the worst pair
+    batch_8        frames_per_s of TV-L1 on batches of 8 pairs, as for files
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import torch
+from _bench import report
+
+from stream_i3d.flow import Field, FlowMethod, Gray, make_flow
+from stream_i3d.flow.opencv import DISFlow
+from stream_i3d.flow.tvl1 import DEFAULT, tvl1
+
+SIZE, BORDER = 224, 24
+SHIFTS = [(0.25, -0.5), (1.0, 0.75), (-2.5, 1.25), (4.0, -3.5), (-8.0, 6.25), (12.0, 2.0)]
+PEER = "scikit-image-tvl1"
+Pair = tuple[Gray, Gray]
+
+
+def shifted(by_x: float, by_y: float, seed: int) -> Pair:
+    """Return two crops of one picture, drawn at four times the size so that quarters of a pixel are exact."""
+    side, margin = 4 * SIZE, 4 * 16
+    wide = side + 2 * margin
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(wide)[:, None], np.fft.rfftfreq(wide)[None])
+    spectrum = np.fft.rfft2(random.standard_normal((wide, wide)))
+    spectrum[frequency > 0] /= frequency[frequency > 0] ** 1.2  # photographs fall off with about 1 / frequency
+    picture = np.fft.irfft2(spectrum)
+    picture = np.clip(127 + 45 * (picture - picture.mean()) / picture.std(), 0, 255).astype(np.float32)
+    crops = []
+    for x, y in ((0.0, 0.0), (by_x, by_y)):
+        left, top = margin - round(4 * x), margin - round(4 * y)
+        crop = cv2.resize(picture[top : top + side, left : left + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        crops.append(np.rint(crop).astype(np.uint8))
+    return crops[0], crops[1]
+
+
+def scikit_image() -> FlowMethod | None:
+    """Return the peer's TV-L1 at our parameters, or None where it is not installed."""
+    try:
+        from skimage.registration import optical_flow_tvl1
+    except ImportError:
+        return None
+
+    def flow(previous: Gray, current: Gray) -> Field:
+        rows_columns = optical_flow_tvl1(
+            np.float32(previous) / 255,
+            np.float32(current) / 255,
+            attachment=DEFAULT.attachment * 255,
+            tightness=DEFAULT.theta,
+            num_warp=DEFAULT.warps,
+            num_iter=DEFAULT.iterations,
+            prefilter=DEFAULT.median,
+        )
+        return np.stack([rows_columns[1], rows_columns[0]], axis=-1).astype(np.float32)
+
+    return flow
+
+
+def methods() -> dict[str, FlowMethod]:
+    """Return what is compared, by name."""
+    found: dict[str, FlowMethod] = {"tvl1-cpu": make_flow("tvl1")}
+    if torch.cuda.is_available():
+        found["tvl1-cuda"] = make_flow("tvl1", "cuda")
+    found["dis-medium"] = make_flow("dis")
+    found |= {"dis-fast": DISFlow("fast"), "dis-ultrafast": DISFlow("ultrafast")}
+    found["farneback"] = make_flow("farneback")
+    peer = scikit_image()
+    return found if peer is None else {**found, PEER: peer}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes. Flow comes back as an array, so CUDA has finished by then."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def errors(method: FlowMethod, pairs: list[Pair]) -> list[float]:
+    """Return the mean end-point error of each pair."""
+    inner = slice(BORDER, -BORDER)
+    fields = (method(*pair)[inner, inner] for pair in pairs)
+    return [
+        float(np.linalg.norm(field - np.float32(by), axis=-1).mean()) for field, by in zip(fields, SHIFTS, strict=True)
+    ]
+
+
+def batch_rate(device: str, pairs: list[Pair], rounds: int) -> float:
+    """Return pairs per second of TV-L1 on batches of 8."""
+    sides = zip(*(pairs * 2)[:8], strict=True)
+    previous, current = (torch.from_numpy(np.stack(side)).to(device)[:, None].float() for side in sides)
+    times = [seconds(lambda: tvl1(previous, current).cpu()) for _ in range(rounds + 1)][1:]
+    return 8 / statistics.median(times)
+
+
+@click.command()
+@click.option("--rounds", default=5, help="Times that each method does each pair.")
+@click.option("--threads", default=0, help="Threads of torch and OpenCV; 0 leaves their defaults.")
+def main(rounds: int, threads: int) -> None:
+    """Compare the flow methods."""
+    if threads:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    pairs = [shifted(*by, seed) for seed, by in enumerate(SHIFTS)]
+    compared = methods()
+    wrong = {name: errors(method, pairs) for name, method in compared.items()}  # and warms up
+    times: dict[str, list[float]] = {name: [] for name in compared}
+    for _ in range(rounds):
+        for name, method in compared.items():
+            times[name] += [seconds(lambda pair=pair, method=method: method(*pair)) for pair in pairs]  # type: ignore[misc]
+    base = statistics.median(times[PEER if PEER in times else "tvl1-cpu"])
+    rows = []
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        row: dict[str, Any] = {
+            "case": name,
+            "frames_per_s": round(1 / median, 1),
+            "ratio": round(base / median, 2),
+            "median_ms": round(median * 1e3, 2),
+            "p95_ms": round(float(np.percentile(taken, 95)) * 1e3, 2),
+            "epe": round(statistics.mean(wrong[name]), 3),
+            "worst_epe": round(max(wrong[name]), 3),
+        }
+        if name.startswith("tvl1-"):
+            row["batch_8"] = round(batch_rate(name.removeprefix("tvl1-"), pairs, rounds), 1)
+        rows.append(row)
+    report("flow", rows)
+
+
+if __name__ == "__main__":
+    main()

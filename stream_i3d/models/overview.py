@@ -1,0 +1,82 @@
+"""The table of architectures for people and programs: `stream-i3d models`. Puts together, and knows nothing itself."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stream_i3d.models.cost import architecture_cost
+from stream_i3d.models.registry import ARCHITECTURES, Architecture, Result
+from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
+from stream_i3d.models.zoo import weights_at_hand
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One architecture.
+
+    Attributes:
+        name: What `build_model` and `--model` call it.
+        paper: Where it is described.
+        inputs: Shape (C, T, H, W) of each stream's input by the stream's name.
+        frame_interval: The gap between a clip's frames.
+        parameters: Trainable numbers, at its default number of classes.
+        gflops: 1e9 floating-point operations on one input, a multiply-add counted as two.
+        weights_at_hand: Names of checkpoints on this machine.
+        results: Published accuracies, the one to compare with first.
+        source: Where its weights or its code were published.
+    """
+
+    name: str
+    paper: str
+    inputs: dict[str, tuple[int, ...]]
+    frame_interval: int
+    parameters: int
+    gflops: float
+    weights_at_hand: tuple[str, ...]
+    results: tuple[Result, ...]
+    source: str
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the columns for people: name, input, parameters, GFLOPs, weights, accuracy, source."""
+        gap = f", every {_ordinal(self.frame_interval)} frame" if self.frame_interval > 1 else ""
+        inputs = "\n".join(f"{stream} {'x'.join(map(str, shape[1:]))}{gap}" for stream, shape in self.inputs.items())
+        return (
+            self.name,
+            inputs,
+            f"{self.parameters / 1e6:.1f}",
+            f"{self.gflops:.1f}",
+            "\n".join(self.weights_at_hand) or "-",
+            "\n".join(_accuracy(result) for result in self.results) or "-",
+            "\n".join(dict.fromkeys(result.source for result in self.results)) or self.source or self.paper,
+        )
+
+
+def overview() -> list[Row]:
+    """Return a row per architecture, in the registry's order; costs are counted without computing anything."""
+    return [_row(architecture) for architecture in ARCHITECTURES.values()]
+
+
+def _row(architecture: Architecture) -> Row:
+    parameters, flops = architecture_cost(architecture.name)
+    carried = read_spec(CARRIED_CHECKPOINT)
+    own = (CARRIED_CHECKPOINT,) if carried is not None and carried.architecture == architecture.name else ()
+    return Row(
+        name=architecture.name,
+        paper=architecture.paper,
+        inputs=architecture.inputs,
+        frame_interval=architecture.frame_interval,
+        parameters=parameters,
+        gflops=round(flops / 1e9, 1),
+        weights_at_hand=(*own, *weights_at_hand(architecture.name)),
+        results=architecture.results,
+        source=architecture.source,
+    )
+
+
+def _accuracy(result: Result) -> str:
+    top5 = "-" if result.top5 is None else f"{result.top5:g}"
+    sampling = "" if result.sampling in ("uniform", "whole") else f" {result.sampling}"
+    return f"{result.top1:g} / {top5}{sampling}"
+
+
+def _ordinal(number: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")

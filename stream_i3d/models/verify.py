@@ -1,0 +1,306 @@
+"""What a weights file is, whether it is sound, and the same in our format.
+
+The example clip is the one released with kinetics-i3d, v_CricketShot_g04_c01, as arrays of RGB and of flow; what the
+released networks make of it is published with 7 digits. This module does not know the command line or the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from msgspec import Struct, structs
+from torch import Tensor, nn
+
+from stream_i3d import __version__
+from stream_i3d.errors import CheckpointError
+from stream_i3d.models import zoo
+from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
+from stream_i3d.models.cost import count_parameters
+from stream_i3d.models.labels import check_labels, load_labels
+from stream_i3d.models.layouts import LAYOUTS, OURS
+from stream_i3d.models.registry import find_architecture
+from stream_i3d.models.spec import ModelSpec, brief, read_spec, resolve_checkpoint
+from stream_i3d.models.weight_files import read_contents
+
+RELATIVE_TOLERANCE = 1e-3
+"""Of a golden's logits and norms: TensorFlow in 2017 and PyTorch now differ in the fifth digit, another padding or eps
+in the second."""
+
+PROBABILITY_TOLERANCE = 1e-3
+
+
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What a file is.
+
+    Attributes:
+        published: The name in the zoo of the file with exactly this content.
+        layout: Whose names its tensors have; None where they are of no architecture here, for the reason in `note`.
+        dtypes: Tensors by type.
+        parameters: Trainable numbers of its network; all its numbers where the network is not known.
+        spec: What it says of itself where `embedded`, else what its tensors say.
+        note: What the tensors leave open.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    published: str | None
+    layout: str | None
+    tensors: int
+    dtypes: dict[str, int]
+    parameters: int
+    embedded: bool
+    spec: ModelSpec | None
+    note: str = ""
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """One thing looked at; "unknown" is no fault."""
+
+    what: str
+    state: Literal["ok", "failed", "unknown"]
+    found: str
+
+
+class Golden(Struct, frozen=True):
+    """What a released network makes of the example clip: its class 'playing cricket', and the norm of all logits."""
+
+    probability: float
+    logit: float
+    norm: float
+
+
+GOLDEN_LABEL = "playing cricket"
+GOLDENS: Mapping[int, Golden] = {3: Golden(0.9999968, 25.856646, 87.108871), 2: Golden(0.9477566, 15.957031, 63.252754)}
+"""By the input's channels; kinetics-i3d's README and evaluate_sample.py, ImageNet + Kinetics weights."""
+
+SUMMED_GOLDEN = Golden(1.0, 41.813675, 138.468658)
+"""Of the two streams' logits, added."""
+
+
+class Verification(Struct, frozen=True):
+    """All checks of one file, and its network's logits (400,) of the example clip where they were asked for."""
+
+    checks: list[Check]
+    channels: int | None = None
+    logits: Tensor | None = None
+
+
+def inspect_checkpoint(name_or_path: str | Path) -> Inspection:
+    """Say what a weights file is.
+
+    Raises:
+        CheckpointError: It is missing, unreadable, unsafe or damaged.
+    """
+    path = resolve_checkpoint(name_or_path)
+    embedded = read_spec(path)
+    contents = read_contents(path)
+    note, layout, spec = "", None, embedded
+    parameters = sum(tensor.numel() for tensor in contents.tensors.values())
+    try:
+        model, spec = load_checkpoint(path)
+        layout, parameters = _layout(spec, embedded), count_parameters(model)
+        note = "" if embedded else spec.provenance.get("note", "")
+    except CheckpointError as error:
+        note = str(error)
+    published = _identified(path)
+    return Inspection(
+        file=str(path),
+        bytes=path.stat().st_size,
+        sha256=_sha256(path),
+        published=None if published is None else published.name,
+        layout=layout,
+        tensors=len(contents.tensors),
+        dtypes=contents.dtypes,
+        parameters=parameters,
+        embedded=embedded is not None,
+        spec=spec,
+        note=note,
+    )
+
+
+def convert_checkpoint(
+    name_or_path: str | Path, output: str | Path, labels: str | None = None, architecture: str | None = None
+) -> ModelSpec:
+    """Write any file that can be loaded in our format, which carries labels, preprocessing and provenance.
+
+    Args:
+        name_or_path: A file of any layout, or a name of the zoo.
+        output: Ends in .safetensors; an existing file is replaced, but not the one that is read.
+        labels: A carried list or a text file; None keeps what the file says or its 400 classes mean.
+        architecture: Settles what the tensors leave open.
+
+    Returns:
+        What was written beside the weights.
+
+    Raises:
+        CheckpointError: The one cannot be read or the other not written.
+        LabelsError: The labels cannot be read, or are not as many as the classes.
+        ConfigError: There is no such architecture.
+    """
+    path = resolve_checkpoint(name_or_path)
+    output = Path(output).expanduser()
+    if output.exists() and output.samefile(path):
+        raise CheckpointError(f"output {str(output)!r} is the file to convert: give another name")
+    names = None if labels is None else load_labels(labels)
+    published = _identified(path)
+    if architecture is None and published is not None:
+        architecture = published.architecture
+    model, spec = load_checkpoint(path, architecture=architecture)
+    if names is not None:
+        check_labels(names, spec.num_classes)
+    origin = {"file": path.name, "sha256": _sha256(path), "converted by": f"stream-i3d {__version__}"}
+    known = {} if published is None else published.provenance
+    provenance = {**origin, **spec.provenance, **known}
+    spec = structs.replace(spec, labels=names or spec.labels, provenance=provenance)
+    save_checkpoint(output, model, spec)
+    return spec
+
+
+def verify_checkpoint(name_or_path: str | Path, clips: Mapping[int, Path]) -> Verification:
+    """Check a weights file: integrity, layout, strict load, shapes, and the golden of the example clip.
+
+    Args:
+        name_or_path: A file of any layout, or a name of the zoo.
+        clips: The example clip's .npy files by their channels: 3 for RGB, 2 for flow.
+
+    Raises:
+        CheckpointError: There is no such file, or a clip cannot be read.
+    """
+    path = resolve_checkpoint(name_or_path)
+    wanted = zoo.PUBLISHED.get(str(name_or_path))
+    published = _identified(path)
+    checks = [_check_integrity(path, wanted, published)]
+    try:
+        known = wanted or published
+        model, spec = load_checkpoint(path, architecture=None if known is None else known.architecture)
+        checks.append(Check(what="layout", state="ok", found=_layout(spec, read_spec(path))))
+    except CheckpointError as error:
+        return Verification([*checks, Check(what="strict load", state="failed", found=str(error))])
+    loaded = f"{spec.architecture}: {len(model.state_dict())} tensors, {count_parameters(model):,} parameters"
+    checks += [Check(what="strict load", state="ok", found=loaded), _check_shapes(model, spec)]
+    if spec.in_channels not in clips:
+        return Verification(checks)
+    if find_architecture(spec.architecture).target != _GOLDEN_TARGET or spec.num_classes != 400 or spec.width != 1.0:
+        found = "none is known of this network"
+        return Verification([*checks, Check(what="example clip", state="unknown", found=found)])
+    logits = _logits(model, load_clip(clips[spec.in_channels], spec.in_channels))
+    return Verification(
+        [*checks, check_golden("example clip", logits, GOLDENS[spec.in_channels])], spec.in_channels, logits
+    )
+
+
+_GOLDEN_TARGET = find_architecture("i3d").target
+
+
+def check_sum(rgb: Tensor, flow: Tensor) -> Check:
+    """Check the two streams' logits (400,) of the example clip, added as the released code does."""
+    return check_golden("both streams", rgb + flow, SUMMED_GOLDEN)
+
+
+def check_golden(what: str, logits: Tensor, golden: Golden) -> Check:
+    """Compare the logits (400,) of the example clip with the published figures."""
+    index = load_labels("kinetics400").index(GOLDEN_LABEL)
+    found = Golden(float(logits.softmax(0)[index]), float(logits[index]), float(logits.norm()))
+    close = (
+        math.isclose(found.logit, golden.logit, rel_tol=RELATIVE_TOLERANCE)
+        and math.isclose(found.norm, golden.norm, rel_tol=RELATIVE_TOLERANCE)
+        and math.isclose(found.probability, golden.probability, abs_tol=PROBABILITY_TOLERANCE)
+    )
+    text = (
+        f"{GOLDEN_LABEL} {found.probability:.7f}, logit {found.logit:.6f}, norm of all {found.norm:.6f}; published "
+        f"{golden.probability:.7f}, {golden.logit:.6f}, {golden.norm:.6f} (tolerance {RELATIVE_TOLERANCE:.1%})"
+    )
+    return Check(what=what, state="ok" if close else "failed", found=text)
+
+
+def load_clip(path: Path, channels: int) -> Tensor:
+    """Read the example clip as released.
+
+    Args:
+        path: A .npy file of floats in [-1, 1], (1, T, H, W, C) or (T, H, W, C).
+        channels: What C must be.
+
+    Returns:
+        (1, C, T, H, W) float32.
+
+    Raises:
+        CheckpointError: It cannot be read, or is no such clip.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CheckpointError(f"clip {str(path)!r} cannot be read ({brief(error)}): give a .npy file") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise CheckpointError(f"clip {str(path)!r} is an archive of arrays: give the .npy file of one")
+    array = array[None] if array.ndim == 4 else array
+    fits = array.ndim == 5 and array.shape[0] == 1 and array.shape[4] == channels and array.dtype.kind == "f"
+    if not fits or array.size == 0 or not np.all(np.abs(array) <= 1.0):
+        raise CheckpointError(
+            f"clip {str(path)!r} is {array.dtype} of shape {array.shape}: "
+            f"give floats in [-1, 1] of shape (1, frames, height, width, {channels})"
+        )
+    return torch.from_numpy(array.astype(np.float32)).permute(0, 4, 1, 2, 3).contiguous()  # NTHWC -> NCTHW
+
+
+def _check_integrity(path: Path, wanted: zoo.PublishedWeights | None, published: zoo.PublishedWeights | None) -> Check:
+    if wanted is not None:
+        try:
+            zoo.check_integrity(wanted, path)
+        except CheckpointError as error:
+            return Check(what="integrity", state="failed", found=str(error))
+        return Check(what="integrity", state="ok", found=f"{wanted.integrity}, as published")
+    if published is not None:
+        return Check(what="integrity", state="ok", found=f"{published.integrity}, as {published.name} was published")
+    return Check(what="integrity", state="unknown", found=f"not a published file; sha256 {_sha256(path)}")
+
+
+def _check_shapes(model: nn.Module, spec: ModelSpec) -> Check:
+    """Run the network once on noise of the size it was published for."""
+    row = find_architecture(spec.architecture)
+    shapes = [(1, *shape) for shape in row.inputs.values()]
+    if len(shapes) == 1:
+        shapes = [(1, spec.in_channels, *row.clip)]
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(shape, generator=generator) * 2 - 1 for shape in shapes]
+    logits = _logits(model, *inputs)
+    given = ", ".join(" x ".join(map(str, shape[1:])) for shape in shapes)
+    if logits.shape != (spec.num_classes,) or not logits.isfinite().all():
+        found = f"{given} in gives logits of shape {tuple(logits.shape)}, not all finite, or not {spec.num_classes}"
+        return Check(what="shapes", state="failed", found=found)
+    return Check(what="shapes", state="ok", found=f"{given} in, {spec.num_classes} finite logits out")
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, *inputs: Tensor) -> Tensor:
+    """Return the logits (num_classes,) of one clip."""
+    logits: Tensor = model(*inputs)
+    return logits[0].float()
+
+
+def _layout(spec: ModelSpec, embedded: ModelSpec | None) -> str:
+    """Say in whose layout a file is that was loaded as `spec`."""
+    layout = OURS if embedded is not None else spec.provenance["layout"]
+    return f"{layout}: {LAYOUTS[layout]}"
+
+
+def _identified(path: Path) -> zoo.PublishedWeights | None:
+    try:
+        return zoo.identify(path)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
+
+
+def _sha256(path: Path) -> str:
+    return zoo.Integrity("sha256", "0" * 64).measure(path)
+
+
+def failed(checks: Sequence[Check]) -> list[str]:
+    """Return what failed."""
+    return [check.what for check in checks if check.state == "failed"]

