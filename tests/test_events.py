@@ -251,7 +251,6 @@ def test_every_start_has_its_end_and_times_make_sense(windows, min_on_s, min_off
     assert len({start.id for start, _ in pairs}) == len(pairs)
 
 
-@pytest.mark.xfail(strict=True, reason="the next action starts when it led, also where the last one ended later")
 def test_actions_of_a_camera_do_not_overlap():
     detecting = detector(EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=2, min_off_s=0.5))
     detecting.update("wave", 0.9, 0, 0.0)
