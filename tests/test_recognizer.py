@@ -144,7 +144,7 @@ def test_a_skipped_window_is_idle_and_says_why():
     message = Camera().skip(1.0)
     assert (message.state, message.label, message.skipped, message.confidence) == ("idle", None, NO_MOTION, 0)
     assert message.top_k == []
-    assert message.latency_ms.inference == 0
+    assert (message.latency_ms.queue, message.latency_ms.inference) == (0, 0)
 
 
 def test_a_stride_without_a_whole_window_is_warming():
@@ -333,6 +333,15 @@ def test_the_end_of_the_stream_ends_the_action_at_its_last_window():
     (end,) = camera.recognizer.finish()
     assert (end.event, end.label, end.end_time) == ("end", "wave", 2.0)
     assert camera.recognizer.finish() == []
+
+
+def test_a_skipped_window_was_seen_too():
+    slow_to_end = EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=0, min_off_s=60)
+    camera = Camera(events=slow_to_end)
+    camera.judge(1.0, WAVE)
+    camera.skip(2.0)
+    (end,) = camera.recognizer.finish()
+    assert end.end_time == 2.0
 
 
 def test_cameras_are_judged_apart():

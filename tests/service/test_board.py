@@ -32,7 +32,7 @@ def test_a_live_camera_is_shown_with_its_rate_and_what_is_recognised() -> None:
         "action": "waving",
         "confidence": "0.80",
         "latency": "22 ms",
-        "dropped frames / windows": "3 / 2",
+        "lost frames/windows": "3/2",
         "last event": "",
         "detail": "640x480",
     }
@@ -52,7 +52,7 @@ def test_a_camera_known_by_its_predictions_alone_is_shown() -> None:
 
 def test_a_camera_known_by_an_event_alone_is_shown() -> None:
     [row] = board_of(event()).rows()
-    assert shown(row)["last event"] == "waving since then"
+    assert shown(row)["last event"] == "waving, going on"
 
 
 def test_idle_warming_and_skipped_stand_in_the_place_of_an_action() -> None:

@@ -70,11 +70,8 @@ def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding("GPU") == Finding(what="GPU", state="ok", found="Fake 9000")
 
 
-@pytest.mark.parametrize("platform", ["linux"])
-def test_webcams_are_listed_and_locked_ones_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str
-) -> None:
-    monkeypatch.setattr(doctor.sys, "platform", platform)
+def test_webcams_are_listed_and_locked_ones_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor.sys, "platform", "linux")
     device = tmp_path / "video0"
     device.touch()
     monkeypatch.setattr(video, "list_webcams", lambda: [str(device)])

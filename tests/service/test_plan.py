@@ -61,7 +61,7 @@ def test_long_names_stay_within_what_a_topic_allows_and_unique() -> None:
 
 
 def test_no_camera_at_all_is_told_with_how_to_give_one() -> None:
-    with pytest.raises(ConfigError, match="^no camera: give --source"):
+    with pytest.raises(ConfigError, match=r"^no camera: give --source"):
         name_cameras(Config())
 
 

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from stream_i3d.errors import TransportError
-from stream_i3d.messages import ActionEvent, CameraReport
+from stream_i3d.messages import ActionEvent, CameraReport, CameraStatus
 from stream_i3d.transport.sockets import FRAME_HWM, PUBLISH_HWM, FrameReceivers, FrameSender, Publisher, Subscriber
 from stream_i3d.transport.wire import Published, ReceivedFrame, decode_capture, decode_published, encode_published
 from tests.samples import event, frame, number_of, recognition, report, status
@@ -244,13 +244,30 @@ def test_publishing_to_nobody_and_to_a_subscriber_that_does_not_read_never_block
             publisher.send(parts)
 
 
+def test_a_subscriber_that_does_not_read_loses_the_newest_messages(tmp_path):
+    with Publisher(f"ipc://{tmp_path / 'words'}") as publisher, Subscriber(publisher.address) as subscriber:
+        subscribe(publisher, subscriber)
+        detail = "x" * 1000  # so that the kernel holds few of them
+        for number in range(20 * PUBLISH_HWM):
+            publisher.send(encode_published(status(frames_dropped=number, detail=detail)))
+        numbers = []
+        while (parts := subscriber.receive(FULL_S)) is not None:
+            message = decode_published(parts)
+            numbers += [message.frames_dropped] if isinstance(message, CameraStatus) else []
+    assert PUBLISH_HWM <= len(numbers) < 10 * PUBLISH_HWM
+    assert numbers[:PUBLISH_HWM] == list(range(PUBLISH_HWM))
+
+
 def test_the_last_words_before_closing_are_heard(tmp_path):
     publisher = Publisher(f"ipc://{tmp_path / 'words'}")
+    detail = "x" * 50_000  # more than the kernel holds
+    said = [status(state="stopped", frames_dropped=number, detail=detail) for number in range(100)]
     with Subscriber(publisher.address) as subscriber:
         subscribe(publisher, subscriber)
-        publisher.send(encode_published(status(state="stopped")))
+        for message in said:
+            publisher.send(encode_published(message))
         publisher.close()
-        assert heard(subscriber, status(state="stopped")) == [status(state="stopped")]
+        assert heard(subscriber, said[-1]) == said
 
 
 # --- addresses that cannot be had
