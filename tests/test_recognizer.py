@@ -349,3 +349,32 @@ def test_cameras_are_judged_apart():
     one.judge(1.0, WAVE)
     other.judge(1.0, CLAP)
     assert (one.said(), other.said()) == ([("start", "wave", None)], [("start", "clap", None)])
+
+
+def test_a_wall_clock_set_back_an_hour_neither_ends_nor_holds_back_an_action():
+    recognizer = Recognizer("door", judging(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
+    events: list[ActionEvent] = []
+    for tick in range(40):
+        seconds = tick * 0.32
+        wall = 10_000 + seconds - (3600 if tick >= 10 else 0)
+        waving = 5 <= tick < 20
+        prediction = Prediction(np.asarray([0.9, 0.1, 0] if waving else [0.1, 0.2, 0.1], np.float32), 1.0)
+        newest = stamp(15 + 8 * tick, capture_ns=round(seconds * 1e9), wall_time=wall)
+        events += recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)[1]
+    assert [event.event for event in events] == ["start", "end"]
+    assert events[0].start_time == events[1].start_time == pytest.approx(10_000 + 5 * 0.32)
+    assert events[1].end_time == pytest.approx(10_000 + 20 * 0.32)
+
+
+def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
+    config = SmoothingConfig(method="ema", time_constant_s=0.5)
+    shown = []
+    for stepped in (False, True):
+        recognizer = Recognizer("door", judging(smoothing=config), FakeClock())
+        for tick in range(6):
+            wall = 10_000 + tick * 0.32 - (3600 if stepped and tick >= 3 else 0)
+            prediction = Prediction(np.asarray([1, 0, 0] if tick < 3 else [0, 1, 0], np.float32), 1.0)
+            newest = stamp(15, capture_ns=round(tick * 0.32 * 1e9), wall_time=wall)
+            message, _ = recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)
+        shown.append(message.confidence)
+    assert shown[0] == shown[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -304,3 +305,28 @@ def test_an_address_that_is_none_is_one_clear_line(address):
         with pytest.raises(TransportError, match=r"^cannot (bind|connect to) ") as caught:
             make(address)
         assert address in str(caught.value)
+
+
+def test_an_ipc_path_that_is_served_is_not_taken_over(tmp_path):
+    address = f"ipc://{tmp_path / 'words'}"
+    with Publisher(address), pytest.raises(TransportError, match="in use"):
+        Publisher(address)
+
+
+def test_an_ipc_path_left_by_a_crash_is_bound_again(tmp_path):
+    path = tmp_path / "words"
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(path))
+    assert path.exists()
+    with Publisher(f"ipc://{path}") as publisher:
+        assert publisher.address == f"ipc://{path}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
+def test_loopback_of_ipv6_can_be_bound_and_heard():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with Publisher("tcp://[::1]:*") as publisher, Subscriber(publisher.address) as subscriber:
+        subscribe(publisher, subscriber)
