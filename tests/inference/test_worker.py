@@ -419,13 +419,16 @@ def test_the_worker_ends_once_every_camera_has_ended(make: Start) -> None:
         assert (last["state"], last["detail"]) == ("stopped", "the end")
 
 
-def test_the_worker_ends_when_it_is_told_to_stop(make: Start) -> None:
-    service = make().start()
-    service.send(0, 9)
+def test_told_to_stop_the_worker_ends_with_its_running_actions_ended_and_its_figures(make: Start) -> None:
+    service = make(FakeEngine(choose=lambda clip: 0), lossless=True).start()
     service.report(state="live")
-    service.arrived(11)
+    service.settled(1)
+    service.send(0, 11)
+    service.settled(13)
     service.stage.stopping.set()
-    service.join()
+    lines = service.join()
+    assert [line["event"] for line in of_kind(lines, "event")] == ["start", "end"]
+    assert lines[-1]["schema"] == "stream-i3d/event/1"
     assert isinstance(service.stage.said[-1], Summary)
 
 
