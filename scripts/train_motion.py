@@ -68,11 +68,8 @@ Clips = NDArray[np.uint8]
 
 def flips(*pairs: tuple[str, str]) -> Tensor:
     """Return the (10,) int64 label that each label becomes when the labels of `pairs` change places."""
-    table = list(range(len(LABELS)))
-    for first, second in pairs:
-        i, j = LABELS.index(first), LABELS.index(second)
-        table[i], table[j] = j, i
-    return torch.tensor(table)
+    swapped = dict(pairs) | {other: one for one, other in pairs}
+    return torch.tensor([LABELS.index(swapped.get(label, label)) for label in LABELS])
 
 
 LEFT_RIGHT, UP_DOWN = ("left", "right"), ("up", "down")

@@ -120,12 +120,16 @@ class FrameRing:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A stride has passed: a whole window, or (where `ready` is False) as much as there is since the stream began."""
+    """A stride has passed: a whole window, or (where `ready` is False) as much as there is since the stream began.
+
+    `strides` is more than 1 where the frames at which earlier windows were due never came.
+    """
 
     first: int
     last: int
     ready: bool
     reason: DropReason | None = None
+    strides: int = 1
 
 
 class WindowScheduler:
@@ -143,29 +147,35 @@ class WindowScheduler:
         self._newest: FrameStamp | None = None
         self._run: deque[float] = deque(maxlen=self._frames)  # times of the unbroken run of frames
         self._broken_by: DropReason | None = None
+        self._number = 0
         self.frames_dropped = 0
 
     def push(self, stamp: FrameStamp, position: int) -> Due | None:
         """Take note of the frame at `position`; return what is due now, if anything."""
         self._follow(stamp)
         self._run.append(stamp.elapsed)
-        if (stamp.seq - (self._frames - 1)) % self._stride:
+        number = self._window_number(stamp.seq)
+        strides, self._number = number - self._number, number
+        if strides <= 0:
             return None
         first = position - len(self._run) + 1
         if len(self._run) < self._frames:
-            return Due(first, position, ready=False, reason=self._broken_by)
+            return Due(first, position, ready=False, reason=self._broken_by, strides=strides)
         self._broken_by = None
         if self._run[-1] - self._run[0] > self._max_span_s:
             return Due(first, position, ready=False, reason="span")
         return Due(first, position, ready=True)
 
+    def _window_number(self, seq: int) -> int:
+        """Return the number of the last window due at or before frame `seq`; below 0 while none was whole."""
+        return (seq - (self._frames - 1)) // self._stride
+
     def _follow(self, stamp: FrameStamp) -> None:
         """Break the run where frame `stamp` does not follow the newest one."""
         newest, self._newest = self._newest, stamp
-        if newest is None:
-            return
-        if stamp.epoch != newest.epoch:
-            self._broken_by = "epoch"
+        if newest is None or stamp.epoch != newest.epoch:
+            self._number = self._window_number(stamp.seq - 1)
+            self._broken_by = None if newest is None else "epoch"
         elif stamp.seq != newest.seq + 1:
             self._broken_by = "gap"
             self.frames_dropped += max(0, stamp.seq - newest.seq - 1)
@@ -229,7 +239,7 @@ class CameraFeed:
         if due is None:
             return False
         if due.reason is not None:
-            self.windows_dropped[due.reason] += 1
+            self.windows_dropped[due.reason] += due.strides
         if due.ready:
             if self._pending is not None:
                 self.windows_dropped["stale"] += 1

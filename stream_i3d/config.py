@@ -100,7 +100,7 @@ class IdleConfig(_Section, frozen=True, kw_only=True):
     """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels."""
 
     min_confidence: Fraction = 0.3
-    min_motion: Annotated[float, Meta(ge=0, le=255)] = 1.0
+    min_motion: Annotated[float, Meta(ge=0, le=255)] = 2.0
     skip_inference: bool = False
 
 
@@ -185,10 +185,26 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mappin
 def convert(data: Any) -> Config:
     """Return plain `data` as a validated Config; a ConfigError names the key, what was given and what is allowed."""
     _refuse_unknown_keys(data, Config, "")
+    data = _as_meant(data)
     try:
         return msgspec.convert(data, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), data)) from None
+
+
+def _as_meant(data: Any) -> Any:
+    """Read two things as everyone means them: a section left empty, and a webcam's index without quotes."""
+    if not isinstance(data, dict):
+        return data
+    data = {key: value for key, value in data.items() if value is not None}
+    if isinstance(cameras := data.get("cameras"), list):
+        data["cameras"] = [
+            {**camera, "source": str(camera["source"])}
+            if isinstance(camera, dict) and type(camera.get("source")) is int
+            else camera
+            for camera in cameras
+        ]
+    return data
 
 
 def to_yaml(config: Config) -> str:
@@ -286,6 +302,8 @@ def _explain(message: str, data: Any) -> str:
             return f"{dotted}: {text}"
     if text.startswith("invalid enum value"):
         text = f"expected one of {', '.join(_choices(dotted))}"
+    if "matching regex" in text:  # the one setting with a pattern is a camera's name
+        text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
     got = "" if ", got" in text or isinstance(given, dict) else f", got {redact(repr(given))}"
     return f"{dotted}: {text}{got}"
 

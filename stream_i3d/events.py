@@ -28,6 +28,7 @@ class EventDetector:
         self._candidate_peak = 0.0
         self._running: ActionEvent | None = None
         self._below_since: float | None = None
+        self._last_end: float | None = None
 
     @property
     def running(self) -> ActionEvent | None:
@@ -56,12 +57,15 @@ class EventDetector:
         running, self._running, self._below_since = self._running, None, None
         if running is None:
             return []
-        return [structs.replace(running, event="end", end_time=max(time, running.start_time))]
+        self._last_end = max(time, running.start_time)
+        return [structs.replace(running, event="end", end_time=self._last_end)]
 
     def reset(self, time: float) -> list[ActionEvent]:
-        """End what runs and forget what was about to start: the stream was cut."""
+        """End what runs and forget what came before: the stream was cut, and its clock may start anew."""
         self._candidate = None
-        return self.finish(time)
+        ended = self.finish(time)
+        self._last_end = None
+        return ended
 
     def _maybe_end(self, label: str | None, own_confidence: float, time: float) -> list[ActionEvent]:
         if self._running is None:
@@ -92,12 +96,14 @@ class EventDetector:
         if time - since < self._config.min_on_s:
             return None
         self._candidate = None
+        # Where the action before it ended while this label already led, it starts there: actions do not overlap.
+        start = since if self._last_end is None else max(since, self._last_end)
         return ActionEvent(
             camera=self._camera,
-            id=self._new_id(since),
+            id=self._new_id(start),
             event="start",
             label=label,
-            start_time=since,
+            start_time=start,
             end_time=None,
             peak_confidence=self._candidate_peak,
         )

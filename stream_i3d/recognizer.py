@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import Config, EventsConfig, IdleConfig, SmoothingConfig
@@ -80,7 +81,8 @@ class Recognizer:
         self._epoch: int | None = None
         self._started = 0
         self._events = EventDetector(camera, judging.events, self._new_id)
-        self._judged_time = 0.0  # end of the newest window that was judged
+        self._judged_at = 0.0  # when the newest window that was judged ended
+        self._date_offset = 0.0  # from the steady clock to the published one, when the running action started
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
@@ -92,8 +94,8 @@ class Recognizer:
             queue_ms: From the newest frame's capture to the start of inference.
         """
         ended = self._enter(newest)
-        self._judged_time = window.end_time
-        smoothed = self._smoother.update(prediction.probabilities, window.end_time)
+        self._judged_at = newest.elapsed
+        smoothed = self._smoother.update(prediction.probabilities, newest.elapsed)
         best = int(np.argmax(smoothed))
         confidence = _clamp(smoothed[best])
         idle = self._judging.idle
@@ -111,46 +113,60 @@ class Recognizer:
             streams=[self._stream_top(stream, own) for stream, own in prediction.streams.items()],
             latency=self._latency(newest, queue_ms, prediction.inference_ms),
         )
-        return recognition, ended + self._track(label, confidence, smoothed, window.end_time)
+        return recognition, ended + self._track(label, confidence, smoothed, newest)
 
     def skip(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         """Publish "idle" for a motionless window that the network was not asked about."""
         ended = self._enter(newest)
-        self._judged_time = window.end_time
+        self._judged_at = newest.elapsed
         self._smoother.reset()
         recognition = self._message(window, newest, "idle", drops, skipped=NO_MOTION)
-        return recognition, ended + self._track(None, 0.0, None, window.end_time)
+        return recognition, ended + self._track(None, 0.0, None, newest)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         """Publish "warming" for a stride at which no whole window stood."""
         ended = self._enter(newest)
         self._smoother.reset()
-        if window.end_time - self._judged_time > UNSEEN_ENDS_ACTION_S:
-            ended += self._events.reset(self._judged_time)
+        if newest.elapsed - self._judged_at > UNSEEN_ENDS_ACTION_S:
+            ended += self._dated(self._events.reset(self._judged_at))
         return self._message(window, newest, "warming", drops), ended
 
     def finish(self) -> list[ActionEvent]:
         """End the running action: the stream is over."""
-        return self._events.reset(self._judged_time)
+        return self._dated(self._events.reset(self._judged_at))
 
     def _enter(self, newest: FrameStamp) -> list[ActionEvent]:
         """Start anew at a new epoch; return the end of the action that ran before it."""
         ended: list[ActionEvent] = []
         if self._epoch is not None and newest.epoch != self._epoch:
             self._smoother.reset()
-            ended = self._events.reset(self._judged_time)
-            self._judged_time = newest.time
+            ended = self._dated(self._events.reset(self._judged_at))
+            self._judged_at = newest.elapsed
         self._epoch = newest.epoch
         return ended
 
     def _track(
-        self, label: str | None, confidence: float, smoothed: Probabilities | None, time: float
+        self, label: str | None, confidence: float, smoothed: Probabilities | None, newest: FrameStamp
     ) -> list[ActionEvent]:
         running = self._events.running
         own = 0.0
         if running is not None and smoothed is not None:
             own = _clamp(smoothed[self._judging.labels.index(running.label)])
-        return self._events.update(label, confidence, own, time)
+        return self._dated(self._events.update(label, confidence, own, newest.elapsed), newest.time - newest.elapsed)
+
+    def _dated(self, events: Sequence[ActionEvent], offset: float | None = None) -> list[ActionEvent]:
+        """Put events from the steady clock onto the published one (wall clock, or media time).
+
+        Durations are measured on a clock that never steps; an action keeps the offset of its start, so that its end
+        never stands before its start, whatever was done to the wall clock meanwhile.
+        """
+        dated = []
+        for event in events:
+            if event.event == "start" and offset is not None:
+                self._date_offset = offset
+            end = None if event.end_time is None else event.end_time + self._date_offset
+            dated.append(structs.replace(event, start_time=event.start_time + self._date_offset, end_time=end))
+        return dated
 
     def _top_k(self, smoothed: Probabilities, raw: Probabilities) -> list[LabelScore]:
         order = np.argsort(-smoothed, kind="stable")[: self._judging.top_k]

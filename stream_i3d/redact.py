@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# user:password@ in a URL. The password runs to the last @ before the next space or quote: cameras accept
-# unescaped '@' and '/' in passwords, and showing part of one is worse than hiding part of a host.
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
+# user:password@ in a URL. The password runs to the last @ before the next space: cameras accept unescaped '@', '/' and
+# quotes in passwords, and showing part of one is worse than hiding part of what follows.
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _QUERY_SECRET = re.compile(
     r"(?P<key>[?&;](?:[\w-]*[_-])?"
     r"(?:password|passwd|pwd|pass|token|auth|secret|key|apikey|user|username|session|sessionid|sig|signature)=)"

@@ -109,6 +109,7 @@ class Stage:
 
     def say(self, message: StageMessage) -> None:
         """Send a message to the supervisor; a supervisor that is gone is not an error here."""
+        self.beat()  # "ready" after a long load must not find an old heartbeat beside it
         try:
             self._writer.send_bytes(msgspec.json.encode(message))
         except OSError:

@@ -81,6 +81,11 @@ def test_the_example_configurations_are_valid(path):
     assert config.cameras
 
 
+def test_the_commented_example_shows_the_defaults():
+    shown = load_config(CONFIGS[-1].with_name("webcam.yaml"), {})
+    assert msgspec.structs.replace(shown, cameras=[]) == Config()
+
+
 def test_there_are_example_configurations():
     assert len(CONFIGS) >= 3
 
@@ -155,16 +160,21 @@ def test_an_unknown_flag_is_refused_like_an_unknown_key():
         ({"model": []}, "model", "object", "got array"),
         ({"cameras": {"source": "0"}}, "cameras", "array", "got object"),
         ({"cameras": ["0"]}, "cameras[0]", "object", "got str"),
-        ({"cameras": [{"source": "0", "name": "front door"}]}, "cameras[0].name", "[A-Za-z0-9_.-]", "got 'front door'"),
-        ({"cameras": [{"source": "0", "name": "x" * 65}]}, "cameras[0].name", "{1,64}", "got 'xxx"),
-        ({"cameras": [{"source": "0", "name": "door\n"}]}, "cameras[0].name", "[A-Za-z0-9_.-]", r"got 'door\n'"),
+        (
+            {"cameras": [{"source": "0", "name": "front door"}]},
+            "cameras[0].name",
+            "1 to 64 letters",
+            "got 'front door'",
+        ),
+        ({"cameras": [{"source": "0", "name": "x" * 65}]}, "cameras[0].name", "1 to 64 letters", "got 'xxx"),
+        ({"cameras": [{"source": "0", "name": "door\n"}]}, "cameras[0].name", "1 to 64 letters", r"got 'door\n'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(data, key, allowed, got):
     message = refusal(data)
     assert message.startswith(f"{key}: ")
     assert allowed in message
-    assert got in message
+    assert got in message and message.count("got ") == 1
 
 
 def test_a_camera_without_a_source_is_refused():
@@ -268,7 +278,7 @@ def test_what_is_not_yaml_is_said_with_its_line(write, text, line, problem):
 
 def test_yaml_nested_too_deeply_is_refused(write):
     with pytest.raises(ConfigError, match="nested too deeply"):
-        load_config(write("[" * 5000), {})
+        load_config(write("[" * 1500), {})
 
 
 @pytest.mark.parametrize(
@@ -321,6 +331,7 @@ def test_the_shown_yaml_holds_no_password():
     shown = to_yaml(config)
     assert "hunter2" not in shown and "root" not in shown and "abc" not in shown
     assert "rtsp://***@camera/live" in shown
+    assert list(yaml.safe_load(shown)) == list(Config.__struct_fields__)  # in the order of the documentation
 
 
 def test_the_shown_yaml_reads_back_as_the_same_configuration(write):
@@ -334,7 +345,6 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked():
         Config().window.stride = 0  # type: ignore[misc]
 
 
-@pytest.mark.xfail(strict=True, reason="a quote ends a URL for redact(), so the password before it is shown")
 @pytest.mark.parametrize("password", ["hunter'2", 'hunter"2'])
 def test_the_shown_yaml_holds_no_password_with_a_quote_in_it(password):
     assert "hunter" not in to_yaml(convert({"cameras": [{"source": f"rtsp://root:{password}@camera"}]}))
@@ -428,3 +438,11 @@ def test_flow_weights_without_two_streams_are_refused():
 )
 def test_an_unknown_flow_or_fusion_is_told_with_those_there_are(key, allowed):
     assert refusal({"model": {key: "tvl2"}}) == f"model.{key}: expected one of {allowed}, got 'tvl2'"
+
+
+def test_a_webcams_index_needs_no_quotes_and_an_empty_section_is_the_default(tmp_path):
+    file = tmp_path / "desk.yaml"
+    file.write_text("cameras:\n  - source: 0\nmodel:\nwindow:\n")
+    config = load_config(file, {})
+    assert config.cameras[0].source == "0"
+    assert config.model == Config().model

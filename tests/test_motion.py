@@ -78,9 +78,9 @@ def test_one_flickering_block_is_no_motion():
 
 
 def test_a_movement_in_any_part_of_the_window_counts():
-    for moving in range(3):
+    for first in (1, 5, 10, 15):
         clip = still()
-        clip[5 * moving + 5 :, 64:128, 64:128] = 250
+        clip[first:, 64:128, 64:128] = 250
         assert motion_measure(seen(clip)) > 10 * LEAST
 
 

@@ -144,7 +144,7 @@ def test_a_skipped_window_is_idle_and_says_why():
     message = Camera().skip(1.0)
     assert (message.state, message.label, message.skipped, message.confidence) == ("idle", None, NO_MOTION, 0)
     assert message.top_k == []
-    assert message.latency_ms.inference == 0
+    assert (message.latency_ms.queue, message.latency_ms.inference) == (0, 0)
 
 
 def test_a_stride_without_a_whole_window_is_warming():
@@ -335,8 +335,46 @@ def test_the_end_of_the_stream_ends_the_action_at_its_last_window():
     assert camera.recognizer.finish() == []
 
 
+def test_a_skipped_window_was_seen_too():
+    slow_to_end = EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=0, min_off_s=60)
+    camera = Camera(events=slow_to_end)
+    camera.judge(1.0, WAVE)
+    camera.skip(2.0)
+    (end,) = camera.recognizer.finish()
+    assert end.end_time == 2.0
+
+
 def test_cameras_are_judged_apart():
     one, other = Camera(), Camera()
     one.judge(1.0, WAVE)
     other.judge(1.0, CLAP)
     assert (one.said(), other.said()) == ([("start", "wave", None)], [("start", "clap", None)])
+
+
+def test_a_wall_clock_set_back_an_hour_neither_ends_nor_holds_back_an_action():
+    recognizer = Recognizer("door", judging(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
+    events: list[ActionEvent] = []
+    for tick in range(40):
+        seconds = tick * 0.32
+        wall = 10_000 + seconds - (3600 if tick >= 10 else 0)
+        waving = 5 <= tick < 20
+        prediction = Prediction(np.asarray([0.9, 0.1, 0] if waving else [0.1, 0.2, 0.1], np.float32), 1.0)
+        newest = stamp(15 + 8 * tick, capture_ns=round(seconds * 1e9), wall_time=wall)
+        events += recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)[1]
+    assert [event.event for event in events] == ["start", "end"]
+    assert events[0].start_time == events[1].start_time == pytest.approx(10_000 + 5 * 0.32)
+    assert events[1].end_time == pytest.approx(10_000 + 20 * 0.32)
+
+
+def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
+    config = SmoothingConfig(method="ema", time_constant_s=0.5)
+    shown = []
+    for stepped in (False, True):
+        recognizer = Recognizer("door", judging(smoothing=config), FakeClock())
+        for tick in range(6):
+            wall = 10_000 + tick * 0.32 - (3600 if stepped and tick >= 3 else 0)
+            prediction = Prediction(np.asarray([1, 0, 0] if tick < 3 else [0, 1, 0], np.float32), 1.0)
+            newest = stamp(15, capture_ns=round(tick * 0.32 * 1e9), wall_time=wall)
+            message, _ = recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)
+        shown.append(message.confidence)
+    assert shown[0] == shown[1]

@@ -71,7 +71,7 @@ def test_no_part_of_any_user_name_or_password_is_shown(before, middle, after, pa
     assert shown.endswith(" now")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.text(max_size=60) | st.from_regex(r"(a?[a-z]{2,5}://[a-z:/@?&=' ]{0,20}(\?key=|&token=)?)*", fullmatch=True))
 def test_cleaning_twice_is_cleaning_once(text):
     assert redact(redact(text)) == redact(text)
@@ -83,7 +83,6 @@ def test_text_without_urls_is_unchanged(text):
     assert redact(text) == text
 
 
-@pytest.mark.xfail(strict=True, reason="a quote ends a URL, so that a quoted one does not swallow what follows")
 @pytest.mark.parametrize("password", ["SEC'RET", 'SEC"RET'])
 def test_a_password_with_a_quote_in_it_is_hidden(password):
     assert "RET" not in redact(f"cannot open rtsp://root:{password}@camera/live")

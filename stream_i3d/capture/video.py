@@ -170,14 +170,16 @@ def _check_reachable(url: str, timeout_s: float) -> None:
         port = parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
     except ValueError:
         raise SourceUnavailable(f"{redact(url)}: not a URL, or the port is no number from 0 to 65535") from None
+    # An unencoded '/' in a password makes the user name look like the host: what redact() hides is not shown.
+    shown = host if host and host in redact(url) else "***"
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except (socket.gaierror, UnicodeError):  # the latter: a name that cannot be one ("a..b")
-        raise SourceUnavailable(f"{redact(url)}: host {host!r} is unknown; check the name and the network") from None
+        raise SourceUnavailable(f"{redact(url)}: host {shown!r} is unknown; check the name and the network") from None
     except TimeoutError:
-        raise SourceUnavailable(f"{redact(url)}: no answer from {host}:{port} within {timeout_s:g} s") from None
+        raise SourceUnavailable(f"{redact(url)}: no answer from {shown}:{port} within {timeout_s:g} s") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceUnavailable(
-            f"{redact(url)}: {host}:{port}: {reason}; is the camera on, and the port right?"
+            f"{redact(url)}: {shown}:{port}: {reason}; is the camera on, and the port right?"
         ) from None

@@ -38,13 +38,13 @@ def run(sources: tuple[str, ...], config_file: Path | None, duration: float | No
     configure_logging(logging.WARNING if quiet else logging.INFO)
     log = logging.getLogger("stream_i3d")
     config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
-    if config.model.checkpoint == CARRIED_CHECKPOINT:
-        log.info(
-            "using the carried model 'motion': it knows ten plain motions (left, up, waving, ...), not everyday "
-            "actions; for those give --checkpoint with Kinetics weights (README, 'Weights')"
-        )
 
-    def on_ready(ready: Ready) -> None:
+    def on_ready(ready: Ready) -> None:  # not earlier: a mistake is answered by its one line alone
         log.info("publishing on %s: %s", ready.address, ready.detail)
+        if config.model.checkpoint == CARRIED_CHECKPOINT:
+            log.info(
+                "using the carried model 'motion': it knows ten plain motions (left, up, waving, ...), not everyday "
+                "actions; for those give --checkpoint with Kinetics weights (README, 'Weights')"
+            )
 
     click.echo(describe(run_service(config, duration, on_ready)), err=True)

@@ -80,7 +80,10 @@ def _show_table(connect: str, board: object, messages: Iterator[object]) -> None
     assert isinstance(board, Board)
 
     def table() -> Table:
-        drawn = Table(*COLUMNS, title=f"{connect}" + ("" if board.rows() else ": nothing yet"))
+        drawn = Table(expand=True, title=connect + ("" if board.rows() else ": nothing yet"))
+        for column in COLUMNS[:-1]:
+            drawn.add_column(column, no_wrap=True)
+        drawn.add_column(COLUMNS[-1], no_wrap=True, overflow="ellipsis", ratio=1)  # the one that may be cut
         for row in board.rows():
             drawn.add_row(*row.cells())
         return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -62,4 +63,5 @@ class QueuedSink:
                 self._failed = True
             else:
                 self._failed = False
-        self._sink.close()
+        with contextlib.suppress(OSError):  # a medium that still fails; what it lost has been counted and said
+            self._sink.close()

@@ -24,7 +24,7 @@ class BoardRow:
         if seen is None:
             return (self.camera, state, "", "", "", "", self._last_event(), status.detail if status else "")
         action = seen.label or (seen.skipped or seen.state)
-        drops = f"{seen.frames_dropped} / {seen.windows_dropped}"
+        drops = f"{seen.frames_dropped}/{seen.windows_dropped}"
         confidence = f"{seen.confidence:.2f}" if seen.top_k else ""
         latency = f"{seen.latency_ms.total:.0f} ms"
         return (
@@ -42,11 +42,11 @@ class BoardRow:
         if self.event is None:
             return ""
         if self.event.end_time is None:
-            return f"{self.event.label} since then"
+            return f"{self.event.label}, going on"
         return f"{self.event.label} for {self.event.end_time - self.event.start_time:.1f} s"
 
 
-COLUMNS = ("camera", "state", "action", "confidence", "latency", "dropped frames / windows", "last event", "detail")
+COLUMNS = ("camera", "state", "action", "confidence", "latency", "lost frames/windows", "last event", "detail")
 """What `BoardRow.cells` returns."""
 
 

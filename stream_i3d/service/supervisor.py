@@ -38,6 +38,7 @@ class _Running:
         self._backoff = Backoff(random.Random())
         self._restart_at: float | None = None
         self._failure = ""
+        self._unheard: list[Ready | Summary] = []
         self.start()
 
     def start(self) -> None:
@@ -58,7 +59,7 @@ class _Running:
 
     def listen(self) -> list[Ready | Summary]:
         """Return what the process has said; a fatal failure is kept for `check`."""
-        said: list[Ready | Summary] = []
+        said, self._unheard = self._unheard, []
         for message in self._link.receive():
             if isinstance(message, Failed):
                 self._failure = message.message
@@ -80,7 +81,7 @@ class _Running:
             self._check_alive(now)
             return
         self.process.join()
-        self.listen()
+        self._unheard = self.listen()  # its last words; given out by the next `listen`
         if self.process.exitcode == 0:
             self.finished = True
         elif self.process.exitcode == EXIT_FATAL:

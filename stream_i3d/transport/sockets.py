@@ -6,6 +6,7 @@ a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbe
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -37,7 +38,10 @@ class _Socket:
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
 
     def _bind(self, address: str) -> str:
+        _allow_ipv6(self._socket, address)
         try:
+            if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
+                raise zmq.ZMQError(zmq.EADDRINUSE)
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self.close()
@@ -62,6 +66,23 @@ class _Socket:
         self.close()
 
 
+def _allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
+    if "[" in address:
+        target.setsockopt(zmq.IPV6, 1)
+
+
+def _is_served(address: str) -> bool:
+    """Tell whether a process listens on an ipc:// path (a file left by one that crashed does not count)."""
+    if not address.startswith("ipc://") or not hasattr(socket, "AF_UNIX"):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(address.removeprefix("ipc://"))
+        except OSError:
+            return False
+    return True
+
+
 class FrameSender(_Socket):
     """PUSH end of one camera's frame channel. Drop policy: a full channel drops the frame being sent, counted."""
 
@@ -78,7 +99,10 @@ class FrameSender(_Socket):
         return bool(self._socket.poll(int(wait_s * 1000), zmq.POLLOUT))
 
     def send(self, frame: Frame, wait_s: float = 0.0) -> bool:
-        """Send one frame; returns False (and counts it) when the channel stayed full for `wait_s`."""
+        """Send one frame; returns False when the channel is full.
+
+        Without `wait_s` the frame is dropped and counted; with it the caller still has the frame, and may try again.
+        """
         if wait_s and not self._socket.poll(int(wait_s * 1000), zmq.POLLOUT):
             return False
         try:
@@ -107,22 +131,22 @@ class FrameReceivers(_Socket):
         self._sockets: list[zmq.Socket[bytes]] = []
         self._index: dict[zmq.Socket[bytes], int] = {}
         for index, address in enumerate(addresses):
-            socket: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
-            socket.setsockopt(zmq.LINGER, 0)
-            socket.setsockopt(zmq.RCVHWM, FRAME_HWM)
-            socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-            self._sockets.append(socket)
-            self._index[socket] = index
-            self._socket = socket
+            puller: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
+            puller.setsockopt(zmq.LINGER, 0)
+            puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
+            puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+            self._sockets.append(puller)
+            self._index[puller] = index
+            self._socket = puller
             self._bind(address)
 
     def poll(self, timeout_s: float, wanted: Sequence[bool]) -> list[int]:
         """Return which of the wanted channels (by index) have a message, waiting at most `timeout_s`."""
         poller = zmq.Poller()
-        for socket, want in zip(self._sockets, wanted, strict=True):
+        for puller, want in zip(self._sockets, wanted, strict=True):
             if want:
-                poller.register(socket, zmq.POLLIN)
-        return sorted(self._index[socket] for socket, _ in poller.poll(int(timeout_s * 1000)))
+                poller.register(puller, zmq.POLLIN)
+        return sorted(self._index[puller] for puller, _ in poller.poll(int(timeout_s * 1000)))
 
     def receive(self, index: int) -> list[memoryview] | None:
         """Return the parts of a channel's next message as views of ZeroMQ's own memory, or None if there is none."""
@@ -134,8 +158,8 @@ class FrameReceivers(_Socket):
 
     def close(self) -> None:
         """Close all channels."""
-        for socket in self._sockets:
-            socket.close()
+        for puller in self._sockets:
+            puller.close()
         self._context.term()
 
 
@@ -164,6 +188,7 @@ class Subscriber(_Socket):
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUBLISHED_BYTES)
         for topic in topics:
             self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+        _allow_ipv6(self._socket, address)
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:

@@ -31,6 +31,7 @@ CAMERA_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
         ("a/b/walk through.mp4", "file", "a/b/walk through.mp4", False, "walk-through"),
         ("/abs/clip.avi", "file", "/abs/clip.avi", False, "clip"),
         ("file:///abs/clip.avi", "file", "/abs/clip.avi", False, "clip"),
+        (f"{'x' * 99}.mp4", "file", f"{'x' * 99}.mp4", False, "x" * 64),
         ("-.mp4", "file", "-.mp4", False, "camera"),
         ("日本.mp4", "file", "日本.mp4", False, "camera"),
         ("synthetic://", "synthetic", "", False, "synthetic"),

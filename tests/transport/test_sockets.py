@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import zmq
 
 from stream_i3d.errors import TransportError
-from stream_i3d.messages import ActionEvent, CameraReport
+from stream_i3d.messages import ActionEvent, CameraReport, CameraStatus
 from stream_i3d.transport.sockets import FRAME_HWM, PUBLISH_HWM, FrameReceivers, FrameSender, Publisher, Subscriber
 from stream_i3d.transport.wire import Published, ReceivedFrame, decode_capture, decode_published, encode_published
 from tests.samples import event, frame, number_of, recognition, report, status
@@ -244,13 +245,30 @@ def test_publishing_to_nobody_and_to_a_subscriber_that_does_not_read_never_block
             publisher.send(parts)
 
 
+def test_a_subscriber_that_does_not_read_loses_the_newest_messages(tmp_path):
+    with Publisher(f"ipc://{tmp_path / 'words'}") as publisher, Subscriber(publisher.address) as subscriber:
+        subscribe(publisher, subscriber)
+        detail = "x" * 1000  # so that the kernel holds few of them
+        for number in range(20 * PUBLISH_HWM):
+            publisher.send(encode_published(status(frames_dropped=number, detail=detail)))
+        numbers = []
+        while (parts := subscriber.receive(FULL_S)) is not None:
+            message = decode_published(parts)
+            numbers += [message.frames_dropped] if isinstance(message, CameraStatus) else []
+    assert PUBLISH_HWM / 2 <= len(numbers) < 10 * PUBLISH_HWM
+    assert numbers[: PUBLISH_HWM // 2] == list(range(PUBLISH_HWM // 2))
+
+
 def test_the_last_words_before_closing_are_heard(tmp_path):
     publisher = Publisher(f"ipc://{tmp_path / 'words'}")
+    detail = "x" * 50_000  # more than the kernel holds
+    said = [status(state="stopped", frames_dropped=number, detail=detail) for number in range(100)]
     with Subscriber(publisher.address) as subscriber:
         subscribe(publisher, subscriber)
-        publisher.send(encode_published(status(state="stopped")))
+        for message in said:
+            publisher.send(encode_published(message))
         publisher.close()
-        assert heard(subscriber, status(state="stopped")) == [status(state="stopped")]
+        assert heard(subscriber, said[-1]) == said
 
 
 # --- addresses that cannot be had
@@ -287,3 +305,28 @@ def test_an_address_that_is_none_is_one_clear_line(address):
         with pytest.raises(TransportError, match=r"^cannot (bind|connect to) ") as caught:
             make(address)
         assert address in str(caught.value)
+
+
+def test_an_ipc_path_that_is_served_is_not_taken_over(tmp_path):
+    address = f"ipc://{tmp_path / 'words'}"
+    with Publisher(address), pytest.raises(TransportError, match="in use"):
+        Publisher(address)
+
+
+def test_an_ipc_path_left_by_a_crash_is_bound_again(tmp_path):
+    path = tmp_path / "words"
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(path))
+    assert path.exists()
+    with Publisher(f"ipc://{path}") as publisher:
+        assert publisher.address == f"ipc://{path}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
+def test_loopback_of_ipv6_can_be_bound_and_heard():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with Publisher("tcp://[::1]:*") as publisher, Subscriber(publisher.address) as subscriber:
+        subscribe(publisher, subscriber)

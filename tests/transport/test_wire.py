@@ -132,6 +132,8 @@ def test_a_header_of_the_longest_name_is_well_within_its_limit():
         (header(shape=[32, 32, 4]), "shape (32, 32, 4)"),
         (header(shape=[32, 96, 1]), "shape (32, 96, 1)"),
         (header(shape=[0, 32, 3]), "shape (0, 32, 3)"),
+        (header(shape=[32, 0, 3]), "shape (32, 0, 3)"),
+        (header(shape=[1, 8193, 3]), "from 1 to 8192"),
         (header(shape=[-32, -32, 3]), "shape (-32, -32, 3)"),
         (header(shape=[8193, 1, 3]), "from 1 to 8192"),
         (header(shape=[2**63, 2**63, 3]), "shape"),
@@ -145,6 +147,19 @@ def test_a_malformed_frame_message_is_refused_with_the_reason(parts, problem):
     with pytest.raises(WireError) as caught:
         decode_capture(parts)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8192, 1), (1, 8192)])
+def test_the_smallest_and_the_longest_pictures_are_allowed(shape):
+    received = decode_capture(on_the_wire(Frame(stamp(), np.zeros((*shape, 3), np.uint8))))
+    assert isinstance(received, ReceivedFrame) and received.pixels.shape == (*shape, 3)
+
+
+def test_a_header_may_be_as_long_as_the_limit_and_no_longer():
+    report_of_limit = encode_report(report()).ljust(MAX_HEADER_BYTES)
+    assert decode_capture([report_of_limit]) == report()
+    with pytest.raises(WireError, match="a header of 4097 bytes"):
+        decode_capture([report_of_limit + b" "])
 
 
 # --- what is published

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.config import Config, IdleConfig, SmoothingConfig
+from stream_i3d.inference.runner import CameraWindows, WindowRunner
+from stream_i3d.messages import Clip, ModelName
+from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognizer import Judging, Recognizer
+from tests.inference.fakes import LABELS, FakeEngine
+from tests.samples import number_of, pixels, stamp
+
+EIGHT = Preprocessing(clip_len=8, short_side=32, crop_size=32)
+STRIDE = 4
+
+
+def camera(name: str = "door", min_motion: float = 0.0) -> CameraWindows:
+    config = Config(smoothing=SmoothingConfig(method="none"), idle=IdleConfig(min_confidence=0, min_motion=min_motion))
+    judging = Judging.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
+    return CameraWindows(CameraFeed(EIGHT, STRIDE, 1.5), Recognizer(name, judging, lambda: 0))
+
+
+def feed(camera: CameraWindows, first: int, last: int, pictures: NDArray[np.uint8] | None = None) -> None:
+    """Push frames first..last; each picture tells its number, unless `pictures` are given."""
+    for seq in range(first, last + 1):
+        camera.feed.push(stamp(seq), pixels(seq) if pictures is None else pictures[seq])
+
+
+def due(camera: CameraWindows) -> tuple[CameraWindows, Clip]:
+    clip = camera.take()
+    assert clip is not None
+    return camera, clip
+
+
+def moving_pictures(count: int) -> NDArray[np.uint8]:
+    """A bright block that jumps across the picture."""
+    pictures = np.zeros((count, 32, 32, 3), np.uint8)
+    for index, picture in enumerate(pictures):
+        left = 8 * (index % 4)
+        picture[8:24, left : left + 8] = 250
+    return pictures
+
+
+def test_windows_of_several_cameras_are_one_batch_and_each_gets_its_own_answer() -> None:
+    engine, cameras = FakeEngine(), [camera(name) for name in ("a", "b", "c")]
+    for number, one in enumerate(cameras):
+        feed(one, 0, 7 + 4 * number)
+    judged = WindowRunner(engine, 0.0, False).run([due(one) for one in cameras])
+    assert len(engine.batches) == 1
+    assert engine.newest == [7, 11, 15]
+    assert [(one.camera, one.seq, one.label) for one, _ in judged] == [
+        ("a", 7, LABELS[7 % 3]),
+        ("b", 11, LABELS[11 % 3]),
+        ("c", 15, LABELS[15 % 3]),
+    ]
+
+
+def test_a_clip_holds_its_windows_frames_in_order() -> None:
+    engine, one = FakeEngine(), camera()
+    feed(one, 0, 11)
+    WindowRunner(engine, 0.0, False).run([due(one)])
+    assert [number_of(picture) for picture in engine.batches[0][0]] == list(range(4, 12))
+
+
+def test_with_nothing_due_the_engine_is_left_alone() -> None:
+    engine = FakeEngine()
+    assert WindowRunner(engine, 0.0, False).run([]) == []
+    assert engine.batches == []
+
+
+def test_motionless_windows_are_spared_the_network_where_that_is_wanted() -> None:
+    engine, still, moving = FakeEngine(choose=lambda clip: 1), camera("still", 1.0), camera("moving", 1.0)
+    feed(still, 0, 7)
+    feed(moving, 0, 7, moving_pictures(8))
+    judged = {one.camera: one for one, _ in WindowRunner(engine, 1.0, True).run([due(still), due(moving)])}
+    assert [len(batch) for batch in engine.batches] == [1]
+    assert (judged["still"].state, judged["still"].skipped, judged["still"].top_k) == ("idle", "no motion", [])
+    assert (judged["moving"].state, judged["moving"].skipped, judged["moving"].label) == ("action", None, "clap")
+
+
+def test_motionless_windows_are_run_and_are_idle_where_sparing_is_not_wanted() -> None:
+    engine, still = FakeEngine(), camera(min_motion=1.0)
+    feed(still, 0, 7)
+    [(recognition, _)] = WindowRunner(engine, 1.0, False).run([due(still)])
+    assert len(engine.batches) == 1
+    assert (recognition.state, recognition.label, recognition.skipped) == ("idle", None, None)
+    assert recognition.top_k[0].label == LABELS[7 % 3]
+
+
+def test_without_a_least_motion_a_still_picture_may_be_an_action_and_is_never_skipped() -> None:
+    engine, still = FakeEngine(), camera()
+    feed(still, 0, 7)
+    [(recognition, _)] = WindowRunner(engine, 0.0, True).run([due(still)])
+    assert (recognition.state, recognition.skipped) == ("action", None)
+
+
+def test_a_window_overwritten_while_it_was_read_is_dropped_and_counted() -> None:
+    engine, slow, other = FakeEngine(choose=lambda clip: 0), camera("slow"), camera("other")
+    feed(slow, 0, 7)
+    feed(other, 0, 7)
+    windows = [due(slow), due(other)]
+    engine.while_preparing = lambda: feed(slow, 8, 200)
+    judged = WindowRunner(engine, 0.0, False).run(windows)
+    assert [one.camera for one, _ in judged] == ["other"]
+    assert slow.feed.windows_dropped["overrun"] == 1
+    assert other.feed.windows_dropped.total() == 0
+
+
+def test_a_window_overwritten_once_it_was_read_is_good() -> None:
+    engine, one = FakeEngine(), camera()
+    feed(one, 0, 7)
+    engine.while_running = lambda: feed(one, 8, 200)
+    [(recognition, _)] = WindowRunner(engine, 0.0, False).run([due(one)])
+    assert recognition.seq == 7
+    assert one.feed.windows_dropped["overrun"] == 0
+
+
+def test_a_stride_without_a_whole_window_is_published_as_warming() -> None:
+    engine, one = FakeEngine(), camera()
+    feed(one, 0, 7)
+    runner = WindowRunner(engine, 0.0, False)
+    [(recognition, events)] = runner.warming(one)
+    assert (recognition.state, recognition.seq, recognition.window.first_frame) == ("warming", 3, 0)
+    assert events == []
+    assert runner.warming(one) == []
+    assert engine.batches == []
+
+
+def test_latency_is_told_apart_in_waiting_and_inference() -> None:
+    now = [0]
+    engine, one = FakeEngine(), camera()
+    feed(one, 0, 7)  # the newest was captured at 7/25 s = 280 ms
+
+    def run_for_50_ms() -> None:
+        now[0] += 50_000_000
+
+    engine.while_running = run_for_50_ms
+    now[0] = 300_000_000
+    [(recognition, _)] = WindowRunner(engine, 0.0, False, lambda: now[0]).run([due(one)])
+    assert recognition.latency_ms.queue == pytest.approx(20.0)
+    assert recognition.latency_ms.inference == pytest.approx(50.0)
+
+
+def test_losses_so_far_travel_with_each_recognition() -> None:
+    engine, one = FakeEngine(), camera()
+    feed(one, 0, 7)
+    feed(one, 8, 11)  # the window that ended at 7 is stale now
+    feed(one, 14, 23)  # 12 and 13 are missing: the windows that end at 15 and 19 are broken
+    runner = WindowRunner(engine, 0.0, False)
+    runner.warming(one)
+    [(recognition, _)] = runner.run([due(one)])
+    assert recognition.seq == 23
+    assert recognition.frames_dropped == 2
+    assert recognition.windows_dropped == one.feed.windows_dropped.total() >= 2

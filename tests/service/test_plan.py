@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_i3d.capture.process import CaptureJob, capture_main
+from stream_i3d.config import CameraConfig, CaptureConfig, Config, ModelConfig, PublishConfig, WindowConfig
+from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
+from stream_i3d.inference.worker import WorkerJob, worker_main
+from stream_i3d.service.plan import make_plan, name_cameras
+
+
+def config_of(*sources: str | tuple[str, str], **more: Any) -> Config:
+    """A configuration of cameras: each a source, or a source and a name."""
+    cameras = [
+        CameraConfig(source=one) if isinstance(one, str) else CameraConfig(source=one[0], name=one[1])
+        for one in sources
+    ]
+    return Config(cameras=cameras, **more)
+
+
+def names_of(*sources: str | tuple[str, str]) -> list[str]:
+    return [name for name, _, _ in name_cameras(config_of(*sources))]
+
+
+@pytest.fixture
+def tiny(tiny_checkpoint: Path) -> ModelConfig:
+    return ModelConfig(checkpoint=str(tiny_checkpoint))
+
+
+def test_cameras_without_a_name_are_named_after_their_source() -> None:
+    assert names_of("0", "rtsp://admin:s3cret@door.example/live", "clips/a b.mp4", "synthetic://") == [
+        "webcam0",
+        "door.example",
+        "a-b",
+        "synthetic",
+    ]
+
+
+def test_given_names_are_kept() -> None:
+    assert names_of(("0", "door"), "1") == ["door", "webcam1"]
+
+
+def test_made_names_are_unique_also_against_names_given_later() -> None:
+    assert names_of("synthetic://", "synthetic://?seed=1", ("0", "synthetic-2"), "synthetic://", "synthetic://") == [
+        "synthetic",
+        "synthetic-3",
+        "synthetic-2",
+        "synthetic-4",
+        "synthetic-5",
+    ]
+
+
+def test_long_names_stay_within_what_a_topic_allows_and_unique() -> None:
+    names = names_of(*[f"folder{number}/{'x' * 80}.mp4" for number in range(12)])
+    assert len(set(names)) == 12
+    assert max(len(name) for name in names) <= 64
+
+
+def test_no_camera_at_all_is_told_with_how_to_give_one() -> None:
+    with pytest.raises(ConfigError, match=r"^no camera: give --source"):
+        name_cameras(Config())
+
+
+def test_a_name_given_twice_is_told() -> None:
+    with pytest.raises(ConfigError, match="the name 'door' is given twice; each camera needs its own"):
+        names_of(("0", "door"), ("1", "door"))
+
+
+def test_a_source_that_means_nothing_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"unknown kind \(did you mean 'rtsp'\?\)"):
+        names_of("rstp://camera/")
+
+
+def test_the_plan_is_a_worker_and_a_capture_process_per_camera(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
+    assert [row.name for row in plan] == ["worker", "capture door", "capture hall"]
+    assert [row.main for row in plan] == [worker_main, capture_main, capture_main]
+    assert [row.shutdown_order for row in plan] == [1, 0, 0]  # captures first, so that their last word is published
+
+
+def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
+    worker, captures = plan[0].job, [row.job for row in plan[1:]]
+    assert isinstance(worker, WorkerJob)
+    assert all(isinstance(job, CaptureJob) for job in captures)
+    assert [(slot.name, slot.channel) for slot in worker.cameras] == [(job.camera, job.channel) for job in captures]
+    assert len({slot.channel for slot in worker.cameras}) == 2
+    assert {job.preprocessing.crop_size for job in captures} == {worker.setup.preprocessing.crop_size} == {32}
+
+
+def test_window_settings_reach_the_capture_processes(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = make_plan(config_of("0", model=tiny, window=WindowConfig(sample_fps=12.5)), tmp_path)
+    assert plan[1].job.preprocessing.sample_fps == 12.5
+
+
+@pytest.mark.parametrize(
+    ("source", "fast", "lossless"),
+    [
+        ("a.mp4", True, True),
+        ("a.mp4", False, False),
+        ("synthetic://", True, True),
+        ("0", True, False),
+        ("rtsp://camera/", True, False),
+    ],
+)
+def test_only_what_is_read_at_full_speed_and_is_no_camera_is_held_back(
+    tiny: ModelConfig, tmp_path: Path, source: str, fast: bool, lossless: bool
+) -> None:
+    plan = make_plan(config_of(source, model=tiny, capture=CaptureConfig(fast=fast)), tmp_path)
+    assert [slot.lossless for slot in plan[0].job.cameras] == [lossless]
+
+
+def test_a_capture_process_may_be_silent_for_as_long_as_its_time_limits_take(tiny: ModelConfig, tmp_path: Path) -> None:
+    capture = CaptureConfig(open_timeout_s=30.0, read_timeout_s=20.0)
+    row = make_plan(config_of("0", model=tiny, capture=capture), tmp_path)[1]
+    assert min(row.silent_limit_s, row.startup_limit_s) > 50
+
+
+def test_processes_end_within_three_seconds(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = make_plan(config_of("0", "1", model=tiny), tmp_path)
+    graces = {order: max(row.grace_s for row in plan if row.shutdown_order == order) for order in (0, 1)}
+    assert sum(graces.values()) < 3.0
+
+
+def test_a_plan_can_be_sent_to_other_processes(tiny: ModelConfig, tmp_path: Path) -> None:
+    for row in make_plan(config_of("0", model=tiny), tmp_path):
+        assert pickle.loads(pickle.dumps((row.main, row.job))) == (row.main, row.job)
+
+
+def test_another_worker_may_be_put_in_place(tiny: ModelConfig, tmp_path: Path) -> None:
+    def slow(stage: Any, job: Any) -> None: ...
+
+    assert make_plan(config_of("0", model=tiny), tmp_path, slow)[0].main is slow
+
+
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5556", "tcp://*:5556", "tcp://192.168.1.5:5556", "tcp://[::]:5556"])
+def test_a_bind_beyond_this_machine_is_refused(tiny: ModelConfig, tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match="refusing to bind"):
+        make_plan(config_of("0", model=tiny, publish=PublishConfig(address=address)), tmp_path)
+
+
+def test_an_address_that_is_none_is_told(tiny: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allowed is tcp://HOST:PORT"):
+        make_plan(config_of("0", model=tiny, publish=PublishConfig(address="5556")), tmp_path)
+
+
+def test_what_is_wrong_with_the_model_is_told_before_anything_starts(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    missing = ModelConfig(checkpoint=str(tmp_path / "none.safetensors"))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        make_plan(config_of("0", model=missing), tmp_path)
+    labels = ModelConfig(checkpoint=str(tiny_checkpoint), labels="ucf101")
+    with pytest.raises(LabelsError, match="101 labels do not fit a network of 10 classes"):
+        make_plan(config_of("0", model=labels), tmp_path)

@@ -1,0 +1,367 @@
+"""Real processes that do toy work: what the supervisor starts, restarts and ends.
+
+The toys stand at the top level, since a spawned process imports them by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stream_i3d.backoff import Backoff
+from stream_i3d.errors import CheckpointError, ServiceError
+from stream_i3d.service import supervisor as supervisor_module
+from stream_i3d.service.plan import StageRow
+from stream_i3d.service.supervisor import Supervisor, stop_on_signals
+from stream_i3d.stage import EXIT_FATAL, Ready, Stage, Summary
+
+WAIT_S = 60.0
+
+
+def note(log: Path, line: str) -> None:
+    """Append a line whole, whoever else is writing."""
+    with log.open("a") as file:
+        file.write(line + "\n")
+
+
+def begin(stage: Stage, log: Path) -> int:
+    """Note the start and say ready; return how often this stage has started."""
+    note(log, f"{stage.name} started {os.getpid()}")
+    stage.say(Ready(detail=f"{stage.name} is up", address="tcp://127.0.0.1:1"))
+    return starts_of(stage.name, log)
+
+
+def starts_of(name: str, log: Path) -> int:
+    return sum(line.startswith(f"{name} started") for line in log.read_text().splitlines())
+
+
+def work(stage: Stage) -> None:
+    """Beat until told to stop."""
+    while not stage.stopping.wait(0.02):
+        stage.beat()
+
+
+def works(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    work(stage)
+    note(log, f"{stage.name} stopped")
+    if stage.name == "worker":
+        stage.say(Summary(frames=25, seconds=1.0))
+
+
+def finishes(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    stage.say(Summary(frames=10, windows=2, seconds=1.0))
+
+
+def finishes_after_capture(stage: Stage, log: Path) -> None:
+    """A worker that goes on for a while after the capture process has ended by itself."""
+    begin(stage, log)
+    turns = 0
+    while not stage.stopping.wait(0.02) and turns < 20:
+        stage.beat()
+        turns += "capture started" in log.read_text()
+
+
+def gives_up(stage: Stage, log: Path) -> None:
+    raise CheckpointError("damaged: rtsp://admin:s3cret@camera/live")
+
+
+def gives_up_without_a_word(stage: Stage, log: Path) -> None:
+    sys.exit(EXIT_FATAL)
+
+
+def crashes_at_first(stage: Stage, log: Path) -> None:
+    """Crashes twice, then finishes; its figures begin at nought each time."""
+    if begin(stage, log) < 3:
+        stage.say(Summary(frames=0, seconds=0.0))
+        stage.say(Summary(frames=10, windows=3, seconds=5.0, windows_dropped={"stale": 1}, frames_dropped=1))
+        os._exit(7)
+    stage.say(Summary(frames=0, seconds=0.0))
+    stage.say(Summary(frames=4, windows=1, seconds=2.0, windows_dropped={"gap": 2}, latency_p50_ms=9.0))
+
+
+def raises_at_first(stage: Stage, log: Path) -> None:
+    if begin(stage, log) < 2:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (the traceback is no news to the reader of the tests)
+        raise RuntimeError("a bug")
+
+
+def is_silent_at_first(stage: Stage, log: Path) -> None:
+    if begin(stage, log) < 2:
+        threading.Event().wait(WAIT_S)
+
+
+def is_never_ready_at_first(stage: Stage, log: Path) -> None:
+    note(log, f"{stage.name} started {os.getpid()}")
+    if starts_of(stage.name, log) < 2:
+        threading.Event().wait(WAIT_S)
+
+
+def loads_for_long(stage: Stage, log: Path) -> None:
+    """Its last heartbeat is long past when it says that it is ready; then it is not heard for a moment."""
+    if not starts_of(stage.name, log):
+        stage._beat.value -= 1000.0
+    begin(stage, log)
+    stage.stopping.wait(0.5)
+
+
+def ignores_the_request_to_end(stage: Stage, log: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    begin(stage, log)
+    while True:
+        stage.stopping.wait(0.02)
+        stage.beat()
+
+
+def interrupts_itself(stage: Stage, log: Path) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    begin(stage, log)
+    stage.say(Summary(frames=10, seconds=1.0))
+
+
+def row(
+    main: Callable[[Stage, Any], None],
+    log: Path,
+    name: str = "worker",
+    silent_limit_s: float = WAIT_S,
+    startup_limit_s: float = WAIT_S,
+    grace_s: float = 20.0,
+) -> StageRow:
+    return StageRow(name, main, log, silent_limit_s, startup_limit_s, int(name == "worker"), grace_s)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    yield
+    left = multiprocessing.active_children()
+    for process in left:
+        process.kill()
+        process.join()
+    assert left == []
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start again at once what has failed."""
+    monkeypatch.setattr(supervisor_module, "Backoff", lambda rng: Backoff(rng, first_s=0.01, limit_s=0.02))
+
+
+def pids(log: Path) -> list[int]:
+    return [int(line.split()[-1]) for line in log.read_text().splitlines() if " started " in line]
+
+
+def stopper(readies: int = 1) -> tuple[Callable[[Ready], None], list[Supervisor], list[Ready]]:
+    """Return what stops a run once its worker is ready, the list to put the supervisor in, and what was said."""
+    supervisors: list[Supervisor] = []
+    said: list[Ready] = []
+
+    def on_ready(ready: Ready) -> None:
+        said.append(ready)
+        supervisors[0].stop()
+
+    return on_ready, supervisors, said
+
+
+def test_a_run_ends_when_its_worker_has_finished_and_gives_its_figures(log: Path) -> None:
+    summary = Supervisor([row(finishes, log), row(works, log, "capture")]).run()
+    assert (summary.frames, summary.windows) == (10, 2)
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_last_words_that_come_with_the_end_are_heard(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = Supervisor._hear
+
+    def hear_once_finished(supervisor: Supervisor, one: Any) -> None:
+        if one.finished:
+            hear(supervisor, one)
+
+    monkeypatch.setattr(Supervisor, "_hear", hear_once_finished)
+    assert Supervisor([row(finishes, log)]).run().frames == 10
+
+
+def test_told_to_stop_everything_ends_in_order_and_the_last_figures_count(log: Path) -> None:
+    on_ready, supervisors, said = stopper()
+    supervisors.append(Supervisor([row(works, log), row(works, log, "capture")], on_ready))
+    # The worker may be ready, and the run stopped, before the capture process is: then it dies without a note.
+    summary = supervisors[0].run()
+    assert summary.frames == 25
+    assert [ready.detail for ready in said] == ["worker is up"]
+    stopped = [line for line in log.read_text().splitlines() if line.endswith("stopped")]
+    assert stopped[-1] == "worker stopped"
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_capture_processes_are_ended_before_the_worker(log: Path) -> None:
+    def stop_once_all_have_started(ready: Ready) -> None:
+        waiter.start()
+
+    def wait_and_stop() -> None:
+        while not given_up.wait(0.02):
+            if len(pids(log)) == 3:
+                supervisor.stop()
+                return
+
+    given_up = threading.Event()
+    waiter = threading.Thread(target=wait_and_stop)
+    rows = [row(works, log), row(works, log, "capture a"), row(works, log, "capture b")]
+    supervisor = Supervisor(rows, stop_once_all_have_started)
+    supervisor.run(WAIT_S)
+    given_up.set()
+    waiter.join(WAIT_S)
+    stopped = [line for line in log.read_text().splitlines() if line.endswith("stopped")]
+    assert sorted(stopped[:2]) == ["capture a stopped", "capture b stopped"]
+    assert stopped[2:] == ["worker stopped"]
+
+
+def test_a_duration_counts_from_when_the_worker_is_ready(log: Path) -> None:
+    said: list[Ready] = []
+    summary = Supervisor([row(works, log)], said.append).run(0.01)
+    assert len(said) == 1  # starting it took longer than the duration
+    assert summary.frames == 25
+
+
+def test_a_stop_asked_for_before_the_start_is_not_forgotten(log: Path) -> None:
+    supervisor = Supervisor([row(works, log)])
+    supervisor.stop()
+    assert supervisor.run() == Summary()
+
+
+@pytest.mark.parametrize("name", ["worker", "capture"])
+def test_an_error_of_ours_in_any_process_ends_the_run_with_its_message_and_all_others(log: Path, name: str) -> None:
+    rows = [row(works, log), row(works, log, "capture")]
+    rows[name == "capture"] = row(gives_up, log, name)
+    with pytest.raises(ServiceError) as caught:
+        Supervisor(rows).run(WAIT_S)
+    assert str(caught.value) == "damaged: rtsp://***@camera/live"
+    assert multiprocessing.active_children() == []
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_a_process_that_gives_up_without_a_word_is_named(log: Path) -> None:
+    with pytest.raises(ServiceError, match=r"^worker gave up$"):
+        Supervisor([row(gives_up_without_a_word, log)]).run(WAIT_S)
+
+
+def test_a_process_that_crashes_is_started_again_and_its_figures_add_up(
+    log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[Ready] = []
+    with caplog.at_level(logging.ERROR):
+        summary = Supervisor([row(crashes_at_first, log)], said.append).run(WAIT_S)
+    assert len(pids(log)) == 3
+    assert len(said) == 1  # subscribers are told once
+    assert (summary.frames, summary.windows, summary.frames_dropped) == (24, 7, 2)
+    assert summary.seconds == 12.0
+    assert summary.windows_dropped == {"stale": 2, "gap": 2}
+    assert summary.latency_p50_ms == 9.0
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker ended with code 7; starting it again in 0.0 s"
+    ] * 2
+
+
+def test_a_bug_in_a_process_is_a_crash_too(log: Path) -> None:
+    Supervisor([row(raises_at_first, log)]).run(WAIT_S)
+    assert len(pids(log)) == 2
+
+
+def test_a_process_that_falls_silent_is_killed_and_started_again(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Supervisor([row(is_silent_at_first, log, silent_limit_s=0.5)]).run(WAIT_S)
+    assert len(pids(log)) == 2
+    assert not psutil.pid_exists(pids(log)[0])
+    assert "worker was silent for over 0.5 s and was killed" in caplog.text
+
+
+def test_a_process_that_is_never_ready_is_killed_and_started_again(log: Path) -> None:
+    Supervisor([row(is_never_ready_at_first, log, silent_limit_s=WAIT_S, startup_limit_s=4.0)]).run(WAIT_S)
+    assert len(pids(log)) >= 2
+
+
+def test_a_process_that_took_long_to_be_ready_is_not_killed_for_it(log: Path) -> None:
+    Supervisor([row(loads_for_long, log, silent_limit_s=100.0, startup_limit_s=2000.0)]).run(WAIT_S)
+    assert len(pids(log)) == 1
+
+
+def test_a_capture_process_that_has_ended_by_itself_is_not_started_again(log: Path) -> None:
+    Supervisor([row(finishes_after_capture, log), row(finishes, log, "capture")]).run(WAIT_S)
+    assert starts_of("capture", log) == 1
+
+
+def test_a_process_that_does_not_heed_the_request_to_end_is_killed(log: Path) -> None:
+    on_ready, supervisors, _ = stopper()
+    supervisors.append(Supervisor([row(ignores_the_request_to_end, log, grace_s=0.2)], on_ready))
+    supervisors[0].run(WAIT_S)
+    assert len(pids(log)) == 1
+    assert not psutil.pid_exists(pids(log)[0])
+
+
+def test_an_interrupt_from_the_terminal_does_not_end_a_process_by_itself(log: Path) -> None:
+    assert Supervisor([row(interrupts_itself, log)]).run(WAIT_S).frames == 10
+    assert len(pids(log)) == 1
+
+
+def test_signals_ask_to_stop_and_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    stops: list[int] = []
+    with stop_on_signals(lambda: stops.append(1)):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+    assert stops == [1, 1]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_starting_a_process_leaves_the_interrupt_handler_as_it_was(log: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    Supervisor([row(finishes, log)]).run(WAIT_S)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_no_process_outlives_a_supervisor_that_was_killed(log: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from stream_i3d.service.supervisor import Supervisor\n"
+        "from tests.service.test_supervisor import row, works\n"
+        "Supervisor([row(works, Path(sys.argv[1]))], lambda ready: print('ready', flush=True)).run()\n"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", code, str(log)], cwd=root, stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == b"ready\n"
+        child = psutil.Process(pids(log)[0])
+        assert child.is_running()
+        supervisor.kill()
+    child.wait(WAIT_S)
+    assert not child.is_running()
+
+
+def test_waits_before_a_restart_grow(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    waits: list[float] = []
+
+    class Watched(Backoff):
+        def failed(self) -> float:
+            waits.append(super().failed())
+            return waits[-1]
+
+    monkeypatch.setattr(supervisor_module, "Backoff", lambda rng: Watched(random.Random(0), first_s=0.01, jitter=0.0))
+    Supervisor([row(crashes_at_first, log)]).run(WAIT_S)
+    assert waits == [0.01, 0.02]
