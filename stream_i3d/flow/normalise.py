@@ -44,7 +44,7 @@ def quantise(flow: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     (..., 2) float pixels -> (..., 2) uint8 codes: -20 is 0, 0 is 128, 20 is 255.
     """
     codes = np.clip(flow, -BOUND, BOUND) * (255 / (2 * BOUND)) + STILL  # half a code too much, so cutting off rounds
-    return codes.astype(np.uint8)
+    return np.asarray(codes, dtype=np.uint8)
 
 
 def dequantise(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -61,4 +61,4 @@ def to_model_input(flow: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     (..., 2) float pixels -> (..., 2) float32 in [-1, 1]. For the released data's own values give
     dequantise(quantise(flow)).
     """
-    return (np.clip(flow, -BOUND, BOUND) / BOUND).astype(np.float32)
+    return np.asarray(np.clip(flow, -BOUND, BOUND) / BOUND, dtype=np.float32)

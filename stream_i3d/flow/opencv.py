@@ -50,10 +50,10 @@ class FarnebackFlow:
     def __call__(self, previous: Gray, current: Gray) -> Field:
         """Return the flow, as `FlowMethod` says."""
         check_shapes(previous.shape, current.shape)
-        flow = cv2.calcOpticalFlowFarneback(
+        flow = cv2.calcOpticalFlowFarneback(  # type: ignore[call-overload]
             _as_uint8(previous),
             _as_uint8(current),
-            None,  # type: ignore[arg-type]
+            None,
             pyr_scale=0.5,
             levels=5,
             winsize=15,

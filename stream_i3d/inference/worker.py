@@ -122,7 +122,7 @@ class Camera:
         # With two streams, flow is computed here, before the lock is taken: measured at 224 x 224 on one core of this
         # class, 5 ms of work a frame by DIS, 10 by Farneback, 84 by TV-L1 (scripts/bench_flow.py). All cameras share
         # this thread. A method slower than the cameras together backs frames up to the sockets' bound: capture then
-        # drops live frames (a file waits), the scheduler counts them, and rejects and counts the windows over such a gap.
+        # drops live frames (a file waits), the scheduler counts them, and rejects and counts windows over such a gap.
         pixels = self.windows.feed.augment(message.stamp, message.pixels)
         with self.windows.lock:
             if not message.stamp.repeat:

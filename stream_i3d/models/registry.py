@@ -228,7 +228,8 @@ _TABLE: tuple[Architecture, ...] = (
         results=(_quo_vadis(74.2, 91.3),),
         source=_KINETICS_I3D,
     ),
-    # The designs that the paper compares I3D with (its section 2 and table 2); no weights of them were published.
+    # The designs that the paper compares I3D with (its section 2 and table 2); no weights of them were
+    # published, and only figures that could be checked stand here.
     Architecture(
         name="convnet-lstm",
         target="stream_i3d.models.convnet_lstm:ConvNetLSTM",
@@ -236,7 +237,6 @@ _TABLE: tuple[Architecture, ...] = (
         inputs={"rgb": (3, 25, 224, 224)},
         options=("dropout_keep_prob", "max_steps"),
         preprocessing=Preprocessing(clip_len=25, frame_interval=5),
-        results=(_quo_vadis(63.3, None),),
     ),
     Architecture(
         name="c3d",
@@ -245,10 +245,7 @@ _TABLE: tuple[Architecture, ...] = (
         inputs={"rgb": (3, 16, 112, 112)},
         options=("dropout_keep_prob", "clip_len", "crop_size"),
         preprocessing=Preprocessing(short_side=128, crop_size=112),
-        results=(
-            Result(top1=56.1, source=_QUO_VADIS, sampling="whole"),
-            Result(top1=61.1, source="C3D pre-trained on Sports-1M", sampling="whole"),
-        ),
+        results=(Result(top1=61.1, source="C3D pre-trained on Sports-1M", sampling="whole"),),
     ),
     Architecture(
         name="two-stream",
@@ -257,7 +254,6 @@ _TABLE: tuple[Architecture, ...] = (
         inputs={"rgb": (3, 10, 224, 224), "flow": (2, 10, 224, 224)},
         options=("dropout_keep_prob", "fusion"),
         preprocessing=Preprocessing(clip_len=10),
-        results=(_quo_vadis(65.6, None),),
     ),
     Architecture(
         name="fused-two-stream",
@@ -266,7 +262,6 @@ _TABLE: tuple[Architecture, ...] = (
         inputs={"rgb": (3, 50, 224, 224), "flow": (2, 50, 224, 224)},
         options=("dropout_keep_prob",),
         preprocessing=Preprocessing(clip_len=50),
-        results=(_quo_vadis(67.2, None),),
     ),
 )
 
