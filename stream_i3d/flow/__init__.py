@@ -44,6 +44,7 @@ def make_flow(name: str, device: str = "cpu") -> FlowMethod:
 
     Raises:
         ConfigError: For a name that is not in `METHODS`.
+        DeviceError: For TV-L1 on a device that is not there.
     """
     if name == "tvl1":
         from stream_i3d.flow.tvl1 import TVL1Flow

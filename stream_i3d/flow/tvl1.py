@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
+from stream_i3d.errors import DeviceError
 from stream_i3d.flow.method import Field, Gray, check_shapes
 
 _CHECK_EVERY = 10
@@ -72,7 +73,17 @@ class TVL1Flow:
     """TV-L1 of one pair of arrays; a `FlowMethod`. For batches and tensors: `tvl1`."""
 
     def __init__(self, device: str = "cpu", settings: TVL1Settings = DEFAULT) -> None:
-        self._device = torch.device(device)
+        """Check that the device is there.
+
+        Raises:
+            DeviceError: If it is not.
+        """
+        try:
+            self._device = torch.empty(0, device=device).device
+        except (AssertionError, RuntimeError) as error:  # the first where torch was built without CUDA
+            raise DeviceError(
+                f"device {device!r} is not on this machine; use cpu, or cuda where there is one"
+            ) from error
         self._settings = settings
 
     def __call__(self, previous: Gray, current: Gray) -> Field:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from stream_i3d.errors import ConfigError
+from stream_i3d.errors import ConfigError, DeviceError
 from stream_i3d.flow import METHODS, FlowSequence, flow_stack, make_flow
 from stream_i3d.flow.opencv import DISFlow
 
@@ -78,6 +78,12 @@ def test_every_method_refuses_other_shapes(name, shapes):
 def test_an_unknown_method_is_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"'tvl2' is not one of tvl1, dis, farneback \(did you mean 'tvl1'\?\)"):
         make_flow("tvl2")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_tvl1_on_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(DeviceError, match=f"'{device}' is not on this machine"):
+        make_flow("tvl1", device)
 
 
 def test_an_unknown_preset_is_refused_with_a_suggestion():

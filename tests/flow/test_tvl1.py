@@ -99,6 +99,16 @@ def test_a_batch_gives_what_its_pairs_give():
         torch.testing.assert_close(together[index : index + 1], alone, rtol=0, atol=1e-3)
 
 
+def test_pictures_too_large_to_be_taken_together_come_out_the_same():
+    pairs = [
+        pair(shift(*by), size=180) for by in SHIFTS[:2]
+    ]  # one at a time on a CPU, so each stops where it would alone
+    previous, current = (torch.cat([tensors(item[side])[0] for item in pairs]) for side in (0, 1))
+    together = tvl1(previous, current)
+    for index in range(2):
+        assert torch.equal(together[index : index + 1], tvl1(previous[index : index + 1], current[index : index + 1]))
+
+
 def test_stopping_early_changes_little():
     previous, current, _ = pair(shift(1.25, -0.75))
     stopped, full = (TVL1Flow(settings=settings)(previous, current) for settings in (DEFAULT, ALL_STEPS))
@@ -146,6 +156,7 @@ def test_double_precision_stays_double():
         ((1, 1, 32, 32), (2, 1, 32, 32)),
         ((1, 3, 32, 32), (1, 3, 32, 32)),
         ((32, 32), (32, 32)),
+        ((0, 1, 32, 32), (0, 1, 32, 32)),
         ((1, 1, 32, 8), (1, 1, 32, 8)),
     ],
 )
