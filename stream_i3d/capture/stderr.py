@@ -16,7 +16,7 @@ _NOISE = re.compile(r"^\[[^\]]*@ 0x[0-9a-f]+\]\s*")
 _REASON = re.compile(r"\b(40[0-9]|5\d\d)\b|failed|error|invalid|unauthori[sz]ed|not found|timed out", re.IGNORECASE)
 _MAX_LINE = 300
 _MARK = "stream-i3d: read up to here"
-_CATCH_UP_S = 0.5
+_CATCH_UP_S = 2.0
 
 
 class CapturedStderr:
@@ -39,7 +39,7 @@ class CapturedStderr:
     def reason(self) -> str | None:
         """Return the newest line that says why something failed, and forget all lines so far."""
         self._caught_up.clear()
-        os.write(2, _MARK.encode() + b"\n")  # what was written before it has been read once this comes round
+        os.write(2, f"\n{_MARK}\n".encode())  # what was written before it has been read once this comes round
         self._caught_up.wait(_CATCH_UP_S)
         with self._lock:
             lines = [line for line in self._lines if _REASON.search(line)]

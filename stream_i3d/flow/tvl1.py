@@ -117,7 +117,7 @@ def tvl1(previous: Tensor, current: Tensor, settings: TVL1Settings = DEFAULT) ->
     together = len(pairs)
     if pairs.device.type == "cpu":
         together = max(1, _CPU_PIXELS // pairs[0, 0].numel())
-    return torch.cat([_coarse_to_fine(some, settings) for some in pairs.split(together)])
+    return torch.cat([_coarse_to_fine(some, settings) for some in torch.split(pairs, together)])
 
 
 def _coarse_to_fine(pairs: Tensor, settings: TVL1Settings) -> Tensor:

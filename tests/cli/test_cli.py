@@ -223,7 +223,7 @@ def test_a_checkpoint_of_another_network_is_one_line(run: Run, make_video: Video
     assert_one_line(
         run("recognize", make_video(25.0, 2.0), "--checkpoint", other, *FAST),
         "'fc.weight'",
-        "give a checkpoint of an Inception-v1 I3D",
+        "`stream-i3d models` lists",
     )
 
 
