@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,9 @@ def test_every_command_can_be_listed_without_torch():
 def test_what_a_subscriber_needs_loads_neither_opencv_nor_torch():
     loaded = loaded_by("import stream_i3d.transport.sockets, stream_i3d.transport.wire, stream_i3d.messages")
     assert not loaded & {"cv2", "torch"}
+
+
+def test_every_package_of_the_tree_is_installed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    here = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "stream_i3d").rglob("__init__.py")}
+    assert listed - {"stream_i3d_gui"} == here

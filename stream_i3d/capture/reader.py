@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stream_i3d.capture.source import Source
+from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.sampling import RateMeter, Sampler
@@ -68,7 +69,13 @@ class FrameReader:
         copies = self._sampler.push(self._last_s)
         if not copies:
             return []
-        pixels = prepare_frame(self._source.retrieve(), self._preprocessing)
+        try:
+            pixels = prepare_frame(self._source.retrieve(), self._preprocessing)
+        except SourceUnavailable:
+            if self._source.live:
+                raise
+            self._seq += copies  # a damaged picture in a file: left out, and the windows it belongs to are rejected
+            return []
         stamps = [
             FrameStamp(
                 camera=self._camera,

@@ -269,3 +269,25 @@ def test_the_rate_is_the_sources_own_and_not_the_sampled_one(fps):
     for _ in range(round(5 * fps)):
         live.read()
     assert live.fps == pytest.approx(fps, rel=0.01)
+
+
+class Damaged(FakeSource):
+    """A source one of whose pictures cannot be decoded."""
+
+    def retrieve(self) -> Image:
+        if self._index == 3:
+            raise SourceUnavailable("damaged")
+        return super().retrieve()
+
+
+def test_a_damaged_picture_of_a_file_leaves_a_gap_and_the_file_goes_on():
+    source = Damaged(steady(25, 8))
+    reader = FrameReader(source, "door", 7, SMALL, FakeClock().clock(), paced=False)
+    assert [frame.stamp.seq for frame in all_of(reader)] == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_camera_that_sends_a_damaged_picture_is_connected_anew():
+    time = FakeClock()
+    reader = FrameReader(Damaged(steady(25, 8), True, time), "door", 7, SMALL, time.clock(), paced=False)
+    with pytest.raises(SourceUnavailable, match="damaged"):
+        all_of(reader)
