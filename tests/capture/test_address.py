@@ -170,7 +170,7 @@ def test_a_wrong_option_of_a_synthetic_scene_is_named_with_what_is_allowed(query
 
 @pytest.mark.parametrize("query", ["?fps=0.1", "?fps=240", "?size=64x4096", "?seed=0", "?duration=0"])
 def test_the_ends_of_the_ranges_are_allowed(query):
-    parse_synthetic(query)
+    assert parse_source(f"synthetic://{query}").kind == "synthetic"
 
 
 def test_options_without_their_question_mark_are_not_silently_ignored():

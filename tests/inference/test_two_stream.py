@@ -151,7 +151,12 @@ def test_flow_is_normalised_by_its_codes_whatever_rgb_was_trained_with(rgb: Path
 
 
 def test_every_batch_size_can_be_warmed_up(rgb: Path, flow: Path) -> None:
-    load_engine(settled(rgb, flow)).warm_up([1, 2])
+    engine = load_engine(settled(rgb, flow))
+    sizes: list[int] = []
+    ask = engine._flow.logits
+    engine._flow.logits = lambda batch: sizes.append(len(batch)) or ask(batch)
+    engine.warm_up([1, 2])
+    assert sizes == [1, 2]
 
 
 # --- weights that do not fit
