@@ -6,18 +6,14 @@ Knows nothing of models or cameras beyond their settings: what a checkpoint dema
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-import msgspec
-import yaml
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
-from stream_i3d.redact import redact
+from stream_i3d.settings import Section, convert_settings, load_settings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -31,18 +27,14 @@ TWO_STREAM = "two-stream-i3d"
 _TWO_STREAM_NAMES = (TWO_STREAM, "two-stream")
 
 
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections: immutable, and strict about keys."""
-
-
-class CameraConfig(_Section, frozen=True, kw_only=True):
+class CameraConfig(Section, frozen=True, kw_only=True):
     """One camera. `source` is a webcam index, a device path, a URL, a file, or synthetic://."""
 
     source: str
     name: CameraName | None = None
 
 
-class ModelConfig(_Section, frozen=True, kw_only=True):
+class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
 
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
@@ -78,7 +70,7 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
         return self.name in _TWO_STREAM_NAMES
 
 
-class WindowConfig(_Section, frozen=True, kw_only=True):
+class WindowConfig(Section, frozen=True, kw_only=True):
     """Windows on the stream. None takes what the checkpoint was trained with."""
 
     stride: Annotated[int, Meta(ge=1, le=10000)] = 8
@@ -88,7 +80,7 @@ class WindowConfig(_Section, frozen=True, kw_only=True):
     max_span_ratio: Annotated[float, Meta(gt=1, le=10)] = 1.5
 
 
-class SmoothingConfig(_Section, frozen=True, kw_only=True):
+class SmoothingConfig(Section, frozen=True, kw_only=True):
     """How predictions are smoothed: `ema` uses time_constant_s, `mean` and `vote` the last `last` windows."""
 
     method: Literal["ema", "mean", "vote", "none"] = "ema"
@@ -96,7 +88,7 @@ class SmoothingConfig(_Section, frozen=True, kw_only=True):
     last: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
-class IdleConfig(_Section, frozen=True, kw_only=True):
+class IdleConfig(Section, frozen=True, kw_only=True):
     """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels."""
 
     min_confidence: Fraction = 0.3
@@ -104,7 +96,7 @@ class IdleConfig(_Section, frozen=True, kw_only=True):
     skip_inference: bool = False
 
 
-class EventsConfig(_Section, frozen=True, kw_only=True):
+class EventsConfig(Section, frozen=True, kw_only=True):
     """Hysteresis: an action starts at on_threshold held for min_on_s and ends below off_threshold for min_off_s.
 
     Not `on` and `off`: in YAML 1.1 these words are booleans, also as keys.
@@ -123,7 +115,7 @@ class EventsConfig(_Section, frozen=True, kw_only=True):
             )
 
 
-class PublishConfig(_Section, frozen=True, kw_only=True):
+class PublishConfig(Section, frozen=True, kw_only=True):
     """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output)."""
 
     address: str = "tcp://127.0.0.1:5556"
@@ -132,7 +124,7 @@ class PublishConfig(_Section, frozen=True, kw_only=True):
     status_interval_s: Seconds = 5.0
 
 
-class CaptureConfig(_Section, frozen=True, kw_only=True):
+class CaptureConfig(Section, frozen=True, kw_only=True):
     """How cameras are opened and watched."""
 
     open_timeout_s: Seconds = 5.0
@@ -144,7 +136,7 @@ class CaptureConfig(_Section, frozen=True, kw_only=True):
     fast: bool = False
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
     cameras: list[CameraConfig] = []
@@ -157,46 +149,21 @@ class Config(_Section, frozen=True, kw_only=True):
     capture: CaptureConfig = CaptureConfig()
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
 def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
     """Read `path` (None: defaults only), put `overrides` over it, and validate the whole.
 
-    Args:
-        path: A YAML file; `${NAME}` in its strings is taken from `environ`.
-        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out.
-        environ: Where `${NAME}` is looked up.
-
-    Raises:
-        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key.
+    Args and errors are those of `settings.load_settings`.
     """
-    data: dict[str, Any] = {} if path is None else _read_yaml(path, environ)
-    for key, value in overrides.items():
-        if value is not None:
-            _set(data, key, value)
-    where = f" (in {path})" if path is not None else ""
-    try:
-        return convert(data)
-    except ConfigError as error:
-        raise ConfigError(f"{error}{where}") from None
+    return load_settings(Config, path, overrides, environ, _as_meant)
 
 
 def convert(data: Any) -> Config:
     """Return plain `data` as a validated Config; a ConfigError names the key, what was given and what is allowed."""
-    _refuse_unknown_keys(data, Config, "")
-    data = _as_meant(data)
-    try:
-        return msgspec.convert(data, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), data)) from None
+    return convert_settings(Config, data, _as_meant)
 
 
-def _as_meant(data: Any) -> Any:
-    """Read two things as everyone means them: a section left empty, and a webcam's index without quotes."""
-    if not isinstance(data, dict):
-        return data
-    data = {key: value for key, value in data.items() if value is not None}
+def _as_meant(data: dict[str, Any]) -> dict[str, Any]:
+    """Read a webcam's index without quotes as everyone means it."""
     if isinstance(cameras := data.get("cameras"), list):
         data["cameras"] = [
             {**camera, "source": str(camera["source"])}
@@ -205,112 +172,3 @@ def _as_meant(data: Any) -> Any:
             for camera in cameras
         ]
     return data
-
-
-def to_yaml(config: Config) -> str:
-    """Return the whole configuration as YAML, with passwords in URLs redacted."""
-    return redact(yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False, allow_unicode=True))
-
-
-def _read_yaml(path: Path, environ: Mapping[str, str]) -> Any:
-    try:
-        data = _substitute(yaml.safe_load(path.read_text(encoding="utf-8")), environ, "")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        if isinstance(error, RecursionError):
-            problem = "it is nested too deeply, or refers to itself"
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{line} is not valid YAML: {problem}") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}; allowed is a mapping of {', '.join(_fields(Config))}")
-    return data
-
-
-def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _substitute(item, environ, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substitute(item, environ, f"{where}[{index}]") for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def look_up(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in environ:
-            raise ConfigError(f"{where.lstrip('.')}: the environment has no {name}; set it before starting")
-        return environ[name]
-
-    return _VARIABLE.sub(look_up, value)
-
-
-def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for parent in parents:
-        inner = data.get(parent)
-        if inner is None:
-            inner = data[parent] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{parent}: expected a mapping, got {inner!r}")
-        data = inner
-    data[last] = value
-
-
-def _fields(kind: type[Struct]) -> tuple[str, ...]:
-    return kind.__struct_encode_fields__
-
-
-def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
-    if not isinstance(data, dict):
-        return
-    hints = get_type_hints(kind)
-    for key, value in data.items():
-        here = f"{where}.{key}" if where else str(key)
-        if key not in hints:
-            hint = did_you_mean(str(key), hints)
-            raise ConfigError(f"unknown key {here!r}{hint}; allowed here: {', '.join(_fields(kind))}")
-        for inner in _structs_in(hints[key]):
-            for index, item in enumerate(value if isinstance(value, list) else [value]):
-                _refuse_unknown_keys(item, inner, f"{here}[{index}]" if isinstance(value, list) else here)
-
-
-def _structs_in(hint: Any) -> list[type[Struct]]:
-    if isinstance(hint, type) and issubclass(hint, Struct):
-        return [hint]
-    return [inner for argument in get_args(hint) for inner in _structs_in(argument)]
-
-
-def _explain(message: str, data: Any) -> str:
-    """Turn msgspec's "Expected `int` >= 1 - at `$.window.stride`" into ours, with the value that was given."""
-    text, _, path = message.partition(" - at `")
-    dotted = path.rstrip("`").removeprefix("$").lstrip(".")
-    text = (text[:1].lower() + text[1:]).replace("`", "")
-    if not dotted:
-        return text
-    given: Any = data
-    for part in re.findall(r"[^.\[\]]+", dotted):
-        try:
-            given = given[int(part)] if part.isdigit() and isinstance(given, list) else given[part]
-        except (KeyError, IndexError, TypeError):
-            return f"{dotted}: {text}"
-    if text.startswith("invalid enum value"):
-        text = f"expected one of {', '.join(_choices(dotted))}"
-    if "matching regex" in text:  # the one setting with a pattern is a camera's name
-        text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
-    got = "" if ", got" in text or isinstance(given, dict) else f", got {redact(repr(given))}"
-    return f"{dotted}: {text}{got}"
-
-
-def _choices(dotted: str) -> tuple[str, ...]:
-    """Return what a Literal setting of `Config` allows."""
-    hint: Any = Config
-    for part in dotted.split("."):
-        hint = get_type_hints(hint)[part]
-    return get_args(hint)

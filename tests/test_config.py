@@ -10,8 +10,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.config import Config, EventsConfig, convert, load_config, to_yaml
+from stream_i3d.config import Config, EventsConfig, convert, load_config
 from stream_i3d.errors import ConfigError
+from stream_i3d.settings import to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

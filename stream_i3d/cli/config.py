@@ -20,7 +20,7 @@ def config() -> None:
 @recognition_options
 def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:
     """Print the whole configuration that run would use, defaults included; passwords are hidden."""
-    from stream_i3d.config import to_yaml
+    from stream_i3d.settings import to_yaml
 
     cameras = {"cameras": [{"source": source} for source in sources] or None}
     click.echo(to_yaml(config_of(config_file, flags, cameras)), nl=False)

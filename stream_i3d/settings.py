@@ -1,0 +1,216 @@
+"""Settings as files: YAML over defaults, `key=value` over YAML, unknown keys refused, mistakes said in one line.
+
+Any tree of `Section`s can be read; knows nothing of what the settings are for (config.py, training/config.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.redact import redact
+
+Reading = Callable[[dict[str, Any]], dict[str, Any]]
+"""Plain data as it was written -> as everyone means it."""
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all settings: immutable, and strict about keys."""
+
+
+_Settings = TypeVar("_Settings", bound=Section)
+
+
+def load_settings(
+    kind: type[_Settings],
+    path: Path | None,
+    overrides: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    as_meant: Reading = lambda data: data,
+) -> _Settings:
+    """Read `path` (None: defaults only), put `overrides` over it, and validate the whole.
+
+    Args:
+        kind: What the file holds.
+        path: A YAML file; `${NAME}` in its strings is taken from `environ`.
+        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out.
+        environ: Where `${NAME}` is looked up.
+        as_meant: Applied before validation.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key.
+    """
+    data: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
+    for key, value in overrides.items():
+        if value is not None:
+            _set(data, key, value)
+    where = f" (in {path})" if path is not None else ""
+    try:
+        return convert_settings(kind, data, as_meant)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{where}") from None
+
+
+def convert_settings(kind: type[_Settings], data: Any, as_meant: Reading = lambda data: data) -> _Settings:
+    """Return plain `data` as validated settings; a section left empty (None) is one not given.
+
+    Raises:
+        ConfigError: Names the key, what was given and what is allowed.
+    """
+    _refuse_unknown_keys(data, kind, "")
+    if isinstance(data, dict):
+        data = as_meant({key: value for key, value in data.items() if value is not None})
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(kind, str(error), data)) from None
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return `key=value` arguments as dotted keys to values, each value read as YAML.
+
+    Raises:
+        ConfigError: An argument has no "=", or its value is no YAML.
+    """
+    overrides: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not (equals and key):
+            raise ConfigError(f"{argument!r} is no setting: write key=value, such as optimizer.lr=0.01")
+        try:
+            parsed = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ConfigError(f"{key}: {value!r} is not valid YAML; quote it if it is meant as text") from None
+        # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); everyone means the number.
+        if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
+            parsed = float(parsed)
+        overrides[key] = parsed
+    return overrides
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def to_yaml(settings: Section) -> str:
+    """Return settings as YAML, with passwords in URLs redacted."""
+    return redact(yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False, allow_unicode=True))
+
+
+def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> Any:
+    try:
+        data = _substitute(yaml.safe_load(path.read_text(encoding="utf-8")), environ, "")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        if isinstance(error, RecursionError):
+            problem = "it is nested too deeply, or refers to itself"
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{line} is not valid YAML: {problem}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}; allowed is a mapping of {', '.join(_fields(kind))}")
+    return data
+
+
+def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _substitute(item, environ, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, environ, f"{where}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in environ:
+            raise ConfigError(f"{where.lstrip('.')}: the environment has no {name}; set it before starting")
+        return environ[name]
+
+    return _VARIABLE.sub(look_up, value)
+
+
+def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        if inner is None:
+            inner = data[parent] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{parent}: expected a mapping, got {inner!r}")
+        data = inner
+    data[last] = value
+
+
+def _fields(kind: type[Struct]) -> tuple[str, ...]:
+    return kind.__struct_encode_fields__
+
+
+def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
+    if not isinstance(data, dict):
+        return
+    hints = get_type_hints(kind)
+    for key, value in data.items():
+        here = f"{where}.{key}" if where else str(key)
+        if key not in hints:
+            hint = did_you_mean(str(key), hints)
+            raise ConfigError(f"unknown key {here!r}{hint}; allowed here: {', '.join(_fields(kind))}")
+        for inner in _structs_in(hints[key]):
+            for index, item in enumerate(value if isinstance(value, list) else [value]):
+                _refuse_unknown_keys(item, inner, f"{here}[{index}]" if isinstance(value, list) else here)
+
+
+def _structs_in(hint: Any) -> list[type[Struct]]:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return [hint]
+    return [inner for argument in get_args(hint) for inner in _structs_in(argument)]
+
+
+def _explain(kind: type[Struct], message: str, data: Any) -> str:
+    """Turn msgspec's "Expected `int` >= 1 - at `$.window.stride`" into ours, with the value that was given."""
+    text, _, path = message.partition(" - at `")
+    dotted = path.rstrip("`").removeprefix("$").lstrip(".")
+    text = (text[:1].lower() + text[1:]).replace("`", "")
+    if not dotted:
+        return text
+    given: Any = data
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        try:
+            given = given[int(part)] if part.isdigit() and isinstance(given, list) else given[part]
+        except (KeyError, IndexError, TypeError):
+            return f"{dotted}: {text}"
+    if text.startswith("invalid enum value"):
+        text = f"expected one of {', '.join(_choices(kind, dotted))}"
+    if "matching regex" in text:  # the one setting with a pattern is a camera's name
+        text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
+    got = "" if ", got" in text or isinstance(given, dict) else f", got {redact(repr(given))}"
+    return f"{dotted}: {text}{got}"
+
+
+def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
+    """Return what a Literal setting of `kind` allows."""
+    hint: Any = kind
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        if not part.isdigit():  # of a list, every item is alike
+            hint = get_type_hints(next(iter(_structs_in(hint))))[part]
+    return _literals(hint)
+
+
+def _literals(hint: Any) -> tuple[str, ...]:
+    """Return the words of the Literals anywhere in a type hint."""
+    if isinstance(hint, str):
+        return (hint,)
+    return tuple(word for argument in get_args(hint) for word in _literals(argument))
