@@ -211,6 +211,6 @@ def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
 
 def _literals(hint: Any) -> tuple[str, ...]:
     """Return the words of the Literals anywhere in a type hint."""
-    if isinstance(hint, str):
-        return (hint,)
+    if isinstance(hint, str | int):
+        return (str(hint),)
     return tuple(word for argument in get_args(hint) for word in _literals(argument))
