@@ -12,6 +12,7 @@
     +-- TransportError              a socket that cannot be opened
     |   +-- WireError               bytes on a socket that are not a message of ours
     +-- ServiceError                a process of the service that cannot go on
+    +-- TrainingError               a training run that cannot start, go on or be resumed
 
 Messages are one line: what was given, what is allowed, what to do.
 """
@@ -68,6 +69,10 @@ class WireError(TransportError):
 
 class ServiceError(StreamI3DError):
     """A process of the service that cannot go on."""
+
+
+class TrainingError(StreamI3DError):
+    """A training run that cannot start, go on or be resumed."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:

@@ -137,7 +137,7 @@ class OptimizerConfig(Section, frozen=True, kw_only=True):
 
 
 class ScheduleConfig(Section, frozen=True, kw_only=True):
-    """The learning rate over the run: `step` multiplies it by `gamma` at each milestone; `cosine`, `linear` end at zero.
+    """The learning rate over the run: `step` multiplies it by `gamma` at each milestone; others end at zero.
 
     Milestones and warm-up are in epochs, and may be fractions.
     """
@@ -155,7 +155,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
 
 
 class LossConfig(Section, frozen=True, kw_only=True):
-    """Cross-entropy. `class_weights`: `balanced` (by the inverse of a class's share), or a factor by label (others 1)."""
+    """Cross-entropy. `class_weights`: `balanced`, or a factor by label (others 1)."""
 
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None

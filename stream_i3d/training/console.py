@@ -1,0 +1,93 @@
+"""Shows a training on the terminal: a progress bar, or a line now and then where the output is a file."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from stream_i3d.models.spec import ModelSpec
+    from stream_i3d.training.datasets import Datasets
+    from stream_i3d.training.loop import StepResult, Trainer
+    from stream_i3d.training.run import Outcome
+
+_LINE_EVERY_S = 10.0
+
+
+class ConsoleWatcher:
+    """A `training.run.Watcher` that writes to standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._shown_at = 0.0
+        self._loss = float("nan")
+        self._open = ExitStack()
+
+    def __enter__(self) -> ConsoleWatcher:
+        self._open.enter_context(self._progress)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def started(self, trainer: Trainer, data: Datasets, spec: ModelSpec) -> None:  # noqa: D102 (the protocol says it)
+        learning = sum(parameter.numel() for parameter in trainer.network.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in trainer.network.parameters())
+        held = "no validation set" if data.val is None else f"{len(data.val)} for validation"
+        clip = spec.preprocessing
+        skipped = f", {len(data.skipped)} videos skipped" if data.skipped else ""
+        self._say(
+            f"{spec.architecture}, {learning / 1e6:.2f} M of {total / 1e6:.2f} M parameters learn; "
+            f"{len(data.train)} clips an epoch, {held}{skipped}; {spec.num_classes} classes; {clip.clip_len} frames of "
+            f"{clip.crop_size} x {clip.crop_size} at {clip.sample_fps:g} frames/s; {trainer.fabric.device}, "
+            f"{trainer.fabric.world_size} process(es)"
+        )
+        if trainer.step:
+            self._say(f"going on after step {trainer.step} of {trainer.total_steps}")
+        self._task = self._progress.add_task("training", total=trainer.total_steps, completed=trainer.step)
+
+    def stepped(self, result: StepResult) -> None:  # noqa: D102
+        self._loss = result.loss if self._loss != self._loss else 0.9 * self._loss + 0.1 * result.loss
+        text = f"epoch {result.epoch:.2f} loss {self._loss:.3f}"
+        if self._task is not None:
+            self._progress.update(self._task, completed=result.step, description=text)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._shown_at > _LINE_EVERY_S:
+            self._shown_at = now
+            self._say(f"step {result.step}, {text}, {result.seconds:.2f} s a step")
+
+    def validated(self, metrics: dict[str, float], best: bool) -> None:  # noqa: D102
+        mark = ", the best so far" if best else ""
+        self._say(
+            f"validation after epoch {metrics['epoch']:.2f}: acc@1 {metrics['acc@1']:.4f}, mean class accuracy "
+            f"{metrics['mean_class_accuracy']:.4f}, loss {metrics['loss']:.3f}{mark}"
+        )
+
+    def ended(self, outcome: Outcome, folder: Path) -> None:
+        """Say where the result lies and what to do with it."""
+        if outcome.stopped:
+            self._say(f"stopped after step {outcome.step}; go on with: stream-i3d train --resume {folder}")
+            return
+        reached = f", acc@1 {outcome.metrics['acc@1']:.4f} in validation" if outcome.metrics else ""
+        self._say(f"done after step {outcome.step}{reached}: {outcome.checkpoint}")
+        self._say(f"try it live: stream-i3d run --source 0 --checkpoint {outcome.checkpoint}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)

@@ -1,0 +1,242 @@
+"""The training loop: steps, validations, checkpoints; taken up again exactly where it was saved.
+
+One of the two places with autocast (Fabric's; the other is the inference engine). Every step seeds its random numbers
+from the run's seed and its own number, every sample from its key, so a step depends on nothing but the state before
+it. Does not know how videos are decoded, how a checkpoint is laid out on disk, or what a terminal shows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from stream_i3d.errors import TrainingError
+from stream_i3d.preprocess import Preprocessing, normalise
+from stream_i3d.training.batch_norm import synchronise_batch_norm
+from stream_i3d.training.config import TrainConfig
+from stream_i3d.training.loading import Division, StepSampler, fixed_parts, make_loader, steps_per_epoch
+from stream_i3d.training.network import set_regime, set_training
+from stream_i3d.training.optimisation import ClipLoss, make_average, make_optimizer, rate_at, set_rate
+from stream_i3d.training.sample import Batch, ClipDataset
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step gave.
+
+    Attributes:
+        step: Steps made so far, this one counted.
+        epoch: The same in epochs.
+        loss: Mean over the batch, of all processes.
+        lr: Learning rate of parts with factor 1.
+        seconds: Wall time, waiting for data counted.
+        stopping: A process was asked to stop.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    seconds: float
+    stopping: bool
+
+
+class Trainer:
+    """One training: what it consists of, and its single steps.
+
+    Args:
+        config: Everything about it.
+        fabric: Device, precision, processes.
+        model: The network, on the CPU; trained in place.
+        preprocessing: How the clips are normalised.
+        train: The training set.
+
+    Raises:
+        ConfigError: A setting that does not fit the network, the data or the number of processes.
+    """
+
+    def __init__(
+        self, config: TrainConfig, fabric: Fabric, model: nn.Module, preprocessing: Preprocessing, train: ClipDataset
+    ) -> None:
+        self.config, self.fabric, self.network = config, fabric, model
+        self._preprocessing, self._train = preprocessing, train
+        set_regime(model, config.model)
+        if fabric.world_size > 1:
+            self.network = synchronise_batch_norm(model)
+        self._optimizer = make_optimizer(self.network, config.optimizer)
+        self._wrapped: Any
+        self._wrapped, self._stepper = fabric.setup(self.network, self._optimizer)
+        self.average: AveragedModel | None = None
+        if config.run.ema is not None:
+            self.average = make_average(self.network, config.run.ema)
+        self._loss = ClipLoss(config.loss, train.labels, train.targets)
+        self._division = Division(
+            batch_size=config.run.batch_size,
+            accumulate=config.run.accumulate,
+            processes=fabric.world_size,
+            rank=fabric.global_rank,
+        )
+        _ = self._division.part_size  # said now, not after minutes
+        self.steps_per_epoch = steps_per_epoch(len(train), config.run.batch_size)
+        self.total_steps = max(1, round(config.run.epochs * self.steps_per_epoch))
+        self.step = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps were made."""
+        return self.step >= self.total_steps
+
+    @property
+    def epoch(self) -> float:
+        """How far the run has come, in epochs."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def best_network(self) -> nn.Module:
+        """The network to validate and to keep: the moving average where there is one."""
+        if self.average is None:
+            return self.network
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    def steps(self, stopping: Callable[[], bool] = lambda: False) -> Iterator[StepResult]:
+        """Make the steps that are left, one for each item.
+
+        Args:
+            stopping: Asked at every step; where a process of the run says yes, the result says so to all.
+
+        Raises:
+            TrainingError: The loss is no number any more; the weights are those before the step.
+        """
+        run = self.config.run
+        sampler = StepSampler(len(self._train), self._division, run.seed, self.step, self.total_steps)
+        parts = iter(make_loader(self._train, sampler, self.config.data, self.fabric.device))
+        while not self.done:
+            began = time.perf_counter()
+            share = rate_at(self.config.schedule, self.epoch, run.epochs)
+            lr = set_rate(self._optimizer, self.config.optimizer, share)
+            loss, stop = self._make_step(parts, stopping())
+            self.step += 1
+            yield StepResult(self.step, self.epoch, loss, lr, time.perf_counter() - began, stop)
+
+    def _make_step(self, parts: Iterator[Batch], stopping: bool) -> tuple[float, bool]:
+        run = self.config.run
+        seed_step(run.seed, self.step, self.fabric.global_rank)
+        set_training(self.network, self.config.model)
+        total = torch.zeros((), device=self.fabric.device)
+        for part in range(run.accumulate):
+            batch = next(parts)
+            with self.fabric.no_backward_sync(self._wrapped, enabled=part < run.accumulate - 1):
+                loss = self._part_loss(batch) / run.accumulate
+                self.fabric.backward(loss)
+            total += loss.detach()
+        shared = torch.stack([total, total.new_tensor(float(stopping))])
+        mean, stops = (float(value) for value in torch.as_tensor(self.fabric.all_reduce(shared, reduce_op="mean")))
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"the loss became {mean} at step {self.step + 1} (epoch {self.epoch:.2f}): lower optimizer.lr, set "
+                "run.clip_gradient or a longer schedule.warmup, or train with run.precision=fp32"
+            )
+        if run.clip_gradient is not None:
+            self.fabric.clip_gradients(
+                self._wrapped, self._stepper, max_norm=run.clip_gradient, error_if_nonfinite=False
+            )
+        self._stepper.step()
+        self._stepper.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return mean, stops > 0
+
+    def _part_loss(self, batch: Batch) -> Tensor:
+        inputs = self._inputs(batch, side_at(self.config.run.resize_from, self.step / self.total_steps))
+        label = batch["label"].to(self.fabric.device, non_blocking=True)
+        clips = next(iter(batch["clips"].values())).shape[1]
+        return self._loss(self._wrapped(*inputs), label.repeat_interleave(clips))
+
+    def _inputs(self, batch: Batch, side: int | None = None) -> list[Tensor]:
+        """Return the network's inputs, each (B * N, C, T, H, W) float32."""
+        inputs = []
+        for clips in batch["clips"].values():
+            flat = clips.flatten(0, 1).to(self.fabric.device, non_blocking=True)  # (B * N, T, H, W, C)
+            pixels = normalise(flat, self._preprocessing)
+            if side is not None and side != pixels.shape[-1]:
+                pixels = functional.interpolate(pixels, size=(pixels.shape[2], side, side), mode="area")
+            # Not on CPUs: docs/decisions.md, "Training in bf16".
+            layout = torch.channels_last_3d if self.fabric.device.type == "cuda" else torch.contiguous_format
+            inputs.append(pixels.contiguous(memory_format=layout))
+        return inputs
+
+    @torch.no_grad()
+    def validate(self, dataset: ClipDataset) -> tuple[Tensor, Tensor]:
+        """Run the best network over a set; all processes take a share and get the whole.
+
+        Returns:
+            (items, num_classes) float32 logits, averaged over each item's clips, and (items,) int64 classes; on the
+            CPU.
+        """
+        fabric, run = self.fabric, self.config.run
+        network = self.best_network.eval()
+        part_size = max(1, run.batch_size // (run.accumulate * fabric.world_size))
+        parts = fixed_parts(len(dataset), part_size, fabric.world_size, fabric.global_rank)
+        logits = []
+        for batch in make_loader(dataset, parts, self.config.data, fabric.device):
+            clips = next(iter(batch["clips"].values())).shape[1]
+            with fabric.autocast():
+                outputs = network(*self._inputs(batch))
+            logits.append(outputs.float().unflatten(0, (-1, clips)).mean(1))
+        gathered = torch.as_tensor(fabric.all_gather(torch.cat(logits)))
+        if fabric.world_size > 1:  # (processes, share, num_classes); process r took the items r, r + processes, ...
+            gathered = gathered.transpose(0, 1).flatten(0, 1)
+        return gathered[: len(dataset)].cpu(), torch.tensor(dataset.targets)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next step depends on."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned.
+
+        Raises:
+            TrainingError: It is of another network or optimiser.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.step = int(state["step"])
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            raise TrainingError(
+                "the run's state is of another network or optimiser than its settings say: resume it with the settings "
+                "it was started with"
+            ) from error
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's random numbers (dropout) for one step of one process."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+
+
+def side_at(stages: Sequence[tuple[float, int]], progress: float) -> int | None:
+    """Return the side in pixels that clips are shrunken to; None for their own.
+
+    Args:
+        stages: (share of the run from which it counts, side), the shares rising.
+        progress: How much of the run is done, in [0, 1].
+    """
+    begun = [side for share, side in stages if share <= progress]
+    return begun[-1] if begun else None

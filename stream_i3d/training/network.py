@@ -1,0 +1,209 @@
+"""The network that a training starts from, and which of its parts learn.
+
+Three regimes, as the paper compares them (Carreira & Zisserman, CVPR 2017, table 4: original, fixed, full fine-tuning):
+all of the network learns, only its last layers do, or those after a named part. Knows neither data nor optimiser.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from msgspec import Struct, structs
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
+from stream_i3d.models.checkpoint import load_checkpoint, read_state_dict
+from stream_i3d.models.head import HasHeads, replace_head
+from stream_i3d.models.inflate import inflate_inception, inflate_resnet50
+from stream_i3d.models.registry import Architecture, build_model, find_architecture
+from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
+from stream_i3d.preprocess import Preprocessing
+from stream_i3d.training.config import NetworkConfig
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """What is known of a network before its classes are.
+
+    Attributes:
+        architecture: Its row in the registry.
+        spec: What the weights to start from say of themselves, or what is published about them; else None.
+    """
+
+    architecture: Architecture
+    spec: ModelSpec | None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the clips are made that the weights, or the architecture, were trained on."""
+        return self.spec.preprocessing if self.spec else self.architecture.preprocessing
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The classes of the weights to start from, where they are known."""
+        return self.spec.labels if self.spec else None
+
+
+def find_origin(config: NetworkConfig) -> Origin:
+    """Look up what a training starts from, without reading weights.
+
+    Raises:
+        CheckpointError: There are no such weights.
+        ConfigError: There is no such architecture, or the weights are of another one.
+    """
+    row = find_architecture(config.name)
+    if config.inflate is not None:
+        resolve_checkpoint(config.inflate)
+    if config.weights is None:
+        return Origin(architecture=row, spec=None)
+    spec = known_spec(config.weights)
+    if spec is not None and spec.architecture != row.name:
+        raise ConfigError(
+            f"model.name {row.name!r}: the weights {config.weights} are of architecture {spec.architecture!r}; "
+            f"set model.name={spec.architecture} or give other weights"
+        )
+    return Origin(architecture=row, spec=spec)
+
+
+def build_network(config: NetworkConfig, origin: Origin, labels: tuple[str, ...]) -> tuple[nn.Module, ModelSpec]:
+    """Build the network to train, on the CPU in float32.
+
+    A head trained on the very same classes is kept; any other is replaced by a fresh one.
+
+    Args:
+        config: Weights, inflation, width and options.
+        origin: Of `find_origin`.
+        labels: The classes.
+
+    Returns:
+        The network, all of it learning (see `set_regime`), and its spec, whose preprocessing is the origin's.
+
+    Raises:
+        CheckpointError: The weights cannot be read, or do not fit.
+        ConfigError: An option that the architecture does not have.
+    """
+    if config.weights is not None:
+        model, spec = _from_weights(config, origin)
+        if spec.labels != labels:
+            replace_head(model, len(labels))
+    else:
+        model, spec = _from_scratch(config, origin.architecture, len(labels))
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and config.batch_norm_momentum is not None:
+            module.momentum = config.batch_norm_momentum
+    return model, structs.replace(spec, num_classes=len(labels), labels=labels)
+
+
+def set_regime(model: nn.Module, config: NetworkConfig) -> None:
+    """Let the parts learn that the regime says, and the others keep their weights; call before making an optimiser.
+
+    Raises:
+        ConfigError: `freeze_until` names no part of the network.
+    """
+    frozen = _frozen_names(model, config)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+
+
+def set_training(model: nn.Module, config: NetworkConfig) -> None:
+    """Put a network into training mode, but for what the regime and `batch_norm` keep as it is.
+
+    A frozen part's BatchNorms keep their statistics; with `batch_norm: frozen`, all of them do.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            own = list(module.parameters(recurse=False))
+            kept = bool(own) and not any(parameter.requires_grad for parameter in own)
+            module.train(not kept and config.batch_norm == "train")
+
+
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the dotted names of a network's last layers."""
+    if not isinstance(model, HasHeads):
+        raise ConfigError(f"{type(model).__name__} names no heads: give a network of stream_i3d.models")
+    return model.heads
+
+
+def _frozen_names(model: nn.Module, config: NetworkConfig) -> set[str]:
+    names = [name for name, _ in model.named_parameters()]
+    if config.regime == "full":
+        return set()
+    if config.regime == "fixed":
+        heads = tuple(f"{head}." for head in head_names(model))
+        return {name for name in names if not name.startswith(heads)}
+    until = str(config.freeze_until)
+    inside = [index for index, name in enumerate(names) if name.startswith(f"{until}.")]
+    if not inside:
+        parts = [name for name, _ in model.named_modules() if name]
+        top = [name for name in parts if name.count(".") == min(part.count(".") for part in parts)]
+        raise ConfigError(
+            f"model.freeze_until: the network has no part {until!r}{did_you_mean(until, parts)}; give one of "
+            f"{', '.join(top)}, or a part of them"
+        )
+    return set(names[: inside[-1] + 1])  # parameters stand in the order in which clips pass them
+
+
+def _from_weights(config: NetworkConfig, origin: Origin) -> tuple[nn.Module, ModelSpec]:
+    loaded, spec = load_checkpoint(resolve_checkpoint(str(config.weights)), architecture=origin.architecture.name)
+    spec = structs.replace(origin.spec or spec, options=spec.options)
+    if config.width not in (None, spec.width):
+        raise ConfigError(f"model.width={config.width:g}: the weights are of width {spec.width:g}; leave it out")
+    if not config.options:
+        return loaded, spec
+    # Options change no weight (dropout, fusion), so the same weights go into a network that was built with them.
+    spec = structs.replace(spec, options={**spec.options, **config.options})
+    model = build_model(spec.architecture, **_dimensions(origin.architecture, spec), **spec.options)
+    try:
+        model.load_state_dict(loaded.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model.options {config.options} make another network than that of the weights: leave out what changes it"
+        ) from error
+    return model, spec
+
+
+def _from_scratch(config: NetworkConfig, row: Architecture, num_classes: int) -> tuple[nn.Module, ModelSpec]:
+    spec = ModelSpec(
+        architecture=row.name,
+        num_classes=num_classes,
+        in_channels=row.in_channels,
+        width=config.width or 1.0,
+        options=config.options,
+        preprocessing=row.preprocessing,
+    )
+    model = build_model(row.name, **_dimensions(row, spec), **config.options)
+    if config.inflate is not None:
+        _load_inflated(model, config.inflate, row)
+    return model, spec
+
+
+def _dimensions(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
+    values = {"num_classes": spec.num_classes, "in_channels": spec.in_channels, "width": spec.width}
+    return {name: value for name, value in values.items() if name in row.parameters}
+
+
+def _load_inflated(model: nn.Module, source: str, row: Architecture) -> None:
+    """Load a 2D network's weights, inflated, into all of `model` but its head."""
+    state = read_state_dict(resolve_checkpoint(source))
+    family = row.target.rpartition(":")[2]
+    if family == "I3D":
+        inflated = inflate_inception(state)
+    elif family == "ResNetI3D":
+        variant = cast(Any, row.fixed.get("variant", "plain"))
+        inflated = inflate_resnet50(state, variant=variant)
+    else:
+        raise ConfigError(f"model.inflate: nothing is inflated into {row.name!r}; i3d and the i3d-r50 family can be")
+    heads = head_names(model)
+    body = {key: tensor for key, tensor in inflated.items() if not key.startswith(heads)}
+    _load_body(model, body, source)
+
+
+def _load_body(model: nn.Module, body: dict[str, Tensor], source: str) -> None:
+    try:
+        model.load_state_dict(body, strict=False)  # non-local blocks and the head start fresh
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"model.inflate: {source!r} does not fit this network ({str(error).splitlines()[-1].strip()}): "
+            "give a 2D network of the same width and input channels"
+        ) from error
