@@ -2,8 +2,7 @@
 
 Coordinates: the picture's centre is (0, 0), x grows to the right and y downwards, and one unit is the
 picture's shorter side, so the square the model sees spans -0.5 to 0.5. Angles are in radians and grow
-clockwise as seen. Resting places, sizes and turns are drawn alike for every label, so that one frame
-does not tell which motion it is from; only the change between frames does.
+clockwise as seen. Does not choose anything: see `draws`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import numpy as np
+from typing import Literal
 
 LABELS = (
     "still",
@@ -28,16 +26,12 @@ LABELS = (
 )
 """The ten motions, in the order of the model's outputs."""
 
-RADIUS_MIN, RADIUS_MAX = 0.12, 0.5
-_LOG_RATIO = math.log(RADIUS_MAX / RADIUS_MIN)
+RADIUS_MIN, RADIUS_MAX = 0.08, 0.5
+"""Sizes at rest, in shorter sides."""
+LOG_RATIO = math.log(RADIUS_MAX / RADIUS_MIN)
 
-_SPEEDS: dict[str, tuple[float, float]] = {
-    "slide": (0.15, 1.5),  # picture sides per second
-    "zoom": (0.3, 1.3),  # e-foldings of size per second
-    "spin": (0.9, 7.0),  # radians per second
-    "orbit": (3.8, 9.0),  # radians per second; slower ones look straight within one window
-    "wave": (1.3, 3.0),  # swings per second; at least one turn-round in every window
-}
+Body = Literal["plain", "stick", "arm", "figure"]
+"""A thing of one piece; a pole, arm or flag on its foot; an arm with a hand; a body with limbs."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Pose:
         y: Centre, below the picture's, in shorter sides.
         radius: Of the object's unit disc, in shorter sides.
         angle: Turn of the whole object, radians, clockwise.
-        swing: Turn of a jointed object's lower limb about its joint, radians, clockwise.
+        swing: Turn of a jointed object's limbs about their joints, radians, clockwise.
     """
 
     x: float
@@ -61,20 +55,34 @@ class Pose:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an object starts from. `along` and `size` are phases in [0, 1); `cross` is in shorter sides."""
+    """Where an object is at its motion's `origin_s`.
+
+    Attributes:
+        along: Phase along the motion's axis; [0, 1) spans the way.
+        cross: Across that axis, in shorter sides.
+        size: Phase of its size; [0, 1) spans `RADIUS_MIN` to `RADIUS_MAX`.
+        angle: Turn, radians. An upright body's is its lean.
+        lean: From upright (0) or upside down (pi), radians.
+        swing: Of its limbs, radians.
+        phase: Of whatever it does to and fro, radians.
+        gait: (amplitude in radians, hertz) of its limbs' swing while it slides or zooms.
+        body: What kind of thing it is.
+    """
 
     along: float
     cross: float
     size: float
     angle: float
+    lean: float
     swing: float
     phase: float
-    jointed: bool
+    gait: tuple[float, float]
+    body: Body
 
     @property
     def radius(self) -> float:
         """Size in shorter sides, log-uniform between `RADIUS_MIN` and `RADIUS_MAX`."""
-        return RADIUS_MIN * math.exp(self.size % 1.0 * _LOG_RATIO)
+        return RADIUS_MIN * math.exp(self.size * LOG_RATIO)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,8 @@ class Motion:
         tilt: Slope of a straight path against its axis.
         tempo: (amount, hertz, phase) of a slow change of speed that never stops or turns it.
         places: One for each object.
+        origin_s: When every object is at its place.
+        wraps: Whether what has left (or has grown too large) enters again (or starts anew), as endless scenes need.
     """
 
     label: str
@@ -102,101 +112,54 @@ class Motion:
     tilt: float
     tempo: tuple[float, float, float]
     places: tuple[Place, ...]
+    origin_s: float = 0.0
+    wraps: bool = True
 
     def poses(self, t: float) -> list[Pose]:
         """Return every object's pose `t` seconds into the motion, first the one farthest behind."""
         return [_MOVES[self.label](self, place, t) for place in self.places]
 
-    def elapsed(self, t: float) -> float:
-        """Return `t` warped by the tempo: strictly increasing, and close to `t` on average."""
+    def enlarged(self, least: float) -> Motion:
+        """Return the motion with its objects' sizes squeezed from [0, 1) into [`least`, 1)."""
+        places = (replace(place, size=least + (1 - least) * (place.size % 1.0)) for place in self.places)
+        return replace(self, places=tuple(places)) if least > 0 else self
+
+    def travelled(self, t: float) -> float:
+        """Return speed times the time since `origin_s`, warped by the tempo; strictly increasing."""
+        return self.speed * (self._elapsed(t) - self._elapsed(self.origin_s))
+
+    def _elapsed(self, t: float) -> float:
         amount, hertz, phase = self.tempo
         omega = 2 * math.pi * hertz
         return t + amount / omega * (math.sin(omega * t + phase) - math.sin(phase))
 
 
-def draw_motion(rng: np.random.Generator, label: str, width: float, height: float, *, objects: int = 2) -> Motion:
-    """Draw a label's motion at random.
-
-    Args:
-        rng: Source of every choice.
-        label: One of `LABELS`.
-        width: Of the picture, in shorter sides (>= 1).
-        height: Of the picture, in shorter sides (>= 1).
-        objects: How many things move. With two or more, spaced along the way, one is always in sight.
-
-    Raises:
-        ValueError: `label` is not one of `LABELS`.
-    """
-    if label not in LABELS:
-        raise ValueError(f"unknown motion {label!r}; allowed: {', '.join(LABELS)}")
-    variant = float(rng.random())
-    sliding = label in _DIRECTIONS
-    horizontal = _DIRECTIONS[label][0] != 0 if sliding else bool(rng.random() < 0.5)
-    places = _draw_places(rng, objects)
-    half = (width if horizontal else height) / 2 + max(place.radius for place in places)
-    if not sliding:
-        # These stay where they are, so the first must be well inside the square the model sees.
-        shift = 0.5 + float(rng.uniform(-0.33, 0.33)) / (2 * half) - places[-1].along
-        places = tuple(replace(place, along=(place.along + shift) % 1.0) for place in places)
-    low, high = _SPEEDS[_kind(label, variant)]
-    return Motion(
-        label=label,
-        horizontal=horizontal,
-        half=half,
-        speed=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
-        variant=variant,
-        amplitude=float(rng.random()),
-        tilt=float(rng.uniform(-0.22, 0.22)),
-        tempo=(float(rng.uniform(0, 0.4)), float(rng.uniform(0.3, 1.2)), float(rng.uniform(0, 2 * math.pi))),
-        places=places,
-    )
-
-
-def _draw_places(rng: np.random.Generator, objects: int) -> tuple[Place, ...]:
-    along, size = rng.random(2)
-    places = []
-    for i in range(objects):
-        jointed = bool(rng.random() < 0.35)
-        # An arm hangs or stands; waving sideways would be up and down, which is no label.
-        upright = rng.normal(0, 0.25) + (math.pi if rng.random() < 0.25 else 0.0)
-        places.append(
-            Place(
-                along=float((along + i / objects) % 1.0),
-                cross=float(rng.uniform(-0.33, 0.33)),
-                # Sizes are spread as places are: while one object of a zoom starts anew, another goes on.
-                size=float((size + i / objects + rng.uniform(-0.1, 0.1)) % 1.0),
-                angle=float(upright if jointed else rng.uniform(0, 2 * math.pi)),
-                swing=float(rng.uniform(-0.9, 0.9)),
-                phase=float(rng.uniform(0, 2 * math.pi)),
-                jointed=jointed,
-            )
-        )
-    return tuple(places)
-
-
-def _kind(label: str, variant: float) -> str:
-    if label in ("nearer", "farther"):
-        return "zoom"
-    if label in ("clockwise", "counter-clockwise"):
-        return "spin" if variant < _SPIN_SHARE else "orbit"
-    return "wave" if label == "waving" else "slide"
-
-
-_SPIN_SHARE = 0.55
-_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+SPIN_SHARE = 0.55
+"""Share of turning things that turn about themselves; the others circle."""
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+"""(x, y) signs of the labels that slide."""
 
 
 def _still(motion: Motion, place: Place, t: float) -> Pose:
-    along = ((place.along % 1.0) - 0.5) * 2 * motion.half
+    if motion.wraps:
+        place = replace(place, along=place.along % 1.0, size=place.size % 1.0)
+    along = (place.along - 0.5) * 2 * motion.half
     x, y = (along, place.cross) if motion.horizontal else (place.cross, along)
     return Pose(x, y, place.radius, place.angle, place.swing)
 
 
+def _walk(motion: Motion, place: Place, t: float) -> Pose:
+    """Return the resting pose with what an object's own life adds: a slight sway, and moving limbs."""
+    rest = _still(motion, place, t)
+    amount, hertz = place.gait
+    swing = rest.swing + amount * math.sin(2 * math.pi * hertz * t + place.phase)
+    return replace(rest, angle=rest.angle + 0.1 * math.sin(4.0 * t + place.phase), swing=swing)
+
+
 def _slide(motion: Motion, place: Place, t: float) -> Pose:
-    sign = sum(_DIRECTIONS[motion.label])
-    travelled = motion.speed * motion.elapsed(t) / (2 * motion.half)
-    rest = _still(motion, replace(place, along=place.along + sign * travelled), t)
-    rest = replace(rest, angle=rest.angle + 0.1 * math.sin(4.0 * t + place.phase))
+    sign = sum(DIRECTIONS[motion.label])
+    shift = sign * motion.travelled(t) / (2 * motion.half)
+    rest = _walk(motion, replace(place, along=place.along + shift), t)
     if motion.horizontal:
         return replace(rest, y=rest.y + motion.tilt * rest.x)
     return replace(rest, x=rest.x + motion.tilt * rest.y)
@@ -204,16 +167,14 @@ def _slide(motion: Motion, place: Place, t: float) -> Pose:
 
 def _zoom(motion: Motion, place: Place, t: float) -> Pose:
     sign = 1 if motion.label == "nearer" else -1
-    grown = sign * motion.speed * motion.elapsed(t) / _LOG_RATIO
-    rest = _still(motion, replace(place, size=place.size + grown), t)
-    return replace(rest, angle=rest.angle + 0.1 * math.sin(4.0 * t + place.phase))
+    return _walk(motion, replace(place, size=place.size + sign * motion.travelled(t) / LOG_RATIO), t)
 
 
 def _turn(motion: Motion, place: Place, t: float) -> Pose:
     sign = 1 if motion.label == "clockwise" else -1
-    turned = sign * motion.speed * motion.elapsed(t)
+    turned = sign * motion.travelled(t)
     rest = _still(motion, place, t)
-    if motion.variant < _SPIN_SHARE:
+    if motion.variant < SPIN_SHARE:
         return replace(rest, angle=rest.angle + turned)
     radius, theta = 0.1 + 0.16 * motion.amplitude, place.phase + turned
     angle = rest.angle + (turned if motion.variant > 0.85 else 0.0)  # some keep one side to the centre
@@ -224,21 +185,35 @@ def _turn(motion: Motion, place: Place, t: float) -> Pose:
 def _wave(motion: Motion, place: Place, t: float) -> Pose:
     swung = math.sin(2 * math.pi * motion.speed * t + place.phase)
     rest = _still(motion, place, t)
-    if place.jointed:
-        return replace(rest, swing=0.35 * place.swing + (0.35 + 0.6 * motion.amplitude) * swung)
+    if place.body == "arm":
+        amount = min(max(0.35 + 0.6 * motion.amplitude, 0.08 / rest.radius), 1.0)
+        return replace(rest, swing=0.35 * place.swing + amount * swung)
     reach = (0.07 + 0.17 * motion.amplitude) * swung
-    if motion.variant < 0.6:
+    # Small things turn farther, so that their edge is seen to move, and large ones less than they could.
+    turn = min(max(0.3 + 0.7 * motion.amplitude, 0.06 / rest.radius), 0.35 / rest.radius, 1.0) * swung
+    if motion.variant < (0.25 if place.body == "stick" else 0.35):
         return replace(rest, x=rest.x + reach, y=rest.y + motion.tilt * reach)
-    # A pendulum, hanging or standing: its centre swings on an arc about a point beyond its edge.
-    length = (1 if motion.variant < 0.8 else -1) * (0.25 + rest.radius)
-    turn = reach / length
-    x, y = rest.x + length * math.sin(turn), rest.y + length * (1 - math.cos(turn))
-    return replace(rest, x=x, y=y, angle=rest.angle + turn)
+    if motion.variant < 0.55 and place.body != "stick":
+        # A pendulum, hanging or standing, about a point beyond its edge.
+        length = (1 if motion.variant < 0.47 else -1) * (0.25 + rest.radius)
+        return _turned_about(rest, (rest.x, rest.y - length), reach / length)
+    if motion.variant < 0.78 and place.body == "plain":
+        return replace(rest, angle=rest.angle + turn)
+    foot = (rest.x - rest.radius * math.sin(place.lean), rest.y + rest.radius * math.cos(place.lean))
+    return _turned_about(rest, foot, turn)
+
+
+def _turned_about(pose: Pose, pivot: tuple[float, float], turn: float) -> Pose:
+    """Return the pose turned clockwise by `turn` radians about a point of the picture."""
+    dx, dy = pose.x - pivot[0], pose.y - pivot[1]
+    cos, sin = math.cos(turn), math.sin(turn)
+    x, y = pivot[0] + cos * dx - sin * dy, pivot[1] + sin * dx + cos * dy
+    return replace(pose, x=x, y=y, angle=pose.angle + turn)
 
 
 _MOVES: dict[str, Callable[[Motion, Place, float], Pose]] = {
     "still": _still,
-    **dict.fromkeys(_DIRECTIONS, _slide),
+    **dict.fromkeys(DIRECTIONS, _slide),
     **dict.fromkeys(("nearer", "farther"), _zoom),
     **dict.fromkeys(("clockwise", "counter-clockwise"), _turn),
     "waving": _wave,
