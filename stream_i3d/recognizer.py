@@ -1,7 +1,7 @@
 """One camera's judgement: model outputs over time become published recognitions and events. Pure.
 
-The order is fixed here: softmax (fp32) -> smoothing -> idle or action -> hysteresis. The worker and the offline
-`recognize` both use this class, which is why live equals offline.
+The order is fixed here: softmax (fp32, at the checkpoint's temperature) -> smoothing -> idle or action -> hysteresis.
+The worker and the offline `recognize` both use this class, which is why live equals offline.
 """
 
 from __future__ import annotations
@@ -36,10 +36,15 @@ UNSEEN_ENDS_ACTION_S = 2.0
 """A running action is ended when no window could be judged for this long (lost frames, a camera that stalls)."""
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(..., num_classes) float32 logits to probabilities, in float32, with the maximum taken out first."""
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """(..., num_classes) float32 logits to probabilities, in float32, with the maximum taken out first.
+
+    Args:
+        logits: Of a network.
+        temperature: What they are divided by, so that probabilities mean what they say; see `ModelSpec.temperature`.
+    """
     shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
+    exponentials = np.exp(shifted / np.float32(temperature))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 

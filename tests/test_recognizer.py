@@ -100,6 +100,13 @@ def test_softmax_of_half_precision_logits_is_done_in_single_precision():
     np.testing.assert_allclose(probabilities, 1e-5, rtol=1e-3)  # in half precision the sum would be infinite
 
 
+def test_softmax_at_a_temperature_is_that_of_the_divided_logits():
+    logits = np.array([[1.0, -2.0, 4.0]], np.float32)
+    np.testing.assert_allclose(softmax(logits, 2.0), softmax(logits / 2), rtol=1e-6)
+    assert softmax(logits, 4.0).max() < softmax(logits).max() < softmax(logits, 0.5).max()
+    assert softmax(logits, 4.0).dtype == np.float32
+
+
 _LOGITS = st.floats(-(2.0**100), 2.0**100, width=32)
 
 

@@ -33,6 +33,9 @@ class Engine(Protocol):
     description: str
     """What it is and where it runs, for people."""
 
+    temperature: float
+    """What logits are divided by before the softmax, so that probabilities mean what they say."""
+
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
         """Take B clips of (T, H, W, C) uint8, as `Clip.frames`; afterwards their memory may be overwritten."""
 
@@ -41,6 +44,38 @@ class Engine(Protocol):
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
         """Run each batch size once, so that the first real window is not the slow one."""
+
+
+class MixedPrecision:
+    """A network on its device, run by eager PyTorch with mixed precision on clips of any streams."""
+
+    def __init__(self, model: torch.nn.Module, device: torch.device, precision: Precision) -> None:
+        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"."""
+        self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}"
+        self._device = device
+        self._autocast = _AUTOCAST.get(precision)
+        self.model = model.eval().to(device)
+        # Pictures' networks among the older designs (4-dimensional weights) know no such layout.
+        self._channels_last = self._autocast is not None and all(weight.ndim != 4 for weight in model.parameters())
+        if self._channels_last:
+            # Measured (DESIGN section 5): under bf16 autocast 272 ms a window, 145 ms with channels_last_3d.
+            self.model = self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def inputs(self, clips: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+        """(B, T, H, W, C) uint8, anywhere -> (B, C, T, H, W) float32 on the device, normalised."""
+        inputs = normalise(clips.to(self._device, non_blocking=True), preprocessing)
+        if self._channels_last:
+            return inputs.contiguous(memory_format=torch.channels_last_3d)
+        return inputs.contiguous()
+
+    @torch.inference_mode()
+    def run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> NDArray[np.float32]:
+        """Call `network`, which is the model or a part of it; return what it returns in float32."""
+        if self._autocast is None:
+            return np.asarray(network(*inputs).cpu().numpy(), dtype=np.float32)
+        with torch.autocast(self._device.type, dtype=self._autocast):
+            outputs = network(*inputs)
+        return np.asarray(outputs.float().cpu().numpy(), dtype=np.float32)
 
 
 class TorchEngine:
@@ -54,46 +89,32 @@ class TorchEngine:
         device: torch.device,
         precision: Precision,
         channels: int = 3,
+        temperature: float = 1.0,
     ) -> None:
         """Args: `precision` must be one the device has (see `choose_precision`), not "auto"; `channels`: a clip's."""
         self.labels = tuple(labels)
-        self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}"
+        self.temperature = temperature
         self._preprocessing = preprocessing
         self._channels = channels
-        self._device = device
-        self._autocast = _AUTOCAST.get(precision)
-        self._model = model.eval().to(device)
-        if self._autocast is not None:
-            # Measured (DESIGN section 5): under bf16 autocast 272 ms a window, 145 ms with channels_last_3d.
-            self._model = self._model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._network = MixedPrecision(model, device, precision)
+        self.description = self._network.description
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:  # noqa: D102 (the protocol says it)
         stacked = clips[0][None] if len(clips) == 1 else np.stack(clips)
-        inputs = normalise(torch.from_numpy(stacked).to(self._device), self._preprocessing)  # (B, C, T, H, W)
-        if self._autocast is not None:
-            return inputs.contiguous(memory_format=torch.channels_last_3d)
-        return inputs.contiguous()
+        return self._network.inputs(torch.from_numpy(stacked), self._preprocessing)
 
     def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:  # noqa: D102
-        return self._run(self._model, batch)
+        return self._network.run(self._network.model, batch)
 
     @property
     def feature_channels(self) -> int:
         """Length of what `features` returns for a clip."""
-        return int(getattr(self._model, "feature_channels"))  # noqa: B009 (torch types it as a Tensor or a Module)
+        return int(getattr(self._network.model, "feature_channels"))  # noqa: B009 (torch types it as a Tensor or a Module)
 
     def features(self, batch: torch.Tensor) -> NDArray[np.float32]:
         """Run a prepared batch; return what the head sees, averaged over time and space: (B, features) float32."""
-        extract: Callable[[torch.Tensor], torch.Tensor] = getattr(self._model, "extract_features")  # noqa: B009
-        return self._run(lambda clips: extract(clips).float().mean(dim=(2, 3, 4)), batch)
-
-    @torch.inference_mode()
-    def _run(self, network: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> NDArray[np.float32]:
-        if self._autocast is None:
-            return np.asarray(network(batch).cpu().numpy(), dtype=np.float32)
-        with torch.autocast(self._device.type, dtype=self._autocast):
-            outputs = network(batch)
-        return np.asarray(outputs.float().cpu().numpy(), dtype=np.float32)
+        extract: Callable[[torch.Tensor], torch.Tensor] = getattr(self._network.model, "extract_features")  # noqa: B009
+        return self._network.run(lambda clips: extract(clips).float().mean(dim=(2, 3, 4)), batch)
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:  # noqa: D102
         size, frames = self._preprocessing.crop_size, self._preprocessing.clip_len
@@ -124,7 +145,7 @@ def load_engine(setup: ModelSetup) -> Engine:
             f"checkpoint {setup.model_name.checkpoint} takes {spec.in_channels} channels, a picture has 3: for optical "
             f"flow give it as --flow-checkpoint with --model {TWO_STREAM} and an RGB --checkpoint"
         )
-    return TorchEngine(model, labels, setup.preprocessing, device, precision)
+    return TorchEngine(model, labels, setup.preprocessing, device, precision, temperature=spec.temperature)
 
 
 def choose_device(name: str) -> torch.device:

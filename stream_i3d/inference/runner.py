@@ -29,6 +29,9 @@ Judged = tuple[Recognition, list[ActionEvent]]
 class FusingEngine(Protocol):
     """An `Engine` of several networks, which tells what each of them says."""
 
+    temperatures: Mapping[str, float]
+    """What each network's logits are divided by before their softmax, by its name."""
+
     def stream_logits(self, batch: Any) -> dict[str, NDArray[np.float32]]:
         """Run a prepared batch; return each network's (B, num_classes) float32 by its name."""
 
@@ -97,9 +100,8 @@ class WindowRunner:
         started_ns = self._now_ns()
         batch = self._engine.prepare([clip.frames for _, clip, _ in windows])
         intact = [camera.intact(clip) for camera, clip, _ in windows]
-        logits, streams = self._run(batch)
-        probabilities = softmax(logits)  # (B, num_classes) float32
-        own = {stream: softmax(logits) for stream, logits in streams.items()}  # the same, of each network
+        logits, own = self._run(batch)
+        probabilities = softmax(logits, self._engine.temperature)  # (B, num_classes) float32
         inference_ms = (self._now_ns() - started_ns) * 1e-6
         judged = []
         for index, (camera, clip, motion) in enumerate(windows):
@@ -113,8 +115,10 @@ class WindowRunner:
         return judged
 
     def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """Return the logits to judge by, and those of each network where there are several."""
+        """Return the logits to judge by, and the probabilities of each network where there are several."""
         if not isinstance(self._engine, FusingEngine):
             return self._engine.logits(batch), {}
         streams = self._engine.stream_logits(batch)
-        return self._engine.fuse(streams), streams
+        temperatures = self._engine.temperatures
+        own = {stream: softmax(logits, temperatures[stream]) for stream, logits in streams.items()}
+        return self._engine.fuse(streams), own

@@ -44,6 +44,8 @@ class TwoStreamEngine:
     def __init__(self, rgb: TorchEngine, flow: TorchEngine, fusion: FusionName) -> None:
         self.labels = rgb.labels
         self.description = f"{rgb.description}, RGB and flow, fused by {fusion}"
+        self.temperature = 1.0  # of what `fuse` returns: each network's own stands before that
+        self.temperatures = {"rgb": rgb.temperature, "flow": flow.temperature}
         self._rgb, self._flow, self._fusion = rgb, flow, fusion
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> TwoBatches:
@@ -57,8 +59,15 @@ class TwoStreamEngine:
         return {"rgb": self._rgb.logits(rgb), "flow": self._flow.logits(flow)}
 
     def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(B, num_classes) float32 of each network -> the same of both, in float32; see `models.fusion.fuse`."""
-        fused = fuse([torch.from_numpy(own) for own in logits.values()], self._fusion)
+        """(B, num_classes) float32 of each network -> the same of both, in float32; see `models.fusion.fuse`.
+
+        Probabilities are fused at each network's own temperature. Logits are added as they are: theirs were never
+        measured together.
+        """
+        own = logits
+        if self._fusion == "probabilities":
+            own = {stream: rows / np.float32(self.temperatures[stream]) for stream, rows in logits.items()}
+        fused = fuse([torch.from_numpy(rows) for rows in own.values()], self._fusion)
         return np.asarray(fused.numpy(), dtype=np.float32)
 
     def logits(self, batch: TwoBatches) -> NDArray[np.float32]:
@@ -69,6 +78,11 @@ class TwoStreamEngine:
         """Run each batch size once on both."""
         self._rgb.warm_up(batch_sizes)
         self._flow.warm_up(batch_sizes)
+
+
+def stream_preprocessing(stream: str, preprocessing: Preprocessing) -> Preprocessing:
+    """Return how a stream's clips are normalised; the given mean and deviation are RGB's."""
+    return structs.replace(preprocessing, mean=_CODES, std=_CODES) if stream == "flow" else preprocessing
 
 
 def split_streams(clip: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -115,9 +129,8 @@ def load_stream(
         torch.set_num_threads(config.threads)
     model, spec = load_checkpoint(weights.path, weights.spec)
     check_stream(stream, spec, weights.path.rsplit("/", 1)[-1])  # another program's file tells only now what it is
-    if stream == "flow":
-        preprocessing = structs.replace(preprocessing, mean=_CODES, std=_CODES)
+    preprocessing = stream_preprocessing(stream, preprocessing)
     names = labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
     if stream == "rgb":
         check_labels(names, spec.num_classes)
-    return TorchEngine(model, names, preprocessing, device, precision, STREAM_CHANNELS[stream]), spec
+    return TorchEngine(model, names, preprocessing, device, precision, STREAM_CHANNELS[stream], spec.temperature), spec

@@ -126,6 +126,37 @@ def save_checkpoint(path: str | Path, model: nn.Module, spec: ModelSpec) -> None
     _write(path, safetensors.torch.save(state, metadata))
 
 
+def update_spec(path: str | Path, spec: ModelSpec) -> None:
+    """Write another spec into one of our checkpoints; its tensors stay as they are, bit by bit.
+
+    The new file takes the old one's place whole or not at all.
+
+    Args:
+        path: A file that carries a spec.
+        spec: Of the same network: it may differ in labels, preprocessing, provenance and temperature.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or carries no spec, `spec` is of another network, or the file
+            cannot be written.
+        LabelsError: The spec's labels do not fit its number of classes.
+    """
+    path = Path(path).expanduser()
+    embedded = read_spec(path)
+    if embedded is None:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} carries no description that could be changed: make one that does by "
+            "`stream-i3d weights convert`"
+        )
+    _check_agreement(spec, embedded, path)
+    try:
+        tensors = safetensors.torch.load(path.read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is not a whole safetensors file ({brief(error)}): copy it again"
+        ) from error
+    _write(path, safetensors.torch.save(tensors, encode_spec(spec)))
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a file's tensors by our names for them, without fitting them to a network.
 

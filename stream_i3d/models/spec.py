@@ -41,6 +41,8 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         labels: Class names in the order of the head's outputs; None where they are not known.
         preprocessing: How the clips it was trained on were made.
         provenance: Free text by topic: where the weights come from, their licence, their accuracy.
+        temperature: Logits are divided by it before the softmax, so that a probability is the share of times it is
+            right (Guo et al., ICML 2017); 1 where that was never measured, as in files that lack it.
     """
 
     num_classes: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -51,6 +53,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] | None = None
     preprocessing: Preprocessing = Preprocessing()
     provenance: dict[str, str] = {}
+    temperature: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
 
 
 class _Header(Struct):

@@ -23,10 +23,15 @@ OptionValue = str | int | float | bool | None
 
 
 class SceneConfig(Section, frozen=True, kw_only=True):
-    """Generated scenes in place of videos (stream_i3d.scenes): an epoch shows `clips` clips, `fresh` of them new."""
+    """Generated scenes in place of videos (stream_i3d.scenes): an epoch shows `clips` clips, `fresh` of them new.
+
+    Of the first `plain` clips of a run, ever fewer are plain ones, with large things and a perfect camera: from noisy
+    pictures of small things alone, a network learned nothing in 2,600 steps.
+    """
 
     clips: Positive = 2048
     fresh: Positive = 584
+    plain: Annotated[int, Meta(ge=0)] = 0
     held_out: Positive = 320
     size: tuple[Positive, Positive] | None = None  # (width, height); None: a mix of a camera's and the network's own
 

@@ -23,6 +23,7 @@ class FakeEngine:
     def __init__(self, gated: bool = False, choose: Callable[[NDArray[np.uint8]], int] | None = None) -> None:
         self.labels = LABELS
         self.description = "a fake"
+        self.temperature = 1.0
         self.batches: list[list[NDArray[np.uint8]]] = []
         self.warmed: list[int] = []
         self.while_preparing: Callable[[], None] = lambda: None

@@ -14,8 +14,10 @@ from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsE
 from stream_i3d.inference import engine as engine_module
 from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, load_engine
 from stream_i3d.inference.setup import ModelSetup, settle_model
-from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
+from stream_i3d.models.registry import build_model
 from stream_i3d.models.resnet_i3d import ResNetI3D
+from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
 
 CPU = torch.device("cpu")
@@ -175,6 +177,30 @@ def test_the_engine_says_what_it_is(tiny_checkpoint: Path) -> None:
     description = load_engine(setup_of(tiny_checkpoint)).description
     assert description.startswith("torch 2.")
     assert description.endswith("cpu, fp32")
+
+
+def test_the_temperature_comes_with_the_checkpoint_and_leaves_the_logits_alone(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    network, spec = load_checkpoint(tiny_checkpoint)
+    path = tmp_path / "calibrated.safetensors"
+    save_checkpoint(path, network, structs.replace(spec, temperature=1.75))
+    plain, calibrated = load_engine(setup_of(tiny_checkpoint)), load_engine(setup_of(path))
+    assert (plain.temperature, calibrated.temperature) == (1.0, 1.75)
+    clips = random_clips(1)
+    np.testing.assert_array_equal(run(calibrated, clips), run(plain, clips))  # type: ignore[arg-type]
+
+
+@needs_bf16
+def test_a_network_of_single_pictures_runs_in_bf16_too() -> None:
+    torch.manual_seed(0)
+    network = build_model("convnet-lstm", num_classes=3, width=1 / 64)
+    preprocessing = Preprocessing(short_side=32, crop_size=32)
+    results = [
+        run(TorchEngine(network, ("a", "b", "c"), preprocessing, CPU, precision), random_clips(1))
+        for precision in ("fp32", "bf16")
+    ]
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=0.05)
 
 
 def test_labels_come_with_the_checkpoint(tiny_checkpoint: Path) -> None:

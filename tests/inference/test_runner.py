@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -127,6 +129,40 @@ def test_a_stride_without_a_whole_window_is_published_as_warming() -> None:
     assert events == []
     assert runner.warming(one) == []
     assert engine.batches == []
+
+
+class FusingFake(FakeEngine):
+    """Two networks that say the same, at temperatures of their own."""
+
+    temperatures = {"rgb": 1.0, "flow": 5.0}
+
+    def stream_logits(self, batch: list[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        logits = self.logits(batch)
+        return {"rgb": logits, "flow": logits}
+
+    def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        return logits["rgb"]
+
+
+def test_probabilities_are_at_the_engines_temperature() -> None:
+    engine, one = FakeEngine(choose=lambda clip: 1), camera()
+    engine.temperature = 5.0  # the logits are 0, 5, 0
+    feed(one, 0, 7)
+    [(recognition, _)] = WindowRunner(engine, 0.0, False).run([due(one)])
+    wanted = np.e / (np.e + 2)
+    assert recognition.confidence == pytest.approx(wanted, abs=1e-6)
+    assert recognition.top_k[0].raw_probability == pytest.approx(wanted, abs=1e-6)
+
+
+def test_each_streams_own_word_is_at_its_own_temperature() -> None:
+    engine, one = FusingFake(choose=lambda clip: 1), camera()
+    feed(one, 0, 7)
+    [(recognition, _)] = WindowRunner(engine, 0.0, False).run([due(one)])
+    sharp, calm = np.exp(5) / (np.exp(5) + 2), np.e / (np.e + 2)
+    assert recognition.confidence == pytest.approx(sharp, abs=1e-6)
+    assert {top.stream: top.probability for top in recognition.streams} == pytest.approx(
+        {"rgb": sharp, "flow": calm}, abs=1e-6
+    )
 
 
 def test_latency_is_told_apart_in_waiting_and_inference() -> None:

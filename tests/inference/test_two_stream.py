@@ -23,7 +23,7 @@ from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.inference.two_stream import TwoStreamEngine
 from stream_i3d.inference.worker import Camera, CameraSlot, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
-from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.recognizer import Judging, softmax
 from stream_i3d.scenes import LABELS
@@ -135,6 +135,36 @@ def test_logits_are_added_where_that_is_asked_for(rgb: Path, flow: Path) -> None
     engine = load_engine(settled(rgb, flow, fusion="logits"))
     assert isinstance(engine, TwoStreamEngine)
     streams = engine.stream_logits(engine.prepare([clip_of(16)]))
+    assert engine.fuse(streams) == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
+
+
+def calibrated(rgb: Path, flow: Path, folder: Path, temperatures: tuple[float, float]) -> tuple[Path, Path]:
+    paths = []
+    for path, temperature in zip((rgb, flow), temperatures, strict=True):
+        network, spec = load_checkpoint(path)
+        paths.append(folder / f"calibrated-{path.name}")
+        save_checkpoint(paths[-1], network, structs.replace(spec, temperature=temperature))
+    return paths[0], paths[1]
+
+
+def test_each_networks_probabilities_are_at_its_own_temperature_before_they_are_fused(
+    rgb: Path, flow: Path, tmp_path: Path
+) -> None:
+    engine = load_engine(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0))))
+    assert isinstance(engine, TwoStreamEngine)
+    streams = engine.stream_logits(engine.prepare([clip_of(16)]))
+    wanted = (softmax(streams["rgb"] / 0.5) + softmax(streams["flow"] / 3)) / 2
+    assert softmax(engine.fuse(streams), engine.temperature) == pytest.approx(wanted, abs=1e-5)
+    assert (
+        np.abs(softmax(engine.fuse(streams)) - softmax(streams["rgb"]) / 2 - softmax(streams["flow"]) / 2).max() > 0.01
+    )
+
+
+def test_added_logits_are_added_as_they_are(rgb: Path, flow: Path, tmp_path: Path) -> None:
+    engine = load_engine(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0)), fusion="logits"))
+    assert isinstance(engine, TwoStreamEngine)
+    streams = engine.stream_logits(engine.prepare([clip_of(16)]))
+    assert engine.temperature == 1.0
     assert engine.fuse(streams) == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
 
 

@@ -15,11 +15,12 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from torch import Tensor
 
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.models import spec as spec_module
-from stream_i3d.models.checkpoint import infer_spec, load_checkpoint, load_into, save_checkpoint
+from stream_i3d.models.checkpoint import infer_spec, load_checkpoint, load_into, save_checkpoint, update_spec
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.labels import load_labels
 from stream_i3d.models.spec import ModelSpec, carried_checkpoint, read_spec, resolve_checkpoint
@@ -440,6 +441,61 @@ def test_the_header_is_plain_json(tiny: I3D, tmp_path: Path) -> None:
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     assert list(metadata) == ["stream_i3d"]
     assert json.loads(metadata["stream_i3d"])["labels"][2] == "wave ✋"
+
+
+# A spec that is changed in place
+
+
+def test_a_spec_is_changed_and_the_tensors_stay_bit_by_bit(tiny: I3D, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tiny.state_dict().items()}
+    path.write_bytes(safetensors.torch.save(halves, spec_module.encode_spec(SPEC)))
+    changed = structs.replace(SPEC, temperature=1.75, provenance={"made by": "another"})
+    update_spec(path, changed)
+    assert read_spec(path) == changed
+    kept = safetensors.torch.load_file(path)
+    assert kept.keys() == halves.keys()
+    assert all(torch.equal(kept[key], halves[key]) and kept[key].dtype == halves[key].dtype for key in halves)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_from_before_there_was_a_temperature_has_none(tiny: I3D, tmp_path: Path) -> None:
+    old = json.loads(spec_module.encode_spec(SPEC)["stream_i3d"])
+    del old["temperature"]
+    path = tmp_path / "old.safetensors"
+    path.write_bytes(safetensors.torch.save(tiny.state_dict(), {"stream_i3d": json.dumps(old)}))
+    assert read_spec(path) == SPEC
+    assert load_checkpoint(path)[1].temperature == 1.0
+
+
+@pytest.mark.parametrize("temperature", [0, -1, 0.001, 1e6, "1", True])
+def test_a_temperature_that_no_fit_gives_is_refused(tiny: I3D, tmp_path: Path, temperature: object) -> None:
+    wrong = {**json.loads(spec_module.encode_spec(SPEC)["stream_i3d"]), "temperature": temperature}
+    path = tmp_path / "wrong.safetensors"
+    path.write_bytes(safetensors.torch.save(tiny.state_dict(), {"stream_i3d": json.dumps(wrong)}))
+    assert "temperature" in refused(path)
+
+
+def test_the_spec_of_another_network_is_not_written_into_a_file(tiny: I3D, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, tiny, SPEC)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"has width=0\.015625, but 0\.5 was asked for"):
+        update_spec(path, structs.replace(SPEC, width=0.5))
+    with pytest.raises(LabelsError, match="2 labels do not fit"):
+        update_spec(path, structs.replace(SPEC, labels=("push", "pull")))
+    assert path.read_bytes() == before
+
+
+def test_files_that_cannot_be_given_another_spec(tiny: I3D, tmp_path: Path) -> None:
+    foreign = saved(tmp_path / "weights.pt", tiny.state_dict())
+    with pytest.raises(CheckpointError, match=r"carries no description .* `stream-i3d weights convert`$"):
+        update_spec(foreign, SPEC)
+    cut = tmp_path / "cut.safetensors"
+    save_checkpoint(cut, tiny, SPEC)
+    cut.write_bytes(cut.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        update_spec(cut, SPEC)
 
 
 # Anything at all: refused in one line, or loaded; never another exception

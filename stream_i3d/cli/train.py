@@ -1,0 +1,51 @@
+"""`stream-i3d train`: train or fine-tune a network on folders of videos, or on generated scenes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="YAML file, such as configs/train/*.yaml."
+)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="FOLDER", help="Go on with the run in FOLDER.")
+@click.option("--seed", type=int, help="The same as run.seed=SEED.")
+@click.option(
+    "--deterministic", is_flag=True, help="The same as run.deterministic=true: the same seed, the same weights."
+)
+def train(
+    settings: tuple[str, ...], config_file: Path | None, resume: Path | None, seed: int | None, deterministic: bool
+) -> None:
+    """Train a network; KEY=VALUE arguments, such as run.epochs=5, lie over the YAML file.
+
+    Under torchrun, all its processes train together: torchrun --nproc-per-node 2 -m stream_i3d train ...
+    """
+    from stream_i3d.errors import ConfigError
+    from stream_i3d.inference.setup import wait_passively
+
+    if resume is not None and config_file is not None:
+        raise ConfigError("--resume takes the settings of the run in its folder: leave out --config")
+    arguments = [*settings]
+    if seed is not None:
+        arguments.append(f"run.seed={seed}")
+    if deterministic:
+        arguments.append("run.deterministic=true")
+    wait_passively()
+    from stream_i3d.training.config import load_train_config
+    from stream_i3d.training.console import ConsoleWatcher
+    from stream_i3d.training.run import resumed_config
+    from stream_i3d.training.run import train as run_training
+
+    config = load_train_config(config_file, arguments) if resume is None else resumed_config(resume, arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ConsoleWatcher() as watcher:
+        outcome = run_training(config, resume=resume is not None, watcher=watcher, stopping=stop.is_set)
+        watcher.ended(outcome, Path(config.output))

@@ -1,0 +1,240 @@
+"""Which videos there are and what each shows: a folder per class, or a file with a line per video.
+
+Reads names, not videos: whether a file can be decoded is looked at in `videos`. Does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.training.list_file import ListLine, read_list_file
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+"""What files of a folder are taken for videos, whatever their case. A list may name others."""
+
+_SHOWN = 8
+
+
+class VideoItem(Struct, frozen=True):
+    """One video and its class.
+
+    Attributes:
+        path: Of the file, absolute or relative to the working folder.
+        label: Index of its class.
+        frames: How many pictures a list says it has; not relied on, since lists are often wrong.
+    """
+
+    path: str
+    label: int
+    frames: int | None = None
+
+
+class Annotations(Struct, frozen=True):
+    """Videos and the classes they may be of, in the order of the network's outputs."""
+
+    items: tuple[VideoItem, ...]
+    labels: tuple[str, ...]
+
+
+def read_annotations(source: str, root: str | None = None, labels: Sequence[str] | None = None) -> Annotations:
+    """Read a folder with a folder per class, or a list file.
+
+    Args:
+        source: The folder or the file. How lists may look is said in `list_file`.
+        root: What a list's paths are relative to; None: the list's folder.
+        labels: The classes in their order. None: those found, in alphabetical order; a list with indices then has
+            the classes "0", "1", and so on.
+
+    Raises:
+        ConfigError: There is no such file or folder, it is laid out otherwise, or a label is none of `labels`.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path, labels)
+    if path.is_file():
+        return _read_list(path, root, labels)
+    raise ConfigError(
+        f"no such file or folder: {source}{_near(path)}; give a folder with a folder of videos per class, or a list "
+        "with a line `path label` per video"
+    )
+
+
+def check_classes(annotations: Annotations, source: str) -> None:
+    """Check that there is something to tell apart.
+
+    Raises:
+        ConfigError: All videos are of one class.
+    """
+    found = {item.label for item in annotations.items}
+    if len(found) < 2:
+        only = annotations.labels[found.pop()]
+        raise ConfigError(
+            f"{source} has videos of one class only ({only!r}); add another, such as 'nothing' with videos of the "
+            "empty scene"
+        )
+
+
+def split(annotations: Annotations, fraction: float, seed: int) -> tuple[Annotations, Annotations]:
+    """Set aside a share of each class; return (train, val).
+
+    A class with two videos or more has at least one on either side; with one, it is in train. Which videos are set
+    aside depends on their names, their class's and the seed: it stays so when the data set is moved, and mostly so when
+    it grows. A path that is listed twice is on one side only.
+
+    Args:
+        annotations: All videos.
+        fraction: Share to set aside, in [0, 1).
+        seed: Another seed sets others aside.
+    """
+    paths: dict[int, set[str]] = defaultdict(set)
+    for item in annotations.items:
+        paths[item.label].add(item.path)
+    aside: set[str] = set()
+    for label, own in paths.items():
+        count = min(len(own) - 1, max(1, round(fraction * len(own)))) if fraction > 0 else 0
+        name = annotations.labels[label]
+        aside |= set(sorted(own, key=lambda path: (_draw(seed, name, path), path))[:count])
+    train = tuple(item for item in annotations.items if item.path not in aside)
+    val = tuple(item for item in annotations.items if item.path in aside)
+    return Annotations(train, annotations.labels), Annotations(val, annotations.labels)
+
+
+def relabelled(annotations: Annotations, labels: Sequence[str]) -> Annotations:
+    """Return the same videos with their classes in another order; `labels` must hold all of them."""
+    place = {label: index for index, label in enumerate(labels)}
+    items = tuple(
+        VideoItem(item.path, place[annotations.labels[item.label]], item.frames) for item in annotations.items
+    )
+    return Annotations(items, tuple(labels))
+
+
+def _draw(seed: int, label: str, path: str) -> bytes:
+    """Return a number for a video that looks random, and is the same on any machine."""
+    name = os.path.basename(path)  # noqa: PTH119 (a Path for each of 240,000 takes seconds)
+    return hashlib.blake2b(f"{seed}/{label}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
+
+
+def _read_folder(folder: Path, labels: Sequence[str] | None) -> Annotations:
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ConfigError(f"{folder} has no folder per class in it; it holds {_contents(folder)}")
+    if labels is None:
+        labels = classes
+    place = {label: index for index, label in enumerate(labels)}
+    items: list[VideoItem] = []
+    for name in classes:
+        if name not in place:
+            raise ConfigError(f"{folder / name}: {_unknown(name, labels)}; rename the folder or mend data.labels")
+        found = _videos_in(folder / name)
+        if not found:
+            raise ConfigError(
+                f"{folder / name} has no video in it (of {', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)}); "
+                f"it holds {_contents(folder / name)}; add some, or remove the folder"
+            )
+        items += [VideoItem(path, place[name]) for path in found]
+    return Annotations(tuple(items), tuple(labels))
+
+
+def _videos_in(folder: Path) -> list[str]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            os.path.join(parent, name)  # noqa: PTH118 (as in _draw)
+            for name in sorted(files)
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+        ]
+    return found
+
+
+def _read_list(path: Path, root: str | None, labels: Sequence[str] | None) -> Annotations:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise ConfigError(
+            f"{path} is a video; give a folder with a folder of videos per class, or a list with a line `path label` "
+            "per video"
+        )
+    folder = path.parent if root is None else Path(root).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"data.root: no such folder: {root}{_near(folder)}; paths in {path.name} are relative to it")
+    lines = read_list_file(path)
+    names = _settle_labels(lines, labels, path)
+    place = _places(lines, names, path)
+    items: list[VideoItem] = []
+    seen: dict[str, ListLine] = {}
+    for line in lines:
+        before = seen.setdefault(line.path, line)
+        if before.label != line.label:
+            raise ConfigError(
+                f"{path}, line {line.number}: {line.path} is {line.label!r} here and {before.label!r} on line "
+                f"{before.number}; a video has one label"
+            )
+        items.append(VideoItem(str(folder / line.path), place[line.label], line.frames))
+    return Annotations(tuple(items), names)
+
+
+def _settle_labels(lines: list[ListLine], labels: Sequence[str] | None, path: Path) -> tuple[str, ...]:
+    """Return the classes in their order, where need be from what a list says."""
+    if labels is not None:
+        return tuple(labels)
+    if not all(_is_index(line.label) for line in lines):
+        return tuple(sorted({line.label for line in lines}))
+    used = {int(line.label) for line in lines}
+    missing = [index for index in range(max(used)) if index not in used]
+    if missing:
+        raise ConfigError(
+            f"{path}: classes are given as numbers up to {max(used)}, but there is no video of class {missing[0]}; "
+            "give data.labels, a file with a class name per line, if this is meant"
+        )
+    return tuple(map(str, range(max(used) + 1)))
+
+
+def _places(lines: list[ListLine], labels: Sequence[str], path: Path) -> dict[str, int]:
+    """Return the class of each label of a list: all of them are names, or all are indices.
+
+    Raises:
+        ConfigError: A label is neither.
+    """
+    by_name = {label: index for index, label in enumerate(labels)}
+    if all(line.label in by_name for line in lines):
+        return by_name
+    if all(_is_index(line.label) for line in lines):
+        for line in lines:
+            if int(line.label) >= len(labels):
+                raise ConfigError(
+                    f"{path}, line {line.number}: class {line.label} is out of range; there are {len(labels)} classes, "
+                    "numbered from 0"
+                )
+        return {line.label: int(line.label) for line in lines}
+    wrong = next(line for line in lines if line.label not in by_name)
+    raise ConfigError(f"{path}, line {wrong.number}: {_unknown(wrong.label, labels)}")
+
+
+def _is_index(label: str) -> bool:
+    return label.isascii() and label.isdigit()
+
+
+def _unknown(name: str, labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:_SHOWN]) + (f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else "")
+    return f"no class {name!r}{did_you_mean(name, labels)}; the classes are {shown}"
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _near(path: Path) -> str:
+    """Return a hint at a name like the last part of `path`, where its folder has one."""
+    if not path.parent.is_dir():
+        return ""
+    return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))

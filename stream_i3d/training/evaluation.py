@@ -1,0 +1,305 @@
+"""Measures a checkpoint on a set of videos: all their clips through the network, averaged, compared with the truth.
+
+The network runs as it runs live: uint8 clips in, the engine's mixed precision, the checkpoint's temperature. Does not
+know files of results, tables or the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from msgspec import structs
+from torch import Tensor, nn
+
+from stream_i3d.errors import ConfigError
+from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision
+from stream_i3d.inference.two_stream import stream_preprocessing
+from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.registry import find_architecture
+from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
+from stream_i3d.preprocess import Preprocessing
+from stream_i3d.training import results
+from stream_i3d.training.config import TrainConfig
+from stream_i3d.training.datasets import make_test_dataset, with_clip
+from stream_i3d.training.loading import fixed_parts, make_loader
+from stream_i3d.training.metrics import EVALUATIONS, confidence_bins, measure
+from stream_i3d.training.results import Average, Evaluation, SkippedVideo, probabilities_of, video_results
+from stream_i3d.training.sample import Batch, ClipDataset
+
+Progress = Callable[[str, int, int], None]
+"""Told what is going on, how much of it is done, and of how much."""
+
+_CLIPS_AT_ONCE = {"cpu": 8, "cuda": 64}
+
+_WENT_BAD = "it went bad while it was read"
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class NamedDataset(ClipDataset, Protocol):
+    """A dataset to measure a network on."""
+
+    names: tuple[str, ...]
+    """What to call each item: a file's path, or a generated scene's number."""
+
+    skipped: tuple[tuple[str, str], ...]
+    """Paths and reasons of what is left out since it cannot be read."""
+
+
+class Network:
+    """A checkpoint's network on its device, and the clips that it takes."""
+
+    def __init__(self, model: nn.Module, spec: ModelSpec, config: TrainConfig, name: str) -> None:
+        """Args: `spec` describes `model`; `config` says where it runs and may change the clips; `name`: the file's."""
+        self.spec, self.name = spec, name
+        self.streams = _streams(spec)
+        self.labels = spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
+        self.preprocessing: Preprocessing = with_clip(spec.preprocessing, config.clip)
+        self.device = choose_device(config.run.device)
+        self.precision = choose_precision(config.run.precision, self.device)
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
+        self._mixed = MixedPrecision(model, self.device, self.precision)
+        self.description = self._mixed.description
+
+    def logits(self, clips: Mapping[str, Tensor]) -> Tensor:
+        """Run the network.
+
+        Args:
+            clips: By stream: (B, T, H, W, C) uint8, RGB or codes of flow.
+
+        Returns:
+            (B, num_classes) float32 on the CPU.
+        """
+        count = next(iter(clips.values())).shape[0]
+        step = _CLIPS_AT_ONCE[self.device.type]
+        rows = []
+        for start in range(0, count, step):
+            inputs = (
+                self._mixed.inputs(clips[stream][start : start + step], self._normalisation(stream))
+                for stream in self.streams
+            )
+            rows.append(torch.from_numpy(self._mixed.run(self._mixed.model, *inputs)))
+        return torch.cat(rows)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Use another temperature from now on; the file stays as it is."""
+        self.spec = structs.replace(self.spec, temperature=temperature)
+
+    def live_engine(self) -> TorchEngine:
+        """Return the same network as the engine of the live path.
+
+        Raises:
+            ConfigError: It sees more than RGB.
+        """
+        if self.streams != ("rgb",):
+            raise ConfigError(
+                f"{self.name} sees {' and '.join(self.streams)}: the live path is measured for RGB networks only; "
+                "leave out --streaming"
+            )
+        return TorchEngine(
+            self._mixed.model,
+            self.labels,
+            self.preprocessing,
+            self.device,
+            self.precision,
+            temperature=self.spec.temperature,
+        )
+
+    def _normalisation(self, stream: str) -> Preprocessing:
+        return stream_preprocessing(stream, self.preprocessing)
+
+
+def load_network(checkpoint: str, config: TrainConfig) -> Network:
+    """Load the checkpoint to measure.
+
+    Args:
+        checkpoint: "motion", a name of published weights, or a file.
+        config: Device, precision, threads and the clips' make are taken from it.
+
+    Raises:
+        CheckpointError, DeviceError, ConfigError: What was asked for is not to be had.
+    """
+    path = resolve_checkpoint(checkpoint)
+    model, spec = load_checkpoint(path, known_spec(checkpoint))
+    return Network(model, spec, config, path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoScores:
+    """What the network says of each video that could be read.
+
+    Attributes:
+        indices: Of the items in their dataset, V of them, in its order.
+        targets: (V,) int64: the true classes.
+        scores: (V, C) float32: the average over a video's clips.
+        single: (V, C) float32: the logits of the clip in the middle; with three crops, of one of them.
+    """
+
+    indices: tuple[int, ...]
+    targets: Tensor
+    scores: Tensor
+    single: Tensor
+
+
+def score_videos(
+    network: Network,
+    dataset: ClipDataset,
+    config: TrainConfig,
+    average: Average,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> VideoScores:
+    """Run all clips of all videos through the network.
+
+    Args:
+        network: Its clips must be the dataset's.
+        dataset: `clips[stream]` of a sample is (clips * crops, T, H, W, C).
+        config: Its `data.workers` prepare them.
+        average: What of a video's clips is averaged.
+        progress: Told how many videos are done, and of how many.
+    """
+    temperature = network.spec.temperature
+    per_batch = max(1, _CLIPS_AT_ONCE[network.device.type] // (config.clip.test_clips * config.clip.test_crops))
+    loader: Iterable[Batch] = make_loader(
+        dataset, fixed_parts(len(dataset), per_batch, 1, 0), config.data, network.device
+    )
+    rows: dict[int, tuple[int, Tensor, Tensor]] = {}
+    done = 0
+    for batch in loader:
+        videos, clips = next(iter(batch["clips"].values())).shape[:2]
+        flat = {stream: one.flatten(0, 1) for stream, one in batch["clips"].items()}  # (B * N, T, H, W, C)
+        logits = network.logits(flat).reshape(videos, clips, -1)
+        scores = (logits if average == "score" else (logits / temperature).softmax(dim=2)).mean(dim=1)
+        middle = logits[:, clips // 2]
+        for index, label, score, single in zip(
+            batch["index"].tolist(), batch["label"].tolist(), scores, middle, strict=True
+        ):
+            rows[index] = (label, score, single)  # an item that took a bad one's place comes twice
+        done += videos
+        progress(done, len(dataset))
+    indices = tuple(sorted(rows))
+    return VideoScores(
+        indices,
+        torch.tensor([rows[index][0] for index in indices]),
+        torch.stack([rows[index][1] for index in indices]),
+        torch.stack([rows[index][2] for index in indices]),
+    )
+
+
+def videos_for(network: Network, config: TrainConfig, data: str | None) -> NamedDataset:
+    """Return the videos to measure a network on.
+
+    Args:
+        network: Says what clips, and which classes.
+        config: Where data are, and how many clips and crops of each video.
+        data: A folder or list in place of the configuration's validation set.
+
+    Raises:
+        ConfigError: There are no such videos, or they are of other classes.
+    """
+    labels = network.spec.labels  # None: those of the configuration, or those found
+    dataset = make_test_dataset(config, network.preprocessing, network.streams, labels, data)
+    if len(dataset.labels) != network.spec.num_classes:
+        raise ConfigError(
+            f"{data or data_name(config)} has {len(dataset.labels)} classes, and {network.name} was trained on "
+            f"{network.spec.num_classes}: give data.labels, or videos of these classes"
+        )
+    return dataset
+
+
+def evaluate(
+    network: Network,
+    dataset: NamedDataset,
+    config: TrainConfig,
+    *,
+    data: str | None = None,
+    average: Average = "prob",
+    names: Sequence[str] = tuple(EVALUATIONS),
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure a network on videos.
+
+    Args:
+        network: Of `load_network`.
+        dataset: Of `videos_for`, with the same `config` and `data`.
+        config: How many clips and crops of each video.
+        data: The folder or list that was given in place of the configuration's validation set.
+        average: What of a video's clips is averaged.
+        names: Keys of `metrics.EVALUATIONS`.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigError: There are no such videos, or they are of other classes.
+    """
+    if config.data.source == "scenes" and data is None:
+        config = with_clips(config, 1, 1)  # a scene is one clip
+    labels, temperature = dataset.labels, network.spec.temperature
+    scored = score_videos(network, dataset, config, average, lambda done, total: progress("evaluating", done, total))
+    single = scored
+    if config.clip.test_crops != 1:  # crops along the longer side are larger than what a live window sees
+        one = with_clips(config, 1, 1)
+        cut = videos_for(network, one, data)
+        single = score_videos(network, cut, one, average, lambda done, total: progress("single clips", done, total))
+    probabilities = probabilities_of(scored.scores, average, temperature)
+    names_seen = [dataset.names[index] for index in scored.indices]
+    return Evaluation(
+        checkpoint=network.name,
+        architecture=network.spec.architecture,
+        temperature=temperature,
+        data=data or data_name(config),
+        protocol=_protocol(network, config, average),
+        labels=labels,
+        metrics=measure(probabilities, scored.targets, names),
+        clip_metrics=measure(probabilities_of(single.single, "score", temperature), single.targets, names),
+        reliability=confidence_bins(probabilities, scored.targets),
+        videos=video_results(names_seen, scored.scores, scored.targets, labels),
+        skipped=_skipped(dataset, scored.indices),
+    )
+
+
+def _skipped(dataset: NamedDataset, seen: Sequence[int]) -> list[SkippedVideo]:
+    kept = set(seen)
+    return [
+        *(SkippedVideo(video=video, reason=reason) for video, reason in dataset.skipped),
+        *(SkippedVideo(video=name, reason=_WENT_BAD) for index, name in enumerate(dataset.names) if index not in kept),
+    ]
+
+
+def _streams(spec: ModelSpec) -> tuple[str, ...]:
+    """Return what a network sees; an `i3d` of two channels is one of flow."""
+    streams = find_architecture(spec.architecture).streams
+    return ("flow",) if streams == ("rgb",) and spec.in_channels == 2 else streams
+
+
+def with_clips(config: TrainConfig, clips: int | None, crops: Literal[1, 3] | None) -> TrainConfig:
+    """Return a configuration with another number of clips and crops of each test video; None leaves one as it is."""
+    chosen = {"test_clips": clips, "test_crops": crops}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return structs.replace(config, clip=structs.replace(config.clip, **given))
+
+
+def data_name(config: TrainConfig) -> str:
+    """Return what to call a configuration's validation set."""
+    if config.data.source == "scenes":
+        return "held-out scenes"
+    if config.data.val is not None:
+        return config.data.val
+    return f"{config.data.val_fraction:.0%} of {config.data.train}"
+
+
+def _protocol(network: Network, config: TrainConfig, average: Average) -> results.Protocol:
+    made = network.preprocessing
+    side = made.crop_size if config.clip.test_crops == 1 else made.short_side
+    apart = f", {made.frame_interval} apart," if made.frame_interval > 1 else ""
+    return results.Protocol(
+        clips=config.clip.test_clips,
+        crops=config.clip.test_crops,
+        average=average,
+        clip=f"{made.clip_len} frames{apart} at {made.sample_fps:g} frames/s, {side} x {side}",
+        engine=network.description,
+    )

@@ -1,0 +1,133 @@
+"""The videos of a data set as a camera could see them one after another: how to open them, and in which order.
+
+Does not know the live path, nor networks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.capture.source import Source
+from stream_i3d.capture.video import open_file
+from stream_i3d.preprocess import Image, Preprocessing, resize_short_side
+from stream_i3d.scenes import LABELS, render_clip
+from stream_i3d.training.scene_dataset import HELD_OUT, camera_sizes
+from stream_i3d.training.videos import VideoReader
+
+MAX_SCENES = 60
+
+_SCENE_SECONDS = 4.0
+_SCENE_STREAM = 1  # second number of a scene's seed; the clips of SceneDataset have 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamVideo:
+    """A video to play.
+
+    Attributes:
+        name: Its path, or what else to call it.
+        label: Its class's name.
+        open: Returns it opened, for the live path.
+        frames: Given numbers of sampled frames, returns these, (H', W', 3) uint8 RGB with the short side resized, by
+            number: as evaluation reads them.
+    """
+
+    name: str
+    label: str
+    open: Callable[[], Source]
+    frames: Callable[[Sequence[int]], Mapping[int, Image]]
+
+
+def file_video(path: str, label: str, preprocessing: Preprocessing) -> StreamVideo:
+    """Return a video file."""
+
+    def frames(numbers: Sequence[int]) -> Mapping[int, Image]:
+        reader = VideoReader(preprocessing.sample_fps, preprocessing.short_side)
+        return reader.read(path, max(numbers) + 1, lambda count: np.array(numbers, np.int64))[1]
+
+    return StreamVideo(path, label, lambda: open_file(path), frames)
+
+
+def scene_video(number: int, preprocessing: Preprocessing) -> StreamVideo:
+    """Return a generated scene of a few seconds, as a camera of the sampled rate gives it; its label is number % 10."""
+    label = LABELS[number % len(LABELS)]
+    seed = (HELD_OUT, _SCENE_STREAM, number)
+    sizes = camera_sizes(preprocessing.short_side)
+    size = sizes[np.random.default_rng([*seed, 1]).integers(len(sizes))]
+
+    def render() -> NDArray[np.uint8]:
+        return render_clip(
+            seed, label, round(_SCENE_SECONDS * preprocessing.sample_fps), preprocessing.sample_fps, size
+        )
+
+    def frames(numbers: Sequence[int]) -> Mapping[int, Image]:
+        pictures = render()
+        return {n: resize_short_side(pictures[n], preprocessing.short_side)[:, :, ::-1].copy() for n in numbers}
+
+    return StreamVideo(f"scene {number}", label, lambda: Pictures(render(), preprocessing.sample_fps), frames)
+
+
+def stream_videos(
+    names: Sequence[str], targets: Sequence[int], labels: Sequence[str], preprocessing: Preprocessing, scenes: bool
+) -> list[StreamVideo]:
+    """Return the videos of a data set.
+
+    Args:
+        names: What each is called: of files, their paths.
+        targets: The class of each.
+        labels: The classes.
+        preprocessing: Of the frames.
+        scenes: They are generated clips: scenes of some seconds are taken in their place, at most `MAX_SCENES`.
+    """
+    if scenes:
+        return [scene_video(number, preprocessing) for number in range(min(len(names), MAX_SCENES))]
+    return [file_video(name, labels[target], preprocessing) for name, target in zip(names, targets, strict=True)]
+
+
+class Pictures:
+    """(T, H, W, 3) uint8 BGR pictures in memory, as a `Source` of a steady rate."""
+
+    live = False
+
+    def __init__(self, pictures: NDArray[np.uint8], fps: float) -> None:
+        self._pictures, self._fps, self._next = pictures, fps, 0
+        self.description = f"{pictures.shape[2]}x{pictures.shape[1]} at {fps:g} fps, in memory"
+        self.duration_s: float | None = len(pictures) / fps
+
+    def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
+        self._next += 1
+        return (self._next - 1) / self._fps if self._next <= len(self._pictures) else None
+
+    def retrieve(self) -> Image:  # noqa: D102
+        picture: Image = self._pictures[self._next - 1]
+        return picture
+
+    def close(self) -> None:  # noqa: D102
+        return
+
+
+def stream_order(labels: Sequence[str], seed: int) -> list[int]:
+    """Return the places of videos in a random order in which no two neighbours are of one class, where that can be."""
+    rng = np.random.default_rng(seed)
+    waiting: dict[str, list[int]] = {}
+    for place in rng.permutation(len(labels)).tolist():
+        waiting.setdefault(labels[place], []).append(place)
+    left = Counter({label: len(places) for label, places in waiting.items()})
+    order: list[int] = []
+    last: str | None = None
+    while total := left.total():
+        names = [label for label in left if left[label] and label != last] or [str(last)]
+        chosen = max(names, key=lambda label: left[label])
+        # One that has more than half of what is left must come now, or it will be its own neighbour later.
+        if 2 * left[chosen] <= total:
+            weights = np.array([left[label] for label in names], np.float64)
+            chosen = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        order.append(waiting[chosen].pop())
+        left[chosen] -= 1
+        last = chosen
+    return order

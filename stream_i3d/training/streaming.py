@@ -1,0 +1,280 @@
+"""Plays videos one after another through the live path of one camera, and compares it with the truth and with offline.
+
+What runs here is what runs live: reader, ring, windows, batches of one, recognizer. Windows cross from one video to the
+next as they do when what a camera sees changes. The network is asked once; the ways of smoothing are replayed over what
+it said. The measures are those of `streaming_report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from msgspec import structs
+from numpy.typing import NDArray
+
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.config import Config, IdleConfig, SmoothingConfig
+from stream_i3d.errors import ConfigError, SourceError
+from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
+from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
+from stream_i3d.preprocess import Preprocessing, centre_crop
+from stream_i3d.recognizer import Drops, Judging, Recognizer
+from stream_i3d.training.stream_videos import StreamVideo, stream_order
+from stream_i3d.training.streaming_report import (
+    Span,
+    StreamingReport,
+    accuracy,
+    measure_smoothing,
+    span_of,
+    video_accuracy,
+)
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.engine import Engine
+    from stream_i3d.training.evaluation import Network
+
+_CAMERA = "stream"
+_CLOCK = Clock(lambda: 0, lambda: 0.0, lambda until: True)
+
+SMOOTHINGS: Mapping[str, SmoothingConfig] = {
+    "none": SmoothingConfig(method="none"),
+    "ema 0.25 s": SmoothingConfig(method="ema", time_constant_s=0.25),
+    "ema 0.5 s (default)": SmoothingConfig(method="ema", time_constant_s=0.5),
+    "ema 1 s": SmoothingConfig(method="ema", time_constant_s=1.0),
+    "mean of 5": SmoothingConfig(method="mean", last=5),
+}
+"""The ways of smoothing that are compared; the default is that of `run`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the network said of one window; `prediction` is None for a stride at which no whole window stood."""
+
+    window: Window
+    newest: FrameStamp
+    prediction: Prediction | None
+
+
+@dataclass(slots=True)
+class Playback:
+    """A stream that was played: when each video was on, and what the network said of each window."""
+
+    spans: list[Span] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+class _Recording(Recognizer):
+    """A recognizer that remembers what it was told."""
+
+    def __init__(self, judging: Judging, said: list[Said]) -> None:
+        super().__init__(_CAMERA, judging, lambda: 0)
+        self._said = said
+
+    def judge(
+        self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
+    ) -> Judged:
+        self._said.append(Said(window, newest, prediction))
+        return super().judge(window, newest, prediction, motion, queue_ms, drops)
+
+    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> Judged:
+        self._said.append(Said(window, newest, None))
+        return super().warming(window, newest, drops)
+
+
+def play(
+    videos: Sequence[StreamVideo],
+    engine: Engine,
+    preprocessing: Preprocessing,
+    config: Config,
+    seconds_per_video: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Playback:
+    """Play videos in the given order as one stream, as fast as the engine can.
+
+    Args:
+        videos: A video that cannot be read is left out, and noted.
+        engine: What runs the network, window by window.
+        preprocessing: The frames it takes.
+        config: Windows and how they are judged.
+        seconds_per_video: Longer videos are cut off there.
+        progress: Told how many videos are done, and of how many.
+    """
+    playback = Playback()
+    judging = _judging(engine.labels, config)
+    camera = CameraWindows(
+        CameraFeed(preprocessing, config.window.stride, config.window.max_span_ratio),
+        _Recording(judging, playback.said),
+    )
+    runner = WindowRunner(engine, config.idle.min_motion, config.idle.skip_inference, lambda: 0)
+    seq, time = 0, 0.0
+    for place, video in enumerate(videos):
+        stamps: list[FrameStamp] = []
+        try:
+            for frame in _frames(video, preprocessing, seq, time, seconds_per_video):
+                stamps.append(frame.stamp)
+                if camera.feed.push(frame.stamp, frame.pixels):
+                    runner.warming(camera)
+                    if (clip := camera.take()) is not None:
+                        runner.run([(camera, clip)])
+        except SourceError as error:
+            playback.skipped.append(f"{video.name}: {error}")
+        if stamps:
+            first, last = stamps[0], stamps[-1]
+            playback.spans.append(Span(place, video.label, seq, last.seq, first.elapsed, last.elapsed))
+            seq, time = last.seq + 1, last.elapsed + 1 / preprocessing.sample_fps
+        progress(place + 1, len(videos))
+    return playback
+
+
+def _frames(video: StreamVideo, preprocessing: Preprocessing, seq: int, time: float, seconds: float) -> Iterator[Frame]:
+    """Yield a video's sampled frames, numbered and timed as those of a stream that has come to `seq` and `time`."""
+    source = video.open()
+    try:
+        reader = FrameReader(source, _CAMERA, 0, preprocessing, _CLOCK, paced=False)
+        begin: float | None = None
+        while (frames := reader.read()) is not None:
+            for frame in frames:
+                stamp = frame.stamp
+                begin = stamp.elapsed if begin is None else begin
+                if stamp.elapsed - begin >= seconds:
+                    return
+                moved = structs.replace(stamp, seq=seq + stamp.seq, media_time=time + stamp.elapsed - begin)
+                yield Frame(moved, frame.pixels)
+    finally:
+        source.close()
+
+
+def replay(said: Sequence[Said], labels: Sequence[str], config: Config) -> tuple[list[Recognition], list[ActionEvent]]:
+    """Judge once more what the network said; pure.
+
+    Returns:
+        What is published of every judged window, and the events.
+    """
+    recognizer = Recognizer(_CAMERA, _judging(labels, config), lambda: 0)
+    recognitions: list[Recognition] = []
+    events: list[ActionEvent] = []
+    drops = Drops(0, 0)
+    for one in said:
+        if one.prediction is None:
+            _, more = recognizer.warming(one.window, one.newest, drops)
+        else:
+            # Nothing is idle for want of motion: stillness may be one of the classes.
+            recognition, more = recognizer.judge(one.window, one.newest, one.prediction, float("inf"), 0.0, drops)
+            recognitions.append(recognition)
+        events += more
+    return recognitions, events + recognizer.finish()
+
+
+def evaluate_stream(
+    network: Network,
+    videos: Sequence[StreamVideo],
+    config: Config,
+    *,
+    seed: int = 0,
+    seconds_per_video: float = 20.0,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> StreamingReport:
+    """Play videos through the live path and measure what it makes of them.
+
+    Args:
+        network: Sees RGB.
+        videos: In any order; they are shuffled by the seed.
+        config: The live path's settings; the ways of smoothing are `SMOOTHINGS`, and nothing is idle for want of
+            motion.
+        seed: Of the order.
+        seconds_per_video: Longer videos are cut off there.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigError: The network sees more than RGB, or no video can be read or is as long as a window.
+    """
+    config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.min_confidence, min_motion=0))
+    engine, preprocessing = network.live_engine(), network.preprocessing
+    ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
+    playback = play(
+        ordered, engine, preprocessing, config, seconds_per_video, lambda done, all_: progress("streaming", done, all_)
+    )
+    spans, labels = playback.spans, network.labels
+    judged = [one for one in playback.said if one.prediction is not None]
+    whole = [(one, span) for one in judged if (span := _span(spans, one)) is not None]
+    if not whole:
+        raise ConfigError(
+            f"no video is as long as a window of {preprocessing.window_frames} frames: give longer ones, or leave out "
+            "--streaming"
+        )
+    owners = [span for _, span in whole]
+    live = np.stack([one.prediction.probabilities for one, _ in whole if one.prediction is not None])
+    offline = offline_probabilities(
+        network, ordered, whole, lambda done, all_: progress("the same windows offline", done, all_)
+    )
+    results = []
+    for name, smoothing in SMOOTHINGS.items():
+        recognitions, events = replay(playback.said, labels, structs.replace(config, smoothing=smoothing))
+        results.append(measure_smoothing(name, spans, recognitions, events))
+    return StreamingReport(
+        videos=len(spans),
+        seconds=spans[-1].end - spans[0].start,
+        stride=config.window.stride,
+        windows=len(judged),
+        whole_windows=len(whole),
+        window_accuracy=_window_accuracy(owners, live, labels),
+        judged_videos=len({owner.video for owner in owners}),
+        video_accuracy=video_accuracy(spans, owners, live, labels),
+        offline_window_accuracy=_window_accuracy(owners, offline, labels),
+        offline_video_accuracy=video_accuracy(spans, owners, offline, labels),
+        largest_difference=float(np.abs(live - offline).max()),
+        smoothings=results,
+        skipped=playback.skipped,
+    )
+
+
+def offline_probabilities(
+    network: Network,
+    videos: Sequence[StreamVideo],
+    whole: Sequence[tuple[Said, Span]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float32]:
+    """Run the frames of windows once more, read and batched as evaluation does it.
+
+    Args:
+        network: The same as live.
+        videos: In the order in which they were played.
+        whole: Windows that lie in one video each, and these videos, in order.
+        progress: Told how many windows are done, and of how many.
+
+    Returns:
+        (windows, classes) float32.
+    """
+    made = network.preprocessing
+    rows: list[torch.Tensor] = []
+    for span, group in groupby(whole, key=lambda pair: pair[1]):
+        numbers = [
+            range(one.window.first_frame - span.first, one.window.last_frame - span.first + 1, made.frame_interval)
+            for one, _ in group
+        ]
+        frames = videos[span.video].frames(sorted({number for clip in numbers for number in clip}))
+        clips = np.stack([np.stack([centre_crop(frames[n], made.crop_size) for n in clip]) for clip in numbers])
+        logits = network.logits({"rgb": torch.from_numpy(clips)})
+        rows.append((logits / network.spec.temperature).softmax(dim=1))
+        progress(sum(map(len, rows)), len(whole))
+    return np.asarray(torch.cat(rows).numpy(), np.float32)
+
+
+def _judging(labels: Sequence[str], config: Config) -> Judging:
+    return Judging.of(config, labels, ModelName(name="", checkpoint=""))
+
+
+def _span(spans: Sequence[Span], one: Said) -> Span | None:
+    return span_of(spans, one.window.first_frame, one.window.last_frame)
+
+
+def _window_accuracy(owners: Sequence[Span], probabilities: NDArray[np.float32], labels: Sequence[str]) -> float:
+    best = probabilities.argmax(axis=1).tolist()
+    return accuracy([labels[place] == owner.label for place, owner in zip(best, owners, strict=True)])

@@ -1,0 +1,232 @@
+"""Clips of video files as samples for a network: where they stand, what is seen of them, what is done to them.
+
+Validation and tests give what the live path gives a network of the same frames, bit for bit, optical flow included.
+Knows no loader and no network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from stream_i3d.config import FlowName
+from stream_i3d.errors import ConfigError, SourceError, TrainingError
+from stream_i3d.flow import FlowMethod, make_flow, quantise, to_gray
+from stream_i3d.flow.normalise import STILL
+from stream_i3d.preprocess import Image, Preprocessing
+from stream_i3d.training.annotations import Annotations
+from stream_i3d.training.augment import Augmenter, Colours, Pictures, View, centre_box, three_boxes
+from stream_i3d.training.clip_sampling import centre_start, clip_numbers, even_starts, random_starts
+from stream_i3d.training.config import AugmentConfig, ClipConfig
+from stream_i3d.training.frame_cache import FrameCache
+from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.videos import Numbers, VideoReader, claimed_frames
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["train", "val", "test"]
+
+_PLACES, _LOOKS = 0, 1  # last number of a seed: what is drawn for one must not move the other
+_ATTEMPTS = 20
+
+
+class VideoSettings(Struct, frozen=True, kw_only=True):
+    """How samples are made of videos.
+
+    Attributes:
+        mode: `train`: `clip.num_clips` clips at random places, augmented. `val`: the clip in the middle, cropped at
+            the centre. `test`: `clip.test_clips` clips spread evenly, each with `clip.test_crops` crops: one is the
+            centre's; three are squares of `short_side` along the longer side, in order of place, clip by clip.
+        preprocessing: A clip's make, `clip`'s settings in it already.
+        streams: "rgb" and "flow", as the network takes them.
+        clip: How many clips.
+        augment: What is done in training.
+        flow: Which method computes flow.
+        seed: Of training.
+    """
+
+    mode: Mode
+    preprocessing: Preprocessing
+    streams: tuple[str, ...] = ("rgb",)
+    clip: ClipConfig = ClipConfig()
+    augment: AugmentConfig = AugmentConfig()
+    flow: FlowName = "dis"
+    seed: int = 0
+
+
+class _Clip(NamedTuple):
+    """One clip to be made of decoded frames."""
+
+    numbers: list[int]
+    view: View
+    colours: Colours
+
+
+class VideoDataset:
+    """A `ClipDataset` of video files.
+
+    A video that cannot be read (any more) is replaced by another of its class, the same one each time, and said once;
+    `index` in the sample then is that of the other.
+
+    Args:
+        annotations: The videos.
+        settings: What is made of them.
+        durations: What each video's container says of its length, in seconds (`probing`); None where nothing.
+        cache: Keeps decoded frames.
+        skipped: (path, reason) of videos that were left out of `annotations`; only kept here.
+
+    Raises:
+        ConfigError: As `Augmenter`; or for a stream of another name.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        settings: VideoSettings,
+        durations: Sequence[float | None],
+        cache: FrameCache | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        if not settings.streams or not set(settings.streams) <= {"rgb", "flow"}:
+            raise ConfigError(f"streams {', '.join(settings.streams)!r}: of videos there are 'rgb' and 'flow'")
+        make = settings.preprocessing
+        self.labels = annotations.labels
+        self.targets = tuple(item.label for item in annotations.items)
+        self.names = tuple(item.path for item in annotations.items)
+        self.skipped = tuple(skipped)
+        self._settings = settings
+        self._augmenter = Augmenter(settings.augment, annotations.labels, make.crop_size)
+        self._reader = VideoReader(make.sample_fps, make.short_side, cache)
+        claims = (claimed_frames(duration, make.sample_fps) for duration in durations)
+        # Of a video that is looped the length must be known exactly: it is counted, which is quickly done.
+        self._claims = tuple(claim if claim is not None and claim >= make.window_frames else None for claim in claims)
+        self._flow: FlowMethod | None = None
+        self._failed: set[int] = set()
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.targets)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Return the sample of a key; in `val` and `test` every epoch's is the same.
+
+        Raises:
+            TrainingError: Video after video cannot be read.
+        """
+        for index in self._candidates(key):
+            try:
+                return self._sample(key.epoch, index)
+            except SourceError as error:
+                if index not in self._failed:
+                    self._failed.add(index)
+                    log.warning("another video takes the place of one that cannot be read any more: %s", error)
+        raise TrainingError(
+            f"{_ATTEMPTS} videos one after another cannot be read any more, the last {self.names[index]}; is their "
+            "disk still there?"
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what cannot be sent to another process, and is made anew there."""
+        return self.__dict__ | {"_flow": None}
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """Yield the key's own video and then others, first those of its class."""
+        yield key.index
+        rng = np.random.default_rng([self._settings.seed, key.index])
+        order = rng.permutation(len(self)).tolist()
+        order.sort(key=lambda index: self.targets[index] != self.targets[key.index])  # stable
+        yield from [index for index in order if index != key.index][: _ATTEMPTS - 1]
+
+    def _sample(self, epoch: int, index: int) -> Sample:
+        settings = self._settings
+        seed = [settings.seed, epoch, index]
+
+        def choose(count: int) -> Numbers:
+            return self._numbers(count, np.random.default_rng([*seed, _PLACES]))
+
+        with_flow = "flow" in settings.streams
+        numbers, frames = self._reader.read(self.names[index], self._claims[index], choose, previous=with_flow)
+        height, width = next(iter(frames.values())).shape[:2]
+        label = self.targets[index]
+        if settings.mode == "train":
+            clips, label = self._drawn(numbers, height, width, label, np.random.default_rng([*seed, _LOOKS]))
+        else:
+            clips = [_Clip(row, view, Colours()) for row in numbers.tolist() for view in self._views(height, width)]
+        made = [self._streams(clip, frames) for clip in clips]
+        stacked = {name: torch.from_numpy(np.stack([one[name] for one in made])) for name in settings.streams}
+        return {"clips": stacked, "label": label, "index": index}
+
+    def _numbers(self, count: int, rng: np.random.Generator) -> Numbers:
+        """Return (N, clip_len): the frames of each clip of a video with `count` frames."""
+        clip, make = self._settings.clip, self._settings.preprocessing
+        span = make.window_frames
+        if self._settings.mode == "train":
+            starts = random_starts(count, span, clip.num_clips, rng)
+        elif self._settings.mode == "val":
+            starts = centre_start(count, span)
+        else:
+            starts = even_starts(count, span, clip.test_clips)
+        return clip_numbers(starts, count, make)
+
+    def _drawn(
+        self, numbers: Numbers, height: int, width: int, label: int, rng: np.random.Generator
+    ) -> tuple[list[_Clip], int]:
+        """Draw what is done to each clip, and the class that the mirror makes: it is one for all clips of a video."""
+        mirrored, label = self._augmenter.draw_mirrored(label, rng)
+        clips = [
+            _Clip(row, self._augmenter.draw_view(height, width, mirrored, rng), self._augmenter.draw_colours(rng))
+            for row in numbers.tolist()
+        ]
+        return clips, label
+
+    def _views(self, height: int, width: int) -> list[View]:
+        make = self._settings.preprocessing
+        if self._settings.mode == "test" and self._settings.clip.test_crops == 3:
+            return [View(box, make.short_side) for box in three_boxes(height, width)]
+        return [View(centre_box(height, width, make.crop_size), make.crop_size)]
+
+    def _streams(self, clip: _Clip, frames: dict[int, Image]) -> dict[str, NDArray[np.uint8]]:
+        """Return the streams that the network takes: (T, H, W, 3) RGB, (T, H, W, 2) codes of flow."""
+        numbers = sorted(set(clip.numbers))
+        if "flow" in self._settings.streams:
+            numbers = sorted({*numbers, *(number - 1 for number in numbers if number > 0)})
+        pictures = clip.view.apply(np.stack([frames[number] for number in numbers]))
+        place = {number: index for index, number in enumerate(numbers)}
+        order = [place[number] for number in clip.numbers]
+        streams: dict[str, NDArray[np.uint8]] = {}
+        if "flow" in self._settings.streams:
+            streams["flow"] = self._flow_of(pictures, [place.get(number - 1) for number in clip.numbers], order)
+        if "rgb" in self._settings.streams:
+            streams["rgb"] = clip.colours.apply(pictures[order])
+        return streams
+
+    def _flow_of(self, pictures: Pictures, before: Sequence[int | None], order: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the codes of the flow to each picture of a clip from the one before it in the video.
+
+        As `inference.flow_frames`: none to a video's first picture, nor to one that is the last one again.
+
+        Args:
+            pictures: (N, H, W, 3) uint8 RGB.
+            before: Place of the picture before each; None for the first of the video.
+            order: Places of the clip's pictures.
+        """
+        if self._flow is None:
+            self._flow = make_flow(self._settings.flow)
+        grays = to_gray(pictures)
+        codes: dict[int, NDArray[np.uint8]] = {}
+        for previous, place in zip(before, order, strict=True):
+            if place in codes:
+                continue
+            still = previous is None or np.array_equal(grays[previous], grays[place])
+            codes[place] = (
+                np.full((*grays.shape[1:], 2), STILL, np.uint8)
+                if still or previous is None
+                else quantise(self._flow(grays[previous], grays[place]))
+            )
+        return np.stack([codes[place] for place in order])

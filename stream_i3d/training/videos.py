@@ -1,0 +1,194 @@
+"""Frames of video files by their numbers: decoded, sampled and resized by the live path's own code.
+
+What `FrameReader` gives of a file is the centre of what is given here, bit for bit. Only pictures that are asked for
+are converted, and only those are kept in memory. Files are read from their start, since a picture's number in the
+sampled stream depends on the time stamps before it. Does not know clips, classes or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.capture.source import Source
+from stream_i3d.capture.video import open_file
+from stream_i3d.errors import SourceUnavailable
+from stream_i3d.preprocess import Image, resize_short_side
+from stream_i3d.sampling import Sampler
+from stream_i3d.training.frame_cache import FrameCache
+
+Numbers = NDArray[np.int64]
+Choice = Callable[[int], Numbers]
+"""Chooses frames by their number, given how many there are; always the same ones of as many."""
+
+_LONGEST_S = 24 * 3600.0  # of a longer "duration" the container knows nothing
+_CACHED_S = 60.0
+
+
+def claimed_frames(duration_s: float | None, sample_fps: float) -> int | None:
+    """Return about how many sampled frames a video has by what its container says; None where that means nothing."""
+    if duration_s is None or not 0 < duration_s <= _LONGEST_S:
+        return None
+    return max(1, round(duration_s * sample_fps))
+
+
+class VideoReader:
+    """Reads frames of video files; to be made in the process that uses it, and sent to others before the first use.
+
+    Args:
+        sample_fps: Rate of the sampled stream, frames per second.
+        short_side: Pixels that the shorter side is resized to.
+        cache: Keeps sampled frames of videos up to a minute; None decodes anew each time.
+    """
+
+    def __init__(self, sample_fps: float, short_side: int, cache: FrameCache | None = None) -> None:
+        self._sample_fps = sample_fps
+        self._short_side = short_side
+        self._cache = cache
+        self._counts: dict[str, int] = {}
+
+    def read(
+        self, path: str, claimed: int | None, choose: Choice, previous: bool = False
+    ) -> tuple[Numbers, dict[int, Image]]:
+        """Read the frames that `choose` wants of a video.
+
+        `choose` is asked with the claimed number of frames first and, where it then wants one that there is not, with
+        the true number: so what it chooses depends on the file alone, not on what was read of it before.
+
+        Args:
+            path: The file.
+            claimed: How many frames it is said to have; None counts them first.
+            choose: Given a number of frames, returns the wanted ones' numbers, each below it; of any shape.
+            previous: Read the frame before each wanted one as well, where there is one.
+
+        Returns:
+            What `choose` said, and the frames by their numbers, (H', W', 3) uint8 RGB, min(H', W') == short_side. In
+            place of a damaged picture stands the one before it among these, or the next.
+
+        Raises:
+            SourceError: The file cannot be read, or holds no picture.
+        """
+        cached = self._cached(path, claimed)
+        if cached is not None:
+            self._counts[path] = len(cached)
+        count = claimed if claimed is not None else self.count(path)
+        while True:
+            numbers = choose(count)
+            wanted = sorted(_wanted(numbers, previous))
+            known = self._counts.get(path)
+            if known is None or wanted[-1] < known:
+                frames = self._frames(path, wanted) if cached is None else {n: np.array(cached[n]) for n in wanted}
+                if len(frames) == len(wanted):
+                    return numbers, frames
+            count = self._counts[path]
+
+    def count(self, path: str) -> int:
+        """Return how many sampled frames a video really has; reads it whole the first time.
+
+        Raises:
+            SourceError: The file cannot be read, or holds no picture.
+        """
+        if path not in self._counts:
+            source = open_file(path)
+            try:
+                self._counts[path] = sum(len(numbers) for numbers in _sampled(source, self._sample_fps))
+            finally:
+                source.close()
+        return self._counts[path]
+
+    def _frames(self, path: str, wanted: Sequence[int]) -> dict[int, Image]:
+        """Decode up to the last wanted frame; where the video ends before it, note its length and return fewer."""
+        source = open_file(path)
+        try:
+            frames: dict[int, Image | None] = {}
+            end, asked = 0, set(wanted)
+            for numbers in _sampled(source, self._sample_fps):
+                end = numbers[-1] + 1
+                if not asked.isdisjoint(numbers):
+                    picture = self._retrieve(source)
+                    frames |= {number: picture for number in numbers if number in asked}
+                if end > wanted[-1]:
+                    break
+            else:
+                self._counts[path] = end
+        finally:
+            source.close()
+        return _mended(frames, path) if len(frames) == len(wanted) else {}
+
+    def _retrieve(self, source: Source) -> Image | None:
+        """Return the grabbed picture, resized, as RGB; None where it is damaged."""
+        try:
+            picture = source.retrieve()
+        except SourceUnavailable:
+            return None
+        return resize_short_side(picture, self._short_side)[:, :, ::-1].copy()
+
+    def _cached(self, path: str, claimed: int | None) -> NDArray[np.uint8] | None:
+        """Return all frames of a video from the cache, (T, H', W', 3), put there if need be; None where it has none."""
+        if self._cache is None or claimed is None or claimed > _CACHED_S * self._sample_fps:
+            return None
+        return self._cache.get(path, self._sample_fps, self._short_side, lambda: self._all_frames(path))
+
+    def _all_frames(self, path: str) -> Iterator[Image]:
+        """Yield every sampled frame of a video, damaged ones replaced as in `read`."""
+        source = open_file(path)
+        try:
+            last: Image | None = None
+            waiting = 0
+            for numbers in _sampled(source, self._sample_fps):
+                picture = self._retrieve(source)
+                picture = picture if picture is not None else last
+                if picture is None:
+                    waiting += len(numbers)
+                    continue
+                if last is not None:
+                    picture = _fitted(picture, last)
+                for _ in range(waiting + len(numbers)):
+                    yield picture
+                last, waiting = picture, 0
+            if last is None:
+                raise _no_good_picture(path)
+        finally:
+            source.close()
+
+
+def _sampled(source: Source, sample_fps: float) -> Iterator[range]:
+    """Grab pictures; yield the numbers that each has in the sampled stream, while `retrieve` would give it."""
+    sampler, number = Sampler(sample_fps), 0
+    while (time := source.grab()) is not None:
+        copies = sampler.push(time)
+        if copies:
+            yield range(number, number + copies)
+            number += copies
+
+
+def _wanted(numbers: Numbers, previous: bool) -> set[int]:
+    wanted: set[int] = set(numbers.ravel().tolist())
+    return wanted | {number - 1 for number in wanted if number > 0} if previous else wanted
+
+
+def _mended(frames: dict[int, Image | None], path: str) -> dict[int, Image]:
+    """Put the last good picture in place of each damaged one, at the start the next; all of the first one's size."""
+    good = next((picture for picture in frames.values() if picture is not None), None)
+    if good is None:
+        raise _no_good_picture(path)
+    mended: dict[int, Image] = {}
+    for number, picture in frames.items():  # in the order in which they were decoded
+        good = good if picture is None else _fitted(picture, good)
+        mended[number] = good
+    return mended
+
+
+def _fitted(picture: Image, first: Image) -> Image:
+    """Return the picture in the size of the clip's first: a few videos change theirs on the way."""
+    if picture.shape == first.shape:
+        return picture
+    size = (first.shape[1], first.shape[0])
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _no_good_picture(path: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{path}: no picture of it could be decoded; convert it to H.264 MP4")
