@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from stream_i3d.cli.options import CARRIED_MODEL_NOTE
+
 
 @click.command()
 @click.option("--duration", type=click.FloatRange(min=2), default=40.0, show_default=True, help="Seconds to run.")
@@ -20,6 +22,7 @@ def demo(duration: float, seed: int) -> None:
 
     configure_logging(logging.WARNING)
     click.echo(f"stream-i3d demo: ten motions in synthetic scenes, recognised live for {duration:g} s (Ctrl-C ends it)")
+    click.echo(CARRIED_MODEL_NOTE)
     shown = 0
 
     def show(seen: Recognition, truth: str | None) -> None:

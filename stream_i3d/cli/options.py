@@ -10,6 +10,12 @@ import click
 
 from stream_i3d.config import Config, load_config
 
+CARRIED_MODEL_NOTE = (
+    "the carried model 'motion' knows ten plain motions (left, up, waving, ...), not everyday actions; for those: "
+    "stream-i3d weights download i3d-rgb-kinetics400, then run --checkpoint i3d-rgb-kinetics400"
+)
+"""What someone who gave no checkpoint should know."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _KEYS = {

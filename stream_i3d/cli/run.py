@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_options
 
 
 @click.command()
@@ -42,9 +42,6 @@ def run(sources: tuple[str, ...], config_file: Path | None, duration: float | No
     def on_ready(ready: Ready) -> None:  # not earlier: a mistake is answered by its one line alone
         log.info("publishing on %s: %s", ready.address, ready.detail)
         if config.model.checkpoint == CARRIED_CHECKPOINT:
-            log.info(
-                "using the carried model 'motion': it knows ten plain motions (left, up, waving, ...), not everyday "
-                "actions; for those give --checkpoint with Kinetics weights (README, 'Weights')"
-            )
+            log.info(CARRIED_MODEL_NOTE)
 
     click.echo(describe(run_service(config, duration, on_ready)), err=True)
