@@ -109,6 +109,8 @@ def test_a_picture_is_readable_for_few_and_for_many_classes(tmp_path: Path, clas
     ys, xs = np.nonzero(dark[:, : int(0.88 * width)])
     assert np.ptp(ys) > 0.4 * height  # from one corner to the other
     assert np.ptp(xs) > 0.4 * width
+    if classes > 20:  # downwards to the right; of few, numbers and the scale weigh as much
+        assert np.corrcoef(xs, ys)[0, 1] > 0.8
 
 
 def test_a_mistake_is_seen_in_the_picture(tmp_path: Path) -> None:
@@ -119,7 +121,11 @@ def test_a_mistake_is_seen_in_the_picture(tmp_path: Path) -> None:
     for counts in (right, wrong):
         draw_confusion(tmp_path / "confusion.png", counts, ("a", "b", "c", "d"))
         pictures.append(cv2.imread(str(tmp_path / "confusion.png")).astype(int))
-    assert (np.abs(pictures[0] - pictures[1]).max(axis=2) > 30).mean() > 0.005
+    changed = np.abs(pictures[0] - pictures[1]).max(axis=2) > 30
+    assert changed.mean() > 0.005
+    ys, xs = np.nonzero(changed)
+    assert xs.max() > 0.6 * changed.shape[1]  # of the first class, at the top, taken for the last
+    assert ys.max() < 0.5 * changed.shape[0]
 
 
 def test_metrics_are_shown_with_those_of_single_clips_beside_them() -> None:
