@@ -133,7 +133,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _unchanged(path: str, seen: Probe) -> bool:
-    return seen.mtime_ns > 0 and (seen.size, seen.mtime_ns) == _identity(path)
+    return (seen.size, seen.mtime_ns) == _identity(path)
 
 
 def _recall(file: Path) -> dict[str, Probe]:

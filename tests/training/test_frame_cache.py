@@ -125,7 +125,10 @@ def test_a_full_disk_is_said_once_and_then_nothing_more_is_kept(
     before.write_bytes(b"1")
     cache.get(str(before), 25.0, 6, make)
 
-    def full(*_: object) -> None:
+    tried: list[object] = []
+
+    def full(*given: object) -> None:
+        tried.append(given)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(frame_cache, "_write", full)
@@ -133,8 +136,21 @@ def test_a_full_disk_is_said_once_and_then_nothing_more_is_kept(
         assert [cache.get(str(video), 25.0, 6, make) for _ in range(3)] == [None] * 3
     (record,) = caplog.records
     assert "no space left on device" in record.getMessage()
+    assert len(tried) == 1
     assert len(kept(tmp_path / "cache")) == 1
     assert cache.get(str(before), 25.0, 6, make) is not None  # what is there is still read
+
+
+def test_a_cache_that_cannot_be_read_is_said_once(
+    cache: FrameCache, video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(frame_cache, "_load", broken)
+    with caplog.at_level(logging.WARNING):
+        assert [cache.get(str(video), 25.0, 6, Frames()) for _ in range(3)] == [None] * 3
+    assert len(caplog.records) == 1
 
 
 def test_a_video_that_is_gone_has_no_frames_and_the_cache_goes_on(cache: FrameCache, video: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_damaged_note_is_written_anew(
         assert len(probe_all_by(Prober(), files[:3], tmp_path, monkeypatch)[1]) == asked
 
 
-def test_files_that_are_not_there_are_not_remembered(tmp_path: Path) -> None:
+def test_files_that_are_not_there_are_looked_for_again(tmp_path: Path) -> None:
     path = tmp_path / "late.mp4"
     assert probe_all([str(path)], tmp_path)[str(path)].reason is not None
     write_video(path, 5)

@@ -96,7 +96,7 @@ def test_the_gradients_of_the_stage_that_sees_two_time_steps_of_sixteen_frames_a
 
 @pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
 def test_a_run_in_bf16_on_the_cpu_enters_the_guard_and_learns() -> None:
-    config = toy_config(run={"precision": "bf16", "epochs": 12, "clip_gradient": 5.0}, optimizer={"lr": 3e-3})
+    config = toy_config(run={"precision": "bf16", "epochs": 16, "clip_gradient": 5.0}, optimizer={"lr": 3e-3})
     model, _ = build_network(config.model, find_origin(config.model), ToyDataset.labels)
     trainer = Trainer(config, make_fabric(config.run), model, PREPROCESSING, ToyDataset(8))
     sizes = Sizes()

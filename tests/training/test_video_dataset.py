@@ -186,6 +186,12 @@ def test_a_short_video_is_looped_whatever_its_container_says(tmp_path: Path, dur
             assert numbers_of(clip) == [0, 1, 2, 3, 4, 0, 1, 2]
 
 
+def test_a_video_that_claims_less_than_a_clip_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(videos, "open_file", FakeFile(50).open)
+    sample = dataset_of(["a"], durations=[0.2])[SampleKey(0, 0)]
+    assert numbers_of(rgb(sample)[0]) == list(range(21, 29))
+
+
 def test_with_a_cache_samples_are_the_same(numbered_video: Path, tmp_path: Path) -> None:
     cached = dataset_of([numbered_video], "train", cache=FrameCache(tmp_path), augment=AugmentConfig())
     plain = dataset_of([numbered_video], "train", augment=AugmentConfig())
