@@ -1,0 +1,209 @@
+"""`stream-i3d evaluate`: how good a checkpoint is, offline and live; calibration; fusion of two networks' results."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from stream_i3d.training.calibration import Calibration
+    from stream_i3d.training.config import TrainConfig
+    from stream_i3d.training.evaluation import NamedDataset, Network, Progress
+    from stream_i3d.training.results import Average, Evaluation
+    from stream_i3d.training.streaming_report import StreamingReport
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="CONFIG CHECKPOINT [KEY=VALUE]...")
+@click.option("--data", help="Other videos than the configuration's validation set: a folder or a list.")
+@click.option(
+    "--eval", "names", multiple=True, metavar="NAME...", help="top_k_accuracy, mean_class_accuracy, ... (default: all)."
+)
+@click.option(
+    "--average-clips",
+    "average",
+    type=click.Choice(["prob", "score"]),
+    default="prob",
+    show_default=True,
+    help="What of a video's clips is averaged: probabilities, or logits.",
+)
+@click.option("--clips", type=click.IntRange(1), help="Clips of each video (default: clip.test_clips, 10).")
+@click.option("--crops", type=click.Choice(["1", "3"]), help="Crops of each clip (default: clip.test_crops, 3).")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File of the results, .json; tables and a picture beside it."
+)
+@click.option(
+    "--calibrate", is_flag=True, help="Fit the temperature on the validation set; store it in the checkpoint."
+)
+@click.option("--streaming", is_flag=True, help="Play the videos through the live path too; measure smoothing.")
+@click.option(
+    "--seconds-per-video", type=click.FloatRange(1), default=20.0, show_default=True, help="With --streaming."
+)
+@click.option(
+    "--fuse", nargs=2, type=click.Path(path_type=Path), metavar="A.json B.json", help="Fuse two result files."
+)
+@click.option(
+    "--fuse-weights", nargs=2, type=float, default=(1.0, 1.0), show_default=True, help="Of each, with --fuse."
+)
+def evaluate(
+    arguments: tuple[str, ...], names: tuple[str, ...], average: Average, out: Path | None, **options: Any
+) -> None:
+    """Measure CHECKPOINT on the validation videos of CONFIG, a training's YAML file or its folder.
+
+    \b
+    stream-i3d evaluate runs/train runs/train/best.safetensors --out result.json
+    stream-i3d evaluate configs/train/x.yaml motion --eval top_k_accuracy mean_class_accuracy --streaming
+    stream-i3d evaluate --fuse rgb.json flow.json --out both.json
+
+    KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
+    """
+    # FFmpeg's own words would stand between ours; before OpenCV is imported.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.errors import ConfigError
+    from stream_i3d.inference.setup import wait_passively
+
+    _check_extra()
+    if out is not None and out.suffix != ".json":
+        raise ConfigError(f"--out {out}: give a name ending in .json; tables and a picture are written beside it")
+    wait_passively()
+    from stream_i3d.training.metrics import EVALUATIONS, check_evaluations
+    from stream_i3d.training.results import make_folder
+
+    files, more, settings = _sorted_out(arguments, EVALUATIONS)
+    chosen = tuple(dict.fromkeys([*names, *more])) or tuple(EVALUATIONS)
+    check_evaluations(chosen)
+    if out is not None:
+        make_folder(out)
+    if options["fuse"] is not None:
+        if files or settings:
+            raise ConfigError(f"--fuse takes two result files only: leave out {' '.join([*files, *settings])}")
+        evaluation = _fuse(options["fuse"], options["fuse_weights"], average, chosen)
+    elif len(files) == 2:
+        evaluation = _evaluate(files[0], files[1], settings, average, chosen, options)
+    else:
+        given = ", ".join(files) or "nothing"
+        raise ConfigError(f"evaluate takes a configuration and a checkpoint, got {given}: evaluate CONFIG CHECKPOINT")
+    _show(evaluation, out)
+
+
+def _check_extra() -> None:
+    """Say in one line that a package is missing which only training and evaluation need."""
+    import importlib.util
+
+    from stream_i3d.errors import ConfigError
+
+    missing = [name for name in ("torchmetrics", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"evaluate needs {' and '.join(missing)}: run pip install 'stream-i3d[train]'")
+
+
+def _sorted_out(arguments: Sequence[str], metrics: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Tell files, names of metrics (`--eval a b` takes as many as there are) and settings apart."""
+    known = set(metrics)
+    settings = [one for one in arguments if "=" in one and not Path(one).exists()]
+    names = [one for one in arguments if one in known]
+    return [one for one in arguments if one not in known and one not in settings], names, settings
+
+
+def _evaluate(
+    config_file: str,
+    checkpoint: str,
+    settings: list[str],
+    average: Average,
+    names: Sequence[str],
+    options: dict[str, Any],
+) -> Evaluation:
+    from msgspec import structs
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    from stream_i3d.training.checkpoint_calibration import check_calibratable
+    from stream_i3d.training.config import load_train_config
+    from stream_i3d.training.evaluation import evaluate as measure
+    from stream_i3d.training.evaluation import load_network, videos_for, with_clips
+
+    path = Path(config_file)
+    config = load_train_config(path / "config.yaml" if path.is_dir() else path, settings)
+    crops: Any = None if options["crops"] is None else int(options["crops"])
+    config = with_clips(config, options["clips"], crops)
+    if options["calibrate"]:
+        check_calibratable(checkpoint)
+    network = load_network(checkpoint, config)
+    if options["streaming"]:
+        network.live_engine()  # one that has no live path is told before the work
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        calibration = _calibrate(network, checkpoint, config, progress) if options["calibrate"] else None
+        data = options["data"]
+        dataset = videos_for(network, config, data)
+        evaluation = measure(network, dataset, config, data=data, average=average, names=names, progress=progress)
+        streaming = _stream(network, dataset, config, options, progress) if options["streaming"] else None
+    return structs.replace(evaluation, calibration=calibration, streaming=streaming)
+
+
+def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:
+    """Fit the temperature, store it in the file, and say what changed."""
+    from stream_i3d.training.checkpoint_calibration import calibrate_network, store_calibration
+    from stream_i3d.training.evaluation import data_name
+
+    found = calibrate_network(network, config, progress)
+    told = store_calibration(checkpoint, found, data_name(config))
+    network.set_temperature(found.temperature)
+    click.echo(f"calibrated {network.name}: {told}", err=True)
+    return found
+
+
+def _stream(
+    network: Network, dataset: NamedDataset, config: TrainConfig, options: dict[str, Any], progress: Progress
+) -> StreamingReport:
+    from stream_i3d.config import Config
+    from stream_i3d.training.stream_videos import stream_videos
+    from stream_i3d.training.streaming import evaluate_stream
+
+    scenes = config.data.source == "scenes" and options["data"] is None
+    videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes)
+    seed, seconds = config.run.seed, options["seconds_per_video"]
+    return evaluate_stream(network, videos, Config(), seed=seed, seconds_per_video=seconds, progress=progress)
+
+
+def _fuse(paths: tuple[Path, Path], weights: tuple[float, float], average: Average, names: Sequence[str]) -> Evaluation:
+    from stream_i3d.training.results import fuse, read_results
+
+    first, second = (read_results(path) for path in paths)
+    return fuse(first, second, weights, average, names)
+
+
+def _show(evaluation: Evaluation, out: Path | None) -> None:
+    from rich.console import Console
+
+    from stream_i3d.training.report import classes_table, metrics_table, streaming_tables, write_report
+    from stream_i3d.training.results import write_results
+
+    files: list[Path] = []
+    if out is not None:  # first: a screen that has gone must not lose the work
+        write_results(out, evaluation)
+        files = [out, *write_report(evaluation, out)]
+    console = Console(highlight=False)
+    console.print(metrics_table(evaluation))
+    console.print(classes_table(evaluation))
+    if evaluation.streaming is not None:
+        console.print(streaming_tables(evaluation.streaming))
+    if evaluation.skipped:
+        click.echo(
+            f"skipped: {len(evaluation.skipped)} that cannot be read, {evaluation.skipped[0].video} first", err=True
+        )
+    if files:
+        click.echo("written: " + ", ".join(str(file) for file in files))
