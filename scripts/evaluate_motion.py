@@ -140,11 +140,11 @@ def motionless(motion: Motion, count: int, pictures: list[Clips]) -> tuple[int, 
         rng = np.random.default_rng([HELD_OUT_SEED, 3, index])
         picture: NDArray[np.float32] = pictures[int(rng.integers(len(pictures)))].astype(np.float32)
         sigma, drift = rng.uniform(1, 14), rng.uniform(0, 0.04)
-        clip = [
+        shown = [
             np.clip(picture * (1 + drift * np.sin(0.3 * t + index)) + rng.normal(0, sigma, picture.shape), 0, 255)
             for t in range(16)
         ]
-        clips.append(np.stack(clip).astype(np.uint8))
+        clips.append(np.stack(shown).astype(np.uint8))
     quiet = 0
     for clip, label in zip(clips, motion.predict(clips), strict=True):
         prepared = np.stack([prepare_frame(frame, motion.setup.preprocessing) for frame in clip])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream_i3d.cli.extras import check_extra
+
 if TYPE_CHECKING:
     from stream_i3d.training.calibration import Calibration
     from stream_i3d.training.config import TrainConfig
@@ -67,7 +69,7 @@ def evaluate(
     from stream_i3d.errors import ConfigError
     from stream_i3d.inference.setup import wait_passively
 
-    _check_extra()
+    check_extra("evaluate", "train", ("torchmetrics", "matplotlib"))
     if out is not None and out.suffix != ".json":
         raise ConfigError(f"--out {out}: give a name ending in .json; tables and a picture are written beside it")
     wait_passively()
@@ -89,17 +91,6 @@ def evaluate(
         given = ", ".join(files) or "nothing"
         raise ConfigError(f"evaluate takes a configuration and a checkpoint, got {given}: evaluate CONFIG CHECKPOINT")
     _show(evaluation, out)
-
-
-def _check_extra() -> None:
-    """Say in one line that a package is missing which only training and evaluation need."""
-    import importlib.util
-
-    from stream_i3d.errors import ConfigError
-
-    missing = [name for name in ("torchmetrics", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"evaluate needs {' and '.join(missing)}: run pip install 'stream-i3d[train]'")
 
 
 def _sorted_out(arguments: Sequence[str], metrics: Iterable[str]) -> tuple[list[str], list[str], list[str]]:

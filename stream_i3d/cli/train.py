@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from stream_i3d.cli.extras import check_extra
+
 
 @click.command()
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
@@ -29,6 +31,7 @@ def train(
     from stream_i3d.errors import ConfigError
     from stream_i3d.inference.setup import wait_passively
 
+    check_extra("train", "train", ("lightning_fabric", "tensorboard", "torchmetrics"))
     if resume is not None and config_file is not None:
         raise ConfigError("--resume takes the settings of the run in its folder: leave out --config")
     arguments = [*settings]

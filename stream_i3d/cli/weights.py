@@ -201,8 +201,15 @@ def _described(found: Inspection) -> list[tuple[str, str]]:
         lines += [
             ("architecture", f"{spec.architecture}, {kind}, width {spec.width:g}{options}"),
             ("classes", f"{spec.num_classes}: {names}"),
+            ("temperature", f"{spec.temperature:g}" + (" (not calibrated)" if spec.temperature == 1 else "")),
             ("says of itself", "all of this" if found.embedded else "nothing: told from its tensors"),
         ]
         if found.embedded:
-            lines += [("provenance", f"{topic}: {text}") for topic, text in spec.provenance.items()]
+            lines += [("provenance", f"{topic}: {_first_line(text)}") for topic, text in spec.provenance.items()]
     return lines + ([("note", found.note)] if found.note else [])
+
+
+def _first_line(text: str) -> str:
+    """Return a text's first line, and a sign that there are more (a training's whole configuration, for one)."""
+    first, _, rest = text.partition("\n")
+    return f"{first} ..." if rest else first

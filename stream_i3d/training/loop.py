@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from stream_i3d.errors import TrainingError
+from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.preprocess import Preprocessing, normalise
 from stream_i3d.training.batch_norm import synchronise_batch_norm
 from stream_i3d.training.config import TrainConfig
@@ -184,9 +185,9 @@ class Trainer:
     def _inputs(self, batch: Batch, side: int | None = None) -> list[Tensor]:
         """Return the network's inputs, each (B * N, C, T, H, W) float32."""
         inputs = []
-        for clips in batch["clips"].values():
+        for stream, clips in batch["clips"].items():
             flat = clips.flatten(0, 1).to(self.fabric.device, non_blocking=True)  # (B * N, T, H, W, C)
-            pixels = normalise(flat, self._preprocessing)
+            pixels = normalise(flat, stream_preprocessing(stream, self._preprocessing))
             if side is not None and side != pixels.shape[-1]:
                 pixels = functional.interpolate(pixels, size=(pixels.shape[2], side, side), mode="area")
             inputs.append(pixels.contiguous(memory_format=torch.channels_last_3d))

@@ -19,7 +19,7 @@ from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
 from stream_i3d.inference.flow_frames import FlowFrames
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.training import videos
+from stream_i3d.training import video_dataset, videos
 from stream_i3d.training.annotations import Annotations, VideoItem
 from stream_i3d.training.config import AugmentConfig, ClipConfig
 from stream_i3d.training.frame_cache import FrameCache
@@ -121,6 +121,23 @@ def test_repeats_have_no_flow(make_video: Video) -> None:
     ].numpy()
     still = [(one == STILL).all() for one in flow]
     assert 3 <= sum(still) <= 6
+
+
+def test_flow_is_computed_once_for_each_new_picture_and_never_for_a_repeat(
+    make_video: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[bool] = []
+
+    def everything_moves(previous: NDArray[np.uint8], current: NDArray[np.uint8]) -> NDArray[np.float32]:
+        computed.append(np.array_equal(previous, current))
+        return np.full((*current.shape, 2), 3, np.float32)
+
+    monkeypatch.setattr(video_dataset, "make_flow", lambda name: everything_moves)
+    (flow,) = dataset_of([make_video(10.0, 2.0)], make=LIVE, streams=("flow",))[SampleKey(0, 0)]["clips"][
+        "flow"
+    ].numpy()
+    assert not any(computed)
+    assert sum((one != STILL).all() for one in flow) == len(computed) in (3, 4)
 
 
 # --- which frames
@@ -232,6 +249,8 @@ def test_a_training_clip_is_cropped_alike_in_all_frames(make_video: Video) -> No
     for clip in clips:
         assert (clip == clip[0]).all()
     assert len({clip.tobytes() for clip in clips}) == 6
+    several = dataset_of([make_video(25.0, 0.04)] * 6, "train", LIVE, durations=[0.04] * 6, augment=AugmentConfig())
+    assert len({rgb(several[SampleKey(0, index)]).tobytes() for index in range(6)}) == 6
 
 
 def test_a_mirrored_clip_has_the_label_of_the_mirror(numbered_video: Path, make_video: Video) -> None:
@@ -317,6 +336,10 @@ def spoiled(tmp_path: Path) -> list[Path]:
 def test_another_video_of_its_class_takes_the_place_of_one_that_went_bad(
     spoiled: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
+    for seed in range(5):
+        dataset = dataset_of(spoiled, "train", targets=[0, 1, 2, 0, 1, 2], seed=seed)
+        assert dataset[SampleKey(0, 0)]["index"] == 3
+    caplog.clear()
     dataset = dataset_of(spoiled, "train", targets=[0, 1, 2, 0, 1, 2])
     with caplog.at_level(logging.WARNING):
         samples = [dataset[SampleKey(epoch, 0)] for epoch in range(3)]
