@@ -143,7 +143,7 @@ class SceneDataset:
         seed = (HELD_OUT, 0, number) if self._held_out else (TRAIN, self._seed, number)
         rng = np.random.default_rng([*seed, 1])
         size = self._sizes[rng.integers(len(self._sizes))]
-        plain = not self._held_out and rng.random() > number / max(self._plain, 1)
+        plain = not self._held_out and number < self._plain * rng.random()  # ever more seldom
         label = LABELS[number % len(LABELS)]
         frames = render_clip(seed, label, make.clip_len, make.sample_fps / make.frame_interval, size, plain=plain)
         return np.stack([prepare_frame(frame, make) for frame in frames])

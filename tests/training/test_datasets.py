@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stream_i3d.errors import ConfigError, LabelsError
 from stream_i3d.preprocess import Preprocessing
@@ -112,6 +113,16 @@ def test_flow_is_given_where_the_network_takes_it(data: Path) -> None:
     assert list(found.train[SampleKey(0, 0)]["clips"]) == ["rgb", "flow"]
 
 
+def test_settings_reach_the_samples(data: Path) -> None:
+    def first(streams: tuple[str, ...] = ("rgb",), **given: Any) -> torch.Tensor:
+        settings = config(train=str(data), val_fraction=0, **given)
+        return make(settings, streams=streams).train[SampleKey(0, 0)]["clips"][streams[0]]
+
+    assert torch.equal(first(), first(run={"seed": 0}))
+    assert not torch.equal(first(), first(run={"seed": 1}))
+    assert not torch.equal(first(("flow",), flow="farneback"), first(("flow",), flow="dis"))
+
+
 def test_validation_videos_may_be_given(data: Path, tmp_path: Path, template: bytes) -> None:
     add(tmp_path / "val", "wave", 2, template)
     found = make(config(train=str(data), val=str(tmp_path / "val")))
@@ -189,10 +200,15 @@ def test_corrupt_videos_are_said_skipped_and_counted(
     (data / "wave" / "2.mp4").write_bytes(b"noise")
     add(tmp_path / "val", "wave", 2, template)
     (tmp_path / "val" / "wave" / "0.mp4").write_bytes(b"")
+    add(tmp_path / "val", "jump", 1, b"noise")  # no class needs to be in the validation set
     with caplog.at_level(logging.WARNING):
         found = make(config(train=str(data), val=str(tmp_path / "val")))
-    assert [Path(path).parts[-3:] for path, _ in found.skipped] == [("data", "wave", "2.mp4"), ("val", "wave", "0.mp4")]
-    assert len(caplog.records) == 2
+    assert [Path(path).parts[-3:] for path, _ in found.skipped] == [
+        ("data", "wave", "2.mp4"),
+        ("val", "jump", "0.mp4"),
+        ("val", "wave", "0.mp4"),
+    ]
+    assert len(caplog.records) == 3
     assert (len(found.train), counts(found.val)) == (14, {"wave": 1})
     for part in (found.train, found.val):
         assert part is not None

@@ -25,12 +25,14 @@ class Renderer:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[int, ...], str]] = []
         self.arguments: list[tuple[int, float, tuple[int, int]]] = []
+        self.plain: list[bool] = []
 
     def __call__(
-        self, seed: tuple[int, ...], label: str, clip_len: int, fps: float, size: tuple[int, int]
+        self, seed: tuple[int, ...], label: str, clip_len: int, fps: float, size: tuple[int, int], *, plain: bool
     ) -> NDArray[np.uint8]:
         self.asked.append((seed, label))
         self.arguments.append((clip_len, fps, size))
+        self.plain.append(plain)
         t, y, x = np.ix_(range(clip_len), range(size[1]), range(size[0]))
         value = 10 * t + y + 0 * x
         return np.stack([value, 2 * x + 0 * value, 100 + 0 * value], axis=-1).astype(np.uint8)
@@ -184,6 +186,21 @@ def test_cameras_are_of_the_networks_size_or_larger(renderer: Renderer) -> None:
     for index in range(200):
         clip_of(dataset, 0, index)
     assert {size for _, _, size in renderer.arguments} == set(camera_sizes(32))
+
+
+def test_ever_fewer_of_the_first_clips_are_plain_ones(renderer: Renderer) -> None:
+    dataset = SceneDataset(SceneConfig(clips=600, fresh=1, plain=400, size=(43, 32)), MAKE)
+    for index in range(600):
+        clip_of(dataset, 0, index)
+    shares = [np.mean(renderer.plain[first : first + 100]) for first in range(0, 600, 100)]
+    assert shares == pytest.approx([0.875, 0.625, 0.375, 0.125, 0, 0], abs=0.12)
+    assert shares[4:] == [0, 0]
+
+
+def test_without_being_asked_for_and_among_those_held_out_no_clip_is_plain(renderer: Renderer) -> None:
+    clip_of(SceneDataset(CONFIG, MAKE), 0, 0)
+    clip_of(SceneDataset(SceneConfig(plain=10**9, size=(43, 32)), MAKE, held_out=True), 0, 0)
+    assert renderer.plain == [False, False]
 
 
 def test_classes_may_stand_in_another_order(renderer: Renderer) -> None:
