@@ -22,7 +22,7 @@ def best_columns(cameras: int, width: float, height: float, aspect: float = 16 /
         rows = math.ceil(cameras / columns)
         return min(width / columns, (height / rows - below) * aspect)
 
-    return max(range(1, max(1, cameras) + 1), key=lambda columns: (size(columns), -columns))
+    return max(range(1, max(1, cameras) + 1), key=lambda columns: (round(size(columns), 3), columns))
 
 
 class Layout:
