@@ -5,6 +5,7 @@ Lives in the GUI thread. Knows no widget; `start` starts a service of our own, `
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -93,6 +94,7 @@ class Session(QObject):
         self._launched: Launched | None = None
         self._reader: Reader | None = None
         self._state: State = "none"
+        self._endings: list[threading.Thread] = []
         self._wanted: dict[str, QSize | None] = {}
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
@@ -149,12 +151,22 @@ class Session(QObject):
             self._reader.stop()
             self._reader = None
         if self._launched is not None:
-            self._launched.close()
+            # Ending takes a second or two, for which the window must not stand still; it is waited for at the end.
+            thread = threading.Thread(target=self._launched.close, name="service-end")
+            thread.start()
+            self._endings = [one for one in self._endings if one.is_alive()] + [thread]
             self._launched = None
         for name in list(self.board.cameras):
             self.board.removed(name)
         self.cameras = {}
         self._enter("none")
+
+    def end(self) -> None:
+        """Let go of the service, and wait until one of our own has ended."""
+        self._timer.stop()
+        self.close()
+        for thread in self._endings:
+            thread.join()
 
     def ask(self, request: Request) -> None:
         """Ask the service for something."""
@@ -250,7 +262,7 @@ class Session(QObject):
             if camera is None:
                 continue
             camera.track.paused = info.paused
-            if camera.track.status is None and info.status is not None:
+            if info.status is not None and (camera.track.status is None or camera.track.without_service):
                 camera.track.take_status(info.status, now)
         self.cameras = {info.name: info for info in reply.cameras}
         if before != {name: (info.paused, info.preview) for name, info in self.cameras.items()}:

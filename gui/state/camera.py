@@ -90,6 +90,11 @@ class CameraTrack:
         self.status, self._status_at = message, now
         self._service_lost = None
 
+    @property
+    def without_service(self) -> bool:
+        """Whether what is known is only what was."""
+        return self._service_lost is not None
+
     def service_lost(self, reason: str) -> None:
         """The service is gone; what is known is what was."""
         self._service_lost = reason
@@ -137,7 +142,7 @@ class CameraTrack:
         if self.status is None:
             return "connecting"
         words = _STATE_WORDS[self.status.state]
-        return f"{words} · {rate(self.status.fps)}" if self.status.state == "live" else words
+        return f"{words} · {rate(self.status.fps)}" if self.status.state == "live" and self.status.fps else words
 
     def _trouble(self, now: float) -> tuple[bool, str, int | None]:
         """Return whether the picture is dimmed, why, and the seconds to the next try."""

@@ -21,7 +21,7 @@ ACTIONS = (
     Action("add", "Add camera…", ("Ctrl+N",), "Choose a camera, a stream address or a video", "Cameras"),
     Action("rename", "Rename camera…", ("F2",), "Give the selected camera another name", "Cameras"),
     Action("remove", "Remove camera", ("Delete",), "Take the selected camera out of the service", "Cameras"),
-    Action("pause", "Pause", ("Space",), "Pause or resume the selected camera", "Cameras", True),
+    Action("pause", "Pause", ("P",), "Pause or resume the selected camera", "Cameras", True),
     Action("enlarge", "Enlarge", ("Return",), "Let the selected camera fill the window", "View"),
     Action("back", "Back to all cameras", ("Escape",), "Leave full screen, then the enlarged camera", "View"),
     Action("next", "Next camera", ("Ctrl+Right",), "Enlarge the next camera", "View"),

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from ..state.first_run import Emptiness, Offer
 from .theme import Theme, current_theme
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A button: the id that is emitted, its words, what it does."""
-
-    id: str
-    text: str
-    meaning: str
 
 
 class EmptyState(QWidget):
@@ -62,20 +52,20 @@ class EmptyState(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self._shown: tuple[str, str, tuple[Offer, ...]] | None = None
+        self._shown: Emptiness | None = None
 
-    def show_state(self, title: str, text: str, offers: tuple[Offer, ...]) -> None:
-        """Say what is missing and offer what helps."""
-        if self._shown == (title, text, offers):
+    def show_state(self, shown: Emptiness) -> None:
+        """Say what is missing and offer what helps; nothing moves where it was said already."""
+        if self._shown == shown:
             return
-        same_offers = self._shown is not None and self._shown[2] == offers
-        self._shown = (title, text, offers)
-        self.title.setText(title)
-        self.text.setText(text)
-        self.setAccessibleName(title)
-        self.setAccessibleDescription(text)
+        same_offers = self._shown is not None and self._shown.offers == shown.offers
+        self._shown = shown
+        self.title.setText(self.tr(shown.title))
+        self.text.setText(self.tr(shown.text))
+        self.setAccessibleName(shown.title)
+        self.setAccessibleDescription(shown.text)
         if not same_offers:
-            self._make_buttons(offers)
+            self._make_buttons(shown.offers)
 
     def _make_buttons(self, offers: tuple[Offer, ...]) -> None:
         while (item := self._row.takeAt(0)) is not None:
@@ -85,8 +75,8 @@ class EmptyState(QWidget):
         self.buttons = {}
         self._row.addStretch()
         for number, offer in enumerate(offers):
-            button = QPushButton(offer.text)
-            button.setToolTip(offer.meaning)
+            button = QPushButton(self.tr(offer.text))
+            button.setToolTip(self.tr(offer.meaning))
             button.setAccessibleDescription(offer.meaning)
             button.setProperty("primary", number == 0)
             button.clicked.connect(lambda _=False, name=offer.id: self.taken.emit(name))

@@ -6,6 +6,7 @@ from PyQt6.QtCore import QRect, pyqtSignal
 from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QWidget
 
+from ..picture import Picture
 from ..state.board import Board
 from ..state.grid import Layout, best_columns
 from .theme import Theme, current_theme
@@ -53,6 +54,17 @@ class CameraGrid(QWidget):
     def visible_tiles(self) -> list[CameraTile]:
         """The tiles that are seen now."""
         return [self.tiles[name] for name in self.cameras.visible if name in self.tiles]
+
+    def show_pictures(self, pictures: dict[str, Picture]) -> None:
+        """Show newer pictures."""
+        first = False
+        for camera, picture in pictures.items():
+            tile = self.tiles.get(camera)
+            if tile is not None:
+                first = first or tile.view.picture is None
+                tile.view.set_picture(picture)
+        if first:
+            self.place()
 
     def settle(self) -> None:
         """Make the tiles those of the board's cameras."""
@@ -151,8 +163,8 @@ class CameraGrid(QWidget):
             tile.set_chosen(name == self._chosen and len(visible) > 1)
         if not visible:
             return
-        below = 50.0 if self._show_strip else 6.0
-        columns = best_columns(len(visible), self.width(), self.height(), below=below)
+        below = 60.0 if self._show_strip else 6.0
+        columns = best_columns(len(visible), self.width(), self.height(), self._aspect(visible), below)
         rows = -(-len(visible) // columns)
         previous: QWidget | None = None
         for number, name in enumerate(visible):
@@ -167,6 +179,12 @@ class CameraGrid(QWidget):
             if previous is not None:
                 self.setTabOrder(previous, self.tiles[name])
             previous = self.tiles[name]
+
+    def _aspect(self, cameras: list[str]) -> float:
+        """Return width to height of the pictures, their middle one where they differ; 16:9 before the first."""
+        pictures = [picture for name in cameras if (picture := self.tiles[name].view.picture) is not None]
+        aspects = sorted(round(one.image.width() / one.image.height(), 1) for one in pictures)
+        return aspects[len(aspects) // 2] if aspects else 1.8
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Reflow."""

@@ -171,7 +171,6 @@ class OverlayPainter:
     def _headline(self, box: QRectF, shown: Shown, note: str) -> None:
         unit, sure = self._unit, shown.confidence
         inner = box.adjusted(unit * 0.9, unit * 0.5, -unit * 0.9, -unit * 0.5)
-        large = self._font(2.1, bold=shown.kind == "action")
         ink = ON_PICTURE.text if shown.kind == "action" else ON_PICTURE.muted
         right = 0.0
         if sure is not None:
@@ -179,6 +178,7 @@ class OverlayPainter:
             right = QFontMetricsF(share).horizontalAdvance("100 %") + unit * 0.4
             self._text(QRectF(inner.right() - right, inner.y(), right, unit * 2.6), percent(sure), share, flags=_RIGHT)
         words = shown.headline if shown.kind == "action" else _say(shown.headline)
+        large = self._fitting(words, inner.width() - right, bold=shown.kind == "action")
         self._text(QRectF(inner.x(), inner.y(), inner.width() - right, unit * 2.6), words, large, ink)
         if sure is not None:
             track = QRectF(inner.x(), inner.y() + unit * 3.2, inner.width(), unit * 0.8)
@@ -186,6 +186,14 @@ class OverlayPainter:
         elif note:
             line = QRectF(inner.x(), inner.y() + unit * 2.5, inner.width(), unit * 1.4)
             self._text(line, note, self._font(0.95), ON_PICTURE.muted)
+
+    def _fitting(self, words: str, width: float, bold: bool) -> QFont:
+        """Return the largest font in which the words fit; the smallest where none does, and they are cut then."""
+        for tenths in range(21, 11, -1):
+            font = self._font(tenths / 10, bold)
+            if QFontMetricsF(font).horizontalAdvance(words) <= width:
+                break
+        return font
 
     def _bars(self, box: QRectF, bars: Sequence[tuple[str, float]], row: float) -> None:
         unit, font = self._unit, self._font(1.0)

@@ -23,7 +23,7 @@ from ..state.timeline import EventMark, Span, Timeline
 from .theme import Theme, colour, current_theme, pattern_brush
 
 _HEIGHT = 84
-_COMPACT = 46
+_COMPACT = 56
 _BREAK_S = 2.5
 
 
@@ -96,7 +96,7 @@ class TimelineStrip(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.fillRect(self.rect(), colour(self.theme.base))
-        top = 6.0 if self._compact else 18.0
+        top = 8.0 if self._compact else 18.0
         band = QRectF(
             self._plot().left(), top, self._plot().width(), self.height() - top - (4 if self._compact else 20)
         )
