@@ -21,6 +21,7 @@ from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport, Frame
 from stream_i3d.preprocess import Image, Preprocessing
+from stream_i3d.stage import CaptureOrder, Done, StageMessage
 
 SMALL = Preprocessing(short_side=32, crop_size=32)
 
@@ -31,9 +32,17 @@ class FakeStage:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self.beats = 0
+        self.orders: list[CaptureOrder] = []
+        self.said: list[StageMessage] = []
 
     def beat(self) -> None:
         self.beats += 1
+
+    def order(self) -> CaptureOrder | None:
+        return self.orders.pop(0) if self.orders else None
+
+    def say(self, message: StageMessage) -> None:
+        self.said.append(message)
 
 
 class FakeTime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,11 +26,12 @@ from stream_i3d.config import (
 )
 from stream_i3d.errors import CheckpointError, ConfigError, TransportError
 from stream_i3d.inference import worker
+from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
-from stream_i3d.inference.worker import MAX_BATCH, CameraSlot, WorkerJob, serve
+from stream_i3d.inference.worker import MAX_BATCH, serve
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.stage import Ready, StageMessage, Summary
+from stream_i3d.stage import CameraNews, CameraSlot, Done, Ready, StageMessage, Summary, WorkerOrder
 from stream_i3d.transport.sockets import FrameSender, Publisher, Subscriber
 from stream_i3d.transport.wire import decode_published, encode_frame, encode_report
 from tests.inference.fakes import FakeEngine
@@ -47,7 +49,11 @@ class FakeStage:
         self.stopping = threading.Event()
         self.said: list[StageMessage] = []
         self.beats = 0
+        self.orders: queue.SimpleQueue[WorkerOrder] = queue.SimpleQueue()
         self._changed = threading.Condition()
+
+    def order(self) -> WorkerOrder | None:
+        return None if self.orders.empty() else self.orders.get()
 
     def beat(self) -> None:
         with self._changed:

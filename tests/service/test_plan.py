@@ -9,7 +9,8 @@ import pytest
 from stream_i3d.capture.process import CaptureJob, capture_main
 from stream_i3d.config import CameraConfig, CaptureConfig, Config, ModelConfig, PublishConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
-from stream_i3d.inference.worker import WorkerJob, worker_main
+from stream_i3d.inference.drain import WorkerJob
+from stream_i3d.inference.worker import worker_main
 from stream_i3d.service.plan import make_plan, name_cameras
 
 
