@@ -137,12 +137,12 @@ class _Connection:
     """The sockets of one service, and the questions that keep it known to be alive."""
 
     def __init__(self, control: str, clock: Callable[[], float]) -> None:
-        self.malformed = 0
+        self._client = ControlClient(control)  # first: it raises where the address means nothing
         self.previews = PreviewReceivers()
+        self.malformed = 0
         self._rejected_before = 0
         self._control = control
         self._clock = clock
-        self._client = ControlClient(control)
         self._subscriber: Subscriber | None = None
         self._publish = ""
         self._run: tuple[int, float] | None = None

@@ -56,12 +56,13 @@ def label_style(label: str, dark: bool) -> LabelStyle:
     number = zlib.crc32(label.encode())
     hue = number % HUES / HUES
     pattern = PATTERNS[number // HUES % len(PATTERNS)]
-    ground, text = (DARK_GROUND, "#000000") if dark else (LIGHT_GROUND, "#ffffff")
+    ground, text, least = (DARK_GROUND, "#000000", 6.5) if dark else (LIGHT_GROUND, "#ffffff", TEXT_CONTRAST)
     step = 0.02 if dark else -0.02
     lightness = 0.5
     fill = _rgb(hue, lightness)
+    # On dark ground brighter than need be: bars also lie on a scrim through which a white picture may shine.
     # Towards the text's opposite until both the text on it and the shape on its ground can be told.
-    while contrast(fill, text) < TEXT_CONTRAST + 0.5 or contrast(fill, ground) < TEXT_CONTRAST:
+    while contrast(fill, text) < TEXT_CONTRAST + 0.5 or contrast(fill, ground) < least:
         lightness += step
         fill = _rgb(hue, lightness)
     return LabelStyle(fill, text, pattern)

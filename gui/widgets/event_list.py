@@ -35,6 +35,7 @@ class EventModel(QAbstractListModel):
         self._history = history
         self._filter = Filter()
         self._thumbnails: dict[tuple[str, str], QPixmap] = {}
+        self._bare: dict[str, QPixmap] = {}
         self.rows: list[HistoryEvent] = []
 
     def set_filter(self, chosen: Filter) -> None:
@@ -85,10 +86,14 @@ class EventModel(QAbstractListModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return f"{event.label}\n{event.camera} · {stream_time(event.start_time)} · {self._length(event)}"
         if role == Qt.ItemDataRole.DecorationRole:
-            key = (event.camera, event.id)
-            if key not in self._thumbnails:
-                self.set_thumbnail(event, QPixmap())
-            return self._thumbnails[key]
+            kept = self._thumbnails.get((event.camera, event.id))
+            if kept is not None:
+                return kept
+            if event.label not in self._bare:
+                self._bare[event.label] = _framed(QPixmap(), event.label)
+                while len(self._bare) > _MAX_THUMBNAILS:
+                    del self._bare[next(iter(self._bare))]
+            return self._bare[event.label]
         if role in (Qt.ItemDataRole.AccessibleTextRole, Qt.ItemDataRole.ToolTipRole):
             return event.line.replace("\t", ", ")
         return None

@@ -77,6 +77,7 @@ class MainWindow(QMainWindow):
         self._restore_place()
         self.apply_theme()
         self.refresh_slowly()
+        self.actions_.set_available(False, False)
 
     def _make_widgets(self) -> None:
         self.grid = CameraGrid(self.session.board, self._store.layout())

@@ -15,6 +15,7 @@ from ..state.colours import label_style
 from ..state.formats import percent
 from .theme import ON_PICTURE, SCRIM, SCRIM_ALPHA, colour, pattern_brush
 
+TRACK_ALPHA = 0.16
 _LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _WRAP = Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
@@ -209,7 +210,7 @@ class OverlayPainter:
     def _bar(self, track: QRectF, label: str, value: float) -> None:
         painter, radius = self._painter, track.height() / 2
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(colour(ON_PICTURE.text, 0.2))
+        painter.setBrush(colour(ON_PICTURE.text, TRACK_ALPHA))
         painter.drawRoundedRect(track, radius, radius)
         if value <= 0:
             return

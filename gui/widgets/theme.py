@@ -48,7 +48,7 @@ LIGHT = Theme(
     raised="#e6eaf0",
     text="#14181e",
     muted="#4d5764",
-    line="#7d8896",
+    line="#747f8d",
     accent="#0b57a4",
     on_accent="#ffffff",
     danger="#a6211a",
@@ -59,8 +59,8 @@ LIGHT = Theme(
 ON_PICTURE = DARK
 """What is painted over pictures lies on a dark scrim in both themes."""
 SCRIM = "#0b0e12"
-SCRIM_ALPHA = 0.74
-"""Over a white picture the scrim is #4a4c4f: white on it has 8.6 to 1."""
+SCRIM_ALPHA = 0.82
+"""Over a white picture the scrim is #373a3d: what is written on it keeps 4.5 to 1."""
 
 _PATTERNS = {
     "solid": Qt.BrushStyle.NoBrush,

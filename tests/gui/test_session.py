@@ -80,6 +80,7 @@ def test_only_wanted_previews_are_asked_for_and_they_come_in_the_size_they_are_s
     qtbot.waitUntil(lambda: not service.watched["door"], timeout=SOON_MS)
 
 
+@pytest.mark.qt_log_ignore("JPEG|marker")
 def test_messages_that_are_not_ours_are_counted_and_break_nothing(connected, service, qtbot):
     board = connected.board
     publish_until(service, recognition(), lambda: board.cameras["door"].track.recognition is not None, qtbot)
@@ -201,6 +202,7 @@ def test_the_mailbox_keeps_the_newest_and_counts_what_it_drops(picture):
     assert mailbox.take().lost == 0
 
 
+@pytest.mark.qt_log_ignore("JPEG|marker")
 def test_pictures_are_decoded_no_larger_than_needed_and_never_blown_up(application):
     preview = Preview(jpeg(640, 480), 5, 7)
     small = decode_picture(preview, QSize(320, 320))
