@@ -275,8 +275,10 @@ class Session(QObject):
 
     def tick(self) -> None:
         """Look whether the service still lives."""
-        if self._launched is not None and self._state != "failed" and self._launched.poll() is not None:
-            self.failure = self._launched.failure() or self.tr("the service has ended")
+        code = None if self._launched is None or self._state == "failed" else self._launched.poll()
+        if self._launched is not None and code is not None:
+            by_signal = self.tr("it was killed (signal {number})").format(number=-code)
+            self.failure = by_signal if code < 0 else self._launched.failure() or self.tr("it has ended")
             self.board.service_lost(self.failure, self.clock())
             self._enter("failed")
             return
