@@ -122,8 +122,7 @@ class Session(QObject):
         try:
             launched = self._launch(config)
         except StreamI3DError as error:
-            self.failure = str(error)
-            self._enter("failed")
+            self._fail(str(error))
             return
         self._launched = launched
         self._open(launched.control, "starting")
@@ -140,7 +139,7 @@ class Session(QObject):
         self.watch = ServiceWatch(control)
         reader = Reader(control)
         reader.arrived.connect(self._take)
-        reader.failed.connect(self._cannot_connect)
+        reader.failed.connect(self._fail)
         self._reader = reader
         reader.start()
         self._enter(state)
@@ -269,18 +268,23 @@ class Session(QObject):
             self.cameras_changed.emit()
             self._follow()
 
-    def _cannot_connect(self, why: str) -> None:
+    def _fail(self, why: str) -> None:
+        """The service is gone for good: its last words are taken in, and then nothing more is waited for."""
         self.failure = why
         self._enter("failed")
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.stop()
+            self.take(reader.mailbox.take())
+        self.board.service_lost(why, self.clock())
+        self.changed.emit()
 
     def tick(self) -> None:
         """Look whether the service still lives."""
         code = None if self._launched is None or self._state == "failed" else self._launched.poll()
         if self._launched is not None and code is not None:
             by_signal = self.tr("it was killed (signal {number})").format(number=-code)
-            self.failure = by_signal if code < 0 else self._launched.failure() or self.tr("it has ended")
-            self.board.service_lost(self.failure, self.clock())
-            self._enter("failed")
+            self._fail(by_signal if code < 0 else self._launched.failure() or self.tr("it has ended"))
             return
         if self._reader is None or self._state in ("none", "failed"):
             return

@@ -171,7 +171,7 @@ class CameraTrack:
             return "warming", "Filling the first window", None, ""
         if seen.label is None:
             best = seen.top_k[0] if seen.top_k else None
-            note = f"likeliest: {best.label}, {percent(best.probability)}, not shown as an action" if best else ""
+            note = f"likeliest: {best.label}, {percent(best.probability)}" if best else ""
             return "idle", "Idle", None, f"skipped: {seen.skipped}" if seen.skipped else note
         if seen.label in hidden:
             return "idle", "Idle", None, "an action that you chose not to show"

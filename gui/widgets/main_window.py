@@ -40,7 +40,7 @@ from .grid import CameraGrid
 from .help_sheet import HelpSheet
 from .keeper import Keeper
 from .status_bar import StatusLine
-from .theme import apply_theme, current_theme
+from .theme import Theme, apply_theme, current_theme
 
 _REFRESH_MS = 200
 _SLOW_MS = 1000
@@ -162,7 +162,7 @@ class MainWindow(QMainWindow):
         self.panel.currentChanged.connect(lambda tab: self._prefer(panel_tab=tab))
         hints = QGuiApplication.styleHints()
         if hints is not None:
-            hints.colorSchemeChanged.connect(self.apply_theme)
+            hints.colorSchemeChanged.connect(lambda _: self.apply_theme())
 
     def _handlers(self) -> dict[str, Callable[[bool], object]]:
         """Return what each of `state.shortcuts.ACTIONS` does; called with whether it is checked."""
@@ -233,9 +233,9 @@ class MainWindow(QMainWindow):
 
     # What is shown.
 
-    def apply_theme(self) -> None:
-        """Take over light or dark from the system."""
-        theme = current_theme()
+    def apply_theme(self, theme: Theme | None = None) -> None:
+        """Take over these colours; None: light or dark as the system is."""
+        theme = current_theme() if theme is None else theme
         app = QApplication.instance()
         if isinstance(app, QApplication):
             apply_theme(app, theme)

@@ -5,7 +5,7 @@ Everything is painted within `room`, and all sizes follow from its height, so a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PyQt6.QtCore import QCoreApplication, QPointF, QRectF, Qt
 from PyQt6.QtGui import QFont, QFontMetricsF, QImage, QPainter, QPainterPath, QPolygonF
@@ -36,7 +36,7 @@ class OverlayPainter:
     def __init__(self, painter: QPainter, room: QRectF, font: QFont) -> None:
         self._painter = painter
         self._room = room
-        self._unit = max(10.0, min(room.height() / 30, room.width() / 38, 22.0))
+        self._unit = max(10.0, min(room.height() / 34, room.width() / 44, 22.0))
         self._family = font
         self._margin = self._unit * 0.8
 
@@ -145,7 +145,7 @@ class OverlayPainter:
         unit, room, margin = self._unit, self._room, self._margin
         roomy = room.width() >= 34 * unit
         width = room.width() - 2 * margin
-        head_width = min(width, 24 * unit) if roomy else width
+        head_width = min(width, 20 * unit) if roomy else width
         note = shown.note or (shown.reason if not shown.dimmed else "")
         height = unit * (5.2 if shown.confidence is not None else 3.6 if not note else 4.8)
         head = QRectF(room.left() + margin, room.bottom() - margin - height, head_width, height)
@@ -167,7 +167,9 @@ class OverlayPainter:
         if limit > 0:
             box = QRectF(space.left(), bottom - limit * row - unit * 0.8, space.width(), limit * row + unit * 0.8)
             self._panel(box)
-            self._bars(box.adjusted(unit * 0.7, unit * 0.4, -unit * 0.7, -unit * 0.4), bars[:limit], row)
+            self._bars(
+                box.adjusted(unit * 0.7, unit * 0.4, -unit * 0.7, -unit * 0.4), bars[:limit], row, dict(shown.bars)
+            )
 
     def _headline(self, box: QRectF, shown: Shown, note: str) -> None:
         unit, sure = self._unit, shown.confidence
@@ -196,16 +198,18 @@ class OverlayPainter:
                 break
         return font
 
-    def _bars(self, box: QRectF, bars: Sequence[tuple[str, float]], row: float) -> None:
+    def _bars(self, box: QRectF, bars: Sequence[tuple[str, float]], row: float, values: Mapping[str, float]) -> None:
         unit, font = self._unit, self._font(1.0)
         share = QFontMetricsF(font).horizontalAdvance("100 %") + unit * 0.3
-        names = min(box.width() * 0.45, 11 * unit)
+        names = min(box.width() * 0.5, 11.5 * unit)
         for number, (label, value) in enumerate(bars):
             top = box.top() + number * row
             self._text(QRectF(box.left(), top, names - unit * 0.4, row), label, font)
             track = QRectF(box.left() + names, top + row * 0.26, box.width() - names - share, row * 0.48)
             self._bar(track, label, value)
-            self._text(QRectF(box.right() - share, top, share, row), percent(value), font, flags=_RIGHT)
+            # The bar moves; the number is the value at once.
+            told = percent(values.get(label, value))
+            self._text(QRectF(box.right() - share, top, share, row), told, font, flags=_RIGHT)
 
     def _bar(self, track: QRectF, label: str, value: float) -> None:
         painter, radius = self._painter, track.height() / 2

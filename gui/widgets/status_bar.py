@@ -65,6 +65,7 @@ class StatusLine(QWidget):
             needed = label.sizeHint().width() + self._row.spacing()
             label.setVisible(needed <= free)
             free -= needed if needed <= free else self.width()
+        self._row.activate()  # now, so that no painting finds a longer figure in its old place
         self._elide()
 
     def _elide(self) -> None:

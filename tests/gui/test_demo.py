@@ -62,7 +62,7 @@ def test_the_real_demo_is_shown_driven_killed_and_started_again(display, tmp_pat
     assert len(seen["strip_labels"]) >= 1 and seen["strip_labels_painted"]
     assert set(seen["strip_labels"]) <= set(LABELS)
     assert seen["model"] == "i3d · motion.safetensors" and seen["latency"].endswith("s")
-    assert seen["stride"] == 4 and "not shown as an action" in seen["idle_note"]
+    assert seen["stride"] == 4 and seen["idle_note"].startswith("likeliest: ")
     assert len(seen["grid_colours"]) == 2 and min(seen["grid_colours"]) > 300
     assert seen["enlarged"] == ["second"] and sorted(seen["after_escape"]) == ["demo", "second"]
     assert seen["paused"] == "paused" and len(seen["snapshots"]) == 1

@@ -31,7 +31,7 @@ def test_an_action_is_shown_with_its_confidence_its_bars_and_its_age():
 def test_idle_is_said_as_such_and_not_as_a_guess():
     shown = live(state="idle", label=None, confidence=0.2).shown(100.0)
     assert (shown.kind, shown.headline, shown.confidence) == ("idle", "Idle", None)
-    assert "waving" in shown.note and "not shown as an action" in shown.note
+    assert shown.note == "likeliest: waving, 80 %"
 
 
 def test_a_skipped_window_says_why():
