@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +35,7 @@ from stream_i3d.transport.control_sockets import ControlClient
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import Subscriber, wait_for_any
 from stream_i3d.transport.wire import Published, decode_published
-from tests.test_end_to_end import SCENE
+from tests.test_end_to_end import ROOT, SCENE
 
 WAIT_S = 110.0
 """A limit for a busy machine; what is waited for comes within seconds on a free one."""
@@ -152,3 +155,17 @@ def test_a_camera_that_cannot_be_had_is_said_and_ends_nothing(live: Live) -> Non
     assert "no such file" in status.detail
     live.client.request(RemoveCamera(camera="lost"), WAIT_S)
     assert live.windows("door", 1)
+
+
+def test_the_viewer_of_the_documentation_shows_pictures(live: Live) -> None:
+    """The code block of docs/subscribing.md as it stands, but for the address and for what needs a screen."""
+    [viewer] = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "subscribing.md").read_text(), re.S)
+    without_a_screen = (
+        "import cv2\n"
+        "shown = []\n"
+        "cv2.imshow = lambda title, picture: shown.append(picture.shape)\n"
+        "cv2.waitKey = lambda ms: -1 if len(shown) < 3 else 1\n"
+    )
+    code = without_a_screen + viewer.replace("tcp://127.0.0.1:5557", live.service.control) + "print(shown)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert done.stdout == f"{[(120, 160, 3)] * 3}\n"
