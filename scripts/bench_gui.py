@@ -103,6 +103,7 @@ def _measure(name: str, cameras: int, size: tuple[int, int], fps: float, seconds
     row: dict[str, Any] = {"case": name, "painted_fps": len(latencies) / took}
     if latencies:
         row |= {"p50_ms": statistics.median(latencies), "p95_ms": _percentile(latencies, 0.95)}
+        row["cpu_ms_per_picture"] = 10 * cpu * took / len(latencies)  # says something on a busy machine, too
     if probe is not None:
         row |= {"blocked_p99_ms": _percentile(probe.late, 0.99), "blocked_max_ms": max(probe.late)}
     return {**row, "cpu_percent": cpu, "memory_grown_mib": grown}
