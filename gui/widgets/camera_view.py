@@ -41,7 +41,7 @@ class CameraView(QWidget):
         self._mover.setInterval(_FRAME_MS)
         self._mover.setTimerType(Qt.TimerType.PreciseTimer)
         self._mover.timeout.connect(self._move_bars)
-        self.setMinimumSize(160, 90)
+        self.setMinimumSize(80, 60)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setAccessibleName(self.tr("Camera {name}").format(name=camera))

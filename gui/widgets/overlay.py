@@ -80,6 +80,8 @@ class OverlayPainter:
         name, small = self._font(1.05, bold=True), self._font(0.95)
         height = unit * 1.9
         age = _age(shown)
+        if room.width() < 22 * unit:
+            age = ""  # where there is room for one, name and state come first
         age_width = QFontMetricsF(small).horizontalAdvance(age) + 2 * pad if age else 0.0
         free = room.width() - 2 * self._margin - (age_width + unit if age else 0.0)
         name_width = min(QFontMetricsF(name).horizontalAdvance(shown.camera) + 1, free * 0.6)
@@ -94,7 +96,7 @@ class OverlayPainter:
         self._text(QRectF(at, top, name_width, height), shown.camera, name)
         ink = ON_PICTURE.warning if shown.dimmed else ON_PICTURE.muted
         self._text(QRectF(at + name_width + pad, top, state_width, height), shown.state, small, ink)
-        if age and room.width() > 16 * unit:
+        if age:
             box = QRectF(room.right() - self._margin - age_width, top, age_width, height)
             self._panel(box)
             self._text(box.adjusted(pad, 0, -pad, 0), age, small, ON_PICTURE.muted, _RIGHT)

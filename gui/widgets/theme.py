@@ -126,6 +126,7 @@ def _sheet(theme: Theme) -> str:
     QToolBar QToolButton:checked {{ background: {theme.raised}; border-color: {theme.accent}; color: {theme.accent}; }}
     QToolBar QToolButton:focus {{ border-color: {theme.accent}; }}
     QToolBar QToolButton:disabled {{ color: {theme.muted}; }}
+    QToolBar QToolButton#qt_toolbar_ext_button {{ padding: 0; min-width: 14px; background: {theme.raised}; }}
     QStatusBar {{ background: {theme.base}; border-top: 1px solid {theme.line}; }}
     QStatusBar::item {{ border: 0; }}
     QPushButton {{ background: {theme.raised}; color: {theme.text}; border: 1px solid {theme.line}; border-radius: 6px;

@@ -107,7 +107,9 @@ def test_a_lost_camera_is_dimmed_and_says_why(view, picture):
     assert changed(after, view.grab().toImage(), QRectF(0.3, 0.35, 0.4, 0.3)) > 10  # the seconds count down
 
 
-@pytest.mark.parametrize(("width", "height"), [(160, 90), (213, 120), (320, 180), (420, 236), (1600, 400), (300, 900)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(80, 60), (160, 90), (213, 120), (320, 180), (420, 236), (1600, 400), (300, 900)]
+)
 def test_no_size_and_no_length_of_words_breaks_the_painting(view, picture, width, height):
     view.resize(width, height)
     view.set_picture(picture(640, 360))
