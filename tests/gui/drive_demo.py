@@ -29,7 +29,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 LEFT = Qt.MouseButton.LeftButton
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 150.0) -> float:
+def until(condition: Callable[[], object], what: str, seconds: float = 300.0) -> float:
     """Wait until a condition holds; returns the seconds that it took."""
     began = time.monotonic()
     while not condition():

@@ -38,7 +38,7 @@ def display() -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_real_demo_is_shown_driven_killed_and_started_again(display, tmp_path):
     environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": _path()}
     environment.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
@@ -48,7 +48,7 @@ def test_the_real_demo_is_shown_driven_killed_and_started_again(display, tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=560,
+        timeout=1150,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
