@@ -267,6 +267,7 @@ def test_a_recording_is_a_video_that_plays(watching, service, qtbot, tmp_path):
     watching._prefer(folder=str(tmp_path))
     QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
     assert watching.actions_.by_id["record"].isChecked()
+    assert watching.session._wanted == {"door": None}  # in full, however small it is shown
     recorder = watching.keeper._recorder
     assert recorder is not None
     until(qtbot, lambda: recorder._pace.written >= 10)
