@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 
+from msgspec import structs
+
 from stream_i3d import __version__
 from stream_i3d.config import live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
@@ -65,7 +67,7 @@ class ControlDesk:
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Have it published that a camera's capture process cannot go on."""
-        self._plan.give_up(_camera_of(name), failure)
+        self._plan.give_up(_camera_of(name), failure[:_MAX_ERROR])
         self._order_worker(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
@@ -170,7 +172,9 @@ class ControlDesk:
     def _order_worker(self, supervisor: Supervisor) -> None:
         """Have the worker know all cameras and settings as they are wanted now."""
         row = self._plan.worker_row
-        slots, config = row.job.cameras, row.job.config
+        # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB on
+        # Linux), or a worker that hangs would hang the supervisor too.
+        slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
         supervisor.change(row, lambda number: WorkerOrder(number=number, cameras=slots, config=config))
 
 

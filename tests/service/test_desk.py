@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from stream_i3d.config import CameraConfig, Config, ModelConfig
 from stream_i3d.messages import ModelName
 from stream_i3d.service.desk import ControlDesk
-from stream_i3d.service.plan import Plan, StageRow
+from stream_i3d.service.plan import MAX_CAMERAS, Plan, StageRow
 from stream_i3d.stage import CameraNews, CaptureOrder, Order, Ready, WorkerOrder
 from stream_i3d.transport.control import (
     AddCamera,
@@ -201,6 +202,15 @@ def test_a_wrong_request_is_refused_in_one_line_and_changes_nothing(rig: Rig, re
 def test_a_capture_process_that_gave_up_is_told_to_the_worker(rig: Rig) -> None:
     rig.desk.gave_up(rig.supervisor, "capture hall", "no such file")  # type: ignore[arg-type]
     assert [slot.failure for slot in rig.supervisor.worker.cameras] == [None, "no such file"]
+
+
+def test_the_longest_order_fits_into_a_pipe(rig: Rig) -> None:
+    for number in range(MAX_CAMERAS - 2):
+        name = f"{number:064d}"
+        rig.ask(AddCamera(source=f"/{'x' * 4000}", name=name))
+        rig.desk.gave_up(rig.supervisor, f"capture {name}", "no such file " + "x" * 4000)  # type: ignore[arg-type]
+    assert len(rig.supervisor.worker.cameras) == MAX_CAMERAS
+    assert len(msgspec.json.encode(rig.supervisor.worker)) < 60_000
 
 
 _NAMES = st.sampled_from(["door", "hall", "new", "."])
