@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from stream_i3d.errors import TrainingError
 from stream_i3d.inference.two_stream import stream_preprocessing
+from stream_i3d.models.memory_format import lay_out
 from stream_i3d.preprocess import Preprocessing, normalise
 from stream_i3d.training.batch_norm import synchronise_batch_norm
 from stream_i3d.training.config import TrainConfig
@@ -77,9 +78,7 @@ class Trainer:
         if fabric.world_size > 1:
             self.network = synchronise_batch_norm(model)
         # Measured on a CPU: 0.7 of the time in fp32, and 0.65 in bf16 (docs/decisions.md, "Training in bf16").
-        for module in self.network.modules():
-            if isinstance(module, nn.Conv3d):  # 2D layers have another layout
-                module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._memory_format = lay_out(self.network)
         self._optimizer = make_optimizer(self.network, config.optimizer)
         self._wrapped: Any
         self._wrapped, self._stepper = fabric.setup(self.network, self._optimizer)
@@ -190,7 +189,7 @@ class Trainer:
             pixels = normalise(flat, stream_preprocessing(stream, self._preprocessing))
             if side is not None and side != pixels.shape[-1]:
                 pixels = functional.interpolate(pixels, size=(pixels.shape[2], side, side), mode="area")
-            inputs.append(pixels.contiguous(memory_format=torch.channels_last_3d))
+            inputs.append(pixels.contiguous(memory_format=self._memory_format))
         return inputs
 
     @torch.no_grad()
