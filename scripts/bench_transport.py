@@ -50,7 +50,7 @@ def receive_ours(address: str, shape: tuple[int, int]) -> Receive:
     ring = _Ring(shape)
     with FrameReceivers([address]) as receivers:
         while True:
-            for index in receivers.poll(0.1, [True]):
+            for index in receivers.poll(0.1, [0]):
                 parts = receivers.receive(index)
                 if parts is not None and isinstance(message := decode_capture(parts), ReceivedFrame):
                     ring.push(message)

@@ -105,6 +105,15 @@ class FrameRing:
         """Tell whether the frame at `position` has not been overwritten."""
         return self._end - self.capacity <= position < self._end
 
+    def grown(self, capacity: int) -> FrameRing:
+        """Return a ring of more capacity with the same frames at the same positions; views into this one stay whole."""
+        larger = FrameRing(capacity, self._frames.shape[1], self._frames.shape[3])
+        for position in range(max(0, self._end - self.capacity), self._end):
+            larger._frames[position % capacity] = self._frames[position % self.capacity]
+            larger._stamps[position % capacity] = self._stamps[position % self.capacity]
+        larger._end = self._end
+        return larger
+
     def view(self, first: int, last: int, interval: int = 1) -> NDArray[np.uint8]:
         """Return the frames at first, first + interval, ..., last as (T, size, size, channels) uint8.
 
@@ -166,6 +175,12 @@ class WindowScheduler:
             return Due(first, position, ready=False, reason="span")
         return Due(first, position, ready=True)
 
+    def set_stride(self, stride: int) -> None:
+        """Have windows end at frames window_frames - 1 + n * stride from the next frame on."""
+        self._stride = stride
+        if self._newest is not None:
+            self._number = self._window_number(self._newest.seq)
+
     def _window_number(self, seq: int) -> int:
         """Return the number of the last window due at or before frame `seq`; below 0 while none was whole."""
         return (seq - (self._frames - 1)) // self._stride
@@ -200,8 +215,8 @@ class CameraFeed:
         """Args: `augment` makes of each arriving frame what the ring holds; None keeps frames as they are."""
         self._interval = preprocessing.frame_interval
         self._augmenting = Augmenting(augment, preprocessing.sample_fps)
-        capacity = preprocessing.window_frames + stride + self._SPARE_FRAMES
-        self._ring = FrameRing(capacity, preprocessing.crop_size, self._augmenting.channels)
+        self._window_frames = preprocessing.window_frames
+        self._ring = FrameRing(self._capacity(stride), preprocessing.crop_size, self._augmenting.channels)
         self._scheduler = WindowScheduler(preprocessing, stride, max_span_ratio)
         self._pending: Due | None = None
         self._notes: deque[tuple[Window, FrameStamp]] = deque(maxlen=self._MAX_NOTES)
@@ -217,6 +232,15 @@ class CameraFeed:
     def frames_dropped(self) -> int:
         """Sampled frames that never arrived here."""
         return self._scheduler.frames_dropped
+
+    def set_stride(self, stride: int) -> None:
+        """Change how many frames lie between windows, from the next frame on; nothing held is lost."""
+        self._scheduler.set_stride(stride)
+        if self._capacity(stride) > self._ring.capacity:
+            self._ring = self._ring.grown(self._capacity(stride))
+
+    def _capacity(self, stride: int) -> int:
+        return self._window_frames + stride + self._SPARE_FRAMES
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
         """Take in one (size, size, 3) uint8 RGB frame; return True when there is something to take.

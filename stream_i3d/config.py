@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, to_builtins
 
+from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
 from stream_i3d.settings import Section, convert_settings, load_settings
 
@@ -136,6 +137,25 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     fast: bool = False
 
 
+class PreviewConfig(Section, frozen=True, kw_only=True):
+    """Pictures for whoever watches, made only while somebody does: at most so many a second, so large, so good."""
+
+    enabled: bool = True
+    fps: Annotated[float, Meta(gt=0, le=240)] = 30.0
+    max_side: Annotated[int, Meta(ge=64, le=8192)] = 1280
+    quality: Annotated[int, Meta(ge=1, le=100)] = 80
+
+
+class ControlConfig(Section, frozen=True, kw_only=True):
+    """Where the service takes requests: an address, `auto` (one port above publish.address), `off` or null.
+
+    With `stay` it goes on when every camera has ended or was removed, and may start with none.
+    """
+
+    address: str | None = "auto"
+    stay: bool = False
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
@@ -147,6 +167,43 @@ class Config(Section, frozen=True, kw_only=True):
     events: EventsConfig = EventsConfig()
     publish: PublishConfig = PublishConfig()
     capture: CaptureConfig = CaptureConfig()
+    preview: PreviewConfig = PreviewConfig()
+    control: ControlConfig = ControlConfig()
+
+
+LIVE_SETTINGS = (
+    "idle.min_confidence",
+    "idle.min_motion",
+    "idle.skip_inference",
+    "smoothing.method",
+    "smoothing.time_constant_s",
+    "smoothing.last",
+    "window.stride",
+    "publish.top_k",
+)
+"""What may be changed while the service runs, for all cameras; the words of the YAML file."""
+
+
+def live_settings(config: Config) -> dict[str, Any]:
+    """Return the values of `LIVE_SETTINGS`."""
+    sections = (key.split(".") for key in LIVE_SETTINGS)
+    return {f"{section}.{key}": getattr(getattr(config, section), key) for section, key in sections}
+
+
+def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return `config` with some of its `LIVE_SETTINGS` changed: all of `changes`, or none.
+
+    Raises:
+        ConfigError: A key is not one of them, or its value is not allowed.
+    """
+    data = to_builtins(config)
+    for key, value in changes.items():
+        if key not in LIVE_SETTINGS:
+            hint = did_you_mean(key, LIVE_SETTINGS)
+            raise ConfigError(f"{key[:64]!r} cannot be changed at run time{hint}; allowed: {', '.join(LIVE_SETTINGS)}")
+        section, name = key.split(".")
+        data[section][name] = value
+    return convert(data)
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:

@@ -192,6 +192,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         last_frame_age_s: Seconds since its last new frame; None before the first.
         reconnects: Times the connection was opened again.
         detail: One line for people: the reason, and what happens next. Never holds a password.
+        paused: Whether it is "stopped" because somebody paused it.
+        previews_dropped: Pictures that were due for those who watch, and not made for want of time.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -202,6 +204,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     reconnects: Count
     frames_dropped: Count
     detail: str
+    paused: bool = False
+    previews_dropped: Count = 0
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -245,6 +249,8 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     reconnects: Count
     detail: str
     final: bool = False
+    paused: bool = False
+    previews_dropped: Count = 0
 
 
 PUBLISHED = (Recognition, ActionEvent, CameraStatus, Segment)

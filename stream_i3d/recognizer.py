@@ -27,7 +27,7 @@ from stream_i3d.messages import (
     StreamTop,
     Window,
 )
-from stream_i3d.smoothing import Probabilities, make_smoother
+from stream_i3d.smoothing import Probabilities, make_smoother, retune_smoother
 
 NO_MOTION = "no motion"
 """The `skipped` of a window that was not run through the network because nothing moved in it."""
@@ -88,6 +88,16 @@ class Recognizer:
         self._events = EventDetector(camera, judging.events, self._new_id)
         self._judged_at = 0.0  # when the newest window that was judged ended
         self._date_offset = 0.0  # from the steady clock to the published one, when the running action started
+
+    def retune(self, judging: Judging) -> None:
+        """Judge by other settings from the next window on; what was smoothed, and a running action, go on.
+
+        Args:
+            judging: Of the same labels; its `events` are not looked at.
+        """
+        if judging.smoothing != self._judging.smoothing:
+            self._smoother = retune_smoother(self._smoother, judging.smoothing)
+        self._judging = judging
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops

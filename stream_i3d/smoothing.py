@@ -100,6 +100,18 @@ class NoSmoother:
         return
 
 
+def retune_smoother(smoother: Smoother, config: SmoothingConfig) -> Smoother:
+    """Return a smoother as `config` says, which goes on from where `smoother` stood if it is of the same method."""
+    tuned = make_smoother(config)
+    if isinstance(smoother, ExponentialSmoother) and isinstance(tuned, ExponentialSmoother):
+        tuned._mean, tuned._time = smoother._mean, smoother._time
+    elif isinstance(smoother, MeanSmoother) and isinstance(tuned, MeanSmoother):
+        tuned._last.extend(smoother._last)
+    elif isinstance(smoother, VoteSmoother) and isinstance(tuned, VoteSmoother):
+        tuned._votes.extend(smoother._votes)
+    return tuned
+
+
 def make_smoother(config: SmoothingConfig) -> Smoother:
     """Return a fresh smoother as `config` says."""
     if config.method == "ema":

@@ -6,6 +6,7 @@ there are, and when they are restarted, is the supervisor's business.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -21,7 +22,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from stream_i3d.config import Config
 from stream_i3d.errors import StreamI3DError
+from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
 
 EXIT_FATAL = 2
@@ -31,10 +34,21 @@ _EXIT_ORPHANED = 3
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
-    """The stage does its work now; `address` is where the worker publishes."""
+    """The stage does its work now.
+
+    Attributes:
+        detail: What it is, for people.
+        address: Where the worker publishes predictions, or a capture process its previews; "" where neither.
+        model: Of the worker, the network it runs; `labels` are its.
+        control: Where the supervisor takes requests; filled in by the supervisor.
+    """
 
     detail: str
     address: str = ""
+    model: ModelName | None = None
+    labels: list[str] = []
+    engine: str = ""
+    control: str = ""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
@@ -60,24 +74,80 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     sink_dropped: int = 0
 
 
-StageMessage = Ready | Failed | Summary
+class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):
+    """The worker has published this status of a camera."""
+
+    status: CameraStatus
+
+
+class Done(Struct, frozen=True, kw_only=True, tag="done"):
+    """The stage has carried out the order of this number."""
+
+    number: int
+
+
+class CameraSlot(Struct, frozen=True, kw_only=True):
+    """One camera as the worker sees it.
+
+    Attributes:
+        lossless: Held back rather than dropped from.
+        failure: Why its capture process has given up for good; None while it has not.
+    """
+
+    name: str
+    channel: str
+    lossless: bool
+    failure: str | None = None
+
+
+class WorkerOrder(Struct, frozen=True, kw_only=True, tag="worker"):
+    """The cameras and settings that the worker should have now; all of them, so that only the newest order counts."""
+
+    number: int
+    cameras: list[CameraSlot]
+    config: Config
+
+
+class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
+    """Whether the capture process should pause now."""
+
+    number: int
+    paused: bool
+
+
+StageMessage = Ready | Failed | Summary | CameraNews | Done
+Order = WorkerOrder | CaptureOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
+_decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
+
+ChildSide = tuple[Connection, Connection, "Synchronized[float]"]
+"""What a child is given: where it writes, where it reads, its heartbeat."""
 
 
 class StageLink:
-    """Made by the supervisor, one per process: a pipe for the child's words and a shared time of its last heartbeat."""
+    """Made by the supervisor, one per process: a pipe for the child's words, one for orders, and its last heartbeat.
+
+    Orders never fill their pipe: the supervisor sends the next one when the child has said that the last one is done.
+    """
 
     def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
         self._reader, self._writer = context.Pipe(duplex=False)
+        self._orders_out, self._orders = context.Pipe(duplex=False)
         self._beat: Synchronized[float] = context.Value("d", time.monotonic())
 
-    def child_side(self) -> tuple[Connection, Synchronized[float]]:
+    def child_side(self) -> ChildSide:
         """Return what the child is given."""
-        return self._writer, self._beat
+        return self._writer, self._orders_out, self._beat
 
     def close_child_side(self) -> None:
-        """Drop the supervisor's copy of the child's end, so that the pipe ends with the child."""
+        """Drop the supervisor's copy of the child's ends, so that the pipes end with the child."""
         self._writer.close()
+        self._orders_out.close()
+
+    def order(self, order: Order) -> None:
+        """Send an order; one to a child that is gone is lost, and its successor is given all of it as its job."""
+        with contextlib.suppress(OSError):
+            self._orders.send_bytes(msgspec.json.encode(order))
 
     def receive(self) -> list[StageMessage]:
         """Return what the child has said since, in order."""
@@ -97,10 +167,11 @@ class StageLink:
 class Stage:
     """The child's side of its link."""
 
-    def __init__(self, name: str, writer: Connection, beat: Synchronized[float]) -> None:
+    def __init__(self, name: str, writer: Connection, orders: Connection, beat: Synchronized[float]) -> None:
         self.name = name
         self.stopping = threading.Event()
         self._writer = writer
+        self._orders = orders
         self._beat = beat
 
     def beat(self) -> None:
@@ -115,10 +186,18 @@ class Stage:
         except OSError:
             self.stopping.set()
 
+    def order(self) -> Order | None:
+        """Return the newest order that has come since, or None; never blocks. Answer with `Done` once it is done."""
+        newest = None
+        try:
+            while self._orders.poll():
+                newest = _decode_order(self._orders.recv_bytes())
+        except (EOFError, OSError):
+            pass  # the supervisor is gone; the parent watch says so
+        return newest
 
-def enter_stage(
-    name: str, main: Callable[[Stage, Any], None], job: Any, side: tuple[Connection, Any], level: int
-) -> None:
+
+def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, level: int) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
     An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL.

@@ -12,13 +12,13 @@ class CameraHealth:
     """Follows one camera; `now` is the monotonic clock in seconds, given by the caller."""
 
     def __init__(self, camera: str, stall_timeout_s: float, interval_s: float) -> None:
-        """Args: a status is due at every change of state, and every `interval_s` (a detail may count down seconds)."""
+        """Args: a status is due at every change of state, when the rate is first known, and every `interval_s`."""
         self._camera = camera
         self._stall_timeout_s = stall_timeout_s
         self._interval_s = interval_s
         self._report = CameraReport(camera=camera, state="connecting", fps=0.0, reconnects=0, detail="starting")
         self._last_new_frame: float | None = None
-        self._said: CameraState | None = None
+        self._said: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
         self._said_at = 0.0
 
     @property
@@ -37,9 +37,10 @@ class CameraHealth:
     def due(self, now: float, frames_dropped: int) -> CameraStatus | None:
         """Return the status to publish now, or None."""
         status = self.status(now, frames_dropped)
-        if status.state == self._said and now - self._said_at < self._interval_s:
+        saying = status.state, status.fps > 0
+        if saying == self._said and now - self._said_at < self._interval_s:
             return None
-        self._said, self._said_at = status.state, now
+        self._said, self._said_at = saying, now
         return status
 
     def status(self, now: float, frames_dropped: int) -> CameraStatus:
@@ -56,4 +57,6 @@ class CameraHealth:
             reconnects=self._report.reconnects,
             frames_dropped=frames_dropped,
             detail=detail,
+            paused=self._report.paused,
+            previews_dropped=self._report.previews_dropped,
         )

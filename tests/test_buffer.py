@@ -513,3 +513,58 @@ def test_nothing_is_paired_across_a_stall_that_the_sampler_does_not_fill():
         255,
         2,
     ]
+
+
+# --- changing the stride
+
+
+def due_at(feed: CameraFeed, seqs: Iterable[int]) -> list[int]:
+    """Push frames; return the last frame of each window that was due, taken at once."""
+    due = []
+    for seq in seqs:
+        feed.push(stamp(seq), pixels(seq, SIZE))
+        clip = feed.take()
+        if clip is not None:
+            assert numbers(clip.frames) == list(range(clip.window.first_frame, clip.window.last_frame + 1))
+            due.append(clip.window.last_frame)
+    return due
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 3), (3, 8), (8, 1), (1, 200), (8, 8)])
+def test_from_a_change_of_stride_on_windows_stand_on_its_own_grid_and_none_is_called_dropped(before, after):
+    feed = CameraFeed(SIXTEEN, before, 1.5)
+    assert due_at(feed, range(100)) == list(range(15, 100, before))
+    feed.set_stride(after)
+    assert due_at(feed, range(100, 700)) == [last for last in range(15, 700, after) if last >= 100]
+    assert not feed.windows_dropped
+
+
+def test_the_stride_may_be_set_before_the_first_frame():
+    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    feed.set_stride(5)
+    assert due_at(feed, range(40)) == [15, 20, 25, 30, 35]
+
+
+def test_a_larger_stride_keeps_the_frames_that_are_held_and_the_window_that_waits():
+    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    for seq in range(96):
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    feed.set_stride(1000)
+    clip = feed.take()
+    assert clip is not None and numbers(clip.frames) == list(range(80, 96))
+    for seq in range(96, 900):
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    assert numbers(clip.frames) == list(range(80, 96))  # what was taken is not written over
+    assert feed.intact(clip)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 60)), min_size=1, max_size=6))
+def test_whatever_the_strides_every_window_is_the_frames_it_says(changes):
+    feed, seq = CameraFeed(SIXTEEN, 8, 1.5), 0
+    for stride, count in changes:
+        feed.set_stride(stride)
+        due = due_at(feed, range(seq, seq + count))
+        assert due == [last for last in range(seq, seq + count) if last >= 15 and (last - 15) % stride == 0]
+        seq += count
+    assert not feed.windows_dropped

@@ -10,7 +10,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.config import Config, EventsConfig, convert, load_config
+from stream_i3d.config import (
+    LIVE_SETTINGS,
+    Config,
+    EventsConfig,
+    change_settings,
+    convert,
+    live_settings,
+    load_config,
+)
 from stream_i3d.errors import ConfigError
 from stream_i3d.settings import to_yaml
 
@@ -447,3 +455,56 @@ def test_a_webcams_index_needs_no_quotes_and_an_empty_section_is_the_default(tmp
     config = load_config(file, {})
     assert config.cameras[0].source == "0"
     assert config.model == Config().model
+
+
+# --- what may be changed while it runs
+
+
+def test_live_settings_are_the_values_of_the_configuration():
+    config = convert({"window": {"stride": 3}, "smoothing": {"method": "vote"}})
+    shown = live_settings(config)
+    assert tuple(shown) == LIVE_SETTINGS
+    assert (shown["window.stride"], shown["smoothing.method"], shown["idle.min_confidence"]) == (3, "vote", 0.3)
+
+
+def test_a_change_leaves_all_else_as_it_was():
+    config = convert({"cameras": [{"source": "0"}], "window": {"stride": 3, "clip_len": 32}})
+    changed = change_settings(config, {"window.stride": 5, "idle.min_motion": 0})
+    assert (changed.window.stride, changed.window.clip_len, changed.idle.min_motion) == (5, 32, 0)
+    assert change_settings(changed, {"window.stride": 3, "idle.min_motion": 2.0}) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"window.stride": 0}, "window.stride: expected int >= 1, got 0"),
+        ({"window.strid": 4}, "did you mean 'window.stride'?"),
+        ({"model.checkpoint": "/etc/passwd"}, "cannot be changed at run time"),
+        ({"smoothing.method": "median"}, "expected one of ema, mean, vote, none, got 'median'"),
+        ({"idle.min_confidence": None}, "expected float"),
+        ({"idle.min_confidence": 1.5}, "<= 1.0, got 1.5"),
+        ({"window.stride": 4, "publish.top_k": 0}, "publish.top_k"),
+    ],
+)
+def test_a_change_that_is_not_allowed_is_one_line(changes, said):
+    with pytest.raises(ConfigError) as caught:
+        change_settings(Config(), changes)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(LIVE_SETTINGS) | st.text(max_size=12), _JSON, max_size=3))
+def test_any_change_gives_a_valid_configuration_or_an_error_of_ours(changes):
+    try:
+        changed = change_settings(Config(), changes)
+    except ConfigError:
+        return
+    assert convert(msgspec.to_builtins(changed)) == changed

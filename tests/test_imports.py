@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+FOLDERS = {"stream_i3d": "stream_i3d", "gui": "stream_i3d_gui"}
 HEAVY = {"torch", "cv2", "numpy", "safetensors", "zmq", "click", "rich", "yaml", "PyQt6"}
 
 
@@ -32,7 +33,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 def packages(tmp_path: Path) -> Path:
     """A copy of the packages' sources under their import names."""
     only_python = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.txt")
-    for folder, name in (("stream_i3d", "stream_i3d"), ("gui", "stream_i3d_gui")):
+    for folder, name in FOLDERS.items():
         shutil.copytree(ROOT / folder, tmp_path / name, ignore=only_python)
     return tmp_path
 
@@ -113,5 +114,5 @@ def test_what_a_subscriber_needs_loads_neither_opencv_nor_torch():
 
 def test_every_package_of_the_tree_is_installed():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    here = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "stream_i3d").rglob("__init__.py")}
-    assert listed - {"stream_i3d_gui"} == here
+    found = [path.parent.relative_to(ROOT).parts for name in FOLDERS for path in (ROOT / name).rglob("__init__.py")]
+    assert listed == {".".join((FOLDERS[top], *below)) for top, *below in found}

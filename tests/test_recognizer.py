@@ -385,3 +385,27 @@ def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
             message, _ = recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)
         shown.append(message.confidence)
     assert shown[0] == shown[1]
+
+
+# --- other settings while it runs
+
+
+def test_thresholds_and_top_k_change_from_the_next_window_on_and_what_was_smoothed_goes_on():
+    smoothing = SmoothingConfig(method="mean", last=4)
+    camera = Camera(smoothing=smoothing)
+    assert camera.judge(1.0, WAVE).state == "action"
+    camera.recognizer.retune(judging(smoothing=smoothing, top_k=1, idle=IdleConfig(min_confidence=0.9, min_motion=0)))
+    seen = camera.judge(2.0, CLAP)
+    assert (seen.state, len(seen.top_k)) == ("idle", 1)
+    assert seen.confidence == pytest.approx(0.45)  # the mean of both windows
+
+
+def test_a_running_action_goes_on_over_a_change_of_smoothing():
+    camera = Camera()
+    camera.judge(1.0, WAVE)
+    camera.recognizer.retune(judging(smoothing=SmoothingConfig(method="ema", time_constant_s=0.1)))
+    camera.judge(2.0, WAVE)
+    assert camera.said() == [("start", "wave", None)]
+    camera.recognizer.retune(judging(smoothing=SmoothingConfig(method="none")))
+    camera.judge(3.0, CLAP)
+    assert camera.said()[1:] == [("end", "wave", 3.0), ("start", "clap", None)]

@@ -15,6 +15,7 @@ from stream_i3d.smoothing import (
     Smoother,
     VoteSmoother,
     make_smoother,
+    retune_smoother,
 )
 
 SURE_A = np.array([1, 0, 0], np.float32)
@@ -154,3 +155,31 @@ def test_old_votes_leave():
     for probabilities in (SURE_A, SURE_A, SURE_B, SURE_B):
         smoothed = smoothing.update(probabilities, 0.0)
     assert smoothed.tolist() == [0, 1, 0]
+
+
+# --- other settings while it runs
+
+
+def test_an_average_goes_on_from_where_it_stood_with_another_time_constant():
+    slow = smoother("ema", time_constant_s=1000.0)
+    slow.update(SURE_A, 0.0)
+    fast = retune_smoother(slow, SmoothingConfig(method="ema", time_constant_s=1.0))
+    np.testing.assert_allclose(fast.update(SURE_B, 1.0), [math.exp(-1), 1 - math.exp(-1), 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["mean", "vote"])
+@pytest.mark.parametrize(("last", "share"), [(2, 0.0), (4, 0.5)])
+def test_the_last_windows_are_kept_as_far_as_they_are_wanted(method, last, share):
+    before = smoother(method, last=3)
+    for window in (SURE_A, SURE_A, SURE_B):
+        before.update(window, 0.0)
+    after = retune_smoother(before, SmoothingConfig(method=method, last=last))
+    assert after.update(SURE_B, 1.0)[0] == pytest.approx(share)
+
+
+def test_another_method_starts_anew():
+    before = smoother("ema", time_constant_s=1000.0)
+    before.update(SURE_A, 0.0)
+    for method in ("mean", "vote", "none"):
+        after = retune_smoother(before, SmoothingConfig(method=method))
+        assert np.argmax(after.update(SURE_B, 1.0)) == 1

@@ -112,3 +112,22 @@ def test_a_camera_is_finished_once_its_process_says_so():
     assert not camera.finished
     camera.report(report(state="stopped", final=True))
     assert camera.finished
+
+
+def test_a_status_is_due_once_the_rate_is_known():
+    camera = health(interval_s=5.0)
+    camera.report(report(state="live", fps=0.0))
+    camera.frame(100.0)
+    assert camera.due(100.0, 0) is not None
+    assert camera.due(100.1, 0) is None
+    camera.report(report(state="live", fps=25.0))
+    status = camera.due(100.2, 0)
+    assert status is not None and status.fps == 25.0
+    assert camera.due(100.3, 0) is None
+
+
+def test_pauses_and_dropped_previews_are_passed_on():
+    camera = health()
+    camera.report(report(state="stopped", detail="paused", paused=True, previews_dropped=4))
+    status = camera.status(100.0, 0)
+    assert (status.state, status.paused, status.previews_dropped) == ("stopped", True, 4)

@@ -9,20 +9,24 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from msgspec import Struct
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress, parse_source
+from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
-from stream_i3d.config import CaptureConfig
+from stream_i3d.config import CaptureConfig, PreviewConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.stage import Ready, Stage
+from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
+from stream_i3d.transport.preview import PreviewPublisher
 from stream_i3d.transport.sockets import FrameSender
 
 log = logging.getLogger(__name__)
@@ -33,13 +37,22 @@ _MAX_REPEATS = 8  # of sampling.Sampler
 
 
 class CaptureJob(Struct, frozen=True, kw_only=True):
-    """What one capture process is to do; `channel` is the address of its frame channel."""
+    """What one capture process is to do.
+
+    Attributes:
+        channel: Address of its frame channel.
+        preview_channel: Where it publishes previews; None where it does not.
+        paused: Whether it starts paused.
+    """
 
     camera: str
     source: str
     channel: str
     preprocessing: Preprocessing
     config: CaptureConfig
+    preview: PreviewConfig = PreviewConfig()
+    preview_channel: str | None = None
+    paused: bool = False
 
 
 class Sender(Protocol):
@@ -60,13 +73,26 @@ def capture_main(stage: Stage, job: CaptureJob) -> None:
     stderr = CapturedStderr()
     address = parse_source(job.source)
     clock = Clock(time.monotonic_ns, time.time, lambda until: _sleep_until(stage, until))
-    with FrameSender(job.channel) as sender:
-        stage.say(Ready(detail=f"capturing {address.kind}"))
-        CaptureLoop(stage, job, address, sender, clock, stderr).run()
+    with FrameSender(job.channel) as sender, _previews(job) as (previewer, preview_address):
+        stage.say(Ready(detail=f"capturing {address.kind}", address=preview_address))
+        CaptureLoop(stage, job, address, sender, clock, stderr, previewer).run()
         # A file has ended. When a peer closes, ZeroMQ throws away what a held-back reader has not read yet (seen: the
         # last frame and the final report of a file at full speed), so the channel stays open until the service stops.
         while not stage.stopping.wait(_REPORT_INTERVAL_S):
             stage.beat()
+            if (order := stage.order()) is not None:
+                stage.say(Done(number=order.number))
+
+
+@contextmanager
+def _previews(job: CaptureJob) -> Iterator[tuple[Previewer | None, str]]:
+    """Give the maker of previews and where they can be had, or nothing where they are off."""
+    if job.preview_channel is None or not job.preview.enabled:
+        yield None, ""
+        return
+    publisher = PreviewPublisher(job.preview_channel)
+    with Previewer(publisher, job.preview) as previewer:
+        yield previewer, publisher.address
 
 
 def _sleep_until(stage: Stage, until_s: float) -> bool:
@@ -88,6 +114,7 @@ class CaptureLoop:
         sender: Sender,
         clock: Clock,
         stderr: CapturedStderr,
+        previewer: Previewer | None = None,
     ) -> None:
         self._stage = stage
         self._job = job
@@ -95,6 +122,8 @@ class CaptureLoop:
         self._sender = sender
         self._clock = clock
         self._stderr = stderr
+        self._previewer = previewer
+        self._paused = job.paused
         config = job.config
         self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
         self._epoch = 0
@@ -105,7 +134,7 @@ class CaptureLoop:
     def run(self) -> None:
         """Capture until stopped or at the end of the medium; raises SourceError where trying again is not wanted."""
         self._report("connecting", "opening")
-        while not self._stage.stopping.is_set():
+        while self._go_on():
             try:
                 source = open_source(self._address, self._job.config)
             except SourceNotFound as error:
@@ -117,34 +146,70 @@ class CaptureLoop:
                 self._wait_to_retry(self._explained(error))
                 continue
             try:
-                self._stream(source)
-                break
+                if self._stream(source):
+                    break
             except SourceUnavailable as error:
                 self._wait_to_retry(self._explained(error))
             finally:
                 source.close()
         self._report_final()
 
-    def _stream(self, source: Source) -> None:
-        """Send an opened source's frames until it ends (returns) or fails (raises SourceUnavailable)."""
+    def _stream(self, source: Source) -> bool:
+        """Send an opened source's frames until it ends or fails (raises SourceUnavailable).
+
+        Returns False where a camera was paused: it is left, and opened anew afterwards. A file only holds on.
+        """
         if not source.live and not self._wait_for_worker():
-            return
+            return True
         config, started = self._job.config, self._clock.monotonic_ns()
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         self._connections += 1
         log.info("%s: connected (%s)", self._job.camera, source.description)
         reader = FrameReader(
-            source, self._job.camera, self._epoch, self._job.preprocessing, self._clock, paced=not config.fast
+            source,
+            self._job.camera,
+            self._epoch,
+            self._job.preprocessing,
+            self._clock,
+            paced=not config.fast,
+            preview=self._previewer,
         )
         while not self._stage.stopping.is_set():
             self._stage.beat()
+            self._obey()
+            if self._paused:
+                if source.live:
+                    return False
+                self._go_on()
+                reader.resume()
+                continue
             frames = reader.read()
             if frames is None:
-                return
+                return True
             for frame in frames:
                 self._send(frame, source.live)
             self._backoff.healthy_for((self._clock.monotonic_ns() - started) * 1e-9)
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
+        return True
+
+    def _obey(self) -> None:
+        """Carry out the newest order, if one has come."""
+        order = self._stage.order()
+        if order is None:
+            return
+        if isinstance(order, CaptureOrder):
+            self._paused = order.paused
+        self._stage.say(Done(number=order.number))
+
+    def _go_on(self) -> bool:
+        """Wait out a pause; return False when told to stop."""
+        self._obey()
+        while self._paused and not self._stage.stopping.is_set():
+            self._report("stopped", "paused")
+            if not self._clock.sleep_until(self._clock.monotonic_ns() * 1e-9 + _WAIT_S):
+                return False
+            self._obey()
+        return not self._stage.stopping.is_set()
 
     def _wait_for_worker(self) -> bool:
         """Hold a file back until somebody reads: its first frames must not be lost while the model loads.
@@ -195,6 +260,9 @@ class CaptureLoop:
             self._report(state, f"{problem}; next try in {max(1, round(left))} s")
             if not self._clock.sleep_until(min(until, until - left + _REPORT_INTERVAL_S)):
                 return
+            self._obey()
+            if self._paused:
+                return
 
     def _report(self, state: CameraState, detail: str, fps: float = 0.0) -> None:
         """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
@@ -223,4 +291,6 @@ class CaptureLoop:
             reconnects=max(0, self._connections - 1),
             detail=detail,
             final=final,
+            paused=self._paused and not final,
+            previews_dropped=0 if self._previewer is None else self._previewer.dropped,
         )

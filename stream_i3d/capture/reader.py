@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from stream_i3d.capture.source import Source
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
-from stream_i3d.preprocess import Preprocessing, prepare_frame
+from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
 from stream_i3d.sampling import RateMeter, Sampler
 
 
@@ -30,19 +31,39 @@ class Clock:
     sleep_until: Callable[[float], bool]
 
 
+class PreviewTap(Protocol):
+    """Takes pictures for people who watch, in the camera's own aspect: a `previews.Previewer`."""
+
+    def wants(self, now_s: float) -> bool:
+        """Tell whether the picture grabbed at `now_s` (monotonic) should be shown; asked once for each."""
+
+    def show(self, bgr: Image, capture_ns: int) -> None:
+        """Take the (H, W, 3) uint8 BGR picture that was wanted."""
+
+
 class FrameReader:
     """Grabs from one opened source, keeps what the sampling clock asks for, prepares each kept picture once."""
 
     def __init__(
-        self, source: Source, camera: str, epoch: int, preprocessing: Preprocessing, clock: Clock, paced: bool
+        self,
+        source: Source,
+        camera: str,
+        epoch: int,
+        preprocessing: Preprocessing,
+        clock: Clock,
+        paced: bool,
+        preview: PreviewTap | None = None,
     ):
-        """Args: `paced` holds a file back to its own speed; live sources pace themselves."""
+        """Args: `paced` holds a file back to its own speed, live sources pace themselves; `preview` may be shown any
+        picture, also one that is not sampled.
+        """
         self._source = source
         self._camera = camera
         self._epoch = epoch
         self._preprocessing = preprocessing
         self._clock = clock
         self._paced = paced and not source.live
+        self._preview = preview
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
         self._rate = RateMeter()
@@ -67,15 +88,29 @@ class FrameReader:
         self._last_s = capture_ns * 1e-9 if self._source.live else media_time
         self._rate.push(self._last_s)
         copies = self._sampler.push(self._last_s)
-        if not copies:
+        preview = self._preview
+        shown = preview is not None and preview.wants(capture_ns * 1e-9)
+        if not copies and not shown:
             return []
         try:
-            pixels = prepare_frame(self._source.retrieve(), self._preprocessing)
+            picture = self._source.retrieve()
         except SourceUnavailable:
-            if self._source.live:
+            if self._source.live and copies:
                 raise
             self._seq += copies  # a damaged picture in a file: left out, and the windows it belongs to are rejected
             return []
+        if preview is not None and shown:
+            preview.show(picture, capture_ns)
+        if not copies:
+            return []
+        pixels = prepare_frame(picture, self._preprocessing)
+        return [Frame(stamp, pixels) for stamp in self._stamps(copies, capture_ns, wall_time, media_time)]
+
+    def resume(self) -> None:
+        """Go on after a pause: a paced file takes up its own speed from where it stands."""
+        self._start_s = None
+
+    def _stamps(self, copies: int, capture_ns: int, wall_time: float, media_time: float) -> list[FrameStamp]:
         stamps = [
             FrameStamp(
                 camera=self._camera,
@@ -89,7 +124,7 @@ class FrameReader:
             for copy in range(copies)
         ]
         self._seq += copies
-        return [Frame(stamp, pixels) for stamp in stamps]
+        return stamps
 
     def _pace(self, media_time: float) -> bool:
         now = self._clock.monotonic_ns() * 1e-9

@@ -11,6 +11,7 @@ from stream_i3d import __version__
 _COMMANDS = {
     "run": "stream_i3d.cli.run:run",
     "watch": "stream_i3d.cli.watch:watch",
+    "gui": "stream_i3d.cli.gui:gui",
     "recognize": "stream_i3d.cli.recognize:recognize",
     "extract": "stream_i3d.cli.extract:extract",
     "collect": "stream_i3d.cli.collect:collect",

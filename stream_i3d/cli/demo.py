@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 import sys
 
 import click
 
 from stream_i3d.cli.options import CARRIED_MODEL_NOTE
 
+_DURATION_S = 40.0
+
 
 @click.command()
-@click.option("--duration", type=click.FloatRange(min=2), default=40.0, show_default=True, help="Seconds to run.")
+@click.option(
+    "--duration", type=click.FloatRange(min=2), help="Seconds to run (default: 40; in a window, until it is closed)."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Which scenes are shown.")
-def demo(duration: float, seed: int) -> None:
+@click.option("--gui/--no-gui", default=None, help="Show it in a window (default: where there is a screen).")
+def demo(duration: float | None, seed: int, gui: bool | None) -> None:
     """Show live labels beside the truth for a while, then how often they were right."""
+    if _has_screen() if gui is None else gui:
+        from stream_i3d.cli.gui import open_window
+        from stream_i3d.service.demo_settings import demo_config
+
+        open_window(config=demo_config(seed), duration_s=duration)
+        return
+
     from stream_i3d.messages import Recognition
     from stream_i3d.service.demo import STILL, run_demo
     from stream_i3d.service.summary import describe
     from stream_i3d.stage import configure_logging
 
     configure_logging(logging.WARNING)
+    duration = duration or _DURATION_S
     click.echo(f"stream-i3d demo: ten motions in synthetic scenes, recognised live for {duration:g} s (Ctrl-C ends it)")
     click.echo(CARRIED_MODEL_NOTE)
     shown = 0
@@ -43,3 +58,10 @@ def demo(duration: float, seed: int) -> None:
     for (truth, seen), number in sorted(score.confusions.items(), key=lambda item: -item[1])[:5]:
         click.echo(f"  {truth} taken for {seen}: {number} windows")
     click.echo(score.describe())
+
+
+def _has_screen() -> bool:
+    """Tell whether a window can be opened: PyQt6 is installed, and there is a display."""
+    if importlib.util.find_spec("PyQt6") is None:
+        return False
+    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -43,6 +43,8 @@ _KEYS = {
     "jsonl": "publish.jsonl",
     "fast": "capture.fast",
     "retry": "capture.retry",
+    "control": "control.address",
+    "stay": "control.stay",
 }
 
 _RECOGNITION = [

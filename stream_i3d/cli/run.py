@@ -20,9 +20,21 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--jsonl", help="Also write messages as JSON lines to this file; '-' is standard output.")
 @click.option("--fast", is_flag=True, default=None, help="Read files at full speed, dropping nothing.")
 @click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
+@click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'.")
+@click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one.")
+@click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
+@click.option("--end-with-input", is_flag=True, hidden=True)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
 @click.option("--quiet", is_flag=True, help="Log warnings only.")
-def run(sources: tuple[str, ...], config_file: Path | None, duration: float | None, quiet: bool, **flags: Any) -> None:
+def run(
+    sources: tuple[str, ...],
+    config_file: Path | None,
+    duration: float | None,
+    quiet: bool,
+    gui: bool,
+    end_with_input: bool,
+    **flags: Any,
+) -> None:
     """Recognise actions in cameras and publish them, until Ctrl-C.
 
     \b
@@ -30,6 +42,13 @@ def run(sources: tuple[str, ...], config_file: Path | None, duration: float | No
     stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
     stream-i3d run --config configs/headless.yaml
     """
+    config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
+    if gui:
+        from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
+
+        open_window(config=config)
+        return
+
     from stream_i3d.models.spec import CARRIED_CHECKPOINT
     from stream_i3d.service.run import run_service
     from stream_i3d.service.summary import describe
@@ -37,11 +56,12 @@ def run(sources: tuple[str, ...], config_file: Path | None, duration: float | No
 
     configure_logging(logging.WARNING if quiet else logging.INFO)
     log = logging.getLogger("stream_i3d")
-    config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
 
     def on_ready(ready: Ready) -> None:  # not earlier: a mistake is answered by its one line alone
         log.info("publishing on %s: %s", ready.address, ready.detail)
+        if ready.control:
+            log.info("taking requests on %s", ready.control)
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
 
-    click.echo(describe(run_service(config, duration, on_ready)), err=True)
+    click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)

@@ -74,9 +74,13 @@ class WindowRunner:
         self, engine: Engine, min_motion: float, skip_inference: bool, now_ns: Callable[[], int] = time.monotonic_ns
     ):
         self._engine = engine
+        self._now_ns = now_ns
+        self.set_idle(min_motion, skip_inference)
+
+    def set_idle(self, min_motion: float, skip_inference: bool) -> None:
+        """Set below how many grey levels of change a window is motionless, and whether it is then run at all."""
         self._min_motion = min_motion
         self._skip_inference = skip_inference
-        self._now_ns = now_ns
 
     def warming(self, camera: CameraWindows) -> list[Judged]:
         """Return what to publish for strides at which no whole window stood."""

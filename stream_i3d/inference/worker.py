@@ -7,30 +7,25 @@ one batch and publishes. A thin shell: what is due is buffer.py's, what it means
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from msgspec import Struct
+from msgspec import structs
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config
-from stream_i3d.errors import WireError
-from stream_i3d.inference.flow_frames import make_augment
-from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
+from stream_i3d.errors import TransportError
+from stream_i3d.inference.drain import Camera, Drain, WorkerJob
+from stream_i3d.inference.meter import Meter
+from stream_i3d.inference.runner import Judged, WindowRunner
 from stream_i3d.inference.setup import ModelSetup, wait_passively
-from stream_i3d.messages import ActionEvent, CameraReport, Recognition
+from stream_i3d.messages import ActionEvent, CameraStatus
 from stream_i3d.publish.jsonl import JsonLinesSink
 from stream_i3d.publish.sink import QueuedSink
 from stream_i3d.publish.zmq_pub import ZmqSink
-from stream_i3d.recognizer import Judging, Recognizer
-from stream_i3d.stage import Ready, Stage, Summary
-from stream_i3d.status import CameraHealth
-from stream_i3d.transport.sockets import FrameReceivers
-from stream_i3d.transport.wire import Published, ReceivedFrame, decode_capture
+from stream_i3d.recognizer import Judging
+from stream_i3d.stage import CameraNews, Done, Ready, Stage, Summary, WorkerOrder
+from stream_i3d.transport.wire import Published
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
@@ -39,25 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 8
 _POLL_S = 0.05
-_PAUSED_POLL_S = 0.001  # while a lossless source is held back: it must go on soon after its window was taken
 _SUMMARY_INTERVAL_S = 1.0
-_KEPT_LATENCIES = 20_000
-
-
-class CameraSlot(Struct, frozen=True, kw_only=True):
-    """One camera as the worker sees it; `lossless` ones are held back rather than dropped from."""
-
-    name: str
-    channel: str
-    lossless: bool
-
-
-class WorkerJob(Struct, frozen=True, kw_only=True):
-    """What the worker process is to do."""
-
-    cameras: list[CameraSlot]
-    setup: ModelSetup
-    config: Config
 
 
 def worker_main(stage: Stage, job: WorkerJob) -> None:
@@ -73,100 +50,23 @@ def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engi
     sinks = Sinks(job.config)  # first: a port in use is told before the model is loaded
     try:
         engine = load_engine(job.setup)
-        engine.warm_up(range(1, min(len(job.cameras), MAX_BATCH) + 1))
+        engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
         judging = Judging.of(job.config, engine.labels, job.setup.model_name)
-        cameras = [Camera(slot, job, judging) for slot in job.cameras]
         runner = WindowRunner(engine, job.config.idle.min_motion, job.config.idle.skip_inference)
-        with Drain(cameras) as drain:
+        with Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain:
             detail = f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}"
-            stage.say(Ready(detail=detail, address=sinks.address))
-            WorkerLoop(stage, cameras, runner, sinks, drain).run()
+            stage.say(
+                Ready(
+                    detail=detail,
+                    address=sinks.address,
+                    model=judging.model,
+                    labels=list(engine.labels),
+                    engine=engine.description,
+                )
+            )
+            WorkerLoop(stage, job, engine, runner, sinks, drain).run()
     finally:
         sinks.close()
-
-
-class Camera:
-    """One camera's windows and health, shared by the two threads under its lock."""
-
-    def __init__(self, slot: CameraSlot, job: WorkerJob, judging: Judging) -> None:
-        window, config = job.config.window, job.config
-        preprocessing = job.setup.preprocessing
-        self.slot = slot
-        self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
-        self.windows = CameraWindows(
-            CameraFeed(preprocessing, window.stride, window.max_span_ratio, make_augment(job.setup)),
-            Recognizer(slot.name, judging, time.monotonic_ns),
-        )
-        self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
-
-    @property
-    def held_back(self) -> bool:
-        """Whether its frames must wait until its due window is taken."""
-        return self.slot.lossless and self.windows.feed.pending
-
-    def accept(self, message: ReceivedFrame | CameraReport) -> bool:
-        """Take in a checked message; return True when the main thread has something to do.
-
-        Raises:
-            WireError: It is of another camera, or of a shape the model does not take.
-        """
-        name = message.stamp.camera if isinstance(message, ReceivedFrame) else message.camera
-        if name != self.slot.name:
-            raise WireError(f"a message of camera {name!r} on the channel of {self.slot.name!r}")
-        if isinstance(message, CameraReport):
-            with self.windows.lock:
-                self.health.report(message)
-            return True
-        if message.pixels.shape != self.shape:
-            raise WireError(f"a frame of shape {message.pixels.shape}; the model takes {self.shape}")
-        # With two streams, flow is computed here, before the lock is taken: measured at 224 x 224 on one core of this
-        # class, 5 ms of work a frame by DIS, 10 by Farneback, 84 by TV-L1 (scripts/bench_flow.py). All cameras share
-        # this thread. A method slower than the cameras together backs frames up to the sockets' bound: capture then
-        # drops live frames (a file waits), the scheduler counts them, and rejects and counts windows over such a gap.
-        pixels = self.windows.feed.augment(message.stamp, message.pixels)
-        with self.windows.lock:
-            if not message.stamp.repeat:
-                self.health.frame(time.monotonic())
-            return self.windows.feed.store(message.stamp, pixels)
-
-
-class Drain:
-    """The thread that always reads, so that nothing is stale in a socket. Drop policy: the ring's (newest wins)."""
-
-    def __init__(self, cameras: Sequence[Camera]) -> None:
-        self._cameras = cameras
-        self._receivers = FrameReceivers([camera.slot.channel for camera in cameras])
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
-        self.wake = threading.Event()
-        self.rejected = 0
-
-    def __enter__(self) -> Drain:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._receivers.close()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            wanted = [not camera.held_back for camera in self._cameras]
-            for index in self._receivers.poll(_POLL_S if all(wanted) else _PAUSED_POLL_S, wanted):
-                self._read(index)
-
-    def _read(self, index: int) -> None:
-        parts = self._receivers.receive(index)
-        if parts is None:
-            return
-        try:
-            if self._cameras[index].accept(decode_capture(parts)):
-                self.wake.set()
-        except WireError as error:
-            self.rejected += 1
-            if self.rejected == 1:
-                log.warning("%s: rejected %s; further ones are only counted", self._cameras[index].slot.name, error)
 
 
 class Sinks:
@@ -201,78 +101,79 @@ class Sinks:
             sink.close()
 
 
-class Meter:
-    """The worker's figures: counts for ever, latencies of the newest windows."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._total_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
-        self._inference_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
-        self._windows = 0
-        self._skipped = 0
-
-    def count(self, recognition: Recognition) -> None:
-        """Note a published recognition."""
-        if recognition.skipped is not None:
-            self._skipped += 1
-        elif recognition.state != "warming":
-            self._windows += 1
-            self._total_ms.append(recognition.latency_ms.total)
-            self._inference_ms.append(recognition.latency_ms.inference)
-
-    def summary(self, cameras: Sequence[Camera], rejected: int, sink_dropped: int) -> Summary:
-        """Return the figures so far."""
-        total, inference = np.asarray(self._total_ms), np.asarray(self._inference_ms)
-        dropped: dict[str, int] = {}
-        for camera in cameras:
-            for reason, number in camera.windows.feed.windows_dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + number
-        return Summary(
-            frames=sum(camera.windows.feed.frames for camera in cameras),
-            windows=self._windows,
-            skipped=self._skipped,
-            seconds=round(time.monotonic() - self._started, 3),
-            latency_p50_ms=_percentile(total, 50),
-            latency_p95_ms=_percentile(total, 95),
-            inference_p50_ms=_percentile(inference, 50),
-            overhead_p95_ms=_percentile(total - inference, 95),
-            frames_dropped=sum(camera.windows.feed.frames_dropped for camera in cameras),
-            windows_dropped=dropped,
-            rejected_messages=rejected,
-            sink_dropped=sink_dropped,
-        )
-
-
-def _percentile(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], percent: float) -> float | None:
-    return round(float(np.percentile(values, percent)), 3) if len(values) else None
-
-
 class WorkerLoop:
-    """The main thread: take, run, publish, and tell how the cameras fare."""
+    """The main thread: take, run, publish, tell how the cameras fare, and follow orders between windows."""
 
     def __init__(
-        self, stage: Stage, cameras: Sequence[Camera], runner: WindowRunner, sinks: Sinks, drain: Drain
+        self, stage: Stage, job: WorkerJob, engine: Engine, runner: WindowRunner, sinks: Sinks, drain: Drain
     ) -> None:
         self._stage = stage
-        self._cameras = cameras
+        self._job = job
+        self._engine = engine
         self._runner = runner
         self._sinks = sinks
         self._drain = drain
+        self._cameras = drain.cameras
+        self._warm = min(max(1, len(self._cameras)), MAX_BATCH)
         self._meter = Meter()
         self._summary_at = 0.0
 
     def run(self) -> None:
         """Serve until stopped, or until every camera has ended and its windows are done."""
+        stay = self._job.config.control.stay
         while not self._stage.stopping.is_set():
             self._stage.beat()
+            order = self._stage.order()
+            if isinstance(order, WorkerOrder):
+                self._obey(order)
             self._drain.wake.wait(_POLL_S)
             self._drain.wake.clear()
-            finished = all(camera.health.finished for camera in self._cameras)
-            if not self.step() and finished:
+            # Where all cameras were removed, others may be added; so only cameras that ended end the run.
+            finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
+            if not self.step() and finished and not stay:
                 break
         for camera in self._cameras:
             self._publish_events(camera.windows.recognizer.finish())
         self._stage.say(self._summary())
+
+    def _obey(self, order: WorkerOrder) -> None:
+        """Have the cameras and the settings that the order says."""
+        self._job = structs.replace(self._job, cameras=order.cameras, config=order.config)
+        judging = Judging.of(order.config, self._engine.labels, self._job.setup.model_name)
+        self._runner.set_idle(order.config.idle.min_motion, order.config.idle.skip_inference)
+        slots = {slot.channel: slot for slot in order.cameras}
+        for camera in list(self._cameras):
+            if camera.slot.channel not in slots:
+                self._part_with(camera)
+                continue
+            camera.retune(order.config, judging)
+            camera.give_up(slots[camera.slot.channel])
+        known = {camera.slot.channel for camera in self._cameras}
+        for channel, slot in slots.items():
+            if channel not in known:
+                self._welcome(Camera(slot, self._job, judging))
+        self._stage.say(Done(number=order.number))
+
+    def _welcome(self, camera: Camera) -> None:
+        """Take one more camera in."""
+        try:
+            self._drain.add(camera)
+        except TransportError as error:
+            log.error("%s: %s", camera.slot.name, error)
+            return
+        self._cameras = [*self._cameras, camera]
+        if self._warm < min(len(self._cameras), MAX_BATCH):
+            self._warm += 1
+            self._engine.warm_up([self._warm])
+
+    def _part_with(self, camera: Camera) -> None:
+        """Publish a camera's last words and forget it."""
+        self._drain.remove(camera)
+        self._cameras = [one for one in self._cameras if one is not camera]
+        self._meter.forget(camera)
+        camera.end("removed")
+        self._publish_events(camera.windows.recognizer.finish())
+        self._say_status(camera.health.status(time.monotonic(), camera.windows.feed.frames_dropped))
 
     def step(self) -> bool:
         """Publish all that is due now; return whether there was a window."""
@@ -314,6 +215,11 @@ class WorkerLoop:
             status = camera.health.due(now, camera.windows.feed.frames_dropped)
         if status is None:
             return
-        self._sinks.write(status)
+        self._say_status(status)
         if status.state != "live":
             self._publish_events(camera.windows.recognizer.finish())
+
+    def _say_status(self, status: CameraStatus) -> None:
+        """Tell the world, and the supervisor, which answers for the service."""
+        self._sinks.write(status)
+        self._stage.say(CameraNews(status=status))

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stream_i3d.config import CameraConfig, Config, IdleConfig, PublishConfig, SmoothingConfig
 from stream_i3d.errors import ServiceError, WireError
 from stream_i3d.messages import Recognition
 from stream_i3d.scenes import Schedule
+from stream_i3d.service.demo_settings import demo_config
 from stream_i3d.service.run import run_service
 from stream_i3d.stage import Ready, Summary
 from stream_i3d.transport.sockets import Subscriber
@@ -54,17 +54,6 @@ class DemoScore:
             f"live accuracy {alone:.1f} % window by window, {shown:.1f} % as shown (smoothed, so it lags a change) "
             f"over {self.windows} windows; chance is 10 %"
         )
-
-
-def demo_config(seed: int) -> Config:
-    """Return what the demo runs: one synthetic camera, all ten labels in every message, a free port."""
-    return Config(
-        cameras=[CameraConfig(source=f"synthetic://?seed={seed}&fps=30&size=320x240", name="demo")],
-        publish=PublishConfig(address="tcp://127.0.0.1:*", top_k=10),
-        smoothing=SmoothingConfig(time_constant_s=0.3),
-        # "still" is one of the labels to be recognised, not a reason to say nothing.
-        idle=IdleConfig(min_confidence=0.0, min_motion=0.0),
-    )
 
 
 def run_demo(

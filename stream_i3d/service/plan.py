@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from stream_i3d.capture.address import SourceAddress, parse_source
 from stream_i3d.capture.process import CaptureJob, capture_main
-from stream_i3d.config import Config
-from stream_i3d.errors import ConfigError
+from stream_i3d.config import Config, change_settings
+from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
-from stream_i3d.inference.worker import CameraSlot, WorkerJob, worker_main
-from stream_i3d.stage import Stage
-from stream_i3d.transport.addresses import check_bind, frame_channel
+from stream_i3d.inference.worker import worker_main
+from stream_i3d.stage import CameraSlot, Stage
+from stream_i3d.transport.addresses import check_bind, frame_channel, preview_channel
+
+MAX_CAMERAS = 64
+"""Of one service; each is a process of some 100 MB."""
 
 _STARTUP_SILENCE_S = 120.0
 _WORKER_SILENCE_S = 60.0
@@ -31,6 +37,7 @@ class StageRow:
         startup_limit_s: The same, until it says it is ready (imports, loading weights).
         shutdown_order: Lower ones are stopped first.
         grace_s: Seconds from being asked to end to being killed.
+        essential: Whether the run ends where this process cannot go on.
     """
 
     name: str
@@ -40,6 +47,113 @@ class StageRow:
     startup_limit_s: float
     shutdown_order: int
     grace_s: float
+    essential: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCamera:
+    """One camera of the plan and its capture process."""
+
+    slot: CameraSlot
+    row: StageRow
+
+    @property
+    def job(self) -> CaptureJob:
+        """What its capture process is to do."""
+        job: CaptureJob = self.row.job
+        return job
+
+
+class Plan:
+    """The table of processes: a worker, and a capture process per camera; and how it changes at run time.
+
+    Holds what is wanted, and starts nothing. The jobs in it are always what a process started now should do.
+    """
+
+    def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
+        """Args are those of `make_plan`."""
+        check_bind(config.publish.address)
+        self.config = config
+        self._folder = folder
+        self._worker = worker
+        self._setup = settle_model(config.model, config.window)
+        self._numbered = 0
+        self.cameras: dict[str, PlannedCamera] = {}
+        for name, address, source in name_cameras(config):
+            # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
+            self._add(name, address, source, essential=not config.control.stay)
+
+    @property
+    def rows(self) -> list[StageRow]:
+        """All processes, the worker first."""
+        return [self.worker_row, *(camera.row for camera in self.cameras.values())]
+
+    @property
+    def worker_row(self) -> StageRow:
+        """The worker as it should be now."""
+        slots = [camera.slot for camera in self.cameras.values()]
+        job = WorkerJob(cameras=slots, setup=self._setup, config=self.config)
+        return StageRow("worker", self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6)
+
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
+        self.config = change_settings(self.config, changes)
+
+    def add(self, source: str, name: str | None = None) -> PlannedCamera:
+        """Plan one more camera.
+
+        Raises:
+            ConfigError: The name is taken, the source means nothing, or there are too many cameras.
+        """
+        address = parse_source(source)
+        if name in self.cameras:
+            raise ConfigError(f"there is a camera named {name!r} already; give another name")
+        if len(self.cameras) >= MAX_CAMERAS:
+            raise ConfigError(f"there are {MAX_CAMERAS} cameras, the most that one service takes; remove one first")
+        name = name or _free_name(address.default_name, list(self.cameras))
+        return self._add(name, address, source, essential=False)
+
+    def camera(self, name: str) -> PlannedCamera:
+        """Return a camera by its name; ConfigError where there is none of that name."""
+        if name not in self.cameras:
+            allowed = ", ".join(self.cameras) or "none"
+            raise ConfigError(f"no camera {name!r}{did_you_mean(name, self.cameras)}; there are: {allowed}")
+        return self.cameras[name]
+
+    def remove(self, name: str) -> None:
+        """Take a camera out of the plan; its name is free again."""
+        del self.cameras[name]
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Have a camera's capture process pause, or go on."""
+        camera = self.camera(name)
+        job = structs.replace(camera.job, paused=paused)
+        self.cameras[name] = PlannedCamera(camera.slot, replace(camera.row, job=job))
+
+    def give_up(self, name: str, failure: str) -> None:
+        """Note that a camera's capture process cannot go on, for the worker to publish."""
+        camera = self.cameras[name]
+        self.cameras[name] = PlannedCamera(structs.replace(camera.slot, failure=failure), camera.row)
+
+    def _add(self, name: str, address: SourceAddress, source: str, essential: bool) -> PlannedCamera:
+        config, number = self.config, self._numbered
+        self._numbered += 1  # never used again: a channel of a camera that is being removed is not another's
+        channel = frame_channel(self._folder, number)
+        job = CaptureJob(
+            camera=name,
+            source=source,
+            channel=channel,
+            preprocessing=self._setup.preprocessing,
+            config=config.capture,
+            preview=config.preview,
+            preview_channel=preview_channel(self._folder, number),
+        )
+        limit = config.capture.open_timeout_s + config.capture.read_timeout_s + _CAPTURE_SLACK_S
+        self.cameras[name] = PlannedCamera(
+            CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live),
+            StageRow(f"capture {name}", capture_main, job, limit, limit, 0, grace_s=0.8, essential=essential),
+        )
+        return self.cameras[name]
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
@@ -53,33 +167,16 @@ def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None]
     Raises:
         StreamI3DError: Something of the configuration cannot be had; all that can be known before starting.
     """
-    check_bind(config.publish.address)
-    addresses = name_cameras(config)
-    setup = settle_model(config.model, config.window)
-    slots, rows = [], []
-    limit = config.capture.open_timeout_s + config.capture.read_timeout_s + _CAPTURE_SLACK_S
-    for index, (name, address, source) in enumerate(addresses):
-        channel = frame_channel(folder, index)
-        slots.append(CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live))
-        job = CaptureJob(
-            camera=name, source=source, channel=channel, preprocessing=setup.preprocessing, config=config.capture
-        )
-        rows.append(StageRow(f"capture {name}", capture_main, job, limit, limit, shutdown_order=0, grace_s=0.8))
-    job_of_worker = WorkerJob(cameras=slots, setup=setup, config=config)
-    rows.insert(
-        0,
-        StageRow("worker", worker, job_of_worker, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, shutdown_order=1, grace_s=1.6),
-    )
-    return rows
+    return Plan(config, folder, worker).rows
 
 
 def name_cameras(config: Config) -> Sequence[tuple[str, SourceAddress, str]]:
     """Return each camera's name, parsed source and source text; names are made where none is given.
 
     Raises:
-        ConfigError: There is no camera, two have the same name, or a source means nothing.
+        ConfigError: There is no camera and none may come, two have the same name, or a source means nothing.
     """
-    if not config.cameras:
+    if not config.cameras and not config.control.stay:
         raise ConfigError(
             "no camera: give --source (a webcam index, URL, file or synthetic://) or --config with cameras"
         )

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from stream_i3d.config import Config
+from stream_i3d.errors import TransportError
 from stream_i3d.inference.worker import worker_main
-from stream_i3d.service.plan import make_plan
+from stream_i3d.service.desk import ControlDesk
+from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
+from stream_i3d.transport.addresses import control_address
+from stream_i3d.transport.control_sockets import ControlServer
+
+log = logging.getLogger(__name__)
 
 
 def run_service(
@@ -19,13 +32,56 @@ def run_service(
     duration_s: float | None = None,
     on_ready: Callable[[Ready], None] = lambda ready: None,
     worker: Callable[[Stage, Any], None] = worker_main,
+    end_with_input: bool = False,
 ) -> Summary:
     """Run until SIGINT or SIGTERM, for `duration_s`, or until all files have ended; call from the main thread.
+
+    Args:
+        config: What to run.
+        duration_s: Seconds to run from when the worker is ready.
+        on_ready: Called once, when predictions are published.
+        worker: Entry point of the worker (benchmarks put a slow one in its place).
+        end_with_input: Also end when standard input closes: with the program that started this one.
 
     Raises:
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
-    with tempfile.TemporaryDirectory(prefix="stream-i3d-") as folder:  # mode 0700: the frame channels are private
-        supervisor = Supervisor(make_plan(config, Path(folder), worker), on_ready)
+    with (
+        tempfile.TemporaryDirectory(prefix="stream-i3d-") as folder,  # mode 0700: the channels in it are private
+        _control_server(config) as server,
+    ):
+        plan = Plan(config, Path(folder), worker)
+        desk = None if server is None else ControlDesk(plan, server)
+        control = "" if server is None else server.address
+        supervisor = Supervisor(plan.rows, lambda ready: on_ready(structs.replace(ready, control=control)), desk)
+        if end_with_input:
+            threading.Thread(target=_at_end_of_input, args=(supervisor.stop,), daemon=True).start()
         with stop_on_signals(supervisor.stop):
             return supervisor.run(duration_s)
+
+
+@contextmanager
+def _control_server(config: Config) -> Iterator[ControlServer | None]:
+    """Give the bound control channel, or None where it is off."""
+    address = control_address(config.control.address, config.publish.address)
+    if address is None:
+        yield None
+        return
+    try:
+        server = ControlServer(address)
+    except TransportError as error:
+        if config.control.address != "auto":
+            raise
+        log.warning("%s; this service cannot be controlled", error)  # nobody asked for it by name
+        yield None
+        return
+    with server:
+        yield server
+
+
+def _at_end_of_input(stop: Callable[[], None]) -> None:
+    # Not sys.stdin: a thread that waits in it would keep the interpreter from ending.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    stop()

@@ -16,16 +16,36 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
 from stream_i3d.service.plan import StageRow
-from stream_i3d.stage import EXIT_FATAL, Failed, Ready, StageLink, Summary, enter_stage
+from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _KILL_WAIT_S = 0.5
+
+
+Said = Ready | Summary | CameraNews
+
+
+class Desk(Protocol):
+    """Who takes requests while the service runs; called by the supervisor's own thread only."""
+
+    def attend(self, supervisor: Supervisor, wait_s: float) -> None:
+        """See to what is asked, waiting for it at most `wait_s`."""
+
+    def heard(self, name: str, said: Ready | CameraNews) -> None:
+        """Take note of what the process `name` has said."""
+
+    def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
+        """Take note that a process which is not essential cannot go on."""
+
+    def gone(self, supervisor: Supervisor, name: str) -> None:
+        """Take note that a process which was retired has ended."""
 
 
 class _Running:
@@ -37,12 +57,16 @@ class _Running:
         self._context = context
         self._backoff = Backoff(random.Random())
         self._restart_at: float | None = None
-        self._failure = ""
-        self._unheard: list[Ready | Summary] = []
+        self.failure = ""
+        self._unheard: list[Said] = []
+        self._orders = 0
+        self._retired_until: float | None = None
         self.start()
 
     def start(self) -> None:
         self.ready: Ready | None = None
+        self._wish: Order | None = None  # what is in the row is told by the job
+        self._outstanding: int | None = None
         self._link = StageLink(self._context)
         self._started = time.monotonic()
         self.process: BaseProcess = self._context.Process(
@@ -57,12 +81,42 @@ class _Running:
         self._link.close_child_side()
         self._restart_at = None
 
-    def listen(self) -> list[Ready | Summary]:
+    def want(self, row: StageRow, order: Callable[[int], Order]) -> None:
+        """Have the process do what `row` says: by order while it runs, as its job where it is started again."""
+        self.row = row
+        self._orders += 1
+        self._wish = order(self._orders)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send the newest order, once the process listens and has carried out the last one."""
+        wish = self._wish
+        if wish is not None and self.ready is not None and self._outstanding is None:
+            self._link.order(wish)
+            self._wish, self._outstanding = None, wish.number
+
+    def retire(self) -> None:
+        """Begin to end the process for good; `gone` tells when it has."""
+        self._retired_until = time.monotonic() + self.row.grace_s
+        self._restart_at = None
+        self.ask_to_end()
+
+    def gone(self, now: float) -> bool:
+        """Tell whether a retired process has ended, killing it where its time is over."""
+        if self._retired_until is None or (self.process.exitcode is None and now < self._retired_until):
+            return False
+        self.end(now)
+        return True
+
+    def listen(self) -> list[Said]:
         """Return what the process has said; a fatal failure is kept for `check`."""
         said, self._unheard = self._unheard, []
         for message in self._link.receive():
             if isinstance(message, Failed):
-                self._failure = message.message
+                self.failure = message.message
+                continue
+            if isinstance(message, Done):
+                self._outstanding = None
                 continue
             if isinstance(message, Ready):
                 self.ready = message
@@ -70,8 +124,8 @@ class _Running:
         return said
 
     def check(self, now: float) -> None:
-        """Restart the process where it needs that; raises ServiceError where it met an error of ours."""
-        if self.finished:
+        """Restart the process where it needs that; raises ServiceError where an essential one met an error of ours."""
+        if self.finished or self._retired_until is not None:
             return
         if self._restart_at is not None:
             if now >= self._restart_at:
@@ -85,7 +139,11 @@ class _Running:
         if self.process.exitcode == 0:
             self.finished = True
         elif self.process.exitcode == EXIT_FATAL:
-            raise ServiceError(self._failure or f"{self.row.name} gave up")
+            self.failure = self.failure or f"{self.row.name} gave up"
+            if self.row.essential:
+                raise ServiceError(self.failure)
+            log.error("%s: %s", self.row.name, self.failure)
+            self.finished = True
         else:
             self._plan_restart(now, f"ended with code {self.process.exitcode}")
 
@@ -118,11 +176,19 @@ class _Running:
 class Supervisor:
     """Runs a plan until it is told to stop, its time is over, its cameras have ended, or a process cannot go on."""
 
-    def __init__(self, rows: Sequence[StageRow], on_ready: Callable[[Ready], None] = lambda ready: None) -> None:
-        """Args: `on_ready` is called once, when the worker publishes."""
+    def __init__(
+        self,
+        rows: Sequence[StageRow],
+        on_ready: Callable[[Ready], None] = lambda ready: None,
+        desk: Desk | None = None,
+    ) -> None:
+        """Args: `on_ready` is called once, when the worker publishes; `desk` may change what runs meanwhile."""
         self._rows = rows
         self._on_ready = on_ready
+        self._desk = desk
         self._worker_ready = False
+        self._context = multiprocessing.get_context("spawn")
+        self._running: list[_Running] = []
         self._stop = threading.Event()
         self._done: list[Summary] = []
         self._current = Summary()
@@ -143,35 +209,73 @@ class Supervisor:
         Raises:
             ServiceError: A process met an error that a restart will not mend; all others have been ended.
         """
-        context = multiprocessing.get_context("spawn")
-        running: list[_Running] = []
         try:
             for row in self._rows:
-                running.append(_Running(row, context))
-            self._watch(running, duration_s)
+                self.add(row)
+            self._watch(duration_s)
         finally:
-            self._end_in_order(running)
+            self._end_in_order()
         return _add(self._done, self._current)
 
-    def _watch(self, running: Sequence[_Running], duration_s: float | None) -> None:
-        worker = running[0]
+    def add(self, row: StageRow) -> None:
+        """Start one more process."""
+        self._running.append(_Running(row, self._context))
+
+    def change(self, row: StageRow, order: Callable[[int], Order]) -> None:
+        """Have the process of the row's name do what `row` says, now and after a restart; `order` gets its number."""
+        self._named(row.name).want(row, order)
+
+    def retire(self, name: str) -> None:
+        """End a process for good; the desk is told when it is gone."""
+        self._named(name).retire()
+
+    def is_ready(self, name: str) -> bool:
+        """Tell whether a process does its work now."""
+        return any(one.ready is not None and one.process.is_alive() for one in self._running if one.row.name == name)
+
+    def _named(self, name: str) -> _Running:
+        return next(one for one in self._running if one.row.name == name)
+
+    def _watch(self, duration_s: float | None) -> None:
+        worker = self._running[0]
         until = float("inf")
-        while not self._stop.wait(_TICK_S):
+        while not self._stop.is_set():
+            if self._desk is None:
+                self._stop.wait(_TICK_S)
+            else:
+                self._desk.attend(self, _TICK_S)
             now = time.monotonic()
-            for one in running:
-                self._hear(one)
-                one.check(now)
+            for one in list(self._running):
+                self._look_after(one, now)
             if self._worker_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
             if now >= until or worker.finished:
                 return
 
+    def _look_after(self, one: _Running, now: float) -> None:
+        """Hear one process, restart it where it needs that, and tell the desk what became of it."""
+        self._hear(one)
+        was_finished = one.finished
+        one.check(now)
+        one.pass_on()
+        if self._desk is None:
+            return
+        if one.finished and not was_finished and one.failure:
+            self._desk.gave_up(self, one.row.name, one.failure)
+        if one.gone(now):
+            self._hear(one)
+            self._running.remove(one)
+            self._desk.gone(self, one.row.name)
+
     def _hear(self, one: _Running) -> None:
         for message in one.listen():
             if isinstance(message, Summary):
                 self._take_summary(message)
-            elif one.row.shutdown_order and not self._worker_ready:  # the first time only, not after a restart
-                self._worker_ready = True
+                continue
+            if self._desk is not None:
+                self._desk.heard(one.row.name, message)
+            if isinstance(message, Ready) and one.row.shutdown_order and not self._worker_ready:
+                self._worker_ready = True  # the first time only, not after a restart
                 self._on_ready(message)
 
     def _take_summary(self, summary: Summary) -> None:
@@ -180,9 +284,9 @@ class Supervisor:
             self._done.append(self._current)
         self._current = summary
 
-    def _end_in_order(self, running: Sequence[_Running]) -> None:
-        for order in sorted({one.row.shutdown_order for one in running}):
-            group = [one for one in running if one.row.shutdown_order == order]
+    def _end_in_order(self) -> None:
+        for order in sorted({one.row.shutdown_order for one in self._running}):
+            group = [one for one in self._running if one.row.shutdown_order == order]
             for one in group:
                 one.ask_to_end()
             deadline = time.monotonic() + max(one.row.grace_s for one in group)

@@ -43,6 +43,34 @@ def check_bind(address: str) -> str:
     )
 
 
+def control_address(control: str | None, publish: str) -> str | None:
+    """Return where the control channel is to be bound, or None where it is off.
+
+    Args:
+        control: The setting; "auto" is beside `publish`: one port above it, or its path with "-control".
+        publish: The address of the PUB socket.
+
+    Raises:
+        ConfigError: It is no address, or others than this machine could connect to it.
+    """
+    if control is None or control == "off":
+        return None
+    if control != "auto":
+        return check_bind(control)
+    match = _TCP.fullmatch(check_bind(publish))
+    if match is None:
+        return f"{publish}-control"
+    port = match["port"] if match["port"] in ("*", "0", "65535") else str(int(match["port"]) + 1)
+    return f"tcp://{match['host']}:{'*' if port in ('0', '65535') else port}"
+
+
+def preview_channel(folder: Path, camera_index: int) -> str:
+    """Return where one camera's previews are to be bound: ipc on POSIX, any free port of loopback on Windows."""
+    if os.name == "posix":
+        return f"ipc://{folder / f'preview-{camera_index}'}"
+    return "tcp://127.0.0.1:*"
+
+
 def frame_channel(folder: Path, camera_index: int) -> str:
     """Return the private address of one camera's frame channel: ipc on POSIX, loopback TCP on Windows."""
     if os.name == "posix":

@@ -7,9 +7,9 @@ a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbe
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import zmq
 
@@ -22,7 +22,9 @@ PUBLISH_HWM = 1000
 _HEARTBEAT_MS = 2000
 
 
-class _Socket:
+class BoundedSocket:
+    """One socket with a context of its own; base of every role."""
+
     def __init__(self, kind: int, linger_ms: int = 0) -> None:
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(kind)
@@ -37,20 +39,18 @@ class _Socket:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
 
-    def _bind(self, address: str) -> str:
-        _allow_ipv6(self._socket, address)
+    @property
+    def readable(self) -> Sequence[zmq.Socket[bytes]]:
+        """What `wait_for_any` waits on."""
+        return (self._socket,)
+
+    def _bind(self, address: str, setting: str = "--publish") -> str:
+        """Bind, closing the socket where that fails; return the real address."""
         try:
-            if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
-                raise zmq.ZMQError(zmq.EADDRINUSE)
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            return _bind(self._socket, address, setting)
+        except TransportError:
             self.close()
-            if error.errno == zmq.EADDRINUSE:
-                raise TransportError(
-                    f"address {address} is in use by another process; stop it or choose another port with --publish"
-                ) from None
-            raise TransportError(f"cannot bind {address}: {zmq.strerror(error.errno or 0)}") from None
-        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            raise
 
     def close(self) -> None:
         """Close the socket; waits at most the linger time for what is still to be sent."""
@@ -66,7 +66,41 @@ class _Socket:
         self.close()
 
 
-def _allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
+class Readable(Protocol):
+    """Anything with sockets that messages come from."""
+
+    @property
+    def readable(self) -> Sequence[zmq.Socket[bytes]]:
+        """The sockets."""
+
+
+def wait_for_any(ends: Iterable[Readable], timeout_s: float) -> bool:
+    """Wait until one of several ends has a message, at most `timeout_s`; tell whether one has."""
+    poller = zmq.Poller()
+    for end in ends:
+        for one in end.readable:
+            poller.register(one, zmq.POLLIN)
+    return bool(poller.poll(int(timeout_s * 1000)))
+
+
+def _bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
+    """Bind a socket; return its real address. `setting` is the flag that chooses another."""
+    allow_ipv6(target, address)
+    try:
+        if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
+            raise zmq.ZMQError(zmq.EADDRINUSE)
+        target.bind(address)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise TransportError(
+                f"address {address} is in use by another process; stop it or choose another port with {setting}"
+            ) from None
+        raise TransportError(f"cannot bind {address}: {zmq.strerror(error.errno or 0)}") from None
+    return target.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
+    """Have a socket bind or connect to an IPv6 `address`; must stand before that."""
     if "[" in address:
         target.setsockopt(zmq.IPV6, 1)
 
@@ -83,7 +117,7 @@ def _is_served(address: str) -> bool:
     return True
 
 
-class FrameSender(_Socket):
+class FrameSender(BoundedSocket):
     """PUSH end of one camera's frame channel. Drop policy: a full channel drops the frame being sent, counted."""
 
     def __init__(self, address: str) -> None:
@@ -123,47 +157,76 @@ class FrameSender(_Socket):
         return True
 
 
-class FrameReceivers(_Socket):
-    """PULL ends of several cameras' frame channels, read together by one drain thread."""
+class FrameReceivers(BoundedSocket):
+    """PULL ends of several cameras' frame channels, read together by one drain thread.
+
+    Channels are known by number, in the order in which they were added. `add` may be called by another thread; all
+    else is the reading thread's.
+    """
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._context = zmq.Context()
-        self._sockets: list[zmq.Socket[bytes]] = []
-        self._index: dict[zmq.Socket[bytes], int] = {}
-        for index, address in enumerate(addresses):
-            puller: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
-            puller.setsockopt(zmq.LINGER, 0)
-            puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
-            puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-            self._sockets.append(puller)
-            self._index[puller] = index
-            self._socket = puller
-            self._bind(address)
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._added = 0
+        try:
+            for address in addresses:
+                self.add(address)
+        except TransportError:
+            self.close()
+            raise
 
-    def poll(self, timeout_s: float, wanted: Sequence[bool]) -> list[int]:
-        """Return which of the wanted channels (by index) have a message, waiting at most `timeout_s`."""
+    @property
+    def readable(self) -> Sequence[zmq.Socket[bytes]]:
+        """What `wait_for_any` waits on."""
+        return tuple(self._sockets.values())
+
+    def add(self, address: str) -> int:
+        """Bind one more channel; return its number.
+
+        Raises:
+            TransportError: It cannot be bound; the others go on.
+        """
+        puller: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
+        puller.setsockopt(zmq.LINGER, 0)
+        puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
+        puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        try:
+            _bind(puller, address, "--publish")
+        except TransportError:
+            puller.close()
+            raise
+        number, self._added = self._added, self._added + 1
+        self._sockets[number] = puller
+        return number
+
+    def remove(self, number: int) -> None:
+        """Close one channel; what it still held is lost."""
+        self._sockets.pop(number).close()
+
+    def poll(self, timeout_s: float, wanted: Collection[int]) -> list[int]:
+        """Return which of the wanted channels (by number) have a message, waiting at most `timeout_s`."""
         poller = zmq.Poller()
-        for puller, want in zip(self._sockets, wanted, strict=True):
-            if want:
-                poller.register(puller, zmq.POLLIN)
-        return sorted(self._index[puller] for puller, _ in poller.poll(int(timeout_s * 1000)))
+        numbers = {self._sockets[number]: number for number in wanted}
+        for puller in numbers:
+            poller.register(puller, zmq.POLLIN)
+        return sorted(numbers[puller] for puller, _ in poller.poll(int(timeout_s * 1000)))
 
-    def receive(self, index: int) -> list[memoryview] | None:
+    def receive(self, number: int) -> list[memoryview] | None:
         """Return the parts of a channel's next message as views of ZeroMQ's own memory, or None if there is none."""
         try:
-            parts = self._sockets[index].recv_multipart(zmq.NOBLOCK, copy=False)
+            parts = self._sockets[number].recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
         return [part.buffer for part in parts]
 
     def close(self) -> None:
         """Close all channels."""
-        for puller in self._sockets:
+        for puller in self._sockets.values():
             puller.close()
         self._context.term()
 
 
-class Publisher(_Socket):
+class Publisher(BoundedSocket):
     """PUB end of the prediction channel. Drop policy: a subscriber that does not read loses the newest messages."""
 
     def __init__(self, address: str) -> None:
@@ -178,7 +241,7 @@ class Publisher(_Socket):
         self._socket.send_multipart(parts, zmq.NOBLOCK)
 
 
-class Subscriber(_Socket):
+class Subscriber(BoundedSocket):
     """SUB end of the prediction channel."""
 
     def __init__(self, address: str, topics: Sequence[str] = ("v1/",)) -> None:
@@ -188,7 +251,7 @@ class Subscriber(_Socket):
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUBLISHED_BYTES)
         for topic in topics:
             self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)
-        _allow_ipv6(self._socket, address)
+        allow_ipv6(self._socket, address)
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:

@@ -2,10 +2,12 @@
 
 Frame channel (capture -> worker): `[header JSON, raw pixels]` for a frame, `[report JSON]` for a camera's state.
 Published (worker -> world): `[topic, JSON]` with topic `v1/<camera>/prediction|event|status`.
+Previews (capture -> who watches): one part, 24 bytes of time stamp before a JPEG.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,9 +29,15 @@ from stream_i3d.messages import (
 MAX_HEADER_BYTES = 4096
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_PUBLISHED_BYTES = 1024 * 1024
+MAX_PREVIEW_BYTES = 16 * 1024 * 1024
+PREVIEW_MAGIC = b"SI3P"
 TOPICS = {Recognition: "prediction", ActionEvent: "event", CameraStatus: "status"}
 
 Published = Recognition | ActionEvent | CameraStatus
+
+_PREVIEW_VERSION = 1
+_PREVIEW_PREFIX = struct.Struct("<4sIqq")  # magic, version, capture_ns, seq
+_JPEG_START = b"\xff\xd8"
 
 _encoder = msgspec.json.Encoder()
 _decode_header = msgspec.json.Decoder(FrameHeader | CameraReport).decode
@@ -42,6 +50,21 @@ class ReceivedFrame:
 
     stamp: FrameStamp
     pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture for people, in the camera's own aspect.
+
+    Attributes:
+        jpeg: The encoded picture.
+        capture_ns: Monotonic clock when it was captured, in nanoseconds (one host).
+        seq: Number of the picture among those that were due as previews; a step above 1 is a drop, or CONFLATE.
+    """
+
+    jpeg: bytes
+    capture_ns: int
+    seq: int
 
 
 def encode_frame(frame: Frame) -> tuple[bytes, memoryview]:
@@ -120,6 +143,28 @@ def decode_published(parts: Sequence[bytes]) -> Published:
     if message.camera != pieces[1]:
         raise WireError(f"a message of camera {message.camera!r} under the topic of {pieces[1][:64]!r}")
     return message
+
+
+def encode_preview(preview: Preview) -> bytes:
+    """Return a preview's only part."""
+    return _PREVIEW_PREFIX.pack(PREVIEW_MAGIC, _PREVIEW_VERSION, preview.capture_ns, preview.seq) + preview.jpeg
+
+
+def decode_preview(message: bytes) -> Preview:
+    """Decode a message of a preview channel; the JPEG itself is only looked at by its first bytes.
+
+    Raises:
+        WireError: It is not one of ours.
+    """
+    if not _PREVIEW_PREFIX.size < len(message) <= MAX_PREVIEW_BYTES:
+        raise WireError(f"a preview of {len(message)} bytes; allowed are 25 to {MAX_PREVIEW_BYTES}")
+    magic, version, capture_ns, seq = _PREVIEW_PREFIX.unpack_from(message)
+    jpeg = message[_PREVIEW_PREFIX.size :]
+    if magic != PREVIEW_MAGIC or version != _PREVIEW_VERSION:
+        raise WireError(f"no preview of version {_PREVIEW_VERSION}: it begins with {message[:8]!r}")
+    if capture_ns < 0 or seq < 0 or not jpeg.startswith(_JPEG_START):
+        raise WireError("a preview whose time or number is below 0, or whose picture is no JPEG")
+    return Preview(jpeg, capture_ns, seq)
 
 
 def to_json_line(message: msgspec.Struct) -> bytes:

@@ -291,3 +291,73 @@ def test_a_camera_that_sends_a_damaged_picture_is_connected_anew():
     reader = FrameReader(Damaged(steady(25, 8), True, time), "door", 7, SMALL, time.clock(), paced=False)
     with pytest.raises(SourceUnavailable, match="damaged"):
         all_of(reader)
+
+
+# --- previews
+
+
+class FakeTap:
+    """Wants every `nth` picture, from the first."""
+
+    def __init__(self, nth: int = 1) -> None:
+        self.shown: list[tuple[Image, int]] = []
+        self.asked: list[float] = []
+        self._nth = nth
+
+    def wants(self, now_s: float) -> bool:
+        self.asked.append(now_s)
+        return self._nth > 0 and (len(self.asked) - 1) % self._nth == 0
+
+    def show(self, bgr: Image, capture_ns: int) -> None:
+        self.shown.append((bgr, capture_ns))
+
+
+def tapped(times: Sequence[float], tap: FakeTap) -> tuple[FrameReader, FakeSource]:
+    time = FakeClock()
+    source = FakeSource(times, live=True, clock=time)
+    return FrameReader(source, "door", 7, SMALL, time.clock(), paced=True, preview=tap), source
+
+
+def test_a_preview_is_the_decoded_picture_as_it_came_and_is_decoded_once():
+    tap = FakeTap()
+    reader, source = tapped(steady(25, 3), tap)
+    assert [len(reader.read() or []) for _ in range(3)] == [1, 1, 1]
+    assert source.retrieved == [0, 1, 2]
+    assert [picture.shape for picture, _ in tap.shown] == [(48, 64, 3)] * 3
+    assert [int(picture[0, 0, 2]) for picture, _ in tap.shown] == [0, 1, 2]  # BGR
+    assert [ns for _, ns in tap.shown] == [round((START_S + seconds) * 1e9) for seconds in steady(25, 3)]
+
+
+def test_pictures_that_are_not_sampled_are_shown_where_wanted_and_change_nothing_else():
+    times = steady(50, 100)
+    tap = FakeTap()
+    reader, source = tapped(times, tap)
+    plain, plain_source = tapped(times, FakeTap(0))
+    shown = [frame for _ in times for frame in reader.read() or []]
+    unshown = [frame for _ in times for frame in plain.read() or []]
+    assert [(frame.stamp, number_of(frame.pixels)) for frame in shown] == [
+        (frame.stamp, number_of(frame.pixels)) for frame in unshown
+    ]
+    assert len(tap.shown) == len(source.retrieved) == 100
+    assert len(plain_source.retrieved) == len(unshown) == pytest.approx(50, abs=1)  # decoding is paid for by watching
+
+
+def test_a_damaged_picture_that_only_a_watcher_wanted_does_not_end_a_cameras_connection():
+    time, tap = FakeClock(), FakeTap()
+    source = Damaged([0.0, 0.04, 0.08, 0.081, 0.12], True, time)  # the fourth is damaged, and not sampled
+    reader = FrameReader(source, "door", 7, SMALL, time.clock(), paced=False, preview=tap)
+    frames = [frame for _ in range(5) for frame in reader.read() or []]
+    assert [frame.stamp.seq for frame in frames] == [0, 1, 2, 3]
+    assert len(tap.shown) == 4
+
+
+def test_after_a_pause_a_paced_file_goes_on_from_where_it_stood_at_its_own_speed():
+    time = FakeClock()
+    reader, _ = file_reader(steady(25, 4), time, paced=True)
+    reader.read()
+    reader.read()
+    time.now += 100
+    reader.resume()
+    frames = [*(reader.read() or []), *(reader.read() or [])]
+    assert [frame.stamp.media_time for frame in frames] == [0.08, 0.12]
+    assert time.slept_until[-2:] == pytest.approx([START_S + 100.04, START_S + 100.08])

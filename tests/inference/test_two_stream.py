@@ -15,18 +15,19 @@ from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, Sm
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
+from stream_i3d.inference.drain import Camera, WorkerJob
 from stream_i3d.inference.engine import Engine, load_engine
 from stream_i3d.inference.flow_frames import FlowFrames, make_augment
 from stream_i3d.inference.offline import recognize_video
 from stream_i3d.inference.runner import FusingEngine
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.inference.two_stream import TwoStreamEngine
-from stream_i3d.inference.worker import Camera, CameraSlot, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.recognizer import Judging, softmax
 from stream_i3d.scenes import LABELS
+from stream_i3d.stage import CameraSlot
 from stream_i3d.transport.wire import decode_capture, encode_frame
 from tests.inference.two_stream import save_stream
 from tests.samples import stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,24 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
+from msgspec import structs
 
 from stream_i3d.config import (
     CaptureConfig,
     Config,
+    ControlConfig,
     EventsConfig,
     IdleConfig,
     ModelConfig,
     PublishConfig,
     SmoothingConfig,
     WindowConfig,
+    change_settings,
 )
 from stream_i3d.errors import CheckpointError, ConfigError, TransportError
 from stream_i3d.inference import worker
+from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
-from stream_i3d.inference.worker import MAX_BATCH, CameraSlot, WorkerJob, serve
+from stream_i3d.inference.worker import MAX_BATCH, serve
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.stage import Ready, StageMessage, Summary
+from stream_i3d.stage import CameraNews, CameraSlot, Done, Ready, StageMessage, Summary, WorkerOrder
 from stream_i3d.transport.sockets import FrameSender, Publisher, Subscriber
 from stream_i3d.transport.wire import decode_published, encode_frame, encode_report
 from tests.inference.fakes import FakeEngine
@@ -47,7 +52,11 @@ class FakeStage:
         self.stopping = threading.Event()
         self.said: list[StageMessage] = []
         self.beats = 0
+        self.orders: queue.SimpleQueue[WorkerOrder] = queue.SimpleQueue()
         self._changed = threading.Condition()
+
+    def order(self) -> WorkerOrder | None:
+        return None if self.orders.empty() else self.orders.get()
 
     def beat(self) -> None:
         with self._changed:
@@ -111,6 +120,25 @@ class Service:
             self.senders[slot.name] = FrameSender(slot.channel)
             assert self.senders[slot.name].connected(WAIT_S)
         return self
+
+    def order(self, *cameras: CameraSlot, **changes: Any) -> None:
+        """Order these cameras, and settings by their dotted keys; wait until it is done."""
+        number = sum(isinstance(message, Done) for message in self.stage.said) + 1
+        self.config = change_settings(getattr(self, "config", self.job.config), changes)
+        self.stage.orders.put(WorkerOrder(number=number, cameras=list(cameras), config=self.config))
+        self.stage.wait_until(lambda: Done(number=number) in self.stage.said)
+        for slot in cameras:
+            if slot.name not in self.senders and slot.failure is None:
+                self.senders[slot.name] = FrameSender(slot.channel)
+                assert self.senders[slot.name].connected(WAIT_S)
+
+    def slot(self, name: str, **more: Any) -> CameraSlot:
+        """A camera beside those of the start."""
+        return CameraSlot(name=name, channel=f"ipc://{self.output.parent}/more-{name}", lossless=True, **more)
+
+    def said_of(self, camera: str) -> list[CameraStatus]:
+        news = [message.status for message in self.stage.said if isinstance(message, CameraNews)]
+        return [status for status in news if status.camera == camera]
 
     def send(self, first: int, last: int, camera: str = "door", **more: Any) -> None:
         """Send frames first..last; every one must find room."""
@@ -605,3 +633,137 @@ def test_json_lines_hold_what_the_socket_publishes_one_object_a_line(make: Start
     assert text.endswith("\n")
     schemas = {json.loads(line)["schema"] for line in text.splitlines()}
     assert schemas == {"stream-i3d/prediction/1", "stream-i3d/event/1", "stream-i3d/status/1"}
+
+
+# --- orders
+
+
+def windows_of(lines: list[dict[str, Any]], camera: str = "door") -> list[int]:
+    return [line["seq"] for line in of_kind(lines, "prediction", camera) if line["state"] != "warming"]
+
+
+def test_an_order_changes_the_stride_from_then_on(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.send(0, 19)
+    service.settled(20)
+    service.order(*service.job.cameras, **{"window.stride": 7})
+    service.send(20, 49)
+    assert windows_of(service.end()) == [7, 11, 15, 19, 21, 28, 35, 42, 49]
+
+
+def test_an_order_changes_what_is_recognised_and_how_many_labels_are_listed(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.send(0, 11)
+    service.settled(12)
+    service.order(*service.job.cameras, **{"idle.min_confidence": 1.0, "publish.top_k": 1})
+    service.send(12, 19)
+    predictions = of_kind(service.end(), "prediction")[1:]
+    assert [(line["state"], len(line["top_k"])) for line in predictions] == [("action", 3)] * 2 + [("idle", 1)] * 2
+
+
+def test_an_order_to_spare_the_network_takes_effect(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.order(*service.job.cameras, **{"idle.min_motion": 255, "idle.skip_inference": True})
+    service.send(0, 19)
+    predictions = of_kind(service.end(), "prediction")[1:]
+    assert [line["skipped"] for line in predictions] == ["no motion"] * 4
+    assert service.engine.batches == []
+
+
+def test_a_camera_that_is_added_is_recognised_and_the_batch_it_makes_is_warmed_up(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.send(0, 11)
+    service.order(*service.job.cameras, service.slot("hall"))
+    assert service.engine.warmed == [2]
+    service.send(0, 11, "hall")
+    service.send(12, 15)
+    lines = service.end()
+    assert windows_of(lines) == [7, 11, 15]
+    assert windows_of(lines, "hall") == [7, 11]
+    assert service.stage.summary.frames == 28
+
+
+def test_a_camera_that_is_removed_says_stopped_as_its_last_word_and_its_counts_stay(make: Start) -> None:
+    service = make(cameras=("door", "hall"), lossless=True).start()
+    service.send(0, 11)
+    service.send(0, 11, "hall")
+    service.settled(12)
+    service.settled(12, "hall")
+    door = service.job.cameras[0]
+    service.order(door)
+    assert [service.said_of("hall")[-1].state, service.said_of("hall")[-1].detail] == ["stopped", "removed"]
+    service.senders.pop("hall").close()
+    service.send(12, 15)
+    lines = service.end()
+    of_hall = [line for line in lines if line.get("camera") == "hall"]
+    assert [line["event"] for line in of_kind(lines, "event", "hall")][-1] == "end"
+    assert of_hall[-1]["schema"] == "stream-i3d/status/1" and of_hall[-1]["state"] == "stopped"
+    assert windows_of(lines) == [7, 11, 15]
+    assert service.stage.summary.frames == 28
+
+
+def test_frames_that_were_under_way_to_a_removed_camera_are_read(make: Start) -> None:
+    service = make(cameras=("door", "hall")).start()
+    service.report("hall", state="stopped", fps=0.0, detail="the end", final=True)
+    service.order(service.job.cameras[0])
+    service.arrived(1, "hall")
+
+
+def test_the_service_goes_on_without_any_camera_until_one_is_added(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.order()
+    service.senders.pop("door").close()
+    before = service.stage.beats
+    service.stage.wait_until(lambda: service.stage.beats >= before + 3)
+    service.order(service.slot("hall"))
+    service.send(0, 7, "hall")
+    assert windows_of(service.end(), "hall") == [7]
+
+
+def test_with_stay_it_goes_on_when_all_cameras_have_ended(make: Start) -> None:
+    service = make(control=ControlConfig(stay=True)).start()
+    service.report(state="stopped", fps=0.0, detail="the end", final=True)
+    service.settled(1)
+    assert service.said_of("door")[-1].state == "stopped"
+    before = service.stage.beats
+    service.stage.wait_until(lambda: service.stage.beats >= before + 3)
+    service.stage.stopping.set()
+    service.join()
+
+
+def test_a_worker_may_start_without_a_camera(make: Start) -> None:
+    service = make(cameras=(), control=ControlConfig(stay=True)).start()
+    assert service.engine.warmed == [1]
+    service.order(service.slot("hall"))
+    service.send(0, 7, "hall")
+    service.settled(8, "hall")
+    service.stage.stopping.set()
+    assert windows_of(service.join(), "hall") == [7]
+
+
+def test_why_a_capture_process_gave_up_is_published(make: Start) -> None:
+    service = make(cameras=("door", "hall")).start()
+    door, hall = service.job.cameras
+    service.order(door, structs.replace(hall, failure="no such file: a.mp4"))
+    service.stage.wait_until(lambda: bool(service.said_of("hall")) and service.said_of("hall")[-1].state == "stopped")
+    assert service.said_of("hall")[-1].detail == "no such file: a.mp4"
+
+
+def test_a_channel_that_cannot_be_bound_is_told_and_the_others_go_on(
+    make: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = make(lossless=True).start()
+    slot = structs.replace(service.slot("hall"), channel=service.job.setup.path + "/no-address", failure="unused")
+    with caplog.at_level(logging.ERROR):
+        service.order(*service.job.cameras, slot)
+    assert "cannot bind" in caplog.text
+    service.send(0, 7)
+    assert windows_of(service.end()) == [7]
+
+
+def test_ready_tells_what_runs(make: Start) -> None:
+    service = make().start()
+    ready = service.stage.said[0]
+    assert isinstance(ready, Ready)
+    assert (ready.labels, ready.engine) == (["wave", "clap", "jump"], "a fake")
+    assert ready.model is not None and ready.model.checkpoint == "fake.safetensors"

@@ -7,10 +7,19 @@ from typing import Any
 import pytest
 
 from stream_i3d.capture.process import CaptureJob, capture_main
-from stream_i3d.config import CameraConfig, CaptureConfig, Config, ModelConfig, PublishConfig, WindowConfig
+from stream_i3d.config import (
+    CameraConfig,
+    CaptureConfig,
+    Config,
+    ControlConfig,
+    ModelConfig,
+    PublishConfig,
+    WindowConfig,
+)
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
-from stream_i3d.inference.worker import WorkerJob, worker_main
-from stream_i3d.service.plan import make_plan, name_cameras
+from stream_i3d.inference.drain import WorkerJob
+from stream_i3d.inference.worker import worker_main
+from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan, name_cameras
 
 
 def config_of(*sources: str | tuple[str, str], **more: Any) -> Config:
@@ -155,3 +164,78 @@ def test_what_is_wrong_with_the_model_is_told_before_anything_starts(tiny_checkp
     labels = ModelConfig(checkpoint=str(tiny_checkpoint), labels="ucf101")
     with pytest.raises(LabelsError, match="101 labels do not fit a network of 10 classes"):
         make_plan(config_of("0", model=labels), tmp_path)
+
+
+# --- as it changes
+
+
+@pytest.fixture
+def plan(tiny: ModelConfig, tmp_path: Path) -> Plan:
+    return Plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
+
+
+def test_a_camera_that_is_added_is_the_workers_too_and_has_channels_of_its_own(plan: Plan) -> None:
+    plan.remove("door")
+    plan.add("synthetic://?seed=1")
+    assert [slot.name for slot in plan.worker_row.job.cameras] == ["hall", "synthetic"]
+    jobs = [row.job for row in plan.rows[1:]]
+    assert len({job.channel for job in jobs} | {job.preview_channel for job in jobs}) == 4
+    assert [slot.channel for slot in plan.worker_row.job.cameras] == [job.channel for job in jobs]
+
+
+def test_a_channel_is_never_given_to_a_second_camera(plan: Plan) -> None:
+    seen = {camera.job.channel for camera in plan.cameras.values()}
+    for _ in range(3):
+        camera = plan.add("0", "again")
+        assert camera.job.channel not in seen
+        seen.add(camera.job.channel)
+        plan.remove("again")
+
+
+def test_added_cameras_are_named_after_their_source_and_uniquely(plan: Plan) -> None:
+    assert [plan.add("synthetic://").slot.name for _ in range(2)] == ["synthetic", "synthetic-2"]
+    with pytest.raises(ConfigError, match="there is a camera named 'door' already"):
+        plan.add("2", "door")
+
+
+def test_a_wrong_source_changes_nothing(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match="unknown kind"):
+        plan.add("rstp://x/")
+    assert list(plan.cameras) == ["door", "hall"]
+
+
+def test_there_is_a_most_of_cameras(plan: Plan) -> None:
+    for _ in range(MAX_CAMERAS - 2):
+        plan.add("synthetic://")
+    with pytest.raises(ConfigError, match="the most that one service takes"):
+        plan.add("synthetic://")
+
+
+def test_a_camera_that_is_not_there_is_told_with_the_likeliest(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match=r"no camera 'dor' \(did you mean 'door'\?\); there are: door, hall"):
+        plan.camera("dor")
+
+
+def test_settings_that_change_are_those_a_restarted_worker_gets(plan: Plan) -> None:
+    plan.change_settings({"window.stride": 3})
+    assert plan.worker_row.job.config.window.stride == 3
+
+
+def test_pauses_and_failures_are_kept_for_a_restart(plan: Plan) -> None:
+    plan.pause("door", True)
+    plan.give_up("hall", "no such file")
+    assert [row.job.paused for row in plan.rows[1:]] == [True, False]
+    assert [slot.failure for slot in plan.worker_row.job.cameras] == [None, "no such file"]
+
+
+def test_only_cameras_of_the_start_may_end_the_run_and_none_where_it_stays(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = Plan(config_of("0", model=tiny), tmp_path)
+    assert [plan.cameras["webcam0"].row.essential, plan.add("1").row.essential] == [True, False]
+    staying = Plan(config_of("0", model=tiny, control=ControlConfig(stay=True)), tmp_path)
+    assert not staying.cameras["webcam0"].row.essential
+
+
+def test_where_it_stays_it_may_start_without_a_camera(tiny: ModelConfig, tmp_path: Path) -> None:
+    assert [row.name for row in make_plan(config_of(model=tiny, control=ControlConfig(stay=True)), tmp_path)] == [
+        "worker"
+    ]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import pytest
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import CheckpointError, ServiceError
+from stream_i3d.messages import CameraStatus
 from stream_i3d.service import supervisor as supervisor_module
 from stream_i3d.service.plan import StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
-from stream_i3d.stage import EXIT_FATAL, Ready, Stage, Summary
+from stream_i3d.stage import EXIT_FATAL, CameraNews, CaptureOrder, Done, Order, Ready, Stage, Summary
+from tests.samples import status
 
 WAIT_S = 60.0
 
@@ -130,6 +133,25 @@ def interrupts_itself(stage: Stage, log: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     begin(stage, log)
     stage.say(Summary(frames=10, seconds=1.0))
+
+
+def obeys(stage: Stage, log: Path) -> None:
+    """Note every order before it is done; crash on the first order of number 2."""
+    begin(stage, log)
+    while not stage.stopping.wait(0.02):
+        stage.beat()
+        order = stage.order()
+        if isinstance(order, CaptureOrder):
+            note(log, f"{stage.name} order {order.number} {order.paused}")
+            if order.number == 2 and starts_of(stage.name, log) < 2:
+                os._exit(7)
+            stage.say(Done(number=order.number))
+
+
+def tells_of_a_camera(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    stage.say(CameraNews(status=status(camera="hall")))
+    work(stage)
 
 
 def row(
@@ -365,3 +387,127 @@ def test_waits_before_a_restart_grow(monkeypatch: pytest.MonkeyPatch, log: Path)
     monkeypatch.setattr(supervisor_module, "Backoff", lambda rng: Watched(random.Random(0), first_s=0.01, jitter=0.0))
     Supervisor([row(crashes_at_first, log)]).run(WAIT_S)
     assert waits == [0.01, 0.02]
+
+
+# --- what a desk may change
+
+
+class FakeDesk:
+    """Does what the test says at each turn; notes what it is told."""
+
+    def __init__(self, *turns: Callable[[Supervisor], bool]) -> None:
+        """Args: each of `turns` is called at every look until it returns True; then the next; then the run ends."""
+        self.told: list[tuple[str, str]] = []
+        self.statuses: list[CameraStatus] = []
+        self._turns = list(turns)
+        self._paused = threading.Event()
+
+    def attend(self, supervisor: Supervisor, wait_s: float) -> None:
+        self._paused.wait(0.01)
+        if not self._turns:
+            supervisor.stop()
+        elif self._turns[0](supervisor):
+            self._turns.pop(0)
+
+    def heard(self, name: str, said: Ready | CameraNews) -> None:
+        if isinstance(said, CameraNews):
+            self.statuses.append(said.status)
+        else:
+            self.told.append(("ready", name))
+
+    def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
+        self.told.append((failure, name))
+
+    def gone(self, supervisor: Supervisor, name: str) -> None:
+        self.told.append(("gone", name))
+
+
+def at_once(change: Callable[[Supervisor], object]) -> Callable[[Supervisor], bool]:
+    def turn(supervisor: Supervisor) -> bool:
+        change(supervisor)
+        return True
+
+    return turn
+
+
+def all_ready(*names: str) -> Callable[[Supervisor], bool]:
+    return lambda supervisor: all(supervisor.is_ready(name) for name in names)
+
+
+def pausing(paused: bool) -> Callable[[int], Order]:
+    return lambda number: CaptureOrder(number=number, paused=paused)
+
+
+def said_in(log: Path, *lines: str) -> Callable[[Supervisor], bool]:
+    return lambda supervisor: all(line in log.read_text() for line in lines)
+
+
+def test_a_process_that_is_added_runs_and_one_that_is_retired_ends_and_is_not_started_again(log: Path) -> None:
+    extra = row(works, log, "capture b")
+    desk = FakeDesk(
+        all_ready("worker"),
+        at_once(lambda supervisor: supervisor.add(extra)),
+        all_ready("worker", "capture b"),
+        at_once(lambda supervisor: supervisor.retire("capture b")),
+        lambda supervisor: ("gone", "capture b") in desk.told,
+    )
+    Supervisor([row(works, log)], desk=desk).run(WAIT_S)
+    assert starts_of("capture b", log) == 1
+    assert "capture b stopped" in log.read_text()
+    assert ("ready", "capture b") in desk.told
+
+
+def test_a_retired_process_that_does_not_heed_is_killed(log: Path) -> None:
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.retire("capture")),
+        lambda supervisor: ("gone", "capture") in desk.told,
+    )
+    stubborn = row(ignores_the_request_to_end, log, "capture", grace_s=0.2)
+    Supervisor([row(works, log), stubborn], desk=desk).run(WAIT_S)
+    assert ("gone", "capture") in desk.told
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_orders_reach_a_process_and_of_many_the_newest_counts(log: Path) -> None:
+    capture = row(obeys, log, "capture")
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(
+            lambda supervisor: [supervisor.change(capture, pausing(paused)) for paused in (True,) * 4999 + (False,)]
+        ),
+        said_in(log, "capture order 5000 False"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    orders = [line for line in log.read_text().splitlines() if " order " in line]
+    assert len(orders) == 2  # the first, and while that was under way only the newest was kept
+
+
+def test_what_was_ordered_of_a_process_that_crashed_is_its_job_afterwards(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    capture = row(obeys, log, "capture")
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.change(capture, pausing(True))),
+        said_in(log, "capture order 1 True"),
+        # Its successor is given the row of the newest order: here, another file to write to.
+        at_once(lambda supervisor: supervisor.change(row(obeys, other, "capture"), pausing(False))),
+        said_in(other, "capture started"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert "order" not in other.read_text()
+
+
+def test_a_process_that_is_not_essential_may_give_up_alone(log: Path) -> None:
+    capture = replace(row(gives_up, log, "capture"), essential=False)
+    told = "damaged: rtsp://***@camera/live"
+    desk = FakeDesk(all_ready("worker"), lambda supervisor: (told, "capture") in desk.told)
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert desk.told.count((told, "capture")) == 1
+
+
+def test_the_desk_hears_what_the_worker_says_of_cameras(log: Path) -> None:
+    desk = FakeDesk(lambda supervisor: bool(desk.statuses))
+    Supervisor([row(tells_of_a_camera, log)], desk=desk).run(WAIT_S)
+    assert desk.statuses == [status(camera="hall")]

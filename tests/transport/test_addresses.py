@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.transport.addresses import check_address, check_bind, frame_channel
+from stream_i3d.transport.addresses import (
+    check_address,
+    check_bind,
+    control_address,
+    frame_channel,
+    preview_channel,
+)
 
 LOOPBACK = [
     "tcp://127.0.0.1:5556",
@@ -124,3 +130,39 @@ def test_cameras_have_channels_of_their_own_that_may_be_bound(tmp_path):
 def test_on_posix_a_frame_channel_is_a_file_in_the_given_folder(tmp_path):
     path = Path(frame_channel(tmp_path, 2).removeprefix("ipc://"))
     assert path.parent == tmp_path
+
+
+# --- control and previews
+
+
+@pytest.mark.parametrize(
+    ("publish", "control"),
+    [
+        ("tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557"),
+        ("tcp://[::1]:9", "tcp://[::1]:10"),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*"),
+        ("tcp://127.0.0.1:65535", "tcp://127.0.0.1:*"),
+        ("ipc:///run/pub", "ipc:///run/pub-control"),
+    ],
+)
+def test_the_control_channel_stands_beside_the_published_one(publish, control):
+    assert control_address("auto", publish) == control
+
+
+def test_the_control_channel_may_be_elsewhere_or_nowhere():
+    assert control_address("tcp://127.0.0.1:7000", "tcp://127.0.0.1:5556") == "tcp://127.0.0.1:7000"
+    assert control_address("off", "tcp://127.0.0.1:5556") is control_address(None, "tcp://127.0.0.1:5556") is None
+
+
+@pytest.mark.parametrize("address", BEYOND)
+def test_the_control_channel_is_refused_beyond_this_machine(address):
+    with pytest.raises(ConfigError):
+        control_address(address, "tcp://127.0.0.1:5556")
+
+
+def test_each_camera_has_its_own_preview_channel(tmp_path):
+    channels = [preview_channel(tmp_path, index) for index in range(3)]
+    assert all(check_bind(channel) == channel for channel in channels)
+    if os.name == "posix":
+        assert len({*channels, frame_channel(tmp_path, 0)}) == 4

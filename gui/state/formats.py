@@ -1,0 +1,64 @@
+"""Numbers and times as people read them, with units. Pure; knows no language but its own short English."""
+
+from __future__ import annotations
+
+import time
+
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no value."""
+
+_WALL_CLOCK_FROM = 1e8
+"""Stream times above this are seconds since 1970 (from 1973 on); below, seconds into a file."""
+
+
+def percent(probability: float) -> str:
+    """Return a probability as a whole percentage, such as "87 %"."""
+    return f"{100 * probability:.0f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return "86 ms", "2.4 s" from a second on, or a dash where there is none."""
+    if value is None:
+        return NOTHING
+    if value >= 1000:
+        return f"{value / 1000:.1f} s"
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def rate(per_second: float | None) -> str:
+    """Return frames per second, such as "29.9 fps", or a dash."""
+    return NOTHING if per_second is None else f"{per_second:.1f} fps"
+
+
+def age(seconds: float | None) -> str:
+    """Return how old something is: "0.4 s", "12 s", "3 min", "2 h", or a dash."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.0f} h"
+
+
+def count(number: int) -> str:
+    """Return a whole number with thin spaces between thousands, such as "12 345"."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def stream_time(seconds: float, utc: bool = False) -> str:
+    """Return a time of the stream: the clock's "14:03:09" for cameras, "1:02.5" into the medium for files."""
+    if seconds >= _WALL_CLOCK_FROM:
+        return time.strftime("%H:%M:%S", time.gmtime(seconds) if utc else time.localtime(seconds))
+    minutes, rest = divmod(max(0.0, seconds), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time: "1.2 s", "2 min 5 s", "1 h 3 min"."""
+    if seconds < 59.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,143 @@
+"""Measure the window: capture to painted, how long its event loop is blocked, its CPU while idle, its memory.
+
+One camera at 720p and 30 fps, then four at 360p and 15 fps, from a process that sends pictures made beforehand; the
+window is the real one, without a screen (offscreen) unless QT_QPA_PLATFORM says otherwise. The targets are those of
+issue 5: p95 of capture to painted at most 80 ms, no block over 50 ms, an idle window under 5 % of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import psutil
+from _bench import report
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+_PROBE_MS = 5
+
+
+def _serve(folder: str, cameras: int, size: tuple[int, int], fps: float, stop: Event) -> None:
+    """Be a service whose cameras deliver made pictures; predictions three times a second."""
+    from gui_service import GuiService
+
+    GuiService(Path(folder), cameras, size, fps).run(stop.is_set)
+
+
+def _percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+class _Probe:
+    """Notes when a timer of the event loop comes late: so long was the loop blocked."""
+
+    def __init__(self) -> None:
+        from PyQt6.QtCore import Qt, QTimer
+
+        self.late: list[float] = []
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.setInterval(_PROBE_MS)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.late.append((now - self._last) * 1000 - _PROBE_MS)
+        self._last = now
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+
+def _measure(name: str, cameras: int, size: tuple[int, int], fps: float, seconds: float) -> dict[str, Any]:
+    """Show `cameras` for `seconds` and return the figures; no camera is an idle window with no service."""
+    from PyQt6.QtCore import QSettings
+    from PyQt6.QtWidgets import QApplication
+    from stream_i3d_gui.app import make_application, make_window
+    from stream_i3d_gui.settings_store import SettingsStore
+
+    app = QApplication.instance() or make_application(["bench_gui"])
+    with tempfile.TemporaryDirectory() as folder:
+        context = multiprocessing.get_context("spawn")
+        stop = context.Event()
+        service = context.Process(target=_serve, args=(folder, cameras, size, fps, stop), daemon=True)
+        if cameras:
+            service.start()
+        window = make_window(SettingsStore(QSettings(f"{folder}/gui.ini", QSettings.Format.IniFormat)))
+        window.show()
+        latencies: list[float] = []
+        window.grid.painted.connect(lambda _, latency: latencies.append(latency))
+        if cameras:
+            window.session.connect_to(f"ipc://{folder}/control")
+        _run(app, 5.0, lambda: len(latencies) < 30 * cameras)
+        _run(app, 2.0)
+        latencies.clear()
+        process = psutil.Process()
+        process.cpu_percent()
+        memory, began = process.memory_info().rss, time.perf_counter()
+        # The probe itself costs: an idle window is measured without it.
+        probe = _Probe() if cameras else None
+        _run(app, seconds)
+        cpu = process.cpu_percent()
+        took = time.perf_counter() - began
+        if probe is not None:
+            probe.stop()
+        grown = (process.memory_info().rss - memory) / 2**20
+        window.close()
+        stop.set()
+        if cameras:
+            service.join(5.0)
+    row: dict[str, Any] = {"case": name, "painted_fps": len(latencies) / took}
+    if latencies:
+        row |= {"p50_ms": statistics.median(latencies), "p95_ms": _percentile(latencies, 0.95)}
+        row["cpu_ms_per_picture"] = 10 * cpu * took / len(latencies)  # says something on a busy machine, too
+    if probe is not None:
+        row |= {"blocked_p99_ms": _percentile(probe.late, 0.99), "blocked_max_ms": max(probe.late)}
+    return {**row, "cpu_percent": cpu, "memory_grown_mib": grown}
+
+
+def _run(app: Any, seconds: float, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Let the event loop run, as `exec` does, for `seconds` or while `wanted`."""
+    from PyQt6.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(round(seconds * 1000), loop.quit)
+    check = QTimer()
+    check.timeout.connect(lambda: None if wanted() else loop.quit())
+    check.start(500)
+    loop.exec()
+    check.stop()
+
+
+def main() -> None:
+    """Measure the three cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="per case (default: 10)")
+    parser.add_argument("--memory-seconds", type=float, default=0.0, help="one camera this long, for memory (600)")
+    given = parser.parse_args()
+    rows = [
+        _measure("idle, no service", 0, (0, 0), 0, given.seconds),
+        _measure("one camera, 720p, 30 fps", 1, (1280, 720), 30, given.seconds),
+        _measure("four cameras, 360p, 15 fps", 4, (640, 360), 15, given.seconds),
+    ]
+    if given.memory_seconds:
+        rows.append(_measure("one camera, for memory", 1, (1280, 720), 30, given.memory_seconds))
+    report("gui", rows)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()

@@ -1,0 +1,57 @@
+"""`stream-i3d gui`: the window. Also how `run --gui` and `demo` open it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.config import Config
+from stream_i3d.errors import ConfigError
+
+
+@click.command()
+@click.option("--connect", help="Control address of a running service (default: tcp://127.0.0.1:5557).")
+@click.option("--source", "sources", multiple=True, help="Start a service with this camera; as in `run`. Repeatable.")
+@recognition_options
+def gui(connect: str | None, sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:
+    """Show what cameras see and what the model thinks, in a window.
+
+    \b
+    stream-i3d gui                              # attach to a service on this machine, or begin one from the window
+    stream-i3d gui --connect tcp://127.0.0.1:6001
+    stream-i3d gui --source 0
+    """
+    own = bool(sources) or config_file is not None or any(value is not None for value in flags.values())
+    if own and connect is not None:
+        raise ConfigError(
+            "--connect with --source, --config or a recognition flag: give --connect alone to attach to a service "
+            "that runs, or the others to start one"
+        )
+    if not own:
+        open_window(connect=connect)
+        return
+    open_window(config=config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None}))
+
+
+def open_window(config: Config | None = None, connect: str | None = None, duration_s: float | None = None) -> None:
+    """Show the window until it is closed: on a service of its own, or on one that runs.
+
+    Args:
+        config: Of a service of its own.
+        connect: Control address of one that runs.
+        duration_s: Close by itself so many seconds after the service is ready, or when it fails.
+
+    Raises:
+        ConfigError: PyQt6 is not installed, or `connect` is no address.
+    """
+    try:
+        from stream_i3d_gui.app import main
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("PyQt6"):
+            raise
+        raise ConfigError("the window needs PyQt6, which is not installed: pip install 'stream-i3d[gui]'") from None
+    sys.exit(main(config, connect, duration_s))

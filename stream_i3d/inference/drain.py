@@ -1,0 +1,172 @@
+"""The worker's cameras, and the thread that always reads their frames, so that nothing is stale in a socket."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.config import Config
+from stream_i3d.errors import WireError
+from stream_i3d.inference.flow_frames import make_augment
+from stream_i3d.inference.runner import CameraWindows
+from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.messages import CameraReport
+from stream_i3d.recognizer import Judging, Recognizer
+from stream_i3d.stage import CameraSlot
+from stream_i3d.status import CameraHealth
+from stream_i3d.transport.sockets import FRAME_HWM, FrameReceivers
+from stream_i3d.transport.wire import ReceivedFrame, decode_capture
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_PAUSED_POLL_S = 0.001  # while a lossless source is held back: it must go on soon after its window was taken
+_LEAVE_S = 1.0
+
+
+class WorkerJob(Struct, frozen=True, kw_only=True):
+    """What the worker process is to do."""
+
+    cameras: list[CameraSlot]
+    setup: ModelSetup
+    config: Config
+
+
+class Camera:
+    """One camera's windows and health, shared by the two threads under its lock."""
+
+    def __init__(self, slot: CameraSlot, job: WorkerJob, judging: Judging) -> None:
+        window, config = job.config.window, job.config
+        preprocessing = job.setup.preprocessing
+        self.slot = slot
+        self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
+        self.windows = CameraWindows(
+            CameraFeed(preprocessing, window.stride, window.max_span_ratio, make_augment(job.setup)),
+            Recognizer(slot.name, judging, time.monotonic_ns),
+        )
+        self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
+        self.gone = threading.Event()  # set once the drain thread reads it no more
+        self.give_up(slot)
+
+    def retune(self, config: Config, judging: Judging) -> None:
+        """Apply other settings, between two windows."""
+        with self.windows.lock:
+            self.windows.feed.set_stride(config.window.stride)
+        self.windows.recognizer.retune(judging)
+
+    def give_up(self, slot: CameraSlot) -> None:
+        """Take note of a capture process that cannot go on, where that is so."""
+        if slot.failure is not None:
+            self.end(slot.failure)
+
+    def end(self, detail: str) -> None:
+        """Have the next status say that no frame will follow."""
+        report = CameraReport(camera=self.slot.name, state="stopped", fps=0.0, reconnects=0, detail=detail, final=True)
+        with self.windows.lock:
+            self.health.report(report)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether its frames must wait until its due window is taken."""
+        return self.slot.lossless and self.windows.feed.pending
+
+    def accept(self, message: ReceivedFrame | CameraReport) -> bool:
+        """Take in a checked message; return True when the main thread has something to do.
+
+        Raises:
+            WireError: It is of another camera, or of a shape the model does not take.
+        """
+        name = message.stamp.camera if isinstance(message, ReceivedFrame) else message.camera
+        if name != self.slot.name:
+            raise WireError(f"a message of camera {name!r} on the channel of {self.slot.name!r}")
+        if isinstance(message, CameraReport):
+            with self.windows.lock:
+                self.health.report(message)
+            return True
+        if message.pixels.shape != self.shape:
+            raise WireError(f"a frame of shape {message.pixels.shape}; the model takes {self.shape}")
+        # With two streams, flow is computed here, before the lock is taken: measured at 224 x 224 on one core of this
+        # class, 5 ms of work a frame by DIS, 10 by Farneback, 84 by TV-L1 (scripts/bench_flow.py). All cameras share
+        # this thread. A method slower than the cameras together backs frames up to the sockets' bound: capture then
+        # drops live frames (a file waits), the scheduler counts them, and rejects and counts windows over such a gap.
+        pixels = self.windows.feed.augment(message.stamp, message.pixels)
+        with self.windows.lock:
+            if not message.stamp.repeat:
+                self.health.frame(time.monotonic())
+            return self.windows.feed.store(message.stamp, pixels)
+
+
+class Drain:
+    """The thread that always reads, so that nothing is stale in a socket. Drop policy: the ring's (newest wins)."""
+
+    def __init__(self, cameras: Sequence[Camera]) -> None:
+        self._receivers = FrameReceivers([camera.slot.channel for camera in cameras])
+        self._cameras = dict(enumerate(cameras))
+        self._leaving: deque[Camera] = deque()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
+        self.wake = threading.Event()
+        self.rejected = 0
+
+    def __enter__(self) -> Drain:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._receivers.close()
+
+    @property
+    def cameras(self) -> list[Camera]:
+        """The cameras that are read."""
+        return list(self._cameras.values())
+
+    def add(self, camera: Camera) -> None:
+        """Read one more camera; TransportError where its channel cannot be bound."""
+        number = self._receivers.add(camera.slot.channel)
+        self._cameras = {**self._cameras, number: camera}
+
+    def remove(self, camera: Camera) -> None:
+        """Read what a camera has still sent, and then no more of it."""
+        self._leaving.append(camera)
+        camera.gone.wait(_LEAVE_S)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            while self._leaving:
+                self._part_with(self._leaving.popleft())
+            cameras = self._cameras
+            wanted = [number for number, camera in cameras.items() if not camera.held_back]
+            for number in self._receivers.poll(_POLL_S if len(wanted) == len(cameras) else _PAUSED_POLL_S, wanted):
+                self._read(number)
+
+    def _part_with(self, camera: Camera) -> None:
+        number = next(number for number, one in self._cameras.items() if one is camera)
+        for _ in range(FRAME_HWM * 2):
+            if not self._read(number):
+                break
+        self._receivers.remove(number)
+        self._cameras = {other: one for other, one in self._cameras.items() if other != number}
+        camera.gone.set()
+
+    def _read(self, number: int) -> bool:
+        """Take in a channel's next message; return whether there was one."""
+        parts = self._receivers.receive(number)
+        if parts is None:
+            return False
+        camera = self._cameras[number]
+        try:
+            if camera.accept(decode_capture(parts)):
+                self.wake.set()
+        except WireError as error:
+            self.rejected += 1
+            if self.rejected == 1:
+                log.warning("%s: rejected %s; further ones are only counted", camera.slot.name, error)
+        return True

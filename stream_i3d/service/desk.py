@@ -1,0 +1,188 @@
+"""Answers the control channel: what runs, cameras that come and go, settings that change. Runs in the supervisor.
+
+Decides and keeps what is wanted (in the plan); the supervisor carries it out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from msgspec import structs
+
+from stream_i3d import __version__
+from stream_i3d.config import live_settings
+from stream_i3d.errors import ConfigError, StreamI3DError
+from stream_i3d.messages import CameraStatus
+from stream_i3d.redact import redact
+from stream_i3d.service.plan import Plan, PlannedCamera
+from stream_i3d.service.supervisor import Supervisor
+from stream_i3d.stage import CameraNews, CaptureOrder, Ready, WorkerOrder
+from stream_i3d.transport.control import (
+    AddCamera,
+    CameraInfo,
+    CamerasReply,
+    ChangeSettings,
+    ErrorReply,
+    GetSettings,
+    HelloReply,
+    ListCameras,
+    PauseCamera,
+    RemoveCamera,
+    RenameCamera,
+    Reply,
+    Request,
+    SayHello,
+    SettingsReply,
+)
+from stream_i3d.transport.control_sockets import ControlServer
+
+_MAX_ERROR = 500
+
+
+class ControlDesk:
+    """The supervisor's `Desk` where there is a control channel."""
+
+    def __init__(self, plan: Plan, server: ControlServer) -> None:
+        self._plan = plan
+        self._server = server
+        self._started_at = time.time()
+        self._worker: Ready | None = None
+        self._previews: dict[str, str] = {}
+        self._statuses: dict[str, CameraStatus] = {}
+        self._leaving: set[str] = set()
+
+    def attend(self, supervisor: Supervisor, wait_s: float) -> None:
+        """Answer the requests that are there, waiting for one at most `wait_s`."""
+        self._server.serve(wait_s, lambda request: self.answer(supervisor, request))
+
+    def heard(self, name: str, said: Ready | CameraNews) -> None:
+        """Take note of what the process `name` has said."""
+        if isinstance(said, CameraNews):
+            self._statuses[said.status.camera] = said.status
+        elif name == "worker":
+            self._worker = said
+        else:
+            self._previews[_camera_of(name)] = said.address
+
+    def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
+        """Have it published that a camera's capture process cannot go on."""
+        self._plan.give_up(_camera_of(name), failure[:_MAX_ERROR])
+        self._order_worker(supervisor)
+
+    def gone(self, supervisor: Supervisor, name: str) -> None:
+        """Forget a camera whose capture process has ended; the worker says its last word."""
+        camera = _camera_of(name)
+        self._leaving.discard(camera)
+        self._plan.remove(camera)
+        self._previews.pop(camera, None)
+        self._statuses.pop(camera, None)
+        self._order_worker(supervisor)
+
+    def answer(self, supervisor: Supervisor, request: Request) -> Reply:
+        """Carry out a request; a wrong one is answered with one line and changes nothing."""
+        try:
+            return self._carry_out(supervisor, request)
+        except StreamI3DError as error:
+            return ErrorReply(message=redact(str(error))[:_MAX_ERROR])
+
+    def _carry_out(self, supervisor: Supervisor, request: Request) -> Reply:
+        if isinstance(request, SayHello):
+            return self._hello(supervisor)
+        if isinstance(request, GetSettings):
+            return SettingsReply(settings=live_settings(self._plan.config))
+        if isinstance(request, ChangeSettings):
+            self._plan.change_settings(request.settings)
+            self._order_worker(supervisor)
+            return SettingsReply(settings=live_settings(self._plan.config))
+        if isinstance(request, ListCameras):
+            return self._cameras()
+        if isinstance(request, AddCamera):
+            return self._cameras(self._add(supervisor, request.source, request.name))
+        if isinstance(request, RemoveCamera):
+            self._remove(supervisor, self._camera(request.camera))
+            return self._cameras(request.camera)
+        if isinstance(request, RenameCamera):
+            return self._cameras(self._rename(supervisor, request.camera, request.name))
+        self._pause(supervisor, self._camera(request.camera), isinstance(request, PauseCamera))
+        return self._cameras(request.camera)
+
+    def _hello(self, supervisor: Supervisor) -> HelloReply:
+        worker = self._worker or Ready(detail="")
+        device, precision = _device_and_precision(worker.engine)
+        return HelloReply(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            ready=supervisor.is_ready("worker"),
+            publish=worker.address,
+            model=worker.model,
+            labels=worker.labels,
+            engine=worker.engine,
+            device=device,
+            precision=precision,
+        )
+
+    def _cameras(self, concerned: str | None = None) -> CamerasReply:
+        listed = [
+            CameraInfo(
+                name=name,
+                source=redact(camera.job.source),
+                paused=camera.job.paused,
+                preview=self._previews.get(name) or None,
+                status=self._statuses.get(name),
+            )
+            for name, camera in self._plan.cameras.items()
+            if name not in self._leaving
+        ]
+        return CamerasReply(cameras=listed, camera=concerned)
+
+    def _camera(self, name: str) -> PlannedCamera:
+        if name in self._leaving:
+            raise ConfigError(f"camera {name!r} is being removed")
+        return self._plan.camera(name)
+
+    def _add(self, supervisor: Supervisor, source: str, name: str | None, paused: bool = False) -> str:
+        if not source.isprintable():
+            raise ConfigError(f"source {source[:80]!r} has characters that cannot be printed; give it without them")
+        if name in self._leaving:
+            raise ConfigError(f"camera {name!r} is still being removed; try again in a second")
+        camera = self._plan.add(source, name)
+        if paused:
+            self._plan.pause(camera.slot.name, True)
+        supervisor.add(self._plan.camera(camera.slot.name).row)
+        self._order_worker(supervisor)
+        return camera.slot.name
+
+    def _remove(self, supervisor: Supervisor, camera: PlannedCamera) -> None:
+        self._leaving.add(camera.slot.name)
+        supervisor.retire(camera.row.name)
+
+    def _rename(self, supervisor: Supervisor, old: str, new: str) -> str:
+        camera = self._camera(old)
+        name = self._add(supervisor, camera.job.source, new, camera.job.paused)
+        self._remove(supervisor, camera)
+        return name
+
+    def _pause(self, supervisor: Supervisor, camera: PlannedCamera, paused: bool) -> None:
+        self._plan.pause(camera.slot.name, paused)
+        row = self._plan.camera(camera.slot.name).row
+        supervisor.change(row, lambda number: CaptureOrder(number=number, paused=paused))
+
+    def _order_worker(self, supervisor: Supervisor) -> None:
+        """Have the worker know all cameras and settings as they are wanted now."""
+        row = self._plan.worker_row
+        # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB on
+        # Linux), or a worker that hangs would hang the supervisor too.
+        slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
+        supervisor.change(row, lambda number: WorkerOrder(number=number, cameras=slots, config=config))
+
+
+def _camera_of(row_name: str) -> str:
+    return row_name.removeprefix("capture ")
+
+
+def _device_and_precision(engine: str) -> tuple[str, str]:
+    """Take "cpu" and "bf16" from "torch 2.10.0, cpu, bf16"; empty for an engine that says less of itself."""
+    parts = engine.split(", ")
+    return (parts[1], parts[2]) if len(parts) >= 3 else ("", "")

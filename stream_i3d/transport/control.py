@@ -1,0 +1,183 @@
+"""The control channel's messages: what may be asked of a running service, and what it answers. Pure.
+
+JSON, one request and one reply at a time; `id` comes back as it was sent. Every byte that comes in is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from stream_i3d.errors import WireError
+from stream_i3d.messages import CameraName, CameraStatus, Count, ModelName
+
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 1024 * 1024
+
+Schema = Literal["stream-i3d/control/1"]
+Source = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class ControlMessage(Struct, frozen=True, kw_only=True):
+    """Base of requests and replies; `id` tells to which request a reply belongs."""
+
+    schema: Schema = "stream-i3d/control/1"
+    id: Count = 0
+
+
+class SayHello(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="hello"):
+    """Ask what runs there; answered with HelloReply."""
+
+
+class ListCameras(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="cameras"):
+    """Ask for all cameras; answered, as are the five requests that follow, with CamerasReply."""
+
+
+class AddCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="add"):
+    """Add a camera; without a name it is named after its source."""
+
+    source: Source
+    name: CameraName | None = None
+
+
+class RemoveCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="remove"):
+    """End a camera; its last status says "stopped"."""
+
+    camera: CameraName
+
+
+class RenameCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="rename"):
+    """End a camera under its old name and start it under another."""
+
+    camera: CameraName
+    name: CameraName
+
+
+class PauseCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="pause"):
+    """Leave a camera (a file holds on) until it is resumed."""
+
+    camera: CameraName
+
+
+class ResumeCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="resume"):
+    """Go on with a paused camera."""
+
+    camera: CameraName
+
+
+class ChangeSettings(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="set"):
+    """Change some of `config.LIVE_SETTINGS`, all or none of those given; answered with SettingsReply."""
+
+    settings: dict[str, Any]
+
+
+class GetSettings(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="get"):
+    """Ask for the settings; answered with SettingsReply."""
+
+
+class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="hello"):
+    """What runs there.
+
+    Attributes:
+        version: Of stream-i3d.
+        pid: Process id of the supervisor; with `started_at` it tells one run of the service from the next.
+        started_at: Seconds since 1970.
+        ready: Whether the network is loaded and its predictions are published.
+        publish: Address of the PUB socket; "" until first ready.
+        model: The network; None until first ready, as are `labels` (empty) and `engine`, `device`, `precision` ("").
+        engine: What runs the network, for people.
+        device: Such as "cpu" or "cuda:0".
+        precision: "fp32", "bf16" or "fp16".
+    """
+
+    version: str
+    pid: Count
+    started_at: float
+    ready: bool
+    publish: str = ""
+    model: ModelName | None = None
+    labels: list[str] = []
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+
+
+class CameraInfo(Struct, frozen=True, kw_only=True):
+    """One camera as the service knows it.
+
+    Attributes:
+        source: What was given, without passwords.
+        preview: Address of its previews; None where there are none, or not yet.
+        status: What was last published of it; None before the first word.
+    """
+
+    name: CameraName
+    source: str
+    paused: bool
+    preview: str | None
+    status: CameraStatus | None
+
+
+class CamerasReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="cameras"):
+    """All cameras as they are now; `camera` is the name of the one that the request was about."""
+
+    cameras: list[CameraInfo]
+    camera: CameraName | None = None
+
+
+class SettingsReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="settings"):
+    """All settings as they are now, by the words of the YAML file ("window.stride")."""
+
+    settings: dict[str, bool | int | float | str]
+
+
+class ErrorReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="error"):
+    """The request was refused, and nothing was changed; one line that says why."""
+
+    message: str
+
+
+Request = (
+    SayHello | ListCameras | AddCamera | RemoveCamera | RenameCamera | PauseCamera | ResumeCamera | ChangeSettings
+    | GetSettings
+)  # fmt: skip
+Reply = HelloReply | CamerasReply | SettingsReply | ErrorReply
+
+_encoder = msgspec.json.Encoder()
+_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_Message = TypeVar("_Message")
+
+
+def encode_control(message: Request | Reply) -> bytes:
+    """Return the JSON of a request or a reply."""
+    return _encoder.encode(message)
+
+
+def decode_request(body: bytes) -> Request:
+    """Decode what came to the service.
+
+    Raises:
+        WireError: It is no request of ours.
+    """
+    return _decode(_request, body, MAX_REQUEST_BYTES, "request")
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Decode what the service answered.
+
+    Raises:
+        WireError: It is no reply of ours.
+    """
+    return _decode(_reply, body, MAX_REPLY_BYTES, "reply")
+
+
+def _decode(decoder: msgspec.json.Decoder[_Message], body: bytes, limit: int, what: str) -> _Message:
+    if len(body) > limit:
+        raise WireError(f"a {what} of {len(body)} bytes; at most {limit} are allowed")
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a {what} of stream-i3d/control/1: {error}") from None

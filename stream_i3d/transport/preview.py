@@ -1,0 +1,120 @@
+"""The sockets of previews: pictures from a capture process to whoever watches.
+
+One connection per camera and one part per message, so that a subscriber may use CONFLATE: it always gets the newest
+picture, however slow it is. Knows bytes; the encoding of pictures is capture's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from stream_i3d.errors import TransportError, WireError
+from stream_i3d.transport.addresses import check_address
+from stream_i3d.transport.sockets import BoundedSocket
+from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
+
+_MAX_SUBSCRIPTION_BYTES = 1024
+
+
+class PreviewPublisher(BoundedSocket):
+    """XPUB end of one camera's previews. Drop policy: a subscriber that has one picture waiting loses the next."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(zmq.XPUB)
+        self._socket.setsockopt(zmq.SNDHWM, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES)
+        self._set_heartbeats()
+        self.address = self._bind(address)
+        self._topics: set[bytes] = set()
+
+    def watched(self, wait_s: float = 0.0) -> bool:
+        """Tell whether somebody is subscribed, after waiting for news of that at most `wait_s`."""
+        wait_ms = int(wait_s * 1000)
+        while self._socket.poll(wait_ms, zmq.POLLIN):
+            self._take(self._socket.recv(zmq.NOBLOCK))
+            wait_ms = 0
+        return bool(self._topics)
+
+    def send(self, preview: Preview) -> None:
+        """Send one picture to whoever is subscribed; never blocks."""
+        self._socket.send(encode_preview(preview), zmq.NOBLOCK)
+
+    def _take(self, message: bytes) -> None:
+        """Note a subscription; one to something else than previews, or other bytes of a stranger, mean nothing."""
+        topic = message[1:]
+        if not PREVIEW_MAGIC.startswith(topic):
+            return
+        if message[:1] == b"\x01":
+            self._topics.add(topic)
+        elif message[:1] == b"\x00":
+            self._topics.discard(topic)
+
+
+class PreviewReceivers:
+    """SUB ends of several cameras' previews. Drop policy: only the newest picture of each camera is kept."""
+
+    def __init__(self) -> None:
+        self._context = zmq.Context()
+        self._sockets: dict[str, tuple[str, zmq.Socket[bytes]]] = {}
+        self.rejected = 0
+
+    @property
+    def readable(self) -> Sequence[zmq.Socket[bytes]]:
+        """What `sockets.wait_for_any` waits on."""
+        return tuple(socket for _, socket in self._sockets.values())
+
+    def follow(self, addresses: Mapping[str, str]) -> None:
+        """Subscribe to these cameras (name to address) and no others; those that stay as they were are left alone.
+
+        Raises:
+            ConfigError, TransportError: An address means nothing, or cannot be connected to.
+        """
+        for camera, (address, socket) in list(self._sockets.items()):
+            if addresses.get(camera) != address:
+                socket.close()
+                del self._sockets[camera]
+        for camera, address in addresses.items():
+            if camera not in self._sockets:
+                self._sockets[camera] = (address, self._connect(check_address(address)))
+
+    def receive(self) -> list[tuple[str, Preview]]:
+        """Return the newest picture of each camera that has sent one since; never blocks."""
+        received = []
+        for camera, (_, socket) in self._sockets.items():
+            if not socket.poll(0, zmq.POLLIN):
+                continue
+            try:
+                received.append((camera, decode_preview(socket.recv(zmq.NOBLOCK))))
+            except WireError:
+                self.rejected += 1
+        return received
+
+    def _connect(self, address: str) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.CONFLATE, 1)  # allowed here: messages have one part
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREVIEW_BYTES)
+        socket.setsockopt(zmq.SUBSCRIBE, PREVIEW_MAGIC)
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
+        return socket
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.follow({})
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

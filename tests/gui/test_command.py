@@ -1,0 +1,62 @@
+"""`stream-i3d gui` as a user types it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from stream_i3d.cli import gui as command
+from stream_i3d.config import Config
+from stream_i3d.errors import ConfigError
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[tuple[Config | None, str | None]]:
+    calls: list[tuple[Config | None, str | None]] = []
+    monkeypatch.setattr(command, "open_window", lambda config=None, connect=None: calls.append((config, connect)))
+    return calls
+
+
+def test_without_anything_the_window_looks_for_a_service_at_the_default_address(opened):
+    assert CliRunner().invoke(command.gui, []).exit_code == 0
+    assert opened == [(None, None)]
+
+
+def test_a_source_or_a_flag_starts_a_service_of_its_own(opened):
+    assert (
+        CliRunner().invoke(command.gui, ["--source", "0", "--source", "synthetic://", "--stride", "4"]).exit_code == 0
+    )
+    ((config, connect),) = opened
+    assert connect is None and config is not None
+    assert [camera.source for camera in config.cameras] == ["0", "synthetic://"] and config.window.stride == 4
+
+
+def test_connecting_and_starting_at_once_is_refused(opened):
+    result = CliRunner().invoke(command.gui, ["--connect", "tcp://127.0.0.1:5557", "--source", "0"])
+    assert isinstance(result.exception, ConfigError) and "--connect alone" in str(result.exception)
+    assert opened == []
+
+
+def test_an_address_that_is_none_is_one_line_and_exit_code_2(cli):
+    result = cli("gui", "--connect", "nonsense", env={"QT_QPA_PLATFORM": "offscreen"})
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: address 'nonsense'") and result.stderr.count("\n") == 1
+
+
+def test_without_pyqt6_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stream_i3d_gui.app", None)
+    for name in [name for name in sys.modules if name.startswith("PyQt6")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "stream_i3d_gui.app")
+    for name in [name for name in sys.modules if name.startswith("stream_i3d_gui")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=r"pip install 'stream-i3d\[gui\]'"):
+        command.open_window()
+
+
+def test_the_screen_is_not_needed_to_be_told_of_a_mistake(cli):
+    result = cli("gui", "--strid", "4", env={**os.environ, "QT_QPA_PLATFORM": "nonsense"})
+    assert result.returncode == 2 and "--stride" in result.stderr

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from PyQt6.QtCore import Qt
+from PyQt6.QtGui import QGuiApplication, QPixmap
+from PyQt6.QtTest import QTest
+from stream_i3d_gui.state.history import History
+from stream_i3d_gui.widgets.event_list import EventList
+
+from tests.samples import event
+
+
+@pytest.fixture
+def events(application, qtbot):
+    history = History()
+    made = EventList(history)
+    qtbot.addWidget(made)
+    made.show()
+    for number, (camera, label) in enumerate([("door", "waving"), ("yard", "left"), ("door", "right")]):
+        history.take(event(id=str(number), camera=camera, label=label, start_time=float(number)))
+    made.refresh(["door", "yard"])
+    return made
+
+
+def texts(events: EventList) -> list[str]:
+    model = events.model
+    return [str(model.data(model.index(row))).split("\n")[0] for row in range(model.rowCount())]
+
+
+def test_the_newest_event_stands_first_with_camera_time_and_length(events):
+    assert texts(events) == ["right", "left", "waving"]
+    assert events.model.data(events.model.index(0)) == "right\ndoor · 0:02.0 · going on"
+
+
+def test_an_empty_list_says_what_will_be_there(application, qtbot):
+    made = EventList(History())
+    qtbot.addWidget(made)
+    made.show()
+    assert made.empty.isVisible() and not made.view.isVisible() and not made.export_button.isEnabled()
+
+
+def test_letters_and_camera_filter_the_list(events):
+    QTest.keyClicks(events.search, "wav")
+    assert texts(events) == ["waving"]
+    events.search.clear()
+    events.camera.setCurrentIndex(events.camera.findData("yard"))
+    assert texts(events) == ["left"]
+    events.camera.setCurrentIndex(0)
+    assert len(texts(events)) == 3
+
+
+def test_a_new_event_keeps_the_selection(events):
+    events.view.setCurrentIndex(events.model.index(1))
+    events.model._history.take(event(id="new", label="up"))
+    events.refresh(["door", "yard"])
+    assert texts(events)[0] == "up"
+    assert [one.label for one in events.chosen_events()] == ["left"]
+
+
+def test_the_end_of_an_event_changes_its_line(events):
+    events.model._history.take(event(id="2", event="end", label="right", start_time=2.0, end_time=5.5))
+    events.refresh(["door", "yard"])
+    assert "3.5 s · 75 %" in str(events.model.data(events.model.index(0)))
+
+
+def test_selected_events_are_copied_as_text(events, qtbot):
+    with qtbot.waitActive(events):
+        events.activateWindow()
+    events.view.setFocus()
+    events.view.setCurrentIndex(events.model.index(2))
+    with qtbot.waitSignal(events.said):
+        QTest.keyClick(events.view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None and clipboard.text() == "door\t0:00.0\twaving\tgoing on\tup to 75 %"
+
+
+def test_the_listed_events_are_exported(events, tmp_path, qtbot):
+    QTest.keyClicks(events.search, "door")
+    events.export(tmp_path / "a.csv")
+    events.export(tmp_path / "a.json")
+    with (tmp_path / "a.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["right", "waving"]
+    assert [row["label"] for row in json.loads((tmp_path / "a.json").read_text())] == ["right", "waving"]
+    with qtbot.waitSignal(events.said) as said:
+        events.export(tmp_path / "missing" / "a.csv")
+    assert said.args[0].startswith("Cannot write")
+
+
+def test_an_event_has_the_picture_of_its_start_beside_its_colour(events, picture):
+    shown = events.model.rows[0]
+    bare = events.model.data(events.model.index(1), Qt.ItemDataRole.DecorationRole)
+    events.model.set_thumbnail(shown, QPixmap.fromImage(picture().image))
+    framed = events.model.data(events.model.index(0), Qt.ItemDataRole.DecorationRole)
+    assert isinstance(framed, QPixmap) and isinstance(bare, QPixmap)
+    assert framed.toImage().pixelColor(50, 10).blue() > 150 and bare.toImage().pixelColor(50, 10).blue() < 50
+
+
+def test_a_screen_reader_hears_the_whole_event(events):
+    spoken = events.model.data(events.model.index(0), Qt.ItemDataRole.AccessibleTextRole)
+    assert spoken == "door, 0:02.0, right, going on, up to 75 %"
