@@ -142,8 +142,8 @@ def _speed_limits(kind: str, places: tuple[Place, ...], spacing: float, shot: Sh
     elif kind == "wave":
         low = low if shot is not None else _UNTIMED_WAVE
         high = min(high, fps / 4)
-    else:  # an edge moves by 3.5 % of the picture at least: three of the model's pixels
-        low = max(low, 0.035 / (_WINDOW_S * places[-1].radius))
+    else:  # an edge moves by 2 % of the picture at least
+        low = max(low, 0.02 / (_WINDOW_S * places[-1].radius))
     return min(low, high), high
 
 

@@ -26,9 +26,8 @@ LABELS = (
 )
 """The ten motions, in the order of the model's outputs."""
 
-RADIUS_MIN, RADIUS_MAX = 0.12, 0.5
-"""Sizes at rest, in shorter sides: from a hand held up before a webcam to half the picture. Of something smaller, whose
-disc has less than 19 of the 80 pixels that the model sees, how it turns cannot be told."""
+RADIUS_MIN, RADIUS_MAX = 0.08, 0.5
+"""Sizes at rest, in shorter sides."""
 LOG_RATIO = math.log(RADIUS_MAX / RADIUS_MIN)
 
 Body = Literal["plain", "stick", "arm", "figure"]
