@@ -23,9 +23,9 @@ from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing, normalise
 from stream_i3d.scenes import GENERATOR_VERSION
 from stream_i3d.training.calibration import calibrate
-from stream_i3d.training.config import SceneConfig, TrainConfig, load_train_config
+from stream_i3d.training.config import SceneConfig, load_train_config
 from stream_i3d.training.console import ConsoleWatcher
-from stream_i3d.training.run import LAST, resumed_config, train
+from stream_i3d.training.run import CONFIG_NAME, LAST, resumed_config, train
 from stream_i3d.training.sample import SampleKey
 from stream_i3d.training.scene_dataset import SceneDataset
 from stream_i3d.training.state import STATE_NAME
@@ -63,9 +63,10 @@ def held_out_logits(model: nn.Module, dataset: SceneDataset, make: Preprocessing
     return torch.cat(logits), torch.tensor(dataset.targets)
 
 
-def finish(trained: Path, out: Path, seeds: str) -> None:
-    """Calibrate and halve a trained network, and write it as the package carries it: nothing in it tells the day."""
-    model, spec = load_checkpoint(trained)
+def finish(legs: list[Path], out: Path) -> None:
+    """Calibrate and halve what the last leg ended with, and write it as the package carries it: without the day."""
+    made = [(load_train_config(leg / CONFIG_NAME), load_checkpoint(leg / LAST)) for leg in legs]
+    model, spec = made[-1][1]
     held_out = SceneDataset(
         SceneConfig(held_out=CALIBRATION_CLIPS), spec.preprocessing, held_out=True, first=CALIBRATION_FIRST
     )
@@ -80,16 +81,16 @@ def finish(trained: Path, out: Path, seeds: str) -> None:
     provenance = {
         "trained_by": "scripts/train_motion.py",
         "data": f"stream_i3d.scenes, generator version {GENERATOR_VERSION}",
-        "seeds": seeds,
-        "steps": spec.provenance["step"],
+        "seeds": ", ".join(str(config.run.seed) for config, _ in made),
+        "steps": str(sum(int(one.provenance["step"]) for _, (_, one) in made)),
         "acc@1_held_out_clips": f"{accuracy:.4f}",
     }
     save_checkpoint(out, halved(model), structs.replace(spec, temperature=found.temperature, provenance=provenance))
     click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB); measure it: scripts/evaluate_motion.py {out}")
 
 
-def train_leg(name: str, folder: Path, settings: list[str]) -> TrainConfig:
-    """Train one leg, or go on with it where it was interrupted; return its configuration."""
+def train_leg(name: str, folder: Path, settings: list[str]) -> None:
+    """Train one leg, or go on with it where it was interrupted."""
     resume = (folder / STATE_NAME).is_file()
     if resume:
         config = resumed_config(folder, settings)
@@ -98,7 +99,6 @@ def train_leg(name: str, folder: Path, settings: list[str]) -> TrainConfig:
     with ConsoleWatcher() as watcher:
         outcome = train(config, resume=resume, watcher=watcher)
         watcher.ended(outcome, folder)
-    return config
 
 
 @click.command()
@@ -108,13 +108,11 @@ def main(settings: tuple[str, ...], output: Path) -> None:
     """Train `motion`, or go on with it, and write OUTPUT/motion.safetensors. KEY=VALUE as for `stream-i3d train`."""
     wait_passively()
     start: list[str] = []
-    seeds: list[str] = []
     for leg, (name, own) in LEGS.items():
-        config = train_leg(name, output / leg, [*start, *own, *settings])
-        seeds.append(str(config.run.seed))
+        train_leg(name, output / leg, [*start, *own, *settings])
         # The last network, not the best on the small set: its rate has gone to zero, and picking would flatter it.
         start = [f"model.weights={output / leg / LAST}"]
-    finish(output / leg / LAST, output / "motion.safetensors", ", ".join(seeds))
+    finish([output / leg for leg in LEGS], output / "motion.safetensors")
 
 
 if __name__ == "__main__":
