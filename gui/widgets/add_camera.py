@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from PyQt6.QtCore import QCoreApplication
 from PyQt6.QtWidgets import (
     QComboBox,
     QDialog,
@@ -28,8 +29,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 def name_problem(name: str, taken: Sequence[str]) -> str:
     """Return what is wrong with a camera's name in a few words, or an empty string; an empty name is allowed."""
     if name and not _NAME.match(name):
-        return "1 to 64 letters, digits, '_', '.' or '-'"
-    return "this name is taken" if name in taken else ""
+        return QCoreApplication.translate("AddCamera", "1 to 64 letters, digits, '_', '.' or '-'")
+    return QCoreApplication.translate("AddCamera", "this name is taken") if name in taken else ""
 
 
 class AddCamera(QDialog):

@@ -21,12 +21,12 @@ class DetailsPanel(QWidget):
         self.camera = QLabel()
         self.curves = {
             "pictures": Curve(
-                tr("Picture, capture to screen"), "ms", tr("Milliseconds from a picture's capture to its painting")
+                tr("Picture, capture to screen"), tr("ms"), tr("Milliseconds from a picture's capture to its painting")
             ),
-            "camera_fps": Curve(tr("Camera"), "fps", tr("New pictures per second that the camera delivers")),
-            "inference_ms": Curve(tr("Inference"), "ms", tr("Milliseconds of the network per window")),
+            "camera_fps": Curve(tr("Camera"), tr("fps"), tr("New pictures per second that the camera delivers")),
+            "inference_ms": Curve(tr("Inference"), tr("ms"), tr("Milliseconds of the network per window")),
             "total_ms": Curve(
-                tr("Total latency"), "ms", tr("Milliseconds from the newest frame's capture to publishing")
+                tr("Total latency"), tr("ms"), tr("Milliseconds from the newest frame's capture to publishing")
             ),
             "dropped": Curve(tr("Dropped frames and windows"), "", tr("Dropped so far, frames and windows together")),
         }
@@ -73,7 +73,7 @@ class DetailsPanel(QWidget):
                 )
                 label.setAccessibleName(name)
                 self._facts[name] = label
-                self._form.addRow(f"{name}:", label)
+                self._form.addRow(self.tr("{name}:").format(name=name), label)
             self._facts[name].setText(value)
 
     def fact(self, name: str) -> str:

@@ -60,8 +60,8 @@ class EmptyState(QWidget):
             return
         same_offers = self._shown is not None and self._shown.offers == shown.offers
         self._shown = shown
-        self.title.setText(self.tr(shown.title))
-        self.text.setText(self.tr(shown.text))
+        self.title.setText(shown.title)
+        self.text.setText(shown.text)
         self.setAccessibleName(shown.title)
         self.setAccessibleDescription(shown.text)
         if not same_offers:
@@ -75,8 +75,8 @@ class EmptyState(QWidget):
         self.buttons = {}
         self._row.addStretch()
         for number, offer in enumerate(offers):
-            button = QPushButton(self.tr(offer.text))
-            button.setToolTip(self.tr(offer.meaning))
+            button = QPushButton(offer.text)
+            button.setToolTip(offer.meaning)
             button.setAccessibleDescription(offer.meaning)
             button.setProperty("primary", number == 0)
             button.clicked.connect(lambda _=False, name=offer.id: self.taken.emit(name))

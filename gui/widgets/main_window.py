@@ -165,7 +165,7 @@ class MainWindow(QMainWindow):
             hints.colorSchemeChanged.connect(lambda _: self.apply_theme())
 
     def _handlers(self) -> dict[str, Callable[[bool], object]]:
-        """Return what each of `state.shortcuts.ACTIONS` does; called with whether it is checked."""
+        """Return what each action of `state.shortcuts` does; called with whether it is checked."""
         return {
             "add": lambda _: self.asking.camera(),
             "rename": lambda _: self.asking.name(self.grid.chosen),

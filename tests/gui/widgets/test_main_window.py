@@ -4,98 +4,25 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 
 import pytest
 from PyQt6.QtCore import QSettings, Qt
 from PyQt6.QtGui import QImage
 from PyQt6.QtTest import QTest
-from PyQt6.QtWidgets import QApplication, QDialog, QInputDialog, QMessageBox, QPushButton
-from pytestqt.qtbot import QtBot
+from PyQt6.QtWidgets import QDialog, QInputDialog, QMessageBox, QPushButton
 from stream_i3d_gui.session import Session
 from stream_i3d_gui.settings_store import SettingsStore
-from stream_i3d_gui.sources import FoundCamera
-from stream_i3d_gui.state.shortcuts import ACTIONS
+from stream_i3d_gui.state.shortcuts import actions
 from stream_i3d_gui.widgets.add_camera import AddCamera as AddCameraDialog
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 from stream_i3d_gui.widgets.main_window import MainWindow
 
 from stream_i3d.config import Config
 from stream_i3d.transport.control import AddCamera, ChangeSettings, PauseCamera, RemoveCamera, RenameCamera
-from tests.gui.conftest import jpeg
-from tests.gui.service import FakeService
+from tests.gui.widgets.conftest import SOON_MS, add, send, until
 from tests.samples import event, recognition, status
 
-SOON_MS = 10_000
 CTRL = Qt.KeyboardModifier.ControlModifier
-
-
-class Launcher:
-    """Starts nothing, and remembers what was to be started."""
-
-    control = "ipc:///nonexistent/control"
-
-    def __init__(self) -> None:
-        self.configs: list[Config] = []
-        self.code: int | None = None
-        self.words = ""
-
-    def __call__(self, config: Config) -> Launcher:
-        self.configs.append(config)
-        return self
-
-    def poll(self) -> int | None:
-        return self.code
-
-    def failure(self) -> str:
-        return self.words
-
-    def close(self) -> None:
-        self.code = None
-
-
-@pytest.fixture
-def launcher() -> Launcher:
-    return Launcher()
-
-
-@pytest.fixture
-def window(application: QApplication, store: SettingsStore, launcher: Launcher, qtbot: QtBot) -> Iterator[MainWindow]:
-    made = MainWindow(Session(launcher), store, lambda: Config(), lambda: [FoundCamera("0", "Desk camera")])
-    qtbot.addWidget(made)
-    made.show()
-    with qtbot.waitActive(made):
-        made.activateWindow()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def watching(window: MainWindow, service: FakeService, qtbot: QtBot) -> MainWindow:
-    """The window with one camera whose picture is painted."""
-    window.session.connect_to(service.control)
-    qtbot.waitUntil(lambda: service.watched.get("door", False), timeout=SOON_MS)
-    service.preview("door", jpeg())
-    qtbot.waitUntil(lambda: window.grid.tiles["door"].view.picture is not None, timeout=SOON_MS)
-    return window
-
-
-def until(qtbot: QtBot, condition: Callable[[], object]) -> None:
-    qtbot.waitUntil(lambda: bool(condition()), timeout=SOON_MS)
-
-
-def add(window: MainWindow, qtbot: QtBot, *names: str) -> None:
-    for name in names:
-        window.session.add_camera("synthetic://", name)
-    until(qtbot, lambda: set(names) <= set(window.grid.tiles))
-
-
-def send(service: FakeService, message: object, arrived: Callable[[], object], qtbot: QtBot) -> None:
-    def once() -> bool:
-        service.publish(message)  # type: ignore[arg-type]
-        return bool(arrived())
-
-    qtbot.waitUntil(once, timeout=SOON_MS)
 
 
 def test_the_first_run_offers_what_can_be_done(window, launcher):
@@ -363,7 +290,7 @@ def test_what_was_chosen_is_there_again(application, store, launcher, service, q
 
 
 def test_every_action_has_a_handler_a_key_and_a_tip(window):
-    for one in ACTIONS:
+    for one in actions():
         action = window.actions_.by_id[one.id]
         assert action.shortcuts() and one.meaning in action.toolTip()
     for name in ("add", "pause", "snapshot", "record", "panel", "help"):

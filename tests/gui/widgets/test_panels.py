@@ -9,7 +9,7 @@ from PyQt6.QtWidgets import QDialogButtonBox, QLabel
 from stream_i3d_gui.sources import FoundCamera
 from stream_i3d_gui.state.figures import CameraFigures, Figure
 from stream_i3d_gui.state.first_run import emptiness
-from stream_i3d_gui.state.shortcuts import ACTIONS
+from stream_i3d_gui.state.shortcuts import actions
 from stream_i3d_gui.widgets.add_camera import SCENE, AddCamera, name_problem
 from stream_i3d_gui.widgets.controls import ControlPanel
 from stream_i3d_gui.widgets.details import DetailsPanel
@@ -175,7 +175,7 @@ def test_the_help_sheet_lists_every_action(application, qtbot):
     sheet = HelpSheet()
     qtbot.addWidget(sheet)
     words = {label.text() for label in sheet.findChildren(QLabel)}
-    assert {action.meaning for action in ACTIONS} <= words
+    assert {action.meaning for action in actions()} <= words
 
 
 def test_a_found_camera_is_chosen_with_a_name(application, qtbot):
