@@ -99,9 +99,9 @@ def test_state_and_widgets_speak_the_language_of_the_window(marking, watching, s
 
 def test_no_word_of_the_window_is_left_in_english(marking, watching, service, qtbot):
     send(service, recognition(), lambda: watching.grid.tiles["door"].view.shown.kind == "action", qtbot)
-    send(service, event(), lambda: watching.events.model.rows, qtbot)
+    send(service, event(), lambda: watching.panel.events.model.rows, qtbot)
     QTest.keyClick(watching, Qt.Key.Key_3, CTRL)
-    until(qtbot, lambda: watching.details.fact("«Device»"))
+    until(qtbot, lambda: watching.panel.details.fact("«Device»"))
     QTest.keyClick(watching, Qt.Key.Key_F1)
     watching.findChild(HelpSheet).reject()
     watching.asking.camera()
