@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from PyQt6.QtCore import QCoreApplication, Qt
 from PyQt6.QtGui import QAction, QKeySequence
-from PyQt6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QWidget
+from PyQt6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QToolButton, QWidget
 
 from ..state.shortcuts import actions
 
@@ -56,6 +56,10 @@ class Actions:
                 space = QWidget()
                 space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
                 bar.addWidget(space)
+        more = bar.findChild(QToolButton, "qt_toolbar_ext_button")
+        if more is not None:
+            more.setAccessibleName(QCoreApplication.translate("Actions", "More"))
+            more.setToolTip(QCoreApplication.translate("Actions", "What the window is too narrow for"))
         return bar
 
     def set_checked(self, name: str, on: bool) -> None:

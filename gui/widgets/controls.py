@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from PyQt6.QtCore import Qt, QTimer, pyqtSignal
+from PyQt6.QtCore import QModelIndex, Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -21,12 +21,26 @@ from PyQt6.QtWidgets import (
     QScrollArea,
     QSlider,
     QSpinBox,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
 
+from .theme import outlined
+
 SettingValue = bool | int | float | str
 _DELAY_MS = 120
+
+
+class TickDelegate(QStyledItemDelegate):
+    """Draws a list's check boxes with an outline that can be seen."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:  # noqa: N802
+        """Take the palette of inputs."""
+        super().initStyleOption(option, index)
+        if option is not None:
+            option.palette = outlined(option.palette)
 
 
 class ControlPanel(QWidget):
@@ -98,7 +112,7 @@ class ControlPanel(QWidget):
             tr("Grey levels of change (0 to 255) below which a window is idle; 0: never"),
         )
         self.motion.valueChanged.connect(lambda value: self._ask("idle.min_motion", round(value, 2)))
-        self.skip = QCheckBox(tr("Spare the network motionless windows"))
+        self.skip = QCheckBox(tr("Skip motionless windows"))
         self.skip.setToolTip(
             tr("Windows that are idle for want of motion are not recognised at all: spares the processor")
         )
@@ -116,6 +130,7 @@ class ControlPanel(QWidget):
             tr("Labels without a tick are not shown in this window; the service still publishes them")
         )
         self.labels.setMinimumHeight(120)
+        self.labels.setItemDelegate(TickDelegate(self.labels))
         self.labels.itemChanged.connect(self._labels_changed)
         self.all_labels = QPushButton(tr("Show all"))
         self.all_labels.clicked.connect(lambda: self.set_hidden(()))

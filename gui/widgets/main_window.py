@@ -152,7 +152,7 @@ class MainWindow(QMainWindow):
         app = QApplication.instance()
         if isinstance(app, QApplication):
             apply_theme(app, theme)
-        self.line.theme = theme
+        self.line.set_theme(theme)
         self.grid.set_theme(theme)
         self.panel.details.set_theme(theme)
         self.pictures.banner.set_theme(theme)

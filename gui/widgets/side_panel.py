@@ -23,6 +23,9 @@ class SidePanel(QTabWidget):
         self.controls = ControlPanel()
         self.details = DetailsPanel()
         self.setDocumentMode(True)
+        bar = self.tabBar()
+        assert bar is not None
+        bar.setDrawBase(False)  # else a white line over the tabs, in both themes
         self.setMinimumWidth(280)
         self.setAccessibleName(self.tr("Side panel"))
         self.addTab(self.events, self.tr("Events"))

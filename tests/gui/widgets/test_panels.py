@@ -16,6 +16,7 @@ from stream_i3d_gui.widgets.details import DetailsPanel
 from stream_i3d_gui.widgets.empty import EmptyState
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 from stream_i3d_gui.widgets.status_bar import StatusLine
+from stream_i3d_gui.widgets.theme import DARK, LIGHT
 
 from tests.gui.service import SETTINGS
 from tests.samples import recognition
@@ -138,6 +139,19 @@ def test_the_status_line_leaves_out_what_has_no_room_and_cuts_nothing(applicatio
         assert label.width() >= label.sizeHint().width()
         assert label.toolTip() == "a meaning" and label.accessibleName() == f"{name} 12.3 ms"
     assert line.service.accessibleDescription() == "Connected to tcp://127.0.0.1:5557"
+
+
+def test_the_figures_take_over_another_theme_and_go_with_what_they_were_about(application, qtbot):
+    line = StatusLine()
+    qtbot.addWidget(line)
+    line.set_theme(LIGHT)
+    line.set_figures([Figure("Latency", "22 ms", ""), Figure("Device", "cpu", "")])
+    line.set_service("Connected", bad=True)
+    line.set_theme(DARK)
+    assert DARK.muted in line._figures["Device"].text() and LIGHT.muted not in line._figures["Device"].text()
+    assert DARK.danger in line.service.styleSheet()
+    line.set_figures([Figure("Latency", "22 ms", "")])
+    assert line.value("Device") == "" and list(line._figures) == ["Latency"]
 
 
 @pytest.mark.parametrize("state", ["none", "starting", "searching", "loading", "up", "lost", "failed"])
