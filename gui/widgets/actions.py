@@ -11,8 +11,8 @@ from PyQt6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QToolButton, QWi
 from ..state.shortcuts import actions
 
 _BAR = ("add", "pause", "snapshot", "record", "", "bars", "strip", "panel", "full_screen", "help")
-_ON_GRID = ("enlarge", "remove")
-"""Their keys belong to the pictures: elsewhere Return and Delete mean other things."""
+_ON_GRID = ("enlarge", "remove", "pause")
+"""Their keys belong to the pictures: elsewhere Return and Delete mean other things, and P finds what begins with it."""
 _NEED_CAMERA = ("enlarge", "next", "previous", "earlier", "later", "snapshot", "record")
 _NEED_BOTH = ("rename", "remove", "pause")
 

@@ -247,7 +247,6 @@ class MainWindow(QMainWindow):
     def set_full_screen(self, on: bool) -> None:
         """Fill the screen with the pictures alone, or go back."""
         self.surroundings.fill_screen(on)
-        self.actions_.set_checked("full_screen", on)
 
     def _show_menu(self, camera: str, where: QPoint) -> None:
         menu = QMenu(self)
@@ -266,9 +265,11 @@ class MainWindow(QMainWindow):
         self.previews.ask_soon()
 
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
-        """Ask for no pictures while the window is minimised."""
+        """Follow the window into full screen and back, and ask for no pictures while it is minimised."""
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.WindowStateChange:
+            self.actions_.set_checked("full_screen", self.surroundings.follow_screen())
+            self.actions_.set_checked("panel", self.surroundings.panel_shown)
             self.previews.ask_soon()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802

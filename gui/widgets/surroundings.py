@@ -17,6 +17,7 @@ class Surroundings:
         self._panel = panel
         self._panel_wanted = True
         self._folded = False
+        self._full = False
 
     @property
     def panel_shown(self) -> bool:
@@ -24,7 +25,7 @@ class Surroundings:
         return self._panel.isVisibleTo(self._window)
 
     def want_panel(self, wanted: bool, unfold: bool) -> None:
-        """Show the side panel or not; `unfold`: even where there is little room."""
+        """Show the side panel or not; `unfold`: even where there is little room, or the screen is full."""
         self._panel_wanted = wanted
         self._folded = self._folded and not unfold
         self._panel.setVisible(wanted and not self._folded)
@@ -32,23 +33,29 @@ class Surroundings:
     def resized(self) -> bool:
         """Fold the panel away where there is no room for it; returns whether something changed."""
         narrow = self._window.width() < _NARROW
-        if narrow == self._folded or self._window.isFullScreen():
+        if self._full or narrow == self._folded:
             return False
         self._folded = narrow
         self._panel.setVisible(self._panel_wanted and not narrow)
         return True
 
     def fill_screen(self, on: bool) -> None:
-        """Fill the screen with the pictures alone, or go back."""
-        if on:
-            self._window.showFullScreen()
-        else:
-            self._window.showNormal()
-        self._toolbar.setVisible(not on)
-        bar = self._window.statusBar()
-        if bar is not None:
-            bar.setVisible(not on)
-        self._panel.setVisible(not on and self._panel_wanted and not self._folded)
+        """Fill the screen, or go back to what was; `follow_screen` does the rest."""
+        state, full = self._window.windowState(), Qt.WindowState.WindowFullScreen
+        self._window.setWindowState(state | full if on else state & ~full)
+
+    def follow_screen(self) -> bool:
+        """Leave the pictures alone where the window fills the screen, by whatever means; returns whether it does."""
+        full = self._window.isFullScreen()
+        if full != self._full:
+            self._full = full
+            self._toolbar.setVisible(not full)
+            bar = self._window.statusBar()
+            if bar is not None:
+                bar.setVisible(not full)
+            self._folded = full or self._window.width() < _NARROW
+            self._panel.setVisible(self._panel_wanted and not self._folded)
+        return full
 
     def stay_on_top(self, on: bool) -> None:
         """Keep the window over all others, or not."""

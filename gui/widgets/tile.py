@@ -52,6 +52,7 @@ class CameraTile(QWidget):
     def refresh_names(self) -> None:
         """Take over the camera's name."""
         self.setAccessibleName(self.tr("Camera {name}").format(name=self.camera))
+        self.strip.setAccessibleName(self.tr("The last two minutes of {name}").format(name=self.camera))
         self.setToolTip("")
 
     def set_theme(self, theme: Theme) -> None:

@@ -44,7 +44,6 @@ class TimelineStrip(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(_HEIGHT)
-        self.setAccessibleName(self.tr("The last two minutes"))
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the strip's own height."""

@@ -10,7 +10,7 @@ from stream_i3d_gui.widgets.help_sheet import HelpSheet
 
 from stream_i3d.transport.control import AddCamera, PauseCamera, RemoveCamera, RenameCamera
 from tests.gui.widgets.conftest import add, send, until
-from tests.samples import recognition
+from tests.samples import event, recognition
 
 CTRL = Qt.KeyboardModifier.ControlModifier
 
@@ -45,6 +45,16 @@ def test_a_letter_typed_into_a_field_is_no_shortcut(watching, service, qtbot):
     QTest.keyClicks(watching.panel.events.search, "p?")
     assert watching.panel.events.search.text() == "p?"
     assert service.asked == [] and not watching.findChildren(HelpSheet)
+
+
+def test_a_letter_that_finds_something_in_a_list_is_no_shortcut(watching, service, qtbot):
+    send(service, event(), lambda: watching.panel.events.model.rows, qtbot)
+    for part in (watching.panel.events.view, watching.panel.events.camera):
+        part.setFocus()
+        QTest.keyClick(part, Qt.Key.Key_P)
+    watching.session.add_camera("synthetic://", "yard")
+    until(qtbot, lambda: service.asked)
+    assert [type(one) for one in service.asked] == [AddCamera]
 
 
 def test_cameras_are_added_renamed_and_removed_by_keys(watching, service, qtbot):

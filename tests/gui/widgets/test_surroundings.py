@@ -27,3 +27,30 @@ def test_a_narrow_window_folds_its_panel_away_and_unfolds_it(window):
     assert not window.panel.isVisible()
     window.resize(1200, 700)
     assert window.panel.isVisible()
+
+
+def test_a_maximised_window_is_maximised_again_after_full_screen(window):
+    window.showMaximized()
+    QTest.keyClick(window, Qt.Key.Key_F11)
+    assert window.isFullScreen()
+    QTest.keyClick(window, Qt.Key.Key_F11)
+    assert window.isMaximized() and not window.isFullScreen()
+
+
+def test_full_screen_by_other_means_leaves_the_pictures_alone_too(window):
+    window.showFullScreen()
+    assert not window.actions_.toolbar.isVisible() and not window.panel.isVisible()
+    assert window.actions_.by_id["full_screen"].isChecked()
+    window.showNormal()
+    assert window.actions_.toolbar.isVisible() and window.panel.isVisible()
+    assert not window.actions_.by_id["full_screen"].isChecked()
+
+
+def test_in_full_screen_only_its_own_key_brings_the_side_panel(window):
+    QTest.keyClick(window, Qt.Key.Key_F11)
+    QTest.keyClick(window, Qt.Key.Key_L, CTRL)
+    assert not window.panel.isVisible()
+    QTest.keyClick(window, Qt.Key.Key_B, CTRL)
+    assert window.panel.isVisible()
+    QTest.keyClick(window, Qt.Key.Key_F11)
+    assert window.panel.isVisible() and window.choices.now.show_panel
