@@ -88,7 +88,11 @@ class Recorder:
 
     def finish(self) -> str:
         """End the recording; returns what went wrong, or an empty string. Waits for the file to be complete."""
-        self._pictures.put(None)
+        try:
+            self._pictures.put(None, timeout=_END_WITHIN_S)
+        except queue.Full:  # FFmpeg takes nothing any more (a disk that hangs); without it the writer ends
+            self._process.kill()
+            self._pictures.put(None)
         self._writer.join(_END_WITHIN_S)
         try:
             code = self._process.wait(_END_WITHIN_S)

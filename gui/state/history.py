@@ -71,6 +71,11 @@ class History:
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def cameras(self) -> set[str]:
+        """The cameras of all events."""
+        return {camera for camera, _ in self._events}
+
     def take(self, message: ActionEvent) -> HistoryEvent:
         """Take in an event message and return what is known of the event now."""
         key = (message.camera, message.id)

@@ -58,6 +58,7 @@ class ControlPanel(QWidget):
         super().__init__(parent)
         self._taking = False
         self._waiting: dict[str, SettingValue] = {}
+        self._hidden_elsewhere: frozenset[str] = frozenset()
         self._timer = QTimer(self)  # a dragged slider asks a few times a second, not for each pixel
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -260,8 +261,9 @@ class ControlPanel(QWidget):
         self._taking = False
 
     def set_labels(self, labels: Iterable[str], hidden: frozenset[str]) -> None:
-        """List the labels that can be shown, with a tick at those that are."""
+        """List the labels that can be shown, with a tick at those that are; hidden ones of other models stay so."""
         wanted = list(labels)
+        self._hidden_elsewhere = hidden.difference(wanted)
         if wanted == [self.labels.item(row).text() for row in range(self.labels.count())]:  # type: ignore[union-attr]
             return
         self.labels.blockSignals(True)
@@ -277,6 +279,7 @@ class ControlPanel(QWidget):
     def set_hidden(self, hidden: Iterable[str]) -> None:
         """Take the ticks away from these labels, and give all others theirs."""
         wanted = set(hidden)
+        self._hidden_elsewhere = frozenset()
         self.labels.blockSignals(True)
         for item in self._items():
             item.setCheckState(Qt.CheckState.Unchecked if item.text() in wanted else Qt.CheckState.Checked)
@@ -284,9 +287,8 @@ class ControlPanel(QWidget):
         self._labels_changed()
 
     def _labels_changed(self) -> None:
-        self.hidden_changed.emit(
-            tuple(item.text() for item in self._items() if item.checkState() == Qt.CheckState.Unchecked)
-        )
+        unticked = (item.text() for item in self._items() if item.checkState() == Qt.CheckState.Unchecked)
+        self.hidden_changed.emit((*unticked, *sorted(self._hidden_elsewhere)))
 
     def _find_label(self, text: str) -> None:
         for item in self._items():

@@ -24,6 +24,7 @@ class HelpSheet(QDialog):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("Keyboard shortcuts"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         inner = QWidget()
         grid = QGridLayout(inner)
         grid.setHorizontalSpacing(24)

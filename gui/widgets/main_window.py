@@ -95,7 +95,8 @@ class MainWindow(QMainWindow):
     def _connect(self) -> None:
         session, panel = self.session, self.panel
         session.cameras_changed.connect(self._cameras_changed)
-        session.camera_renamed.connect(self.grid.renamed)
+        for part in (self.grid, self.keeper, panel.events):
+            session.camera_renamed.connect(part.renamed)
         session.pictures_came.connect(self.grid.show_pictures)
         session.event_seen.connect(self._event_seen)
         session.state_changed.connect(self._state_changed)

@@ -86,7 +86,8 @@ class StatusLine(QWidget):
     def _elide(self) -> None:
         width = max(40, self.service.width())
         self.service.setText(self.service.fontMetrics().elidedText(self._words, Qt.TextElideMode.ElideRight, width))
-        self.service.setAccessibleDescription(self._words)
+        if self._words != self.service.accessibleDescription():
+            self.service.setAccessibleDescription(self._words)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Show as many figures as there is room for."""

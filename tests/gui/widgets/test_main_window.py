@@ -9,7 +9,7 @@ from stream_i3d_gui.state.shortcuts import actions
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 
 from stream_i3d.transport.control import AddCamera, PauseCamera, RemoveCamera, RenameCamera
-from tests.gui.widgets.conftest import add, send, until
+from tests.gui.widgets.conftest import SOON_MS, add, send, until
 from tests.samples import event, recognition
 
 CTRL = Qt.KeyboardModifier.ControlModifier
@@ -105,7 +105,8 @@ def test_f1_shows_the_help_sheet(window, qtbot):
     QTest.keyClick(window, Qt.Key.Key_F1)
     (sheet,) = window.findChildren(HelpSheet)
     assert sheet.isVisible()
-    sheet.reject()
+    with qtbot.waitSignal(sheet.destroyed, timeout=SOON_MS):  # else each would stay for as long as the window does
+        sheet.reject()
 
 
 def test_every_action_has_a_handler_a_key_and_a_tip(window):

@@ -91,6 +91,16 @@ def test_labels_can_be_found_and_switched_off(controls, qtbot):
     assert hidden.args == [()]
 
 
+def test_hidden_labels_of_another_model_stay_hidden(controls, qtbot):
+    controls.set_labels(["waving", "left", "right"], frozenset({"left", "juggling"}))
+    with qtbot.waitSignal(controls.hidden_changed) as hidden:
+        controls._items()[0].setCheckState(Qt.CheckState.Unchecked)
+    assert hidden.args == [("waving", "left", "juggling")]
+    with qtbot.waitSignal(controls.hidden_changed) as hidden:
+        controls.all_labels.click()
+    assert hidden.args == [()]
+
+
 def test_without_a_service_only_the_windows_own_controls_work(controls):
     controls.set_available(False)
     assert not controls.stride.isEnabled() and controls.top_k.isEnabled()
@@ -214,6 +224,13 @@ def test_without_cameras_an_address_is_asked_for(application, qtbot):
     assert ok.isEnabled() and dialog.source == "rtsp://camera/stream"
     dialog.cameras.setCurrentIndex(dialog.cameras.findData(SCENE))
     assert dialog.source == SCENE and not dialog.address.isEnabled()
+
+
+def test_for_a_service_elsewhere_nothing_is_said_of_the_cameras_here(application, qtbot):
+    dialog = AddCamera([], [], local=False)
+    qtbot.addWidget(dialog)
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "on another machine" in words and "No camera" not in words and not dialog.browse.isEnabled()
 
 
 def test_names_are_those_that_the_service_takes():
