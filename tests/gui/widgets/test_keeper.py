@@ -56,13 +56,14 @@ def test_a_recording_goes_on_under_the_cameras_new_name(watching, service, qtbot
     assert watching.actions_.by_id["record"].isChecked()
 
 
-def test_a_recording_whose_codec_hangs_ends_all_the_same(application, tmp_path, monkeypatch):
+def test_a_recording_whose_codec_hangs_ends_all_the_same(application, qtbot, tmp_path, monkeypatch):
     monkeypatch.setattr("stream_i3d_gui.recorder._END_WITHIN_S", 0.1)
     hanging = tmp_path / "ffmpeg"
     hanging.write_text("#!/bin/sh\nexec sleep 60\n")
     hanging.chmod(0o755)
     picture = QImage(640, 480, QImage.Format.Format_RGB32)
     recorder = Recorder(str(tmp_path / "x.mp4"), picture, 0.0, find=lambda _: str(hanging))
+    until(qtbot, recorder._pictures.empty)  # the first is under way, and stays so
     for number in range(1, 20):
         recorder.add(picture, number / 20)
     assert recorder.dropped > 0
