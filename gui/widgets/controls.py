@@ -10,7 +10,6 @@ from PyQt6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -18,7 +17,6 @@ from PyQt6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
-    QScrollArea,
     QSlider,
     QSpinBox,
     QStyledItemDelegate,
@@ -27,6 +25,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
+from .column import scrolled
 from .theme import outlined
 
 SettingValue = bool | int | float | str
@@ -187,14 +186,7 @@ class ControlPanel(QWidget):
         form.addRow(self.labels)
         form.addRow(self.all_labels)
         column.addWidget(shown, 1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scrolled(inner, self, tr("Controls"))
 
     def set_available(self, available: bool) -> None:
         """Whether there is a service that can be asked."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QFormLayout, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..state.figures import CameraFigures
+from .column import scrolled
 from .curves import Curve
 from .theme import Theme
 
@@ -43,14 +44,7 @@ class DetailsPanel(QWidget):
             column.addWidget(curve)
         column.addLayout(self._form)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scrolled(inner, self, tr("Details"))
 
     def set_theme(self, theme: Theme) -> None:
         """Take over the window's colours."""

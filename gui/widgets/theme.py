@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtGui import QBrush, QColor, QGuiApplication, QPalette
+from PyQt6.QtGui import QBrush, QColor, QFont, QFontInfo, QGuiApplication, QPalette
 from PyQt6.QtWidgets import QApplication
 
 
@@ -91,6 +91,11 @@ def colour(text: str, alpha: float = 1.0) -> QColor:
 def pattern_brush(pattern: str, text: str) -> QBrush:
     """Return the brush that is laid over a label's fill: lines in the colour of its text, faint enough to read on."""
     return QBrush(colour(text, 0.28), _PATTERNS[pattern])
+
+
+def font_scale(font: QFont) -> float:
+    """Return how much larger than usual (12 pixels) the user's letters are, 1 at least; what is painted follows it."""
+    return max(1.0, QFontInfo(font).pixelSize() / 12)
 
 
 def apply_theme(app: QApplication, theme: Theme) -> None:

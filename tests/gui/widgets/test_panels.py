@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from PyQt6.QtCore import Qt
+from PyQt6.QtCore import QRect, Qt
 from PyQt6.QtTest import QTest
-from PyQt6.QtWidgets import QDialogButtonBox, QLabel
+from PyQt6.QtWidgets import QApplication, QDialogButtonBox, QLabel, QScrollArea
 from stream_i3d_gui.sources import FoundCamera
 from stream_i3d_gui.state.figures import CameraFigures, Figure
 from stream_i3d_gui.state.first_run import emptiness
 from stream_i3d_gui.state.shortcuts import actions
+from stream_i3d_gui.state.timeline import Timeline
 from stream_i3d_gui.widgets.add_camera import SCENE, AddCamera, name_problem
 from stream_i3d_gui.widgets.controls import ControlPanel
+from stream_i3d_gui.widgets.curves import Curve
 from stream_i3d_gui.widgets.details import DetailsPanel
 from stream_i3d_gui.widgets.empty import EmptyState
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 from stream_i3d_gui.widgets.status_bar import StatusLine
 from stream_i3d_gui.widgets.theme import DARK, LIGHT
+from stream_i3d_gui.widgets.timeline_strip import TimelineStrip
 
 from tests.gui.service import SETTINGS
 from tests.samples import recognition
@@ -193,6 +196,52 @@ def test_an_offer_is_taken_by_a_click_and_by_a_key(application, qtbot):
     before = empty.buttons["demo"]
     empty.show_state(emptiness("none", "", "", 0))
     assert empty.buttons["demo"] is before  # nothing is made anew under the pointer
+
+
+def test_no_offer_is_cut_off_in_a_narrow_window(application, qtbot):
+    empty = EmptyState()
+    qtbot.addWidget(empty)
+    empty.resize(900, 500)
+    empty.show_state(emptiness("none", "", "", 0))
+    empty.show()
+    assert len({button.y() for button in empty.buttons.values()}) == 1
+    empty.resize(260, 500)
+    QApplication.processEvents()
+    assert len({button.y() for button in empty.buttons.values()}) == 3
+    for button in empty.buttons.values():
+        assert button.x() >= 0 and button.geometry().right() < empty.width()
+
+
+def test_the_controls_fit_the_narrowest_panel_and_are_scrolled_where_letters_are_large(controls):
+    scroll = controls.findChild(QScrollArea)
+    controls.resize(280, 600)
+    assert scroll.horizontalScrollBar().maximum() == 0
+    font = controls.font()
+    font.setPointSizeF(2 * font.pointSizeF())
+    controls.setFont(font)
+    QApplication.processEvents()
+    assert scroll.horizontalScrollBar().maximum() > 0 and scroll.horizontalScrollBar().isVisible()
+
+
+def test_what_is_painted_follows_the_size_of_the_letters(application, qtbot):
+    curve, strip = Curve("Latency", "ms", ""), TimelineStrip(Timeline())
+    for widget in (curve, strip):
+        qtbot.addWidget(widget)
+        before, font = widget.height(), widget.font()
+        font.setPixelSize(24)
+        widget.setFont(font)
+        assert widget.height() == widget.sizeHint().height() == 2 * before
+
+
+def test_a_curves_title_leaves_room_for_its_value(application, qtbot):
+    right_ends = []
+    for title in ("Latency", "A title that is longer than the panel is wide, as other languages have them"):
+        curve = Curve(title, "ms", "")
+        qtbot.addWidget(curve)
+        curve.resize(260, 92)
+        curve.set_points([(1.0, 22.2)], 1.0)
+        right_ends.append(curve.grab(QRect(210, 0, 50, 18)).toImage())
+    assert right_ends[0] == right_ends[1]
 
 
 def test_the_help_sheet_lists_every_action(application, qtbot):
