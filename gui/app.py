@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from PyQt6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTimer, QTranslator
+from PyQt6.QtCore import QCoreApplication, QLocale, QTimer
 from PyQt6.QtWidgets import QApplication
 
 from stream_i3d.config import Config
@@ -15,6 +15,7 @@ from stream_i3d.service.launch import launch
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.control_sockets import DEFAULT_CONTROL
 
+from .language import speak
 from .session import Session
 from .settings_store import SettingsStore
 from .widgets.main_window import MainWindow
@@ -28,10 +29,7 @@ def make_application(arguments: list[str]) -> QApplication:
     app.setApplicationName("stream-i3d")
     app.setOrganizationName("stream-i3d")
     app.setStyle("Fusion")
-    translator = QTranslator(app)
-    folder = QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)
-    if translator.load(QLocale(), "qtbase", "_", folder):
-        app.installTranslator(translator)
+    speak(QLocale())
     return app
 
 

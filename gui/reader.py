@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from PyQt6.QtCore import QBuffer, QIODevice, QSize, Qt, QThread, pyqtSignal
+from PyQt6.QtCore import QBuffer, QCoreApplication, QIODevice, QSize, Qt, QThread, pyqtSignal
 from PyQt6.QtGui import QImage, QImageReader
 
 from stream_i3d.errors import ConfigError, ServiceError, StreamI3DError, TransportError, WireError
@@ -197,7 +197,8 @@ class _Connection:
             if now > until:
                 del self._pending[number]
                 if not isinstance(request, SayHello | ListCameras | GetSettings):
-                    answered.append((request, ErrorReply(message="the service did not answer")))
+                    words = QCoreApplication.translate("Reader", "the service did not answer")
+                    answered.append((request, ErrorReply(message=words)))
         self._keep_asking(now)
         return answered
 

@@ -9,15 +9,13 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-from PyQt6.QtCore import Qt
+from PyQt6.QtCore import QCoreApplication, Qt
 from PyQt6.QtGui import QImage
 
 from .state.recording import FPS, Pace, even, ffmpeg_command
 
 _WAITING = 8
 _END_WITHIN_S = 20.0
-
-NO_FFMPEG = "Recording needs the program ffmpeg, which is not installed (on Debian or Ubuntu: apt install ffmpeg)"
 
 
 class RecordingError(Exception):
@@ -35,7 +33,13 @@ class Recorder:
         """
         program = find("ffmpeg")
         if program is None:
-            raise RecordingError(NO_FFMPEG)
+            raise RecordingError(
+                QCoreApplication.translate(
+                    "Recorder",
+                    "Recording needs the program ffmpeg, which is not installed"
+                    " (on Debian or Ubuntu: apt install ffmpeg)",
+                )
+            )
         self.path = path
         self.dropped = 0
         self.problem = ""
@@ -47,7 +51,8 @@ class Recorder:
                 ffmpeg_command(program, self._size, path), stdin=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            raise RecordingError(f"cannot start {program}: {error.strerror}") from None
+            words = QCoreApplication.translate("Recorder", "cannot start {program}: {why}")
+            raise RecordingError(words.format(program=program, why=error.strerror)) from None
         self._errors: list[bytes] = []
         self._listener = threading.Thread(target=self._listen, name="ffmpeg-errors", daemon=True)
         self._listener.start()
@@ -83,7 +88,11 @@ class Recorder:
 
     def finish(self) -> str:
         """End the recording; returns what went wrong, or an empty string. Waits for the file to be complete."""
-        self._pictures.put(None)
+        try:
+            self._pictures.put(None, timeout=_END_WITHIN_S)
+        except queue.Full:  # FFmpeg takes nothing any more (a disk that hangs); without it the writer ends
+            self._process.kill()
+            self._pictures.put(None)
         self._writer.join(_END_WITHIN_S)
         try:
             code = self._process.wait(_END_WITHIN_S)
@@ -94,7 +103,8 @@ class Recorder:
         if code:
             lines = b"".join(self._errors).decode(errors="replace").split("\n")
             said = [line.strip() for line in lines if line.strip()]
-            self.problem = said[-1] if said else f"ffmpeg ended with code {code}"
+            words = QCoreApplication.translate("Recorder", "ffmpeg ended with code {code}")
+            self.problem = said[-1] if said else words.format(code=code)
         return self.problem
 
     @property

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .state.words import translate
+
 
 @dataclass(frozen=True, slots=True)
 class FoundCamera:
@@ -28,7 +30,8 @@ def found_cameras(devices: Path = Path("/dev"), system: Path = Path("/sys/class/
         node = system / f"video{number}"
         if _text(node / "index") not in ("", "0"):
             continue
-        found.append(FoundCamera(str(number), _text(node / "name") or f"Camera {number}"))
+        name = _text(node / "name") or translate("Sources", "Camera {number}").format(number=number)
+        found.append(FoundCamera(str(number), name))
     return found
 
 

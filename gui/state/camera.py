@@ -12,6 +12,7 @@ from typing import Literal
 from stream_i3d.messages import CameraStatus, Recognition
 
 from .formats import age, percent, rate
+from .words import translate
 
 Kind = Literal["action", "idle", "warming", "waiting"]
 
@@ -20,13 +21,15 @@ _NEXT_TRY = re.compile(r";?\s*next try in (\d+) s")
 _TOO_SLOW = "too slow to recognise"
 _LOW_RATE = "fewer than the model's"
 
-_STATE_WORDS = {
-    "connecting": "connecting",
-    "live": "live",
-    "stalled": "stalled",
-    "reconnecting": "lost, reconnecting",
-    "stopped": "stopped",
-}
+
+def _state_words(state: str) -> str:
+    return {
+        "connecting": translate("Camera", "connecting"),
+        "live": translate("Camera", "live"),
+        "stalled": translate("Camera", "stalled"),
+        "reconnecting": translate("Camera", "lost, reconnecting"),
+        "stopped": translate("Camera", "stopped"),
+    }[state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,16 @@ class Shown:
     @property
     def spoken(self) -> str:
         """Everything as one sentence, for screen readers."""
-        sure = "" if self.confidence is None else f", {percent(self.confidence)} sure"
-        wait = "" if self.next_try_s is None else f", next try in {self.next_try_s} s"
-        reason = f": {self.reason}" if self.reason else ""
-        return f"Camera {self.camera}, {self.state}{reason}{wait}. {self.headline}{sure}"
+        state, headline = self.state, self.headline
+        if self.reason:
+            state = f"{state}: {self.reason}"
+        if self.next_try_s is not None:
+            state = translate("Camera", "{state}, next try in {n} s").format(state=state, n=self.next_try_s)
+        if self.confidence is not None:
+            sure = percent(self.confidence)
+            headline = translate("Camera", "{label}, {percent} sure").format(label=headline, percent=sure)
+        words = translate("Camera", "Camera {name}, {state}. {headline}")
+        return words.format(name=self.camera, state=state, headline=headline)
 
 
 class CameraTrack:
@@ -136,12 +145,12 @@ class CameraTrack:
 
     def _state(self) -> str:
         if self._service_lost is not None:
-            return "no service"
+            return translate("Camera", "no service")
         if self.paused:
-            return "paused"
+            return translate("Camera", "paused")
         if self.status is None:
-            return "connecting"
-        words = _STATE_WORDS[self.status.state]
+            return _state_words("connecting")
+        words = _state_words(self.status.state)
         return f"{words} · {rate(self.status.fps)}" if self.status.state == "live" and self.status.fps else words
 
     def _trouble(self, now: float) -> tuple[bool, str, int | None]:
@@ -149,7 +158,7 @@ class CameraTrack:
         if self._service_lost is not None:
             return True, self._service_lost, None
         if self.paused:
-            return True, "paused; resume to go on", None
+            return True, translate("Camera", "paused; resume to go on"), None
         status = self.status
         if status is None:
             return False, "", None
@@ -163,16 +172,26 @@ class CameraTrack:
     def _words(self, now: float, dimmed: bool, hidden: frozenset[str]) -> tuple[Kind, str, float | None, str]:
         seen = self.recognition
         if seen is None:
-            return "waiting", "Waiting for the first window", None, ""
+            return "waiting", translate("Camera", "Waiting for the first window"), None, ""
         if dimmed or now - self._recognition_at > _STALE_S:
-            last = f"last seen: {seen.label}" if seen.label else ""
-            return "waiting", "No current recognition", None, last
+            last = translate("Camera", "last seen: {label}").format(label=seen.label) if seen.label else ""
+            return "waiting", translate("Camera", "No current recognition"), None, last
         if seen.state == "warming":
-            return "warming", "Filling the first window", None, ""
+            return "warming", translate("Camera", "Filling the first window"), None, ""
+        idle = translate("Camera", "Idle")
         if seen.label is None:
-            best = seen.top_k[0] if seen.top_k else None
-            note = f"likeliest: {best.label}, {percent(best.probability)}" if best else ""
-            return "idle", "Idle", None, f"skipped: {seen.skipped}" if seen.skipped else note
+            return "idle", idle, None, _idle_note(seen)
         if seen.label in hidden:
-            return "idle", "Idle", None, "an action that you chose not to show"
+            return "idle", idle, None, translate("Camera", "an action that you chose not to show")
         return "action", seen.label, seen.confidence, ""
+
+
+def _idle_note(seen: Recognition) -> str:
+    """Return why nothing was looked for, or what would have been likeliest."""
+    if seen.skipped:
+        return translate("Camera", "skipped: {why}").format(why=seen.skipped)
+    if not seen.top_k:
+        return ""
+    best = seen.top_k[0]
+    words = translate("Camera", "likeliest: {label}, {percent}")
+    return words.format(label=best.label, percent=percent(best.probability))

@@ -8,6 +8,7 @@ from stream_i3d.messages import CameraStatus, Recognition
 
 from .formats import NOTHING, count, milliseconds, rate
 from .series import Series
+from .words import translate
 
 _RECENT_S = 10.0
 
@@ -71,13 +72,25 @@ def status_line(cameras: list[CameraFigures], now: float) -> list[Figure]:
     frames = sum(camera.frames_dropped for camera in cameras)
     windows = sum(camera.windows_dropped for camera in cameras)
     return [
-        Figure("Pictures", rate(sum(shown)) if shown else NOTHING, "Pictures painted per second, all cameras together"),
-        Figure("Inference", milliseconds(inference), "Milliseconds of the network per window, median of 10 s"),
-        Figure("Latency", milliseconds(total), "Milliseconds from capture to the published action, median of 10 s"),
         Figure(
-            "Dropped",
+            translate("Figures", "Pictures"),
+            rate(sum(shown)) if shown else NOTHING,
+            translate("Figures", "Pictures painted per second, all cameras together"),
+        ),
+        Figure(
+            translate("Figures", "Inference"),
+            milliseconds(inference),
+            translate("Figures", "Milliseconds of the network per window, median of 10 s"),
+        ),
+        Figure(
+            translate("Figures", "Latency"),
+            milliseconds(total),
+            translate("Figures", "Milliseconds from capture to the published action, median of 10 s"),
+        ),
+        Figure(
+            translate("Figures", "Dropped"),
             f"{count(frames)} / {count(windows)}",
-            "Frames / windows that were dropped since the service started; newest wins",
+            translate("Figures", "Frames / windows that were dropped since the service started; newest wins"),
         ),
     ]
 

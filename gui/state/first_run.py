@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .words import translate
+
 _ABOUT_THE_MODEL = re.compile(r"checkpoint|weights|model|labels", re.IGNORECASE)
 
 
@@ -26,14 +28,6 @@ class Emptiness:
     offers: tuple[Offer, ...]
 
 
-CAMERA = Offer("camera", "Choose a camera…", "One of the cameras found on this machine, or a stream's address")
-VIDEO = Offer("video", "Open a video…", "Recognise what happens in a video file")
-DEMO = Offer("demo", "Play the demo", "Ten plain motions in made scenes; needs no camera")
-CARRIED = Offer("carried", "Use the carried model", "The small model that comes with the program: ten plain motions")
-AGAIN = Offer("again", "Try again", "Start the service as before")
-CANCEL = Offer("cancel", "Cancel", "Give up and choose something else")
-
-
 def emptiness(state: str, address: str, failure: str, found: int) -> Emptiness:
     """Return what is said where no camera can be shown.
 
@@ -43,20 +37,82 @@ def emptiness(state: str, address: str, failure: str, found: int) -> Emptiness:
         failure: Its last words, where it failed.
         found: Number of cameras found on this machine.
     """
-    offers = (CAMERA, VIDEO, DEMO) if found else (DEMO, VIDEO, CAMERA)
-    seen = "" if found else " No camera was found on this machine, but a stream's address works too."
+    camera, video, demo = _camera(), _video(), _demo()
+    offers = (camera, video, demo) if found else (demo, video, camera)
     if state in ("starting", "loading"):
-        return Emptiness("Starting", "The model is being loaded. This takes a few seconds.", (CANCEL,))
+        return _starting()
     if state == "searching":
-        text = f"Nothing answers at {address}. Start `stream-i3d run` and this window connects to it, or begin here."
-        return Emptiness("No service yet", text, offers)
+        text = translate(
+            "FirstRun",
+            "Nothing answers at {address}. Start `stream-i3d run` and this window connects to it, or begin here.",
+        )
+        return Emptiness(translate("FirstRun", "No service yet"), text.format(address=address), offers)
     if state == "up":
-        return Emptiness("No camera yet", f"The service runs and waits for its first camera.{seen}", offers)
+        text = translate("FirstRun", "The service runs and waits for its first camera.")
+        return Emptiness(translate("FirstRun", "No camera yet"), _with_hint(text, found), offers)
     if state == "lost":
-        text = f"The service at {address} does not answer. This window goes on as soon as it is back."
-        return Emptiness("The service is gone", text, offers)
+        text = translate(
+            "FirstRun", "The service at {address} does not answer. This window goes on as soon as it is back."
+        )
+        return Emptiness(translate("FirstRun", "The service is gone"), text.format(address=address), offers)
     if state == "failed":
-        if _ABOUT_THE_MODEL.search(failure):
-            return Emptiness("No model to recognise with", failure, (CARRIED, *offers[:2]))
-        return Emptiness("The service could not go on", failure, (AGAIN, *offers[:2]))
-    return Emptiness("Nothing to watch yet", f"Choose a camera, open a video, or play the demo.{seen}", offers)
+        return _failed(failure, offers)
+    text = translate("FirstRun", "Choose a camera, open a video, or play the demo.")
+    return Emptiness(translate("FirstRun", "Nothing to watch yet"), _with_hint(text, found), offers)
+
+
+def _with_hint(text: str, found: int) -> str:
+    if found:
+        return text
+    hint = translate("FirstRun", "No camera was found on this machine, but a stream's address works too.")
+    return f"{text} {hint}"
+
+
+def _starting() -> Emptiness:
+    return Emptiness(
+        translate("FirstRun", "Starting"),
+        translate("FirstRun", "The model is being loaded. This takes a few seconds."),
+        (
+            Offer(
+                "cancel",
+                translate("FirstRun", "Cancel"),
+                translate("FirstRun", "Give up and choose something else"),
+            ),
+        ),
+    )
+
+
+def _failed(failure: str, offers: tuple[Offer, ...]) -> Emptiness:
+    if _ABOUT_THE_MODEL.search(failure):
+        carried = Offer(
+            "carried",
+            translate("FirstRun", "Use the carried model"),
+            translate("FirstRun", "The small model that comes with the program: ten plain motions"),
+        )
+        return Emptiness(translate("FirstRun", "No model to recognise with"), failure, (carried, *offers[:2]))
+    again = Offer("again", translate("FirstRun", "Try again"), translate("FirstRun", "Start the service as before"))
+    return Emptiness(translate("FirstRun", "The service could not go on"), failure, (again, *offers[:2]))
+
+
+def _camera() -> Offer:
+    return Offer(
+        "camera",
+        translate("FirstRun", "Choose a camera…"),
+        translate("FirstRun", "One of the cameras found on this machine, or a stream's address"),
+    )
+
+
+def _video() -> Offer:
+    return Offer(
+        "video",
+        translate("FirstRun", "Open a video…"),
+        translate("FirstRun", "Recognise what happens in a video file"),
+    )
+
+
+def _demo() -> Offer:
+    return Offer(
+        "demo",
+        translate("FirstRun", "Play the demo"),
+        translate("FirstRun", "Ten plain motions in made scenes; needs no camera"),
+    )

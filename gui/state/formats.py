@@ -1,8 +1,10 @@
-"""Numbers and times as people read them, with units. Pure; knows no language but its own short English."""
+"""Numbers and times as people read them, with units. Pure."""
 
 from __future__ import annotations
 
 import time
+
+from .words import translate
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value."""
@@ -13,7 +15,7 @@ _WALL_CLOCK_FROM = 1e8
 
 def percent(probability: float) -> str:
     """Return a probability as a whole percentage, such as "87 %"."""
-    return f"{100 * probability:.0f} %"
+    return translate("Formats", "{number} %").format(number=f"{100 * probability:.0f}")
 
 
 def milliseconds(value: float | None) -> str:
@@ -21,13 +23,15 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return NOTHING
     if value >= 1000:
-        return f"{value / 1000:.1f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+        return _seconds(f"{value / 1000:.1f}")
+    return translate("Formats", "{number} ms").format(number=f"{value:.0f}" if value >= 10 else f"{value:.1f}")
 
 
 def rate(per_second: float | None) -> str:
     """Return frames per second, such as "29.9 fps", or a dash."""
-    return NOTHING if per_second is None else f"{per_second:.1f} fps"
+    if per_second is None:
+        return NOTHING
+    return translate("Formats", "{number} fps").format(number=f"{per_second:.1f}")
 
 
 def age(seconds: float | None) -> str:
@@ -35,10 +39,12 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     if seconds < 9.95:
-        return f"{max(0.0, seconds):.1f} s"
+        return _seconds(f"{max(0.0, seconds):.1f}")
     if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.0f} h"
+        return _seconds(f"{seconds:.0f}")
+    if seconds < 5970:
+        return translate("Formats", "{number} min").format(number=f"{seconds / 60:.0f}")
+    return translate("Formats", "{number} h").format(number=f"{seconds / 3600:.0f}")
 
 
 def count(number: int) -> str:
@@ -57,11 +63,15 @@ def stream_time(seconds: float, utc: bool = False) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time: "1.2 s", "2 min 5 s", "1 h 3 min"."""
     if seconds < 59.95:
-        return f"{max(0.0, seconds):.1f} s"
+        return _seconds(f"{max(0.0, seconds):.1f}")
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return translate("Formats", "{minutes} min {seconds} s").format(minutes=whole // 60, seconds=whole % 60)
+    return translate("Formats", "{hours} h {minutes} min").format(hours=whole // 3600, minutes=whole % 3600 // 60)
+
+
+def _seconds(number: str) -> str:
+    return translate("Formats", "{number} s").format(number=number)
 
 
 def sentence(words: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from stream_i3d.messages import ActionEvent
 
 from .formats import duration, percent, stream_time
+from .words import translate
 
 MAX_EVENTS = 2000
 COLUMNS = ("camera", "label", "start_time", "end_time", "duration_s", "peak_confidence", "id")
@@ -34,10 +35,14 @@ class HistoryEvent:
     @property
     def line(self) -> str:
         """The event as one line of text, as it is copied."""
-        end = "going on" if self.end_time is None else f"for {duration(self.end_time - self.start_time)}"
         if self.cut:
-            end = "end not seen"
-        return f"{self.camera}\t{stream_time(self.start_time)}\t{self.label}\t{end}\tup to {percent(self.peak)}"
+            end = translate("Events", "end not seen")
+        elif self.end_time is None:
+            end = translate("Events", "going on")
+        else:
+            end = translate("Events", "for {length}").format(length=duration(self.end_time - self.start_time))
+        peak = translate("Events", "up to {percent}").format(percent=percent(self.peak))
+        return f"{self.camera}\t{stream_time(self.start_time)}\t{self.label}\t{end}\t{peak}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,11 @@ class History:
 
     def __len__(self) -> int:
         return len(self._events)
+
+    @property
+    def cameras(self) -> set[str]:
+        """The cameras of all events."""
+        return {camera for camera, _ in self._events}
 
     def take(self, message: ActionEvent) -> HistoryEvent:
         """Take in an event message and return what is known of the event now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .formats import age
+from .words import translate
 
 ServiceState = Literal["searching", "up", "lost"]
 
@@ -45,8 +46,9 @@ class ServiceWatch:
         """Return one line for people."""
         state = self.state(now)
         if state == "searching":
-            return f"No service at {self.address} yet; trying on"
+            return translate("Service", "No service at {address} yet; trying on").format(address=self.address)
         if state == "up":
-            return f"Connected to {self.address}"
+            return translate("Service", "Connected to {address}").format(address=self.address)
         gone = 0.0 if self._lost_at is None else now - self._lost_at
-        return f"The service at {self.address} does not answer for {age(gone)}; history is kept, trying on"
+        words = translate("Service", "The service at {address} does not answer for {age}; history is kept, trying on")
+        return words.format(address=self.address, age=age(gone))

@@ -4,49 +4,111 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .words import translate
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action: its name in code, words, keys (Qt's portable text), what it does, and its group in the help."""
+    """An action: its name in code, words, keys (Qt's portable text), what it does, and whether it is on or off."""
 
     id: str
     text: str
     keys: tuple[str, ...]
     meaning: str
-    group: str
     checkable: bool = False
 
 
-ACTIONS = (
-    Action("add", "Add camera…", ("Ctrl+N",), "Choose a camera, a stream address or a video", "Cameras"),
-    Action("rename", "Rename camera…", ("F2",), "Give the selected camera another name", "Cameras"),
-    Action("remove", "Remove camera", ("Delete",), "Take the selected camera out of the service", "Cameras"),
-    Action("pause", "Pause", ("P",), "Pause or resume the selected camera", "Cameras", True),
-    Action("enlarge", "Enlarge", ("Return",), "Let the selected camera fill the window", "View"),
-    Action("back", "Back to all cameras", ("Escape",), "Leave full screen, then the enlarged camera", "View"),
-    Action("next", "Next camera", ("Ctrl+Right",), "Enlarge the next camera", "View"),
-    Action("previous", "Previous camera", ("Ctrl+Left",), "Enlarge the previous camera", "View"),
-    Action("earlier", "Move camera forwards", ("Ctrl+Shift+Left",), "Move the selected camera forwards", "View"),
-    Action("later", "Move camera backwards", ("Ctrl+Shift+Right",), "Move the selected camera backwards", "View"),
-    Action("full_screen", "Full screen", ("F11",), "Fill the screen, or go back", "View", True),
-    Action("on_top", "Always on top", ("Ctrl+T",), "Keep the window over all others", "View", True),
-    Action("panel", "Side panel", ("Ctrl+B",), "Show or hide events, controls and details", "View", True),
-    Action("bars", "Likeliest labels", ("Ctrl+L",), "Show or hide the bars of the likeliest labels", "View", True),
-    Action("strip", "Last two minutes", ("Ctrl+U",), "Show or hide the strip under the picture", "View", True),
-    Action("snapshot", "Snapshot", ("Ctrl+S",), "Save the picture with what is painted over it, as PNG", "Keep"),
-    Action("record", "Record", ("Ctrl+R",), "Record the picture with what is painted over it, as MP4", "Keep", True),
-    Action("export", "Export events…", ("Ctrl+E",), "Save the listed events as CSV or JSON", "Keep"),
-    Action("events", "Events", ("Ctrl+1",), "Open the list of events", "Panel"),
-    Action("controls", "Controls", ("Ctrl+2",), "Open the controls", "Panel"),
-    Action("details", "Details", ("Ctrl+3",), "Open the figures over time", "Panel"),
-    Action("help", "Keyboard shortcuts", ("F1", "?"), "Show this list", "Help"),
-    Action("quit", "Quit", ("Ctrl+Q",), "Close the window", "Help"),
-)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Actions that belong together, under a heading."""
+
+    name: str
+    actions: tuple[Action, ...]
 
 
-def by_group() -> dict[str, list[Action]]:
-    """Return the actions under their groups, in order."""
-    groups: dict[str, list[Action]] = {}
-    for action in ACTIONS:
-        groups.setdefault(action.group, []).append(action)
-    return groups
+class Shortcuts:
+    """The table. A class, because pylupdate6 finds the words of a short `tr` in one, under the class's name."""
+
+    @staticmethod
+    def tr(text: str) -> str:
+        """Return the words in the window's language."""
+        return translate("Shortcuts", text)
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the actions in groups, in the order of the help sheet."""
+        tr = self.tr
+        return (
+            Group(tr("Cameras"), self._cameras()),
+            Group(tr("View"), self._view()),
+            Group(tr("Keep"), self._keep()),
+            Group(tr("Panel"), self._panel()),
+            Group(tr("Help"), self._help()),
+        )
+
+    def _cameras(self) -> tuple[Action, ...]:
+        tr = self.tr
+        return (
+            Action("add", tr("Add camera…"), ("Ctrl+N",), tr("Choose a camera, a stream address or a video")),
+            Action("rename", tr("Rename camera…"), ("F2",), tr("Give the selected camera another name")),
+            Action("remove", tr("Remove camera"), ("Delete",), tr("Take the selected camera out of the service")),
+            Action("pause", tr("Pause"), ("P",), tr("Pause or resume the selected camera"), True),
+        )
+
+    def _view(self) -> tuple[Action, ...]:
+        tr = self.tr
+        return (
+            Action("enlarge", tr("Enlarge"), ("Return",), tr("Let the selected camera fill the window")),
+            Action("back", tr("Back to all cameras"), ("Escape",), tr("Leave full screen, then the enlarged camera")),
+            Action("next", tr("Next camera"), ("Ctrl+Right",), tr("Enlarge the next camera")),
+            Action("previous", tr("Previous camera"), ("Ctrl+Left",), tr("Enlarge the previous camera")),
+            Action(
+                "earlier", tr("Move camera forwards"), ("Ctrl+Shift+Left",), tr("Move the selected camera forwards")
+            ),
+            Action(
+                "later", tr("Move camera backwards"), ("Ctrl+Shift+Right",), tr("Move the selected camera backwards")
+            ),
+            Action("full_screen", tr("Full screen"), ("F11",), tr("Fill the screen, or go back"), True),
+            Action("on_top", tr("Always on top"), ("Ctrl+T",), tr("Keep the window over all others"), True),
+            Action("panel", tr("Side panel"), ("Ctrl+B",), tr("Show or hide events, controls and details"), True),
+            Action(
+                "bars", tr("Likeliest labels"), ("Ctrl+L",), tr("Show or hide the bars of the likeliest labels"), True
+            ),
+            Action("strip", tr("Last two minutes"), ("Ctrl+U",), tr("Show or hide the strip under the picture"), True),
+        )
+
+    def _keep(self) -> tuple[Action, ...]:
+        tr = self.tr
+        return (
+            Action(
+                "snapshot", tr("Snapshot"), ("Ctrl+S",), tr("Save the picture with what is painted over it, as PNG")
+            ),
+            Action(
+                "record", tr("Record"), ("Ctrl+R",), tr("Record the picture with what is painted over it, as MP4"), True
+            ),
+            Action("export", tr("Export events…"), ("Ctrl+E",), tr("Save the listed events as CSV or JSON")),
+        )
+
+    def _panel(self) -> tuple[Action, ...]:
+        tr = self.tr
+        return (
+            Action("events", tr("Events"), ("Ctrl+1",), tr("Open the list of events")),
+            Action("controls", tr("Controls"), ("Ctrl+2",), tr("Open the controls")),
+            Action("details", tr("Details"), ("Ctrl+3",), tr("Open the figures over time")),
+        )
+
+    def _help(self) -> tuple[Action, ...]:
+        tr = self.tr
+        return (
+            Action("help", tr("Keyboard shortcuts"), ("F1", "?"), tr("Show this list")),
+            Action("quit", tr("Quit"), ("Ctrl+Q",), tr("Close the window")),
+        )
+
+
+def groups() -> tuple[Group, ...]:
+    """Return all actions in their groups, in the order of the help sheet."""
+    return Shortcuts().groups()
+
+
+def actions() -> list[Action]:
+    """Return all actions."""
+    return [action for group in groups() for action in group.actions]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from PyQt6.QtCore import QCoreApplication, Qt
 from PyQt6.QtGui import QAction, QKeySequence
-from PyQt6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QWidget
+from PyQt6.QtWidgets import QMainWindow, QSizePolicy, QToolBar, QToolButton, QWidget
 
-from ..state.shortcuts import ACTIONS
+from ..state.shortcuts import actions
 
 _BAR = ("add", "pause", "snapshot", "record", "", "bars", "strip", "panel", "full_screen", "help")
-_ON_GRID = ("enlarge", "remove")
-"""Their keys belong to the pictures: elsewhere Return and Delete mean other things."""
+_ON_GRID = ("enlarge", "remove", "pause")
+"""Their keys belong to the pictures: elsewhere Return and Delete mean other things, and P finds what begins with it."""
 _NEED_CAMERA = ("enlarge", "next", "previous", "earlier", "later", "snapshot", "record")
 _NEED_BOTH = ("rename", "remove", "pause")
 
@@ -22,13 +22,13 @@ class Actions:
 
     def __init__(self, window: QMainWindow, grid: QWidget, handlers: Mapping[str, Callable[[bool], object]]) -> None:
         self.by_id: dict[str, QAction] = {}
-        for one in ACTIONS:
-            action = QAction(_say(one.text), window)
+        for one in actions():
+            action = QAction(one.text, window)
             keys = [QKeySequence(key) for key in one.keys]
             action.setShortcuts(keys)
             action.setCheckable(one.checkable)
             native = keys[0].toString(QKeySequence.SequenceFormat.NativeText)
-            action.setToolTip(f"{_say(one.meaning)} ({native})")
+            action.setToolTip(f"{one.meaning} ({native})")
             action.setStatusTip("")
             action.triggered.connect(handlers[one.id])
             if one.id in _ON_GRID:
@@ -40,7 +40,7 @@ class Actions:
         self.toolbar = self._bar(window)
 
     def _bar(self, window: QMainWindow) -> QToolBar:
-        bar = QToolBar(_say("Tool bar"), window)
+        bar = QToolBar(QCoreApplication.translate("Actions", "Tool bar"), window)
         bar.setObjectName("toolbar")
         bar.setMovable(False)
         bar.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
@@ -56,6 +56,10 @@ class Actions:
                 space = QWidget()
                 space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
                 bar.addWidget(space)
+        more = bar.findChild(QToolButton, "qt_toolbar_ext_button")
+        if more is not None:
+            more.setAccessibleName(QCoreApplication.translate("Actions", "More"))
+            more.setToolTip(QCoreApplication.translate("Actions", "What the window is too narrow for"))
         return bar
 
     def set_checked(self, name: str, on: bool) -> None:
@@ -68,7 +72,3 @@ class Actions:
             self.by_id[name].setEnabled(camera)
         for name in _NEED_BOTH:
             self.by_id[name].setEnabled(camera and service)
-
-
-def _say(words: str) -> str:
-    return QCoreApplication.translate("Actions", words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from PyQt6.QtCore import QCoreApplication
 from PyQt6.QtWidgets import (
     QComboBox,
     QDialog,
@@ -28,8 +29,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 def name_problem(name: str, taken: Sequence[str]) -> str:
     """Return what is wrong with a camera's name in a few words, or an empty string; an empty name is allowed."""
     if name and not _NAME.match(name):
-        return "1 to 64 letters, digits, '_', '.' or '-'"
-    return "this name is taken" if name in taken else ""
+        return QCoreApplication.translate("AddCamera", "1 to 64 letters, digits, '_', '.' or '-'")
+    return QCoreApplication.translate("AddCamera", "this name is taken") if name in taken else ""
 
 
 class AddCamera(QDialog):
@@ -68,13 +69,20 @@ class AddCamera(QDialog):
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
-        self._lay_out(bool(found))
+        self._lay_out(self._advice(bool(found), local))
         self.cameras.currentIndexChanged.connect(self._check)
         self.address.textChanged.connect(self._check)
         self.camera_name.textChanged.connect(self._check)
         self._check()
 
-    def _lay_out(self, any_found: bool) -> None:
+    def _advice(self, any_found: bool, local: bool) -> str:
+        if any_found:
+            return ""
+        if not local:
+            return self.tr("The service is on another machine: give an address, or a path, that it can open.")
+        return self.tr("No camera was found on this machine. A stream's address or a video will do.")
+
+    def _lay_out(self, advice: str) -> None:
         form = QFormLayout()
         form.addRow(self.tr("Camera"), self.cameras)
         row = QHBoxLayout()
@@ -83,8 +91,8 @@ class AddCamera(QDialog):
         form.addRow(self.tr("Address"), row)
         form.addRow(self.tr("Name"), self.camera_name)
         layout = QVBoxLayout(self)
-        if not any_found:
-            none = QLabel(self.tr("No camera was found on this machine. A stream's address or a video will do."))
+        if advice:
+            none = QLabel(advice)
             none.setWordWrap(True)
             layout.addWidget(none)
         layout.addLayout(form)

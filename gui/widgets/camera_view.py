@@ -77,7 +77,7 @@ class CameraView(QWidget):
             self._bars.aim(shown.bars)
             if not self._bars.moving:
                 self.update()
-            elif self.isVisible():
+            elif self.isVisible() and self.show_bars:
                 if not self._mover.isActive():
                     self._elapsed.start()
                     self._mover.start()
@@ -85,7 +85,8 @@ class CameraView(QWidget):
                 self._bars.settle()
         if shown != self.shown:
             self.shown = shown
-            self.setAccessibleName(shown.spoken)
+            if shown.spoken != self.accessibleName():  # the age of the window is not spoken, and changes always
+                self.setAccessibleName(shown.spoken)
             self.update()
 
     def _move_bars(self) -> None:

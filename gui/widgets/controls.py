@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from PyQt6.QtCore import Qt, QTimer, pyqtSignal
+from PyQt6.QtCore import QModelIndex, Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -18,15 +17,29 @@ from PyQt6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
-    QScrollArea,
     QSlider,
     QSpinBox,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
 
+from .column import scrolled
+from .theme import outlined
+
 SettingValue = bool | int | float | str
 _DELAY_MS = 120
+
+
+class TickDelegate(QStyledItemDelegate):
+    """Draws a list's check boxes with an outline that can be seen."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:  # noqa: N802
+        """Take the palette of inputs."""
+        super().initStyleOption(option, index)
+        if option is not None:
+            option.palette = outlined(option.palette)
 
 
 class ControlPanel(QWidget):
@@ -44,6 +57,7 @@ class ControlPanel(QWidget):
         super().__init__(parent)
         self._taking = False
         self._waiting: dict[str, SettingValue] = {}
+        self._hidden_elsewhere: frozenset[str] = frozenset()
         self._timer = QTimer(self)  # a dragged slider asks a few times a second, not for each pixel
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -98,7 +112,7 @@ class ControlPanel(QWidget):
             tr("Grey levels of change (0 to 255) below which a window is idle; 0: never"),
         )
         self.motion.valueChanged.connect(lambda value: self._ask("idle.min_motion", round(value, 2)))
-        self.skip = QCheckBox(tr("Spare the network motionless windows"))
+        self.skip = QCheckBox(tr("Skip motionless windows"))
         self.skip.setToolTip(
             tr("Windows that are idle for want of motion are not recognised at all: spares the processor")
         )
@@ -116,6 +130,7 @@ class ControlPanel(QWidget):
             tr("Labels without a tick are not shown in this window; the service still publishes them")
         )
         self.labels.setMinimumHeight(120)
+        self.labels.setItemDelegate(TickDelegate(self.labels))
         self.labels.itemChanged.connect(self._labels_changed)
         self.all_labels = QPushButton(tr("Show all"))
         self.all_labels.clicked.connect(lambda: self.set_hidden(()))
@@ -171,14 +186,7 @@ class ControlPanel(QWidget):
         form.addRow(self.labels)
         form.addRow(self.all_labels)
         column.addWidget(shown, 1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scrolled(inner, self, tr("Controls"))
 
     def set_available(self, available: bool) -> None:
         """Whether there is a service that can be asked."""
@@ -245,8 +253,9 @@ class ControlPanel(QWidget):
         self._taking = False
 
     def set_labels(self, labels: Iterable[str], hidden: frozenset[str]) -> None:
-        """List the labels that can be shown, with a tick at those that are."""
+        """List the labels that can be shown, with a tick at those that are; hidden ones of other models stay so."""
         wanted = list(labels)
+        self._hidden_elsewhere = hidden.difference(wanted)
         if wanted == [self.labels.item(row).text() for row in range(self.labels.count())]:  # type: ignore[union-attr]
             return
         self.labels.blockSignals(True)
@@ -262,6 +271,7 @@ class ControlPanel(QWidget):
     def set_hidden(self, hidden: Iterable[str]) -> None:
         """Take the ticks away from these labels, and give all others theirs."""
         wanted = set(hidden)
+        self._hidden_elsewhere = frozenset()
         self.labels.blockSignals(True)
         for item in self._items():
             item.setCheckState(Qt.CheckState.Unchecked if item.text() in wanted else Qt.CheckState.Checked)
@@ -269,9 +279,8 @@ class ControlPanel(QWidget):
         self._labels_changed()
 
     def _labels_changed(self) -> None:
-        self.hidden_changed.emit(
-            tuple(item.text() for item in self._items() if item.checkState() == Qt.CheckState.Unchecked)
-        )
+        unticked = (item.text() for item in self._items() if item.checkState() == Qt.CheckState.Unchecked)
+        self.hidden_changed.emit((*unticked, *sorted(self._hidden_elsewhere)))
 
     def _find_label(self, text: str) -> None:
         for item in self._items():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
+from PyQt6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PyQt6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
-from .theme import Theme, colour, current_theme
+from .theme import Theme, colour, current_theme, font_scale
 
 _BREAK_S = 8.0
+_HEIGHT = 92
 
 
 class Curve(QWidget):
@@ -28,12 +29,22 @@ class Curve(QWidget):
         self._now = 0.0
         self.setToolTip(meaning)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFixedHeight(92)
         self.setAccessibleName(title)
+        self._fit_font()
+
+    def _fit_font(self) -> None:
+        self._scale = font_scale(self.font())
+        self.setFixedHeight(round(_HEIGHT * self._scale))
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
+        """Follow the size of the letters."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.FontChange:
+            self._fit_font()
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the curve's own height."""
-        return QSize(260, 92)
+        return QSize(260, round(_HEIGHT * self._scale))
 
     def set_points(self, points: Sequence[tuple[float, float]], now: float) -> None:
         """Show (seconds, value) pairs, oldest first, as of `now`."""
@@ -51,14 +62,18 @@ class Curve(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = QFont(self.font())
-        font.setPixelSize(12)
+        font.setPixelSize(round(12 * self._scale))
         painter.setFont(font)
-        head = QRectF(0, 0, self.width(), 18)
+        metrics = QFontMetricsF(font)
+        head = QRectF(0, 0, self.width(), 18 * self._scale)
+        left = head.width() - metrics.horizontalAdvance(self.newest) - 8
+        title = metrics.elidedText(self.title, Qt.TextElideMode.ElideRight, max(0.0, left))
         painter.setPen(colour(self.theme.muted))
-        painter.drawText(head, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, self.title)
+        painter.drawText(head, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, title)
         painter.setPen(colour(self.theme.text))
         painter.drawText(head, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, self.newest)
-        room = QRectF(0, 22, self.width() - 1, self.height() - 28)
+        top = head.bottom() + 4
+        room = QRectF(0, top, self.width() - 1, self.height() - top - 6)
         painter.setPen(QPen(colour(self.theme.line), 1))
         painter.drawLine(room.bottomLeft(), room.bottomRight())
         if self._points:
@@ -80,7 +95,9 @@ class Curve(QWidget):
             last = time
         painter.drawPolyline(line)
         words = f"{_short(top)} {self.unit}"
-        box = QRectF(room.x(), room.y() + 1, QFontMetricsF(painter.font()).horizontalAdvance(words) + 6, 15)
+        box = QRectF(
+            room.x(), room.y() + 1, QFontMetricsF(painter.font()).horizontalAdvance(words) + 6, 15 * self._scale
+        )
         painter.fillRect(box, colour(self.theme.base, 0.85))
         painter.setPen(colour(self.theme.muted))
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, words)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QFormLayout, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..state.figures import CameraFigures
+from .column import scrolled
 from .curves import Curve
 from .theme import Theme
 
@@ -21,12 +22,12 @@ class DetailsPanel(QWidget):
         self.camera = QLabel()
         self.curves = {
             "pictures": Curve(
-                tr("Picture, capture to screen"), "ms", tr("Milliseconds from a picture's capture to its painting")
+                tr("Picture, capture to screen"), tr("ms"), tr("Milliseconds from a picture's capture to its painting")
             ),
-            "camera_fps": Curve(tr("Camera"), "fps", tr("New pictures per second that the camera delivers")),
-            "inference_ms": Curve(tr("Inference"), "ms", tr("Milliseconds of the network per window")),
+            "camera_fps": Curve(tr("Camera"), tr("fps"), tr("New pictures per second that the camera delivers")),
+            "inference_ms": Curve(tr("Inference"), tr("ms"), tr("Milliseconds of the network per window")),
             "total_ms": Curve(
-                tr("Total latency"), "ms", tr("Milliseconds from the newest frame's capture to publishing")
+                tr("Total latency"), tr("ms"), tr("Milliseconds from the newest frame's capture to publishing")
             ),
             "dropped": Curve(tr("Dropped frames and windows"), "", tr("Dropped so far, frames and windows together")),
         }
@@ -43,14 +44,7 @@ class DetailsPanel(QWidget):
             column.addWidget(curve)
         column.addLayout(self._form)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scrolled(inner, self, tr("Details"))
 
     def set_theme(self, theme: Theme) -> None:
         """Take over the window's colours."""
@@ -73,7 +67,7 @@ class DetailsPanel(QWidget):
                 )
                 label.setAccessibleName(name)
                 self._facts[name] = label
-                self._form.addRow(f"{name}:", label)
+                self._form.addRow(self.tr("{name}:").format(name=name), label)
             self._facts[name].setText(value)
 
     def fact(self, name: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtGui import QResizeEvent
+from PyQt6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..state.first_run import Emptiness, Offer
-from .theme import Theme, current_theme
+from .column import scrolled
+
+_MARGIN = 24
+_GAP = 10
 
 
 class EmptyState(QWidget):
@@ -20,7 +24,6 @@ class EmptyState(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.theme: Theme = current_theme()
         self.title = QLabel()
         self.text = QLabel()
         for label, scale in ((self.title, 1.7), (self.text, 1.05)):
@@ -33,10 +36,10 @@ class EmptyState(QWidget):
             label.setFont(font)
         self.buttons: dict[str, QPushButton] = {}
         self._row = QHBoxLayout()
-        self._row.setSpacing(10)
+        self._row.setSpacing(_GAP)
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(24, 24, 24, 24)
+        column.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
         column.setSpacing(14)
         column.addStretch()
         column.addWidget(self.title)
@@ -44,14 +47,7 @@ class EmptyState(QWidget):
         column.addSpacing(8)
         column.addLayout(self._row)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scrolled(inner, self, self.tr("Nothing to watch"))
         self._shown: Emptiness | None = None
 
     def show_state(self, shown: Emptiness) -> None:
@@ -60,8 +56,8 @@ class EmptyState(QWidget):
             return
         same_offers = self._shown is not None and self._shown.offers == shown.offers
         self._shown = shown
-        self.title.setText(self.tr(shown.title))
-        self.text.setText(self.tr(shown.text))
+        self.title.setText(shown.title)
+        self.text.setText(shown.text)
         self.setAccessibleName(shown.title)
         self.setAccessibleDescription(shown.text)
         if not same_offers:
@@ -75,11 +71,23 @@ class EmptyState(QWidget):
         self.buttons = {}
         self._row.addStretch()
         for number, offer in enumerate(offers):
-            button = QPushButton(self.tr(offer.text))
-            button.setToolTip(self.tr(offer.meaning))
+            button = QPushButton(offer.text)
+            button.setToolTip(offer.meaning)
             button.setAccessibleDescription(offer.meaning)
             button.setProperty("primary", number == 0)
             button.clicked.connect(lambda _=False, name=offer.id: self.taken.emit(name))
             self.buttons[offer.id] = button
             self._row.addWidget(button)
         self._row.addStretch()
+        self._turn()
+
+    def _turn(self) -> None:
+        """Put the buttons beside one another, or under one another where they do not fit."""
+        needed = sum(button.sizeHint().width() + _GAP for button in self.buttons.values()) + _GAP + 2 * _MARGIN
+        beside = needed <= self.width()
+        self._row.setDirection(QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
+        """Make room for the buttons."""
+        super().resizeEvent(event)
+        self._turn()

@@ -46,21 +46,43 @@ class EventModel(QAbstractListModel):
     def refresh(self) -> None:
         """Take over what changed in the history."""
         rows = self._history.shown(self._filter)
-        if [(row.camera, row.id) for row in rows] != [(row.camera, row.id) for row in self.rows]:
-            added = len(rows) - len(self.rows)
-            if added > 0 and [(r.camera, r.id) for r in rows[added:]] == [(r.camera, r.id) for r in self.rows]:
-                self.beginInsertRows(QModelIndex(), 0, added - 1)  # keeps the selection and the place
-                self.rows = rows
-                self.endInsertRows()
-            else:
-                self.beginResetModel()
-                self.rows = rows
-                self.endResetModel()
+        if not self._shift_to(rows):
+            self.beginResetModel()
+            self.rows = rows
+            self.endResetModel()
             return
         changed = [number for number, (old, new) in enumerate(zip(self.rows, rows, strict=True)) if old != new]
         self.rows = rows
         if changed:
             self.dataChanged.emit(self.index(changed[0]), self.index(changed[-1]))
+
+    def _shift_to(self, rows: list[HistoryEvent]) -> bool:
+        """Put what is new on top and take away what was forgotten below, which keeps the selection and the place.
+
+        Returns:
+            Whether the same events stand there now; False where something else happened.
+        """
+        old, new = [(row.camera, row.id) for row in self.rows], [(row.camera, row.id) for row in rows]
+        added = new.index(old[0]) if old and old[0] in new else len(new)
+        kept = len(new) - added
+        if new[added:] != old[:kept] or (old and not kept):
+            return False
+        if kept < len(old):
+            self.beginRemoveRows(QModelIndex(), kept, len(old) - 1)
+            self.rows = self.rows[:kept]
+            self.endRemoveRows()
+        if added:
+            self.beginInsertRows(QModelIndex(), 0, added - 1)
+            self.rows = rows[:added] + self.rows
+            self.endInsertRows()
+        return True
+
+    def renamed(self, old: str, new: str) -> None:
+        """A camera has a new name; its events keep their pictures."""
+        self._thumbnails = {
+            (new if camera == old else camera, identity): picture
+            for (camera, identity), picture in self._thumbnails.items()
+        }
 
     def set_thumbnail(self, event: HistoryEvent, picture: QPixmap) -> None:
         """Give an event its picture; the first one stays. Drop policy: beyond 300 the oldest go."""
@@ -134,6 +156,7 @@ class EventList(QWidget):
 
     def __init__(self, history: History, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._history = history
         self.model = EventModel(history, self)
         self.search = QLineEdit()
         self.search.setPlaceholderText(self.tr("Filter by label or camera"))
@@ -202,7 +225,7 @@ class EventList(QWidget):
     def refresh(self, cameras: list[str]) -> None:
         """Take over what changed: the events, and the cameras that can be chosen."""
         listed = [self.camera.itemData(number) for number in range(1, self.camera.count())]
-        wanted = sorted({*cameras, *(event.camera for event in self.model.rows)})
+        wanted = sorted({*cameras, *self._history.cameras})
         if listed != wanted:
             chosen = self.camera.currentData()
             self.camera.blockSignals(True)
@@ -214,6 +237,15 @@ class EventList(QWidget):
             self.camera.blockSignals(False)
             self._filter()
         self.model.refresh()
+
+    def renamed(self, old: str, new: str) -> None:
+        """A camera has a new name; where its events alone are listed, they stay."""
+        self.model.renamed(old, new)
+        at = self.camera.findData(old)
+        if at > 0:
+            self.camera.setItemText(at, new)
+            self.camera.setItemData(at, new)
+            self._filter()
 
     def chosen_events(self) -> list[HistoryEvent]:
         """Return the selected events, or all that are listed where none is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PyQt6.QtCore import QRect, pyqtSignal
 from PyQt6.QtGui import QResizeEvent
-from PyQt6.QtWidgets import QWidget
+from PyQt6.QtWidgets import QApplication, QWidget
 
 from ..picture import Picture
 from ..state.board import Board
@@ -116,10 +116,15 @@ class CameraGrid(QWidget):
         """Let one camera fill the room; None shows all again."""
         if len(self.tiles) < 2 and camera is not None:
             return
+        focus = QApplication.focusWidget()
+        had_focus = focus is not None and self.isAncestorOf(focus)
         self.cameras.enlarge(camera)
-        if camera is not None:
-            self.choose(camera)
         self.place()
+        if camera in self.tiles:
+            tile = self.tiles[camera]
+            if had_focus and focus not in (tile, tile.strip):
+                tile.setFocus()  # Qt gives that of a tile that is hidden to any other
+            self.choose(camera)
         self.layout_changed.emit()
 
     def step(self, by: int) -> None:
@@ -176,9 +181,11 @@ class CameraGrid(QWidget):
             self.tiles[name].setGeometry(
                 QRect(round(left + gap), round(row * height + gap), round(width - 2 * gap), round(height - 2 * gap))
             )
+            tile = self.tiles[name]
             if previous is not None:
-                self.setTabOrder(previous, self.tiles[name])
-            previous = self.tiles[name]
+                self.setTabOrder(previous, tile)
+            self.setTabOrder(tile, tile.strip)
+            previous = tile.strip
 
     def _aspect(self, cameras: list[str]) -> float:
         """Return width to height of the pictures, their middle one where they differ; 16:9 before the first."""

@@ -15,32 +15,32 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from ..state.shortcuts import by_group
+from ..state.shortcuts import groups
 
 
 class HelpSheet(QDialog):
-    """Lists `state.shortcuts.ACTIONS` by group."""
+    """Lists the actions of `state.shortcuts` by group."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(self.tr("Keyboard shortcuts"))
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         inner = QWidget()
         grid = QGridLayout(inner)
         grid.setHorizontalSpacing(24)
         grid.setVerticalSpacing(6)
         row = 0
-        for group, actions in by_group().items():
-            title = QLabel(f"<b>{self.tr(group)}</b>")
-            grid.addWidget(title, row, 0, 1, 2)
+        for group in groups():
+            grid.addWidget(QLabel(f"<b>{group.name}</b>"), row, 0, 1, 2)
             row += 1
-            for action in actions:
+            for action in group.actions:
                 native = " / ".join(
                     QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText) for key in action.keys
                 )
                 keys = QLabel(native)
                 keys.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
                 grid.addWidget(keys, row, 0)
-                grid.addWidget(QLabel(self.tr(action.meaning)), row, 1)
+                grid.addWidget(QLabel(action.meaning), row, 1)
                 row += 1
         grid.addWidget(QLabel(f"<b>{self.tr('In the strip')}</b>"), row, 0, 1, 2)
         grid.addWidget(QLabel(self.tr("Left / Right")), row + 1, 0)

@@ -41,9 +41,9 @@ class Keeper(QObject):
         view = self._view_of(camera)
         if not isinstance(view, CameraView):
             return None
-        path = self._free(folder, camera, "png")
+        path = _free(_folder(folder), camera, "png")
         if path is None or not view.snapshot().save(str(path), "PNG"):
-            self.said.emit(self.tr("Cannot write {path}").format(path=path or folder), True)
+            self.said.emit(self.tr("Cannot write {path}").format(path=path or _folder(folder)), True)
             return None
         self.said.emit(self.tr("Saved {path}").format(path=path), False)
         return path
@@ -55,10 +55,10 @@ class Keeper(QObject):
         if not camera or not isinstance(view, CameraView):
             self.recording_changed.emit("")
             return
-        path = self._free(folder, camera, "mp4")
+        path = _free(_folder(folder), camera, "mp4")
         try:
             if path is None:
-                raise RecordingError(self.tr("Cannot write to {folder}").format(folder=folder))
+                raise RecordingError(self.tr("Cannot write to {folder}").format(folder=_folder(folder)))
             self._recorder = self.make(str(path), view.snapshot(), time.monotonic())
         except RecordingError as error:
             self.said.emit(str(error), True)
@@ -68,6 +68,11 @@ class Keeper(QObject):
         self._timer.start(self._recorder.interval_ms)
         self.said.emit(self.tr("Recording {camera} to {path}").format(camera=camera, path=path), False)
         self.recording_changed.emit(camera)
+
+    def renamed(self, old: str, new: str) -> None:
+        """A camera has a new name; its recording goes on."""
+        if self.camera == old:
+            self.camera = new
 
     def _add(self) -> None:
         view = self._view_of(self.camera)
@@ -102,18 +107,22 @@ class Keeper(QObject):
         for thread in self._ending:
             thread.join()
 
-    @staticmethod
-    def _free(folder: str, camera: str, suffix: str) -> Path | None:
-        """Return a path that no file has yet, in a folder that can be made; None where it cannot."""
-        pictures = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
-        into = Path(folder) if folder else Path(pictures) / "stream-i3d"
-        try:
-            into.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return None
-        path = into / file_name(camera, time.time(), suffix)
-        number = 2
-        while path.exists():
-            path = path.with_name(f"{path.stem.split('_')[0]}_{number}.{suffix}")
-            number += 1
-        return path
+
+def _folder(chosen: str) -> Path:
+    """Return where files go: what was chosen, or the user's pictures."""
+    pictures = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
+    return Path(chosen) if chosen else Path(pictures) / "stream-i3d"
+
+
+def _free(folder: Path, camera: str, suffix: str) -> Path | None:
+    """Return a path that no file has yet, in a folder that can be made; None where it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    first = path = folder / file_name(camera, time.time(), suffix)
+    number = 2
+    while path.exists():
+        path = first.with_stem(f"{first.stem}_{number}")
+        number += 1
+    return path

@@ -1,52 +1,36 @@
-"""The window: puts the widgets together and turns actions into what they do. What is shown is decided elsewhere."""
+"""The window: puts its parts together, and turns actions into what they do. What they show is their own business."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from PyQt6.QtCore import QEvent, QPoint, QSize, Qt, QTimer
+from PyQt6.QtCore import QEvent, QPoint, Qt, QTimer
 from PyQt6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
-from PyQt6.QtWidgets import (
-    QApplication,
-    QFileDialog,
-    QMainWindow,
-    QMenu,
-    QSplitter,
-    QStackedWidget,
-    QTabWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PyQt6.QtWidgets import QApplication, QMainWindow, QMenu, QSplitter
 
-from stream_i3d.config import CameraConfig, Config, ModelConfig
+from stream_i3d.config import Config
 
 from ..session import Session
 from ..settings_store import SettingsStore
 from ..sources import FoundCamera, found_cameras
-from ..state.facts import facts
-from ..state.figures import Figure, status_line
-from ..state.first_run import emptiness
 from ..state.history import HistoryEvent
-from ..state.preferences import Preferences
 from .actions import Actions
 from .asking import Asking
-from .banner import Banner
-from .controls import ControlPanel
-from .details import DetailsPanel
-from .empty import EmptyState
-from .event_list import THUMBNAIL, EventList
-from .grid import CameraGrid
+from .choices import Choices
+from .event_list import THUMBNAIL
 from .help_sheet import HelpSheet
 from .keeper import Keeper
+from .picture_area import PictureArea
+from .previews import Previews
+from .side_panel import CONTROLS, DETAILS, EVENTS, SidePanel
+from .starting import Starting
 from .status_bar import StatusLine
+from .surroundings import Surroundings
+from .telling import Telling
 from .theme import Theme, apply_theme, current_theme
 
 _REFRESH_MS = 200
 _SLOW_MS = 1000
-_SETTLE_MS = 120
-_REMARK_MS = 6000
-_NARROW = 860
 
 
 class MainWindow(QMainWindow):
@@ -62,52 +46,34 @@ class MainWindow(QMainWindow):
         """Args: `demo` makes the demo's configuration; `find_cameras` lists those of this machine."""
         super().__init__()
         self.session = session
-        self._store = store
-        self._demo = demo
-        self.asking = Asking(self, session, find_cameras)
-        self.preferences: Preferences = store.preferences()
-        self._config: Config | None = None
-        self._remark: tuple[str, bool] | None = None
-        self._fold_panel = False
         self.setWindowTitle(self.tr("stream-i3d"))
-        self._make_widgets()
-        self._make_timers()
+        self.choices = Choices(store, self)
+        self.asking = Asking(self, session, find_cameras)
+        self.starting = Starting(self, session, self.asking, demo)
+        self._make_widgets(store)
+        self.keeper = Keeper(self._tile_view, self)
+        self.previews = Previews(session, self.pictures, self.keeper, self)
+        self.telling = Telling(session, self.line, self.pictures, lambda: len(find_cameras()), self)
+        self.actions_ = Actions(self, self.grid, self._handlers())
+        self.addToolBar(self.actions_.toolbar)
+        self.surroundings = Surroundings(self, self.actions_.toolbar, self.panel)
+        self._refresher = self._timer(_REFRESH_MS, self.refresh)
+        self._slow = self._timer(_SLOW_MS, self.refresh_slowly)
         self._connect()
-        self._apply_preferences()
-        self._restore_place()
+        self._show_choices(set())
+        self.resize(1280, 720)
+        self.choices.restore_place(self, self.splitter)
         self.apply_theme()
         self.refresh_slowly()
         self.actions_.set_available(False, False)
 
-    def _make_widgets(self) -> None:
-        self.grid = CameraGrid(self.session.board, self._store.layout())
-        self.empty = EmptyState()
-        self.banner = Banner()
-        self.stack = QStackedWidget()
-        self.stack.addWidget(self.empty)
-        self.stack.addWidget(self.grid)
-        left = QWidget()
-        column = QVBoxLayout(left)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(self.banner)
-        column.addWidget(self.stack, 1)
-        self.events = EventList(self.session.board.history)
-        self.controls = ControlPanel()
-        self.details = DetailsPanel()
-        self.panel = QTabWidget()
-        self.panel.setDocumentMode(True)
-        self.panel.setMinimumWidth(280)
-        self.panel.setAccessibleName(self.tr("Side panel"))
-        for widget, name in (
-            (self.events, self.tr("Events")),
-            (self.controls, self.tr("Controls")),
-            (self.details, self.tr("Details")),
-        ):
-            self.panel.addTab(widget, name)
+    def _make_widgets(self, store: SettingsStore) -> None:
+        self.pictures = PictureArea(self.session.board, store.layout())
+        self.grid = self.pictures.grid
+        self.panel = SidePanel(self.session)
         self.splitter = QSplitter()
         self.splitter.setChildrenCollapsible(False)
-        self.splitter.addWidget(left)
+        self.splitter.addWidget(self.pictures)
         self.splitter.addWidget(self.panel)
         self.splitter.setStretchFactor(0, 1)
         self.splitter.setStretchFactor(1, 0)
@@ -118,54 +84,41 @@ class MainWindow(QMainWindow):
         assert bar is not None
         bar.setSizeGripEnabled(False)
         bar.addWidget(self.line, 1)
-        self.keeper = Keeper(self._tile_view, self)
-        self.actions_ = Actions(self, self.grid, self._handlers())
-        self.addToolBar(self.actions_.toolbar)
 
-    def _make_timers(self) -> None:
-        self._refresher = self._timer(_REFRESH_MS, self.refresh)
-        self._slow = self._timer(_SLOW_MS, self.refresh_slowly)
-        self._settler = self._timer(_SETTLE_MS, self.ask_for_previews, once=True)
-        self._forgetter = self._timer(_REMARK_MS, self._forget_remark, once=True)
-        self._refresher.start()
-        self._slow.start()
-
-    def _timer(self, ms: int, called: Callable[[], None], once: bool = False) -> QTimer:
+    def _timer(self, ms: int, called: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
         timer.setInterval(ms)
-        timer.setSingleShot(once)
         timer.timeout.connect(called)
+        timer.start()
         return timer
 
     def _connect(self) -> None:
-        session = self.session
+        session, panel = self.session, self.panel
         session.cameras_changed.connect(self._cameras_changed)
-        session.camera_renamed.connect(self.grid.renamed)
+        for part in (self.grid, self.keeper, panel.events):
+            session.camera_renamed.connect(part.renamed)
         session.pictures_came.connect(self.grid.show_pictures)
         session.event_seen.connect(self._event_seen)
-        session.settings_known.connect(self.controls.set_settings)
         session.state_changed.connect(self._state_changed)
-        session.said.connect(self.say)
-        self.grid.layout_changed.connect(self._layout_changed)
         self.grid.chosen_changed.connect(self._chosen_changed)
         self.grid.menu_asked.connect(self._show_menu)
         self.grid.painted.connect(self._painted)
-        self.asking.source_chosen.connect(lambda source, name: self.watch_source(source, name or None))
-        self.empty.taken.connect(self.take_offer)
-        self.banner.taken.connect(self.take_offer)
-        self.events.said.connect(lambda words: self.say(words, False))
-        self.keeper.said.connect(self.say)
-        self.keeper.recording_changed.connect(self._recording_changed)
-        self.controls.changed.connect(session.change_settings)
-        self.controls.top_k_changed.connect(lambda number: self._prefer(top_k=number))
-        self.controls.hidden_changed.connect(lambda labels: self._prefer(hidden_labels=labels))
-        self.panel.currentChanged.connect(lambda tab: self._prefer(panel_tab=tab))
+        self.pictures.empty.taken.connect(self.starting.take_offer)
+        self.pictures.banner.taken.connect(self.starting.take_offer)
+        self.keeper.said.connect(self.telling.say)
+        self.keeper.recording_changed.connect(lambda camera: self.actions_.set_checked("record", bool(camera)))
+        self.choices.changed.connect(self._choices_changed)
+        panel.events.said.connect(lambda words: self.telling.say(words, False))
+        panel.controls.top_k_changed.connect(lambda number: self.choices.prefer(top_k=number))
+        panel.controls.hidden_changed.connect(lambda labels: self.choices.prefer(hidden_labels=labels))
+        panel.currentChanged.connect(lambda tab: self.choices.prefer(panel_tab=tab))
         hints = QGuiApplication.styleHints()
         if hints is not None:
             hints.colorSchemeChanged.connect(lambda _: self.apply_theme())
 
     def _handlers(self) -> dict[str, Callable[[bool], object]]:
-        """Return what each of `state.shortcuts.ACTIONS` does; called with whether it is checked."""
+        """Return what each action of `state.shortcuts` does; called with whether it is checked."""
+        prefer = self.choices.prefer
         return {
             "add": lambda _: self.asking.camera(),
             "rename": lambda _: self.asking.name(self.grid.chosen),
@@ -178,58 +131,19 @@ class MainWindow(QMainWindow):
             "earlier": lambda _: self.grid.move_chosen(-1),
             "later": lambda _: self.grid.move_chosen(1),
             "full_screen": self.set_full_screen,
-            "on_top": lambda on: self._prefer(on_top=on),
-            "panel": lambda on: self._prefer(show_panel=on),
-            "bars": lambda on: self._prefer(show_bars=on),
-            "strip": lambda on: self._prefer(show_strip=on),
-            "snapshot": lambda _: self.keeper.snapshot(self.grid.chosen, self.preferences.folder),
-            "record": lambda on: self.keeper.record(self.grid.chosen if on else "", self.preferences.folder),
-            "export": lambda _: self.events.ask_and_export(),
-            "events": lambda _: self.open_tab(0),
-            "controls": lambda _: self.open_tab(1),
-            "details": lambda _: self.open_tab(2),
+            "on_top": lambda on: prefer(on_top=on),
+            "panel": lambda on: prefer(show_panel=on),
+            "bars": lambda on: prefer(show_bars=on),
+            "strip": lambda on: prefer(show_strip=on),
+            "snapshot": lambda _: self.keeper.snapshot(self.grid.chosen, self.choices.now.folder),
+            "record": lambda on: self.keeper.record(self.grid.chosen if on else "", self.choices.now.folder),
+            "export": lambda _: self.panel.events.ask_and_export(),
+            "events": lambda _: self.open_tab(EVENTS),
+            "controls": lambda _: self.open_tab(CONTROLS),
+            "details": lambda _: self.open_tab(DETAILS),
             "help": lambda _: HelpSheet(self).open(),
             "quit": lambda _: self.close(),
         }
-
-    # What is remembered.
-
-    def _prefer(self, **changed: object) -> None:
-        self.preferences = replace(self.preferences, **changed)  # type: ignore[arg-type]
-        if "show_panel" in changed:
-            self._fold_panel = False
-        self._apply_preferences()
-        self.refresh()
-
-    def _apply_preferences(self) -> None:
-        chosen = self.preferences
-        self.panel.setVisible(chosen.show_panel and not self._fold_panel)
-        self.panel.setCurrentIndex(chosen.panel_tab)
-        self.grid.set_parts(chosen.show_strip, chosen.show_bars)
-        self.controls.set_top_k(chosen.top_k)
-        self.actions_.set_checked("panel", self.panel.isVisibleTo(self))
-        self.actions_.set_checked("bars", chosen.show_bars)
-        self.actions_.set_checked("strip", chosen.show_strip)
-        self.actions_.set_checked("on_top", chosen.on_top)
-        on_top = bool(self.windowFlags() & Qt.WindowType.WindowStaysOnTopHint)
-        if on_top != chosen.on_top:
-            visible = self.isVisible()
-            self.setWindowFlag(Qt.WindowType.WindowStaysOnTopHint, chosen.on_top)
-            if visible:
-                self.show()  # Qt hides a window whose flags change
-
-    def _restore_place(self) -> None:
-        self.resize(1280, 720)
-        geometry, state = self._store.place("geometry"), self._store.place("splitter")
-        if geometry is not None:
-            self.restoreGeometry(geometry)
-        if state is not None:
-            self.splitter.restoreState(state)
-
-    def save(self) -> None:
-        """Write down what is remembered."""
-        places = {"geometry": self.saveGeometry(), "splitter": self.splitter.saveState()}
-        self._store.save(self.preferences, self.grid.cameras, places)
 
     # What is shown.
 
@@ -239,102 +153,60 @@ class MainWindow(QMainWindow):
         app = QApplication.instance()
         if isinstance(app, QApplication):
             apply_theme(app, theme)
-        self.line.theme = theme
+        self.line.set_theme(theme)
         self.grid.set_theme(theme)
-        self.details.set_theme(theme)
-        self.banner.set_theme(theme)
+        self.panel.details.set_theme(theme)
+        self.pictures.banner.set_theme(theme)
 
     def refresh(self) -> None:
         """Show what changes by the moment, where it can be seen."""
-        if self.isMinimized() or not self.isVisible():
-            return
-        if self.stack.currentWidget() is self.grid:
-            hidden = frozenset(self.preferences.hidden_labels)
-            self.grid.refresh(self.session.clock(), self.preferences.top_k, hidden)
+        if self.pictures.shows_cameras and self.isVisible() and not self.isMinimized():
+            self.grid.refresh(self.session.clock(), self.choices.now.top_k, self.choices.hidden)
 
     def refresh_slowly(self) -> None:
         """Show what may be a second old."""
-        session, now = self.session, self.session.clock()
-        self._show_emptiness()
-        cameras = [camera.figures for camera in session.board.cameras.values()]
-        hello = session.hello
-        figures = status_line(cameras, now)
-        if hello is not None and hello.ready:
-            model = session.board.model or (f"{hello.model.name} · {hello.model.checkpoint}" if hello.model else "")
-            figures.append(
-                Figure(self.tr("Device"), f"{hello.device} · {hello.precision}", self.tr("Device, precision"))
-            )
-            figures.append(Figure(self.tr("Model"), model, self.tr("Network and weights")))
-        self.line.set_figures(figures)
-        self._show_line()
-        if self.panel.isVisible() and self.panel.currentWidget() is self.details:
-            chosen = session.board.cameras.get(self.grid.chosen)
-            known = facts(session.board, hello, session.watch.address, None if chosen is None else chosen.figures)
-            self.details.refresh(self.grid.chosen, None if chosen is None else chosen.figures, known, now)
-        self.controls.set_labels(session.board.labels, frozenset(self.preferences.hidden_labels))
-        self.controls.set_available(session.can_ask)
+        self.telling.refresh()
+        self.panel.refresh(self.grid.chosen, self.choices.hidden)
 
-    def _show_emptiness(self) -> None:
-        session = self.session
-        if session.board.cameras:
-            self.stack.setCurrentWidget(self.grid)
-        else:
-            shown = emptiness(session.state, session.watch.address, session.failure, len(self.asking.find_cameras()))
-            self.empty.show_state(shown)
-            self.stack.setCurrentWidget(self.empty)
-        trouble = bool(session.board.cameras) and session.state in ("lost", "failed")
-        self.banner.show_trouble(self._service_words() if trouble else "", session.state == "failed")
+    def _choices_changed(self, names: set[str]) -> None:
+        self._show_choices(names)
+        self.refresh()
 
-    def _service_words(self) -> str:
-        session = self.session
-        if session.state == "failed":
-            return self.tr("The service has ended: {why}").format(why=session.failure)
-        if session.state == "none":
-            return self.tr("No service")
-        if session.state in ("starting", "loading"):
-            return self.tr("Starting; the model is being loaded")
-        if session.state == "up" and session.own:
-            return self.tr("The service of this window runs")
-        return session.watch.describe(session.clock())
-
-    def _show_line(self) -> None:
-        if self._remark is not None:
-            self.line.set_service(*self._remark)
-        else:
-            self.line.set_service(self._service_words(), self.session.state in ("lost", "failed"))
-
-    def say(self, words: str, bad: bool = False) -> None:
-        """Say something for a few seconds in the status bar."""
-        self._remark = (words, bad)
-        self._forgetter.start()
-        self._show_line()
-
-    def _forget_remark(self) -> None:
-        self._remark = None
-        self._show_line()
+    def _show_choices(self, names: set[str]) -> None:
+        """Show what is chosen; `names` of what was just chosen."""
+        chosen = self.choices.now
+        self.surroundings.want_panel(chosen.show_panel, unfold="show_panel" in names)
+        self.surroundings.stay_on_top(chosen.on_top)
+        self.panel.setCurrentIndex(chosen.panel_tab)
+        self.grid.set_parts(chosen.show_strip, chosen.show_bars)
+        self.panel.controls.set_top_k(chosen.top_k)
+        self.actions_.set_checked("panel", self.surroundings.panel_shown)
+        self.actions_.set_checked("bars", chosen.show_bars)
+        self.actions_.set_checked("strip", chosen.show_strip)
+        self.actions_.set_checked("on_top", chosen.on_top)
 
     def _state_changed(self, state: str) -> None:
         self.refresh_slowly()
         self.refresh()
-        self.events.refresh(list(self.session.board.cameras))
-        self.actions_.set_available(bool(self.grid.tiles), self.session.can_ask)
+        self.panel.refresh_events()
+        self._show_available()
 
     def _cameras_changed(self) -> None:
         self.grid.settle()
         if self.keeper.camera and self.keeper.camera not in self.session.board.cameras:
             self.keeper.record("", "")
-        self.events.refresh(list(self.session.board.cameras))
+        self.panel.refresh_events()
         self.refresh_slowly()
         self.refresh()
-        self._layout_changed()
+        self.previews.ask_soon()
         self._chosen_changed(self.grid.chosen)
-
-    def _layout_changed(self) -> None:
-        self._settler.start()
 
     def _chosen_changed(self, camera: str) -> None:
         known = self.session.cameras.get(camera)
         self.actions_.set_checked("pause", known is not None and known.paused)
+        self._show_available()
+
+    def _show_available(self) -> None:
         self.actions_.set_available(bool(self.grid.tiles), self.session.can_ask)
 
     def _painted(self, camera: str, latency_ms: float) -> None:
@@ -343,22 +215,10 @@ class MainWindow(QMainWindow):
             board.figures.take_painted(self.session.clock(), latency_ms)
 
     def _event_seen(self, event: HistoryEvent) -> None:
-        self.events.refresh(list(self.session.board.cameras))
+        self.panel.refresh_events()
         tile = self.grid.tiles.get(event.camera)
         if tile is not None and event.end_time is None:
-            self.events.model.set_thumbnail(event, tile.view.thumbnail(THUMBNAIL * 2))
-
-    def ask_for_previews(self) -> None:
-        """Ask for the pictures that can be seen, in the size in which they are."""
-        seen = [] if self.isMinimized() or self.stack.currentWidget() is not self.grid else self.grid.visible_tiles
-        wanted: dict[str, QSize | None] = {tile.camera: tile.view.pixels_wanted for tile in seen}
-        if self.keeper.camera:
-            wanted[self.keeper.camera] = None
-        self.session.show_previews(wanted)
-
-    def _recording_changed(self, camera: str) -> None:
-        self.actions_.set_checked("record", bool(camera))
-        self.ask_for_previews()
+            self.panel.events.model.set_thumbnail(event, tile.view.thumbnail(THUMBNAIL * 2))
 
     def _tile_view(self, camera: str) -> object:
         tile = self.grid.tiles.get(camera)
@@ -366,13 +226,14 @@ class MainWindow(QMainWindow):
 
     # What is done.
 
+    def start(self, config: Config) -> None:
+        """Start a service of our own."""
+        self.starting.start(config)
+
     def open_tab(self, tab: int) -> None:
         """Show the side panel with this tab."""
-        self._prefer(show_panel=True, panel_tab=tab)
-        self.panel.setFocus()
-        widget = self.panel.currentWidget()
-        if widget is self.events:
-            self.events.search.setFocus()
+        self.choices.prefer(show_panel=True, panel_tab=tab)
+        self.panel.enter()
 
     def go_back(self) -> None:
         """Leave full screen, or else the enlarged camera."""
@@ -386,46 +247,7 @@ class MainWindow(QMainWindow):
 
     def set_full_screen(self, on: bool) -> None:
         """Fill the screen with the pictures alone, or go back."""
-        bar = self.statusBar()
-        if on:
-            self.showFullScreen()
-        else:
-            self.showNormal()
-        self.actions_.toolbar.setVisible(not on)
-        if bar is not None:
-            bar.setVisible(not on)
-        self.panel.setVisible(not on and self.preferences.show_panel and not self._fold_panel)
-        self.actions_.set_checked("full_screen", on)
-
-    def take_offer(self, offer: str) -> None:
-        """Do what a button of an empty state says."""
-        if offer == "camera":
-            self.asking.camera()
-        elif offer == "video":
-            path, _ = QFileDialog.getOpenFileName(self, self.tr("Open a video"))
-            if path:
-                self.watch_source(path, None)
-        elif offer == "demo":
-            self.start(self._demo())
-        elif offer == "carried":
-            cameras = [] if self._config is None else self._config.cameras
-            self.start(Config(cameras=cameras, model=ModelConfig()))
-        elif offer == "again":
-            self.start(self._config or Config())
-        elif offer == "cancel":
-            self.session.close()
-
-    def start(self, config: Config) -> None:
-        """Start a service of our own."""
-        self._config = config
-        self.session.start(config)
-
-    def watch_source(self, source: str, name: str | None) -> None:
-        """Add a camera to the service there is, or start one for it."""
-        if self.session.can_ask:
-            self.session.add_camera(source, name)
-        else:
-            self.start(Config(cameras=[CameraConfig(source=source, name=name)]))
+        self.surroundings.fill_screen(on)
 
     def _show_menu(self, camera: str, where: QPoint) -> None:
         menu = QMenu(self)
@@ -439,21 +261,21 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Fold the panel away where there is no room for it."""
         super().resizeEvent(event)
-        narrow = self.width() < _NARROW
-        if narrow != self._fold_panel and not self.isFullScreen():
-            self._fold_panel = narrow
-            self._apply_preferences()
-        self._layout_changed()
+        if self.surroundings.resized():
+            self.actions_.set_checked("panel", self.surroundings.panel_shown)
+        self.previews.ask_soon()
 
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
-        """Ask for no pictures while the window is minimised."""
+        """Follow the window into full screen and back, and ask for no pictures while it is minimised."""
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.WindowStateChange:
-            self._layout_changed()
+            self.actions_.set_checked("full_screen", self.surroundings.follow_screen())
+            self.actions_.set_checked("panel", self.surroundings.panel_shown)
+            self.previews.ask_soon()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
         """Write down what is remembered, end the recording, let go of the service."""
-        self.save()
+        self.choices.save(self, self.splitter, self.grid.cameras)
         self.keeper.close()
         self._refresher.stop()
         self._slow.stop()

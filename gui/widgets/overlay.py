@@ -180,11 +180,10 @@ class OverlayPainter:
         right = 0.0
         if sure is not None:
             share = self._font(1.7, bold=True)
-            right = QFontMetricsF(share).horizontalAdvance("100 %") + unit * 0.4
+            right = QFontMetricsF(share).horizontalAdvance(percent(1.0)) + unit * 0.4
             self._text(QRectF(inner.right() - right, inner.y(), right, unit * 2.6), percent(sure), share, flags=_RIGHT)
-        words = shown.headline if shown.kind == "action" else _say(shown.headline)
-        large = self._fitting(words, inner.width() - right, bold=shown.kind == "action")
-        self._text(QRectF(inner.x(), inner.y(), inner.width() - right, unit * 2.6), words, large, ink)
+        large = self._fitting(shown.headline, inner.width() - right, bold=shown.kind == "action")
+        self._text(QRectF(inner.x(), inner.y(), inner.width() - right, unit * 2.6), shown.headline, large, ink)
         if sure is not None:
             track = QRectF(inner.x(), inner.y() + unit * 3.2, inner.width(), unit * 0.8)
             self._bar(track, shown.headline, sure)
@@ -202,7 +201,7 @@ class OverlayPainter:
 
     def _bars(self, box: QRectF, bars: Sequence[tuple[str, float]], row: float, values: Mapping[str, float]) -> None:
         unit, font = self._unit, self._font(1.0)
-        share = QFontMetricsF(font).horizontalAdvance("100 %") + unit * 0.3
+        share = QFontMetricsF(font).horizontalAdvance(percent(1.0)) + unit * 0.3
         names = min(box.width() * 0.5, 11.5 * unit)
         for number, (label, value) in enumerate(bars):
             top = box.top() + number * row
@@ -231,13 +230,13 @@ class OverlayPainter:
         painter.restore()
 
 
-def _say(words: str) -> str:
-    return QCoreApplication.translate("Overlay", words)
-
-
 def _age(shown: Shown) -> str:
-    return _say("window {age} old").format(age=shown.window_age) if shown.window_age and not shown.dimmed else ""
+    if shown.dimmed or not shown.window_age:
+        return ""
+    return QCoreApplication.translate("Overlay", "window {age} old").format(age=shown.window_age)
 
 
 def _next_try(seconds: int) -> str:
-    return _say("Next try in {seconds} s").format(seconds=seconds) if seconds else _say("Trying now")
+    if not seconds:
+        return QCoreApplication.translate("Overlay", "Trying now")
+    return QCoreApplication.translate("Overlay", "Next try in {seconds} s").format(seconds=seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtGui import QBrush, QColor, QGuiApplication, QPalette
+from PyQt6.QtGui import QBrush, QColor, QFont, QFontInfo, QGuiApplication, QPalette
 from PyQt6.QtWidgets import QApplication
 
 
@@ -72,6 +72,9 @@ _PATTERNS = {
 }
 
 
+_INPUTS = ("QAbstractSpinBox", "QCheckBox", "QComboBox", "QLineEdit", "QSlider")
+
+
 def current_theme() -> Theme:
     """Return the theme that the system asks for; light where it does not say."""
     hints = QGuiApplication.styleHints()
@@ -88,6 +91,11 @@ def colour(text: str, alpha: float = 1.0) -> QColor:
 def pattern_brush(pattern: str, text: str) -> QBrush:
     """Return the brush that is laid over a label's fill: lines in the colour of its text, faint enough to read on."""
     return QBrush(colour(text, 0.28), _PATTERNS[pattern])
+
+
+def font_scale(font: QFont) -> float:
+    """Return how much larger than usual (12 pixels) the user's letters are, 1 at least; what is painted follows it."""
+    return max(1.0, QFontInfo(font).pixelSize() / 12)
 
 
 def apply_theme(app: QApplication, theme: Theme) -> None:
@@ -114,7 +122,20 @@ def apply_theme(app: QApplication, theme: Theme) -> None:
     for role in (roles.WindowText, roles.Text, roles.ButtonText):
         palette.setColor(QPalette.ColorGroup.Disabled, role, colour(theme.text, 0.5))
     app.setPalette(palette)
+    inputs = outlined(palette)
+    for name in _INPUTS:
+        app.setPalette(inputs, name)
     app.setStyleSheet(_sheet(theme))
+
+
+def outlined(palette: QPalette) -> QPalette:
+    """Return the palette for inputs: Fusion draws their outline in a darker shade of the window's colour.
+
+    On a dark window that would be darker still, so that an empty check box could not be seen; this one can (3 to 1).
+    """
+    made = QPalette(palette)
+    made.setColor(QPalette.ColorRole.Window, palette.color(QPalette.ColorRole.Mid).lighter(140))
+    return made
 
 
 def _sheet(theme: Theme) -> str:
@@ -126,7 +147,8 @@ def _sheet(theme: Theme) -> str:
     QToolBar QToolButton:checked {{ background: {theme.raised}; border-color: {theme.accent}; color: {theme.accent}; }}
     QToolBar QToolButton:focus {{ border-color: {theme.accent}; }}
     QToolBar QToolButton:disabled {{ color: {theme.muted}; }}
-    QToolBar QToolButton#qt_toolbar_ext_button {{ padding: 0; min-width: 14px; background: {theme.raised}; }}
+    QToolBar QToolButton#qt_toolbar_ext_button {{ padding: 0; min-width: 14px;
+        background: {theme.muted if theme.dark else theme.raised}; }}
     QStatusBar {{ background: {theme.base}; border-top: 1px solid {theme.line}; }}
     QStatusBar::item {{ border: 0; }}
     QPushButton {{ background: {theme.raised}; color: {theme.text}; border: 1px solid {theme.line}; border-radius: 6px;

@@ -52,6 +52,7 @@ class CameraTile(QWidget):
     def refresh_names(self) -> None:
         """Take over the camera's name."""
         self.setAccessibleName(self.tr("Camera {name}").format(name=self.camera))
+        self.strip.setAccessibleName(self.tr("The last two minutes of {name}").format(name=self.camera))
         self.setToolTip("")
 
     def set_theme(self, theme: Theme) -> None:
@@ -68,7 +69,8 @@ class CameraTile(QWidget):
     def refresh(self, now: float, top_k: int, hidden: frozenset[str]) -> None:
         """Show what is known at `now`."""
         self.view.set_shown(self.board.track.shown(now, top_k, hidden))
-        self.setAccessibleDescription(self.view.shown.spoken)
+        if self.view.shown.spoken != self.accessibleDescription():
+            self.setAccessibleDescription(self.view.shown.spoken)
         if self.strip.isVisibleTo(self):
             self.strip.set_compact(self.width() < _SMALL or self.height() < _SMALL * 0.8)
             self.strip.refresh(now)

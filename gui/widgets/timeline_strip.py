@@ -20,10 +20,11 @@ from PyQt6.QtWidgets import QSizePolicy, QToolTip, QWidget
 from ..state.colours import label_style
 from ..state.formats import duration, milliseconds, percent
 from ..state.timeline import EventMark, Span, Timeline
-from .theme import Theme, colour, current_theme, pattern_brush
+from .theme import Theme, colour, current_theme, font_scale, pattern_brush
 
 _HEIGHT = 84
 _COMPACT = 56
+_SEGMENT = 24.0
 _BREAK_S = 2.5
 
 
@@ -43,18 +44,30 @@ class TimelineStrip(QWidget):
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFixedHeight(_HEIGHT)
-        self.setAccessibleName(self.tr("The last two minutes"))
+        self._fit_font()
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the strip's own height."""
-        return QSize(480, _COMPACT if self._compact else _HEIGHT)
+        return QSize(480, self._wanted_height())
+
+    def _wanted_height(self) -> int:
+        return round((_COMPACT if self._compact else _HEIGHT) * self._scale)
+
+    def _fit_font(self) -> None:
+        self._scale = font_scale(self.font())
+        self.setFixedHeight(self._wanted_height())
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
+        """Follow the size of the letters."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.FontChange:
+            self._fit_font()
 
     def set_compact(self, compact: bool) -> None:
         """Leave out the axis and the brackets' names, for small pictures."""
         if compact != self._compact:
             self._compact = compact
-            self.setFixedHeight(_COMPACT if compact else _HEIGHT)
+            self.setFixedHeight(self._wanted_height())
 
     def refresh(self, now: float) -> None:
         """Show the two minutes before `now`."""
@@ -96,10 +109,9 @@ class TimelineStrip(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.fillRect(self.rect(), colour(self.theme.base))
-        top = 8.0 if self._compact else 18.0
-        band = QRectF(
-            self._plot().left(), top, self._plot().width(), self.height() - top - (4 if self._compact else 20)
-        )
+        top = 8.0 if self._compact else 18.0 * self._scale
+        below = 4.0 if self._compact else 20.0 * self._scale
+        band = QRectF(self._plot().left(), top, self._plot().width(), self.height() - top - below)
         painter.save()
         painter.setClipRect(self._plot())
         self._paint_spans(painter, band)
@@ -124,7 +136,7 @@ class TimelineStrip(QWidget):
         font = self._small()
         metrics = QFontMetricsF(font)
         painter.setFont(font)
-        height = min(band.height(), 24.0)
+        height = min(band.height(), _SEGMENT * self._scale)
         for span in self.spans:
             style = label_style(span.label, self.theme.dark)
             left, right = self._x(span.start), self._x(span.end)
@@ -141,7 +153,7 @@ class TimelineStrip(QWidget):
                 painter.drawText(inner, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, words)
 
     def _paint_curve(self, painter: QPainter, band: QRectF) -> None:
-        room = band.adjusted(0, 2, 0, -min(band.height(), 24.0) - 2)
+        room = band.adjusted(0, 2, 0, -min(band.height(), _SEGMENT * self._scale) - 2)
         if room.height() < 8:
             return
         painter.setPen(QPen(colour(self.theme.text), 1.5))
@@ -177,18 +189,20 @@ class TimelineStrip(QWidget):
         painter.setFont(font)
         painter.setPen(colour(self.theme.muted))
         metrics = QFontMetricsF(font)
-        step = 30 if band.width() > 360 else 60
+        step = 30 if band.width() > 360 * self._scale else 60
         for back in range(0, int(self._timeline.span_s) + 1, step):
             words = self.tr("now") if not back else self.tr("{seconds} s ago").format(seconds=back)
             width = metrics.horizontalAdvance(words) + 2
             x = self._x(self._now - back)
             painter.drawLine(QPointF(x, band.bottom()), QPointF(x, band.bottom() + 3))
             at = min(max(x - width / 2, self._plot().left()), self._plot().right() - width)
-            painter.drawText(QRectF(at, band.bottom() + 3, width, 16), Qt.AlignmentFlag.AlignCenter, words)
+            painter.drawText(
+                QRectF(at, band.bottom() + 3, width, 16 * self._scale), Qt.AlignmentFlag.AlignCenter, words
+            )
 
     def _small(self) -> QFont:
         font = QFont(self.font())
-        font.setPixelSize(11)
+        font.setPixelSize(round(11 * self._scale))
         return font
 
     def event(self, event: QEvent | None) -> bool:

@@ -84,8 +84,8 @@ def drive(window: MainWindow, folder: Path) -> dict[str, Any]:
 def first_run(window: MainWindow, folder: Path, seen: dict[str, Any]) -> None:
     image = screen_shot(window, folder / "first-run.png")
     seen["first_run_words"] = words(window)
-    seen["first_run_colours"] = colours(part_of(image, window.empty, window))
-    QTest.mouseClick(window.empty.buttons["demo"], LEFT)
+    seen["first_run_colours"] = colours(part_of(image, window.pictures.empty, window))
+    QTest.mouseClick(window.pictures.empty.buttons["demo"], LEFT)
 
 
 def recognition(window: MainWindow, folder: Path, seen: dict[str, Any]) -> None:
@@ -108,8 +108,12 @@ def recognition(window: MainWindow, folder: Path, seen: dict[str, Any]) -> None:
 
 def controls(window: MainWindow, seen: dict[str, Any]) -> None:
     QTest.keyClick(window, Qt.Key.Key_2, CTRL)
-    until(lambda: window.controls.service_group.isEnabled() and window.controls.isVisible(), "the controls", 10)
-    box = window.controls.stride
+    until(
+        lambda: window.panel.controls.service_group.isEnabled() and window.panel.controls.isVisible(),
+        "the controls",
+        10,
+    )
+    box = window.panel.controls.stride
     box.setFocus()
     box.selectAll()
     QTest.keyClicks(box, "4")
@@ -126,7 +130,7 @@ def controls(window: MainWindow, seen: dict[str, Any]) -> None:
 
     until(step_of_four, "windows four frames apart", 30)
     seen["stride"] = 4
-    slider = window.controls.threshold_slider
+    slider = window.panel.controls.threshold_slider
     QTest.mouseClick(slider, LEFT, pos=QPoint(slider.width() - 2, slider.height() // 2))
     for _ in range(30):
         QTest.keyClick(slider, Qt.Key.Key_PageUp)
@@ -167,11 +171,11 @@ def death(window: MainWindow, folder: Path, seen: dict[str, Any]) -> None:
     assert hello is not None
     events = len(window.session.board.history)
     os.kill(hello.pid, signal.SIGKILL)
-    seen["noticed_s"] = until(window.banner.isVisible, "the banner", 20)
+    seen["noticed_s"] = until(window.pictures.banner.isVisible, "the banner", 20)
     screen_shot(window, folder / "service-gone.png")
-    seen["banner"] = window.banner.words.text()
+    seen["banner"] = window.pictures.banner.words.text()
     seen["history_kept"] = len(window.session.board.history) >= events > 0
-    QTest.mouseClick(window.banner.button, LEFT)
+    QTest.mouseClick(window.pictures.banner.button, LEFT)
     until(lambda: window.session.state == "up", "the service's return")
     until(lambda: "demo" in window.grid.tiles, "the camera's return")
     until(lambda: window.grid.tiles["demo"].view.shown.kind == "action", "recognition again")

@@ -1,6 +1,10 @@
-"""How the application ends by itself."""
+"""What the application begins with, and how it ends by itself."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 from PyQt6.QtCore import QTimer
@@ -19,6 +23,21 @@ def session(application):
     made = Session(no_checkpoint)
     yield made
     made.end()
+
+
+def test_the_application_speaks_the_languages_of_the_system():
+    code = """if True:
+        from PyQt6.QtCore import QCoreApplication
+        from stream_i3d_gui.app import make_application
+        from stream_i3d_gui.state import words
+        app = make_application(["stream-i3d"])
+        print(QCoreApplication.translate("QPlatformTheme", "Cancel"), words.translate("QPlatformTheme", "Cancel"))
+    """
+    german = {"LANGUAGE": "de", "LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **german}, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["Abbrechen", "Abbrechen"]
 
 
 def test_the_window_ends_so_long_after_the_service_is_ready(application, session):

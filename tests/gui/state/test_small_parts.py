@@ -10,7 +10,7 @@ from stream_i3d_gui.state.preferences import Preferences, from_plain, to_plain
 from stream_i3d_gui.state.recording import FPS, Pace, even, ffmpeg_command, file_name
 from stream_i3d_gui.state.series import Series
 from stream_i3d_gui.state.service import ServiceWatch
-from stream_i3d_gui.state.shortcuts import ACTIONS, by_group
+from stream_i3d_gui.state.shortcuts import actions, groups
 
 
 def test_bars_move_towards_their_value_and_then_rest():
@@ -151,10 +151,10 @@ def test_preferences_that_make_no_sense_are_the_defaults():
 
 
 def test_no_two_actions_share_a_key_or_a_name():
-    keys = [key for action in ACTIONS for key in action.keys]
-    assert len(keys) == len(set(keys)) and all(action.keys for action in ACTIONS)
-    assert len({action.id for action in ACTIONS}) == len(ACTIONS)
-    assert sum(len(group) for group in by_group().values()) == len(ACTIONS)
+    keys = [key for action in actions() for key in action.keys]
+    assert len(keys) == len(set(keys)) and all(action.keys for action in actions())
+    assert len({action.id for action in actions()}) == len(actions())
+    assert sum(len(group.actions) for group in groups()) == len(actions())
 
 
 def test_a_recording_keeps_its_pace_whatever_the_pictures_do():

@@ -143,3 +143,24 @@ def test_a_thumbnail_is_the_picture_alone(view, picture):
     assert view.thumbnail(QSize(80, 45)).isNull()
     view.set_picture(picture(640, 360))
     assert view.thumbnail(QSize(80, 45)).size() == QSize(80, 45)
+
+
+def test_bars_that_are_not_shown_do_not_move(view, picture, qtbot):
+    view.show()
+    view.show_bars = False
+    view.set_shown(track().shown(1.0))
+    assert not view.moving
+    view.show_bars = True
+    view.set_shown(track(top_k=[]).shown(1.0))
+    view.set_shown(track().shown(1.0))
+    assert view.moving
+
+
+def test_a_screen_reader_is_told_only_what_is_new(view, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        view, "setAccessibleName", lambda words: told.append(words) or CameraView.setAccessibleName(view, words)
+    )
+    for now in (1.0, 1.2, 1.4):
+        view.set_shown(track().shown(now))
+    assert len(told) == 1

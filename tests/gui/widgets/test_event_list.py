@@ -60,6 +60,55 @@ def test_a_new_event_keeps_the_selection(events):
     assert [one.label for one in events.chosen_events()] == ["left"]
 
 
+def test_a_new_event_keeps_the_selection_when_the_oldest_is_forgotten(application, qtbot):
+    history = History(limit=3)
+    made = EventList(history)
+    qtbot.addWidget(made)
+    for number in range(3):
+        history.take(event(id=str(number), label=f"label {number}"))
+    made.refresh(["door"])
+    made.view.setCurrentIndex(made.model.index(1))
+    with qtbot.assertNotEmitted(made.model.modelReset):
+        for number in (3, 4):
+            history.take(event(id=str(number), label=f"label {number}", event="end", end_time=1002.0))
+        made.refresh(["door"])
+    assert texts(made) == ["label 4", "label 3", "label 2"]
+    history.take(event(id="5", label="label 5"))
+    made.refresh(["door"])
+    assert texts(made) == ["label 5", "label 4", "label 3"]
+
+
+def test_events_that_all_changed_are_listed_anew(events):
+    for number in range(2000):
+        events.model._history.take(event(id=f"later {number}", label="up"))
+    events.refresh(["door", "yard"])
+    assert set(texts(events)) == {"up"} and len(texts(events)) == 2000
+    events.model._history.clear()
+    events.refresh(["door", "yard"])
+    assert texts(events) == []
+
+
+def test_a_camera_with_events_can_be_chosen_whatever_is_listed(events):
+    QTest.keyClicks(events.search, "nothing")
+    events.refresh([])
+    assert [events.camera.itemText(number) for number in range(events.camera.count())] == [
+        "All cameras",
+        "door",
+        "yard",
+    ]
+
+
+def test_the_events_of_a_renamed_camera_stay_listed_with_their_pictures(events, picture):
+    events.model.set_thumbnail(events.model.rows[1], QPixmap.fromImage(picture().image))
+    events.camera.setCurrentIndex(events.camera.findData("yard"))
+    events.model._history.renamed("yard", "garden")
+    events.renamed("yard", "garden")
+    events.refresh(["door", "garden"])
+    assert events.camera.currentText() == "garden" and texts(events) == ["left"]
+    framed = events.model.data(events.model.index(0), Qt.ItemDataRole.DecorationRole)
+    assert isinstance(framed, QPixmap) and framed.toImage().pixelColor(50, 10).blue() > 150
+
+
 def test_the_end_of_an_event_changes_its_line(events):
     events.model._history.take(event(id="2", event="end", label="right", start_time=2.0, end_time=5.5))
     events.refresh(["door", "yard"])

@@ -90,6 +90,30 @@ def test_the_tab_key_goes_through_the_cameras_in_order(grid, qtbot):
     assert seen == ["b", "c", "d", "a"]
 
 
+def test_the_tab_key_takes_each_strip_after_its_picture(grid, qtbot):
+    with qtbot.waitActive(grid):
+        grid.activateWindow()
+    grid.tiles["a"].setFocus()
+    names = [grid.focusWidget().accessibleName()]
+    for _ in range(3):
+        QTest.keyClick(grid.focusWidget(), Qt.Key.Key_Tab)
+        names.append(grid.focusWidget().accessibleName())
+    assert names == ["Camera a", "The last two minutes of a", "Camera b", "The last two minutes of b"]
+
+
+@pytest.mark.parametrize("part", ["tile", "strip"])
+@pytest.mark.parametrize("before", ["a", "b", "c", "d"])
+@pytest.mark.parametrize("wanted", ["a", "b", "c", "d"])
+def test_the_enlarged_camera_is_the_chosen_one_wherever_the_focus_was(grid, qtbot, part, before, wanted):
+    with qtbot.waitActive(grid):
+        grid.activateWindow()
+    (grid.tiles[before] if part == "tile" else grid.tiles[before].strip).setFocus()
+    grid.enlarge(wanted)
+    tile = grid.tiles[wanted]
+    assert grid.chosen == wanted
+    assert grid.focusWidget() is (tile.strip if part == "strip" and before == wanted else tile)
+
+
 def test_one_camera_alone_is_not_enlarged(grid, board):
     for name in ("b", "c", "d"):
         board.removed(name)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from PyQt6.QtCore import Qt
+from PyQt6.QtCore import QRect, Qt
 from PyQt6.QtTest import QTest
-from PyQt6.QtWidgets import QDialogButtonBox, QLabel
+from PyQt6.QtWidgets import QApplication, QDialogButtonBox, QLabel, QScrollArea
 from stream_i3d_gui.sources import FoundCamera
 from stream_i3d_gui.state.figures import CameraFigures, Figure
 from stream_i3d_gui.state.first_run import emptiness
-from stream_i3d_gui.state.shortcuts import ACTIONS
+from stream_i3d_gui.state.shortcuts import actions
+from stream_i3d_gui.state.timeline import Timeline
 from stream_i3d_gui.widgets.add_camera import SCENE, AddCamera, name_problem
 from stream_i3d_gui.widgets.controls import ControlPanel
+from stream_i3d_gui.widgets.curves import Curve
 from stream_i3d_gui.widgets.details import DetailsPanel
 from stream_i3d_gui.widgets.empty import EmptyState
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 from stream_i3d_gui.widgets.status_bar import StatusLine
+from stream_i3d_gui.widgets.theme import DARK, LIGHT
+from stream_i3d_gui.widgets.timeline_strip import TimelineStrip
 
 from tests.gui.service import SETTINGS
 from tests.samples import recognition
@@ -90,6 +94,16 @@ def test_labels_can_be_found_and_switched_off(controls, qtbot):
     assert hidden.args == [()]
 
 
+def test_hidden_labels_of_another_model_stay_hidden(controls, qtbot):
+    controls.set_labels(["waving", "left", "right"], frozenset({"left", "juggling"}))
+    with qtbot.waitSignal(controls.hidden_changed) as hidden:
+        controls._items()[0].setCheckState(Qt.CheckState.Unchecked)
+    assert hidden.args == [("waving", "left", "juggling")]
+    with qtbot.waitSignal(controls.hidden_changed) as hidden:
+        controls.all_labels.click()
+    assert hidden.args == [()]
+
+
 def test_without_a_service_only_the_windows_own_controls_work(controls):
     controls.set_available(False)
     assert not controls.stride.isEnabled() and controls.top_k.isEnabled()
@@ -140,6 +154,19 @@ def test_the_status_line_leaves_out_what_has_no_room_and_cuts_nothing(applicatio
     assert line.service.accessibleDescription() == "Connected to tcp://127.0.0.1:5557"
 
 
+def test_the_figures_take_over_another_theme_and_go_with_what_they_were_about(application, qtbot):
+    line = StatusLine()
+    qtbot.addWidget(line)
+    line.set_theme(LIGHT)
+    line.set_figures([Figure("Latency", "22 ms", ""), Figure("Device", "cpu", "")])
+    line.set_service("Connected", bad=True)
+    line.set_theme(DARK)
+    assert DARK.muted in line._figures["Device"].text() and LIGHT.muted not in line._figures["Device"].text()
+    assert DARK.danger in line.service.styleSheet()
+    line.set_figures([Figure("Latency", "22 ms", "")])
+    assert line.value("Device") == "" and list(line._figures) == ["Latency"]
+
+
 @pytest.mark.parametrize("state", ["none", "starting", "searching", "loading", "up", "lost", "failed"])
 @pytest.mark.parametrize("found", [0, 2])
 def test_every_empty_state_says_something_and_offers_something(state, found):
@@ -171,11 +198,55 @@ def test_an_offer_is_taken_by_a_click_and_by_a_key(application, qtbot):
     assert empty.buttons["demo"] is before  # nothing is made anew under the pointer
 
 
+def test_no_offer_is_cut_off_in_a_narrow_window(application, qtbot):
+    empty = EmptyState()
+    qtbot.addWidget(empty)
+    empty.resize(900, 500)
+    empty.show_state(emptiness("none", "", "", 0))
+    empty.show()
+    assert len({button.y() for button in empty.buttons.values()}) == 1
+    empty.resize(260, 500)
+    QApplication.processEvents()
+    assert len({button.y() for button in empty.buttons.values()}) == 3
+    for button in empty.buttons.values():
+        assert button.x() >= 0 and button.geometry().right() < empty.width()
+
+
+def test_the_controls_fit_the_narrowest_panel_and_are_scrolled_where_there_is_less_room(controls):
+    scroll = controls.findChild(QScrollArea)
+    controls.resize(280, 600)
+    assert scroll.horizontalScrollBar().maximum() == 0
+    controls.resize(140, 600)
+    QApplication.processEvents()
+    assert scroll.horizontalScrollBar().maximum() > 0 and scroll.horizontalScrollBar().isVisible()
+
+
+def test_what_is_painted_follows_the_size_of_the_letters(application, qtbot):
+    curve, strip = Curve("Latency", "ms", ""), TimelineStrip(Timeline())
+    for widget in (curve, strip):
+        qtbot.addWidget(widget)
+        before, font = widget.height(), widget.font()
+        font.setPixelSize(24)
+        widget.setFont(font)
+        assert widget.height() == widget.sizeHint().height() == 2 * before
+
+
+def test_a_curves_title_leaves_room_for_its_value(application, qtbot):
+    right_ends = []
+    for title in ("Latency", "A title that is longer than the panel is wide, as other languages have them"):
+        curve = Curve(title, "ms", "")
+        qtbot.addWidget(curve)
+        curve.resize(260, 92)
+        curve.set_points([(1.0, 22.2)], 1.0)
+        right_ends.append(curve.grab(QRect(210, 0, 50, 18)).toImage())
+    assert right_ends[0] == right_ends[1]
+
+
 def test_the_help_sheet_lists_every_action(application, qtbot):
     sheet = HelpSheet()
     qtbot.addWidget(sheet)
     words = {label.text() for label in sheet.findChildren(QLabel)}
-    assert {action.meaning for action in ACTIONS} <= words
+    assert {action.meaning for action in actions()} <= words
 
 
 def test_a_found_camera_is_chosen_with_a_name(application, qtbot):
@@ -200,6 +271,13 @@ def test_without_cameras_an_address_is_asked_for(application, qtbot):
     assert ok.isEnabled() and dialog.source == "rtsp://camera/stream"
     dialog.cameras.setCurrentIndex(dialog.cameras.findData(SCENE))
     assert dialog.source == SCENE and not dialog.address.isEnabled()
+
+
+def test_for_a_service_elsewhere_nothing_is_said_of_the_cameras_here(application, qtbot):
+    dialog = AddCamera([], [], local=False)
+    qtbot.addWidget(dialog)
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "on another machine" in words and "No camera" not in words and not dialog.browse.isEnabled()
 
 
 def test_names_are_those_that_the_service_takes():
