@@ -10,7 +10,6 @@ What is recognised is what the carried model says. The lost camera is scripts/rt
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from _scene_video import write_scene_video
 
 from stream_i3d.config import CameraConfig, Config, IdleConfig, PublishConfig
 
@@ -36,19 +37,6 @@ def _scene(name: str, seed: int) -> CameraConfig:
 
 _FRONT_DOOR = _scene("front-door", 7)
 _FOUR = [_FRONT_DOOR, _scene("yard", 12), _scene("workshop", 4), _scene("loading-bay", 21)]
-
-
-def _write_clip(path: str, seed: int, seconds: float) -> None:
-    """Write a video of a scene; in a process of its own, since the window's imports no OpenCV."""
-    import cv2
-
-    from stream_i3d.scenes import SceneRenderer
-
-    renderer = SceneRenderer(seed, _SIZE)
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), _FPS, _SIZE)
-    for number in range(round(seconds * _FPS)):
-        writer.write(renderer.render(number / _FPS))
-    writer.release()
 
 
 @contextmanager
@@ -79,11 +67,9 @@ def _window(cameras: list[CameraConfig], dark: bool) -> Iterator[MainWindow]:
 def _rtsp_camera(name: str, seed: int) -> Iterator[tuple[CameraConfig, subprocess.Popen[str]]]:
     """Give a real RTSP camera with a scene in a loop, and its server."""
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/scene.mp4"
-        writer = multiprocessing.get_context("spawn").Process(target=_write_clip, args=(path, seed, 20.0))
-        writer.start()
-        writer.join()
-        command = [str(ROOT / "scripts" / "rtsp-server"), path, "--port", "0", "--exit-with-parent"]
+        path = Path(folder) / "scene.mp4"
+        write_scene_video(path, seed, _SIZE, _FPS, 20.0)
+        command = [str(ROOT / "scripts" / "rtsp-server"), str(path), "--port", "0", "--exit-with-parent"]
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         try:
