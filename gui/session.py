@@ -158,6 +158,7 @@ class Session(QObject):
         for name in list(self.board.cameras):
             self.board.removed(name)
         self.cameras = {}
+        self.cameras_changed.emit()
         self._enter("none")
 
     def end(self) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_MAX_GONE = 64
+
 
 def best_columns(cameras: int, width: float, height: float, aspect: float = 16 / 9, below: float = 0.0) -> int:
     """Return the number of columns that makes the pictures largest.
@@ -23,6 +25,13 @@ def best_columns(cameras: int, width: float, height: float, aspect: float = 16 /
         return min(width / columns, (height / rows - below) * aspect)
 
     return max(range(1, max(1, cameras) + 1), key=lambda columns: (round(size(columns), 3), columns))
+
+
+def _bounded(order: list[str], here: list[str]) -> list[str]:
+    """Return the order without the first of the cameras that are gone, where those are more than are remembered."""
+    gone = [name for name in order if name not in here]
+    forgotten = set(gone[: max(0, len(gone) - _MAX_GONE)])
+    return [name for name in order if name not in forgotten]
 
 
 class Layout:
@@ -52,6 +61,7 @@ class Layout:
         """Say which cameras there are; known ones keep their place, new ones come last. Returns whether it changed."""
         here = list(dict.fromkeys(cameras))
         self._order += [name for name in here if name not in self._order]
+        self._order = _bounded(self._order, here)
         present = [name for name in self._order if name in here]
         changed = present != self._present
         self._present = present
@@ -87,7 +97,7 @@ class Layout:
 
     def as_plain(self) -> dict[str, Any]:
         """Return what is remembered."""
-        return {"order": self._order[-64:], "enlarged": self._wished or ""}
+        return {"order": list(self._order), "enlarged": self._wished or ""}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Layout:

@@ -77,8 +77,13 @@ class History:
         return {camera for camera, _ in self._events}
 
     def take(self, message: ActionEvent) -> HistoryEvent:
-        """Take in an event message and return what is known of the event now."""
+        """Take in an event message and return what is known of the event now.
+
+        Actions of a camera do not overlap: one that still runs when another starts has ended, though nobody said so.
+        """
         key = (message.camera, message.id)
+        if message.event == "start" and key not in self._events:
+            self.lost(message.camera)
         known = self._events.get(key)
         event = HistoryEvent(
             message.id,

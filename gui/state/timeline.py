@@ -77,6 +77,8 @@ class Timeline:
         if known is not None:
             start = known.start
         end = None if end is None else max(start, end)
+        if known is None and end is None:
+            self.lost(start)  # actions do not overlap: the end of the one before was missed
         self._events[message.id] = EventMark(message.id, message.label, start, end, message.peak_confidence)
         self._forget(now)
 

@@ -69,6 +69,7 @@ class Asking(QObject):
         box.setText(self.tr("Take {camera} out of the service?").format(camera=camera))
         box.setInformativeText(self.tr("Its events stay in the list."))
         box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.Cancel)
+        box.setDefaultButton(QMessageBox.StandardButton.Cancel)
         box.accepted.connect(lambda: self._session.remove_camera(camera))
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.open()

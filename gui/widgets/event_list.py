@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PyQt6.QtCore import QAbstractListModel, QModelIndex, QObject, QSize, Qt, pyqtSignal
+from PyQt6.QtCore import QAbstractListModel, QModelIndex, QObject, QPointF, QSize, QSizeF, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QGuiApplication, QKeySequence, QPainter, QPixmap, QShortcut
 from PyQt6.QtWidgets import (
     QComboBox,
@@ -130,17 +130,22 @@ class EventModel(QAbstractListModel):
 
 def _framed(picture: QPixmap, label: str) -> QPixmap:
     """Return the thumbnail on a ground of its own size, the label's colour and pattern down its left edge."""
-    made = QPixmap(THUMBNAIL)
+    app = QGuiApplication.instance()
+    ratio = app.devicePixelRatio() if isinstance(app, QGuiApplication) else 1.0  # of the sharpest screen
+    made = QPixmap(THUMBNAIL * ratio)
+    made.setDevicePixelRatio(ratio)
     made.fill(QColor("#0b0e12"))
     painter = QPainter(made)
     if not picture.isNull():
         fitted = picture.scaled(
-            THUMBNAIL, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+            made.size(), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
         )
-        painter.drawPixmap((made.width() - fitted.width()) // 2, (made.height() - fitted.height()) // 2, fitted)
+        fitted.setDevicePixelRatio(ratio)
+        free = QSizeF(THUMBNAIL) - fitted.deviceIndependentSize()
+        painter.drawPixmap(QPointF(free.width() / 2, free.height() / 2), fitted)
     style = label_style(label, dark=True)
-    painter.fillRect(0, 0, 7, made.height(), colour(style.fill))
-    painter.fillRect(0, 0, 7, made.height(), pattern_brush(style.pattern, style.text))
+    painter.fillRect(0, 0, 7, THUMBNAIL.height(), colour(style.fill))
+    painter.fillRect(0, 0, 7, THUMBNAIL.height(), pattern_brush(style.pattern, style.text))
     painter.end()
     return made
 

@@ -159,9 +159,13 @@ class MainWindow(QMainWindow):
         self.pictures.banner.set_theme(theme)
 
     def refresh(self) -> None:
-        """Show what changes by the moment, where it can be seen."""
+        """Show what changes by the moment, where it can be seen or is recorded."""
+        now, top_k, hidden = self.session.clock(), self.choices.now.top_k, self.choices.hidden
         if self.pictures.shows_cameras and self.isVisible() and not self.isMinimized():
-            self.grid.refresh(self.session.clock(), self.choices.now.top_k, self.choices.hidden)
+            self.grid.refresh(now, top_k, hidden)
+        recorded = self.grid.tiles.get(self.keeper.camera)
+        if recorded is not None:
+            recorded.refresh(now, top_k, hidden)
 
     def refresh_slowly(self) -> None:
         """Show what may be a second old."""

@@ -17,6 +17,7 @@ class Surroundings:
         self._panel = panel
         self._panel_wanted = True
         self._folded = False
+        self._narrow = False
         self._full = False
 
     @property
@@ -31,11 +32,11 @@ class Surroundings:
         self._panel.setVisible(wanted and not self._folded)
 
     def resized(self) -> bool:
-        """Fold the panel away where there is no room for it; returns whether something changed."""
+        """Fold the panel away where the window became too narrow for it; returns whether something changed."""
         narrow = self._window.width() < _NARROW
-        if self._full or narrow == self._folded:
-            return False
-        self._folded = narrow
+        if self._full or narrow == self._narrow:
+            return False  # who unfolded it in a narrow window may drag that window's edge
+        self._folded = self._narrow = narrow
         self._panel.setVisible(self._panel_wanted and not narrow)
         return True
 
@@ -53,7 +54,7 @@ class Surroundings:
             bar = self._window.statusBar()
             if bar is not None:
                 bar.setVisible(not full)
-            self._folded = full or self._window.width() < _NARROW
+            self._folded = full or self._narrow
             self._panel.setVisible(self._panel_wanted and not self._folded)
         return full
 

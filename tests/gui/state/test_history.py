@@ -47,6 +47,15 @@ def test_the_oldest_go_when_there_are_too_many_and_are_counted():
     assert history.dropped == 3
 
 
+def test_an_action_whose_end_was_missed_is_cut_when_the_next_one_starts():
+    history = History()
+    for camera, number in (("door", "1"), ("yard", "2"), ("door", "3")):
+        history.take(event(id=number, camera=camera))
+    assert [(one.id, one.cut) for one in history.shown()] == [("3", False), ("2", False), ("1", True)]
+    history.take(event(id="1", event="end", end_time=1002.0))  # late, but still true
+    assert not history.shown()[-1].cut
+
+
 def test_what_runs_when_the_service_is_lost_is_marked_as_cut():
     history = filled()
     history.lost()

@@ -77,6 +77,15 @@ def test_cameras_keep_their_place_and_new_ones_come_last():
     assert layout.cameras == ["yard", "door", "attic"]
 
 
+def test_cameras_that_are_there_keep_their_place_however_many_came_and_went():
+    layout = Layout()
+    for number in range(100):
+        layout.settle(["door", "yard", f"passing-{number}"])
+    layout.settle(["door", "yard"])
+    order = layout.as_plain()["order"]
+    assert order[:2] == ["door", "yard"] and len(order) == 66 and order[-1] == "passing-99"
+
+
 def test_an_enlarged_camera_fills_the_window_while_it_is_there():
     layout = Layout()
     layout.settle(["a", "b", "c"])

@@ -80,6 +80,14 @@ def test_an_event_before_any_prediction_still_lies_within_the_strip():
     assert (mark.start, mark.end) == (100.0, 100.0)
 
 
+def test_an_event_whose_end_was_missed_ends_where_the_next_one_starts():
+    timeline = Timeline()
+    timeline.take_event(event(id="1", start_time=1000.0), 10.0)
+    timeline.take_event(event(id="2", start_time=1005.0), 15.0)
+    assert [(mark.id, mark.end) for mark in timeline.events(15.0)] == [("1", 15.0), ("2", None)]
+    assert [mark.id for mark in timeline.events(200.0)] == ["2"]
+
+
 def test_a_lost_camera_closes_what_runs():
     timeline = Timeline()
     taken(timeline, 10.0)

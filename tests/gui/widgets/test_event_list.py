@@ -8,7 +8,7 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtGui import QGuiApplication, QPixmap
 from PyQt6.QtTest import QTest
 from stream_i3d_gui.state.history import History
-from stream_i3d_gui.widgets.event_list import EventList
+from stream_i3d_gui.widgets.event_list import THUMBNAIL, EventList
 
 from tests.samples import event
 
@@ -123,7 +123,7 @@ def test_selected_events_are_copied_as_text(events, qtbot):
     with qtbot.waitSignal(events.said):
         QTest.keyClick(events.view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     clipboard = QGuiApplication.clipboard()
-    assert clipboard is not None and clipboard.text() == "door\t0:00.0\twaving\tgoing on\tup to 75 %"
+    assert clipboard is not None and clipboard.text() == "door\t0:00.0\twaving\tend not seen\tup to 75 %"
 
 
 def test_the_listed_events_are_exported(events, tmp_path, qtbot):
@@ -145,6 +145,14 @@ def test_an_event_has_the_picture_of_its_start_beside_its_colour(events, picture
     framed = events.model.data(events.model.index(0), Qt.ItemDataRole.DecorationRole)
     assert isinstance(framed, QPixmap) and isinstance(bare, QPixmap)
     assert framed.toImage().pixelColor(50, 10).blue() > 150 and bare.toImage().pixelColor(50, 10).blue() < 50
+
+
+def test_thumbnails_have_the_pixels_of_the_screen(events, monkeypatch):
+    monkeypatch.setattr(QGuiApplication, "devicePixelRatio", lambda self: 2.0)
+    events.model._history.take(event(id="new", label="up"))
+    events.refresh(["door", "yard"])
+    bare = events.model.data(events.model.index(0), Qt.ItemDataRole.DecorationRole)
+    assert bare.size() == 2 * THUMBNAIL and bare.deviceIndependentSize().toSize() == THUMBNAIL
 
 
 def test_a_screen_reader_hears_the_whole_event(events):

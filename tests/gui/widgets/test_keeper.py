@@ -11,7 +11,8 @@ from PyQt6.QtGui import QImage
 from PyQt6.QtTest import QTest
 from stream_i3d_gui.recorder import Recorder
 
-from tests.gui.widgets.conftest import SOON_MS, add, until
+from tests.gui.widgets.conftest import SOON_MS, add, send, until
+from tests.samples import recognition
 
 CTRL = Qt.KeyboardModifier.ControlModifier
 
@@ -54,6 +55,28 @@ def test_a_recording_goes_on_under_the_cameras_new_name(watching, service, qtbot
     until(qtbot, lambda: recorder._pace.written > written)
     assert watching.keeper.camera == "gate" and watching.keeper._recorder is recorder
     assert watching.actions_.by_id["record"].isChecked()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_what_is_recorded_is_labelled_though_another_camera_is_enlarged(watching, service, qtbot, tmp_path):
+    add(watching, qtbot, "yard")
+    watching.grid.choose("door")
+    watching.choices.prefer(folder=str(tmp_path))
+    QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
+    watching.grid.enlarge("yard")
+    view = watching.grid.tiles["door"].view
+    send(service, recognition(), lambda: view.shown.headline == "waving", qtbot)
+    assert not view.isVisible()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_recording_ends_with_the_service_that_is_let_go(watching, qtbot, tmp_path):
+    watching.choices.prefer(folder=str(tmp_path))
+    QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
+    assert watching.keeper.camera == "door"
+    watching.session.close()
+    assert watching.keeper.camera == "" and watching.grid.tiles == {}
+    assert not watching.actions_.by_id["snapshot"].isEnabled()
 
 
 def test_a_recording_whose_codec_hangs_ends_all_the_same(application, qtbot, tmp_path, monkeypatch):

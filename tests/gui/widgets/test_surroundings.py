@@ -29,6 +29,13 @@ def test_a_narrow_window_folds_its_panel_away_and_unfolds_it(window):
     assert window.panel.isVisible()
 
 
+def test_a_panel_opened_in_a_narrow_window_stays_while_its_edge_is_dragged(window):
+    window.resize(700, 500)
+    QTest.keyClick(window, Qt.Key.Key_1, CTRL)
+    window.resize(720, 500)
+    assert window.panel.isVisible()
+
+
 def test_a_maximised_window_is_maximised_again_after_full_screen(window):
     window.showMaximized()
     QTest.keyClick(window, Qt.Key.Key_F11)
