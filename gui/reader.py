@@ -25,6 +25,7 @@ from stream_i3d.transport.control import (
     SayHello,
 )
 from stream_i3d.transport.control_sockets import ControlClient
+from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import Readable, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, decode_published
@@ -66,16 +67,21 @@ class Reader(QThread):
     Signals:
         arrived: The mailbox has something; not emitted again before it was emptied.
         failed: The address cannot be used at all; a line.
+        refused: The service does not let us in, for want of the right keys; a line. It is tried again.
     """
 
     arrived = pyqtSignal()
     failed = pyqtSignal(str)
+    refused = pyqtSignal(str)
 
-    def __init__(self, control: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, control: str, clock: Callable[[], float] = time.monotonic, keys: ClientKeys | None = None
+    ) -> None:
         super().__init__()
         self.mailbox = Mailbox()
         self._control = control
         self._clock = clock
+        self._keys = keys
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._followed: dict[str, str] = {}
@@ -98,7 +104,7 @@ class Reader(QThread):
     def run(self) -> None:
         """Read until told to stop."""
         try:
-            connection = _Connection(self._control, self._clock)
+            connection = _Connection(self._control, self._clock, self._keys)
         except StreamI3DError as error:
             self.failed.emit(str(error))
             return
@@ -131,15 +137,20 @@ class Reader(QThread):
         tell |= self.mailbox.set_malformed(connection.all_malformed)
         if tell:
             self.arrived.emit()
+        if connection.refusal:
+            self.refused.emit(connection.refusal)
+            connection.refusal = ""
 
 
 class _Connection:
     """The sockets of one service, and the questions that keep it known to be alive."""
 
-    def __init__(self, control: str, clock: Callable[[], float]) -> None:
-        self._client = ControlClient(control)  # first: it raises where the address means nothing
-        self.previews = PreviewReceivers()
+    def __init__(self, control: str, clock: Callable[[], float], keys: ClientKeys | None) -> None:
+        self._client = ControlClient(control, keys)  # first: it raises where the address means nothing
+        self.previews = PreviewReceivers(keys)
         self.malformed = 0
+        self.refusal = ""
+        self._keys = keys
         self._rejected_before = 0
         self._control = control
         self._clock = clock
@@ -186,7 +197,7 @@ class _Connection:
     def answers(self, now: float) -> list[tuple[Request, Reply]]:
         """Return what was answered, and what was not in time; asks anew once a second."""
         answered: list[tuple[Request, Reply]] = []
-        while (reply := self._client.receive(0.0)) is not None:
+        while (reply := self._next_reply()) is not None:
             self._heard_at = now
             request, _ = self._pending.pop(reply.id, (None, 0.0))
             if isinstance(reply, HelloReply):
@@ -201,6 +212,13 @@ class _Connection:
         self._keep_asking(now)
         return answered
 
+    def _next_reply(self) -> Reply | None:
+        try:
+            return self._client.receive(0.0)
+        except TransportError as error:
+            self.refusal = str(error)
+            return None
+
     def _keep_asking(self, now: float) -> None:
         if now - self._asked_at < _ASK_EVERY_S:
             return
@@ -209,7 +227,7 @@ class _Connection:
             # What waits in the old one would all be answered at once, and late, when a service comes.
             self._rejected_before += self._client.rejected
             self._client.close()
-            self._client = ControlClient(self._control)
+            self._client = ControlClient(self._control, self._keys)
             self._heard_at = now
         self.ask(SayHello(), now)
         self.ask(ListCameras(), now)
@@ -225,7 +243,7 @@ class _Connection:
                 self._subscriber.close()
                 self._subscriber = None
             try:
-                self._subscriber = Subscriber(hello.publish)
+                self._subscriber = Subscriber(hello.publish, keys=self._keys)
                 self._publish = hello.publish
             except StreamI3DError:
                 self.malformed += 1
@@ -236,7 +254,11 @@ class _Connection:
         if self._subscriber is None:
             return tell
         for _ in range(1000):
-            parts = self._subscriber.receive(0.0)
+            try:
+                parts = self._subscriber.receive(0.0)
+            except TransportError as error:
+                self.refusal, self._publish = str(error), ""  # the next greeting connects anew
+                break
             if parts is None:
                 break
             try:

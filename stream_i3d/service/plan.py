@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,13 @@ from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
 from stream_i3d.stage import CameraSlot, Stage
-from stream_i3d.transport.addresses import check_bind, frame_channel, preview_channel
+from stream_i3d.transport.addresses import (
+    check_bind,
+    control_address,
+    frame_channel,
+    preview_address,
+    preview_channel,
+)
 
 MAX_CAMERAS = 64
 """Of one service; each is a process of some 100 MB."""
@@ -72,7 +79,7 @@ class Plan:
 
     def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
         """Args are those of `make_plan`."""
-        check_bind(config.publish.address)
+        check_bind(config.publish.address, config.security.keyed)
         self.config = config
         self._folder = folder
         self._worker = worker
@@ -146,7 +153,8 @@ class Plan:
             preprocessing=self._setup.preprocessing,
             config=config.capture,
             preview=config.preview,
-            preview_channel=preview_channel(self._folder, number),
+            preview_channel=self._preview_channel(number),
+            security=config.security,
         )
         limit = config.capture.open_timeout_s + config.capture.read_timeout_s + _CAPTURE_SLACK_S
         self.cameras[name] = PlannedCamera(
@@ -154,6 +162,19 @@ class Plan:
             StageRow(f"capture {name}", capture_main, job, limit, limit, 0, grace_s=0.8, essential=essential),
         )
         return self.cameras[name]
+
+    def _preview_channel(self, number: int) -> str:
+        """Return where a new camera's previews are: private, or beside the published address where keys keep it."""
+        config = self.config
+        if not config.security.keyed:
+            return preview_channel(self._folder, number)
+        control = control_address(config.control.address, config.publish.address, keyed=True)
+        taken = {camera.job.preview_channel for camera in self.cameras.values()}
+        for place in itertools.count():  # ports of cameras that are gone are used again: a firewall has to know them
+            address = preview_address(config.publish.address, control, place)
+            if address is None or address.endswith("*") or address not in taken:
+                return address or preview_channel(self._folder, number)
+        raise AssertionError("there are more ports than cameras")
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
