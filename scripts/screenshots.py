@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Make the pictures of docs/screenshots: the window on made scenes, without a screen.
+"""Make the pictures of docs/screenshots: the real window on the real service with generated scenes, without a screen.
 
     scripts/screenshots.py                        # into docs/screenshots
     scripts/screenshots.py --folder /tmp/x --scale 2 --dark
 
-The window is the real one; the service behind it is sockets alone (scripts/gui_service.py), so that every picture shows
-what it is about within seconds.
+What is recognised is what the carried model says. The lost camera is scripts/rtsp-server, which is then ended.
 """
 
 from __future__ import annotations
@@ -13,61 +12,89 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stream_i3d.config import CameraConfig, Config, IdleConfig, PublishConfig
 
 if TYPE_CHECKING:
     from stream_i3d_gui.widgets.main_window import MainWindow
 
 ROOT = Path(__file__).parents[1]
-_LOST = {"yard": "cannot open rtsp://***@192.168.1.21/stream1: Connection refused"}
+_SIZE, _FPS = (640, 360), 25
+_START_S = 120.0
 
 
-def _serve(folder: str, cameras: int, size: tuple[int, int], lost: dict[str, str], stop: Event) -> None:
-    from gui_service import GuiService
+def _scene(name: str, seed: int) -> CameraConfig:
+    return CameraConfig(name=name, source=f"synthetic://?seed={seed}&fps={_FPS}&size={_SIZE[0]}x{_SIZE[1]}")
 
-    GuiService(Path(folder), cameras, size, 25, lost).run(stop.is_set)
+
+_FRONT_DOOR = _scene("front-door", 7)
+_FOUR = [_FRONT_DOOR, _scene("yard", 12), _scene("workshop", 4), _scene("loading-bay", 21)]
+
+
+def _write_clip(path: str, seed: int, seconds: float) -> None:
+    """Write a video of a scene; in a process of its own, since the window's imports no OpenCV."""
+    import cv2
+
+    from stream_i3d.scenes import SceneRenderer
+
+    renderer = SceneRenderer(seed, _SIZE)
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), _FPS, _SIZE)
+    for number in range(round(seconds * _FPS)):
+        writer.write(renderer.render(number / _FPS))
+    writer.release()
 
 
 @contextmanager
-def _window(cameras: int, lost: dict[str, str], dark: bool) -> Iterator[MainWindow]:
-    """Give a window of 1280 x 720 on a service with so many cameras (none: no service)."""
+def _window(cameras: list[CameraConfig], dark: bool) -> Iterator[MainWindow]:
+    """Give a window of 1280 x 720 on a service with these cameras (none: no service)."""
     from PyQt6.QtCore import QSettings
     from PyQt6.QtGui import QCursor
     from stream_i3d_gui.app import make_window
     from stream_i3d_gui.settings_store import SettingsStore
     from stream_i3d_gui.widgets.theme import DARK, LIGHT
 
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
     with tempfile.TemporaryDirectory() as folder:
-        service = context.Process(target=_serve, args=(folder, cameras, (960, 540), lost, stop), daemon=True)
-        if cameras:
-            service.start()
         window = make_window(SettingsStore(QSettings(f"{folder}/gui.ini", QSettings.Format.IniFormat)))
         window.apply_theme(DARK if dark else LIGHT)
         window.resize(1280, 720)
         QCursor.setPos(640, 300)  # away from the tool bar
         window.show()
         if cameras:
-            window.session.connect_to(f"ipc://{folder}/control")
-            _wait(60, lambda: bool(window.session.board.cameras))
+            window.start(Config(cameras=cameras, publish=PublishConfig(top_k=10), idle=IdleConfig(min_motion=1.0)))
+            _until(lambda: bool(window.session.board.cameras), _START_S)
         try:
             yield window
         finally:
             window.close()
-            stop.set()
-            if cameras:
-                service.join(5.0)
 
 
-def _wait(seconds: float, done: Callable[[], bool] = lambda: False) -> None:
-    """Let the window run for so long, or until something is done."""
+@contextmanager
+def _rtsp_camera(name: str, seed: int) -> Iterator[tuple[CameraConfig, subprocess.Popen[str]]]:
+    """Give a real RTSP camera with a scene in a loop, and its server."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/scene.mp4"
+        writer = multiprocessing.get_context("spawn").Process(target=_write_clip, args=(path, seed, 20.0))
+        writer.start()
+        writer.join()
+        command = [str(ROOT / "scripts" / "rtsp-server"), path, "--port", "0", "--exit-with-parent"]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            yield CameraConfig(name=name, source=server.stdout.readline().strip()), server
+        finally:
+            server.kill()
+            server.communicate()
+
+
+def _until(done: Callable[[], bool], seconds: float) -> None:
+    """Let the window run until something is done, or for so long."""
     from PyQt6.QtCore import QDeadlineTimer
     from PyQt6.QtTest import QTest
 
@@ -76,8 +103,15 @@ def _wait(seconds: float, done: Callable[[], bool] = lambda: False) -> None:
         QTest.qWait(50)  # type: ignore[call-arg, arg-type]  # PyQt6's stub takes it for a method
 
 
-def _events(window: MainWindow, number: int) -> Callable[[], bool]:
-    return lambda: len(window.session.board.history) >= number
+def _events(window: MainWindow, number: int) -> bool:
+    return len(window.session.board.history) >= number
+
+
+def _sure(window: MainWindow, number: int, least: float = 0.8) -> bool:
+    """Tell whether so many cameras show an action that the model is sure of."""
+    views = [tile.view for tile in window.grid.visible_tiles]
+    sure = sum(1 for view in views if view.shown is not None and (view.shown.confidence or 0.0) >= least)
+    return sure >= number
 
 
 def _keep(window: MainWindow, folder: Path, name: str) -> None:
@@ -87,23 +121,24 @@ def _keep(window: MainWindow, folder: Path, name: str) -> None:
 
 
 def _shoot(folder: Path, seconds: float, dark: bool) -> None:
-    with _window(0, {}, dark) as window:
-        _wait(1.5)
+    with _window([], dark) as window:
+        _until(lambda: False, 1.5)
         _keep(window, folder, "first-run")
-    with _window(1, {}, dark) as window:
-        _wait(seconds, _events(window, 7))
+    with _window([_FRONT_DOOR], dark) as window:
+        _until(lambda: _events(window, 7) and _sure(window, 1), seconds)
         _keep(window, folder, "one-camera")
-        window.open_tab(1)
-        _wait(1.5)
-        _keep(window, folder, "controls")
-        window.open_tab(2)
-        _wait(1.5)
-        _keep(window, folder, "details")
-    with _window(4, {}, dark) as window:
-        _wait(seconds, _events(window, 16))
+        for tab, name in ((1, "controls"), (2, "details")):
+            window.open_tab(tab)
+            _until(lambda: False, 2.0)
+            _keep(window, folder, name)
+    with _window(_FOUR, dark) as window:
+        _until(lambda: _events(window, 16) and _sure(window, 3), seconds)
         _keep(window, folder, "four-cameras")
-    with _window(2, _LOST, dark) as window:
-        _wait(seconds, _events(window, 5))
+    with _rtsp_camera("yard", 12) as (yard, server), _window([_FRONT_DOOR, yard], dark) as window:
+        _until(lambda: _events(window, 6), seconds)
+        server.kill()
+        track = window.session.board.cameras["yard"].track
+        _until(lambda: (track.shown(window.session.clock()).next_try_s or 0) >= 3 and _sure(window, 1), seconds)
         _keep(window, folder, "lost-camera")
 
 
@@ -113,7 +148,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
     parser.add_argument("--scale", type=float, default=1.0, help="of the screen (default: 1)")
     parser.add_argument("--dark", action="store_true", help="the dark theme (default: light)")
-    parser.add_argument("--seconds", type=float, default=45.0, help="at most, before each picture (default: 45)")
+    parser.add_argument("--seconds", type=float, default=90.0, help="at most, before each picture (default: 90)")
     given = parser.parse_args()
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     os.environ["QT_SCALE_FACTOR"] = str(given.scale)

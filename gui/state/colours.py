@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 HUES = 24
+_SALT = 12119
+"""Keeps the hues of the ten carried labels two steps apart, all around the circle."""
 PATTERNS = ("solid", "diagonal", "horizontal", "dots", "vertical", "cross")
 TEXT_CONTRAST = 4.5
 """WCAG AA for text."""
@@ -53,7 +55,7 @@ def blend(over: str, under: str, alpha: float) -> str:
 @lru_cache(maxsize=4096)
 def label_style(label: str, dark: bool) -> LabelStyle:
     """Return the style of a label; it depends on the label's text and the ground alone."""
-    number = zlib.crc32(label.encode())
+    number = zlib.crc32(label.encode(), _SALT)
     hue = number % HUES / HUES
     pattern = PATTERNS[number // HUES % len(PATTERNS)]
     ground, text, least = (DARK_GROUND, "#000000", 6.5) if dark else (LIGHT_GROUND, "#ffffff", TEXT_CONTRAST)

@@ -62,3 +62,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def sentence(words: str) -> str:
+    """Return words with a capital at their beginning, but for an address there."""
+    return words if "://" in words.split(" ", 1)[0] else words[:1].upper() + words[1:]

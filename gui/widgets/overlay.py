@@ -12,7 +12,7 @@ from PyQt6.QtGui import QFont, QFontMetricsF, QImage, QPainter, QPainterPath, QP
 
 from ..state.camera import Shown
 from ..state.colours import label_style
-from ..state.formats import percent
+from ..state.formats import percent, sentence
 from .theme import ON_PICTURE, SCRIM, SCRIM_ALPHA, colour, pattern_brush
 
 TRACK_ALPHA = 0.16
@@ -119,7 +119,7 @@ class OverlayPainter:
         head, body = self._font(1.7, bold=True), self._font(1.1)
         width = min(room.width() - 2 * self._margin, unit * 34)
         inner = width - 2 * unit
-        reason = shown.reason[:1].upper() + shown.reason[1:]
+        reason = sentence(shown.reason)
         below = room.bottom() - self._margin - top - unit
         needed = QFontMetricsF(body).boundingRect(QRectF(0, 0, inner, 4000), _WRAP, reason).height() if reason else 0.0
         lines = QFontMetricsF(body).lineSpacing()
@@ -132,7 +132,7 @@ class OverlayPainter:
         )
         self._panel(box)
         at = box.adjusted(unit, unit * 0.6, -unit, 0)
-        state = shown.state[:1].upper() + shown.state[1:]
+        state = sentence(shown.state)
         centre = Qt.AlignmentFlag.AlignCenter
         self._text(QRectF(at.x(), at.y(), inner, unit * 2.0), state, head, ON_PICTURE.warning, centre)
         self._painter.setFont(body)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from stream_i3d.cli import gui as command
+from stream_i3d.cli.app import app
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
 
@@ -21,21 +22,20 @@ def opened(monkeypatch) -> list[tuple[Config | None, str | None]]:
 
 
 def test_without_anything_the_window_looks_for_a_service_at_the_default_address(opened):
-    assert CliRunner().invoke(command.gui, []).exit_code == 0
+    assert CliRunner().invoke(app, ["gui"]).exit_code == 0
     assert opened == [(None, None)]
 
 
 def test_a_source_or_a_flag_starts_a_service_of_its_own(opened):
-    assert (
-        CliRunner().invoke(command.gui, ["--source", "0", "--source", "synthetic://", "--stride", "4"]).exit_code == 0
-    )
+    given = ["gui", "--source", "0", "--source", "synthetic://", "--stride", "4"]
+    assert CliRunner().invoke(app, given).exit_code == 0
     ((config, connect),) = opened
     assert connect is None and config is not None
     assert [camera.source for camera in config.cameras] == ["0", "synthetic://"] and config.window.stride == 4
 
 
 def test_connecting_and_starting_at_once_is_refused(opened):
-    result = CliRunner().invoke(command.gui, ["--connect", "tcp://127.0.0.1:5557", "--source", "0"])
+    result = CliRunner().invoke(app, ["gui", "--connect", "tcp://127.0.0.1:5557", "--source", "0"])
     assert isinstance(result.exception, ConfigError) and "--connect alone" in str(result.exception)
     assert opened == []
 

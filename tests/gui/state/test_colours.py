@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import colorsys
+import itertools
+
 import pytest
 from stream_i3d_gui.state.colours import (
     DARK_GROUND,
+    HUES,
     LIGHT_GROUND,
     PATTERNS,
     SHAPE_CONTRAST,
@@ -13,6 +17,12 @@ from stream_i3d_gui.state.colours import (
 )
 
 MOTIONS = ["still", "left", "right", "up", "down", "nearer", "farther", "clockwise", "counter-clockwise", "waving"]
+
+
+def hue(colour: str) -> float:
+    """Hue of #rrggbb, 0 to 1."""
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return colorsys.rgb_to_hls(red, green, blue)[0]
 
 
 def test_contrast_is_that_of_the_standard():
@@ -39,8 +49,9 @@ def test_a_label_keeps_its_style_whatever_came_before():
 
 
 def test_the_carried_labels_all_look_different():
-    styles = {(style.fill, style.pattern) for label in MOTIONS for style in [label_style(label, True)]}
-    assert len(styles) == len(MOTIONS)
+    hues = sorted(hue(label_style(label, True).fill) for label in MOTIONS)
+    gaps = [later - earlier for earlier, later in itertools.pairwise([*hues, hues[0] + 1])]
+    assert min(gaps) > 0.9 * 2 / HUES
 
 
 def test_labels_are_spread_over_all_patterns():

@@ -22,12 +22,15 @@ from stream_i3d_gui.state.formats import NOTHING
         (formats.age, 7200.0, "2 h"),
         (formats.age, None, NOTHING),
         (formats.count, 12345, "12\u202f345"),
+        (formats.sentence, "cannot open it", "Cannot open it"),
+        (formats.sentence, "rtsp://host/cam: refused", "rtsp://host/cam: refused"),
+        (formats.sentence, "", ""),
         (formats.duration, 1.25, "1.2 s"),
         (formats.duration, 125.0, "2 min 5 s"),
         (formats.duration, 3780.0, "1 h 3 min"),
     ],
 )
-def test_numbers_are_said_with_their_unit(function, value, text):
+def test_values_are_said_as_people_read_them(function, value, text):
     assert function(value) == text
 
 
