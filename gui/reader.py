@@ -82,6 +82,7 @@ class Reader(QThread):
         self._control = control
         self._clock = clock
         self._keys = keys
+        self._say_again_at = float("-inf")
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._followed: dict[str, str] = {}
@@ -137,9 +138,10 @@ class Reader(QThread):
         tell |= self.mailbox.set_malformed(connection.all_malformed)
         if tell:
             self.arrived.emit()
-        if connection.refusal:
+        if connection.refusal and now >= self._say_again_at:
+            self._say_again_at = now + _ASK_EVERY_S
             self.refused.emit(connection.refusal)
-            connection.refusal = ""
+        connection.refusal = ""
 
 
 class _Connection:
@@ -192,6 +194,8 @@ class _Connection:
             self._pending[self._client.send(request)] = (request, now + _ANSWER_WITHIN_S)
         except ServiceError as error:
             return request, ErrorReply(message=str(error))
+        except TransportError as error:
+            self.refusal = str(error)
         return None
 
     def answers(self, now: float) -> list[tuple[Request, Reply]]:
@@ -248,6 +252,12 @@ class _Connection:
             except StreamI3DError:
                 self.malformed += 1
 
+    def _drop_subscriber(self, why: str) -> None:
+        """Let go of a subscriber that was refused; the next greeting makes another."""
+        assert self._subscriber is not None
+        self._subscriber.close()
+        self._subscriber, self._publish, self.refusal = None, "", why
+
     def read_messages(self, mailbox: Mailbox, now: float) -> bool:
         """Move what was published into the mailbox; at most a thousand at a time, so that pictures get their turn."""
         tell = False
@@ -257,7 +267,7 @@ class _Connection:
             try:
                 parts = self._subscriber.receive(0.0)
             except TransportError as error:
-                self.refusal, self._publish = str(error), ""  # the next greeting connects anew
+                self._drop_subscriber(str(error))
                 break
             if parts is None:
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,13 +167,14 @@ class Plan:
         config = self.config
         if not config.security.keyed:
             return preview_channel(self._folder, number)
-        control = control_address(config.control.address, config.publish.address, keyed=True)
+        publish = config.publish.address
+        control = control_address(config.control.address, publish, keyed=True)
         taken = {camera.job.preview_channel for camera in self.cameras.values()}
-        for place in itertools.count():  # ports of cameras that are gone are used again: a firewall has to know them
-            address = preview_address(config.publish.address, control, place)
-            if address is None or address.endswith("*") or address not in taken:
-                return address or preview_channel(self._folder, number)
-        raise AssertionError("there are more ports than cameras")
+        # Always the same ports, for a firewall has to know them; but one that was just let go of is not another's yet.
+        turns = [(number + step) % MAX_CAMERAS for step in range(MAX_CAMERAS)]
+        beside = [preview_address(publish, control, turn) for turn in (*turns, number)]
+        free = next(address for address in beside if address is None or address.endswith("*") or address not in taken)
+        return free or preview_channel(self._folder, number)
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:

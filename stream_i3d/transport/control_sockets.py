@@ -99,7 +99,9 @@ class ControlClient(ConnectingSocket):
 
         Raises:
             ServiceError: As many as are kept wait already.
+            TransportError: The service refuses this client.
         """
+        self._check_let_in()
         self._sent += 1
         try:
             self._socket.send(encode_control(structs.replace(request, id=self._sent)), zmq.NOBLOCK)

@@ -60,7 +60,7 @@ class Gate:
             return True
         if self.refusals.note(key, self._clock()):
             log.warning(
-                "refused a client with the unknown key %s (%d refused so far); to let it in, put its public key file "
+                "refused a client with the unknown key '%s' (%d refused so far); to let it in, put its public key file "
                 "into %s",
                 key.decode("ascii"),
                 self.refusals.count,

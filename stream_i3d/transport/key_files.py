@@ -63,10 +63,10 @@ def write_new_keys(folder: Path, name: str) -> tuple[Path, Path]:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name[:80]!r} is no name for keys: give 1 to 64 letters, digits, '_', '.' or '-'")
     secret, public = folder / f"{name}.key_secret", folder / f"{name}.key"
-    for path in (secret, public):
-        if path.exists():
-            raise ConfigError(f"{path} exists, and keys are never overwritten; give another name, or remove it first")
     try:
+        for path in (secret, public):
+            if path.exists():
+                raise ConfigError(f"{path} exists, and keys are never overwritten; give another name, or remove it")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as made:  # mode 0700: pyzmq writes files that others can read
             zmq.auth.create_certificates(made, name)
@@ -92,7 +92,7 @@ def read_key_file(path: Path) -> KeyFile:
         raise ConfigError(
             f"cannot read the key {path}: {error.strerror}; `stream-i3d keys new NAME` makes keys"
         ) from None
-    except ValueError:
+    except (ValueError, IndexError):  # the latter for a line "public-key" without "="
         raise ConfigError(
             f"{path} is no key file: it has no line 'public-key = ...'; `stream-i3d keys new NAME` makes keys"
         ) from None

@@ -96,11 +96,17 @@ class ConnectingSocket(BoundedSocket):
             TransportError: There is none, and the service refuses this client.
         """
         until = time.monotonic() + timeout_s
-        while ready := dict(self._poller.poll(max(0, int((until - time.monotonic()) * 1000)))):
-            if self._socket in ready:
-                return True
-            self._handshakes.check()
-        return False
+        while not self._socket.poll(0, zmq.POLLIN):
+            self._check_let_in()
+            if not self._poller.poll(max(0, int((until - time.monotonic()) * 1000))):
+                return False
+        return True
+
+    def _check_let_in(self) -> None:
+        """Raise TransportError where the service refuses this client, for good or until it is let in."""
+        self._handshakes.read()
+        if self._handshakes.refusal:
+            raise TransportError(self._handshakes.refusal)
 
     def close(self) -> None:
         """Close the socket."""
