@@ -14,6 +14,7 @@ from stream_i3d.service.demo_settings import demo_config
 from stream_i3d.service.launch import launch
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.control_sockets import DEFAULT_CONTROL
+from stream_i3d.transport.curve import ClientKeys
 
 from .language import speak
 from .session import Session
@@ -59,13 +60,19 @@ def end_after(session: Session, duration_s: float) -> None:
     session.state_changed.connect(heed)
 
 
-def main(config: Config | None = None, connect: str | None = None, duration_s: float | None = None) -> int:
+def main(
+    config: Config | None = None,
+    connect: str | None = None,
+    duration_s: float | None = None,
+    keys: ClientKeys | None = None,
+) -> int:
     """Show the window until it is closed.
 
     Args:
         config: Start a service of our own with this configuration.
         connect: Use the service that takes requests at this address; without both, the one at the default address.
         duration_s: Close by itself so many seconds after the service is ready, or when it fails.
+        keys: For a service that runs and wants them.
 
     Returns:
         Exit code; 2 where the service failed before a `duration_s` was over.
@@ -86,7 +93,7 @@ def main(config: Config | None = None, connect: str | None = None, duration_s: f
     if config is not None:
         window.start(config)
     else:
-        window.session.connect_to(connect or DEFAULT_CONTROL)
+        window.session.connect_to(connect or DEFAULT_CONTROL, keys)
     code = app.exec()
     window.close()
     return code

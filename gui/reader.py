@@ -25,6 +25,7 @@ from stream_i3d.transport.control import (
     SayHello,
 )
 from stream_i3d.transport.control_sockets import ControlClient
+from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import Readable, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, decode_published
@@ -66,16 +67,22 @@ class Reader(QThread):
     Signals:
         arrived: The mailbox has something; not emitted again before it was emptied.
         failed: The address cannot be used at all; a line.
+        refused: The service does not let us in, for want of the right keys; a line. It is tried again.
     """
 
     arrived = pyqtSignal()
     failed = pyqtSignal(str)
+    refused = pyqtSignal(str)
 
-    def __init__(self, control: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, control: str, clock: Callable[[], float] = time.monotonic, keys: ClientKeys | None = None
+    ) -> None:
         super().__init__()
         self.mailbox = Mailbox()
         self._control = control
         self._clock = clock
+        self._keys = keys
+        self._say_again_at = float("-inf")
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._followed: dict[str, str] = {}
@@ -98,7 +105,7 @@ class Reader(QThread):
     def run(self) -> None:
         """Read until told to stop."""
         try:
-            connection = _Connection(self._control, self._clock)
+            connection = _Connection(self._control, self._clock, self._keys)
         except StreamI3DError as error:
             self.failed.emit(str(error))
             return
@@ -131,15 +138,21 @@ class Reader(QThread):
         tell |= self.mailbox.set_malformed(connection.all_malformed)
         if tell:
             self.arrived.emit()
+        if connection.refusal and now >= self._say_again_at:
+            self._say_again_at = now + _ASK_EVERY_S
+            self.refused.emit(connection.refusal)
+        connection.refusal = ""
 
 
 class _Connection:
     """The sockets of one service, and the questions that keep it known to be alive."""
 
-    def __init__(self, control: str, clock: Callable[[], float]) -> None:
-        self._client = ControlClient(control)  # first: it raises where the address means nothing
-        self.previews = PreviewReceivers()
+    def __init__(self, control: str, clock: Callable[[], float], keys: ClientKeys | None) -> None:
+        self._client = ControlClient(control, keys)  # first: it raises where the address means nothing
+        self.previews = PreviewReceivers(keys)
         self.malformed = 0
+        self.refusal = ""
+        self._keys = keys
         self._rejected_before = 0
         self._control = control
         self._clock = clock
@@ -181,12 +194,14 @@ class _Connection:
             self._pending[self._client.send(request)] = (request, now + _ANSWER_WITHIN_S)
         except ServiceError as error:
             return request, ErrorReply(message=str(error))
+        except TransportError as error:
+            self.refusal = str(error)
         return None
 
     def answers(self, now: float) -> list[tuple[Request, Reply]]:
         """Return what was answered, and what was not in time; asks anew once a second."""
         answered: list[tuple[Request, Reply]] = []
-        while (reply := self._client.receive(0.0)) is not None:
+        while (reply := self._next_reply()) is not None:
             self._heard_at = now
             request, _ = self._pending.pop(reply.id, (None, 0.0))
             if isinstance(reply, HelloReply):
@@ -202,6 +217,13 @@ class _Connection:
         self._keep_asking(now)
         return answered
 
+    def _next_reply(self) -> Reply | None:
+        try:
+            return self._client.receive(0.0)
+        except TransportError as error:
+            self.refusal = str(error)
+            return None
+
     def _keep_asking(self, now: float) -> None:
         if now - self._asked_at < _ASK_EVERY_S:
             return
@@ -210,7 +232,7 @@ class _Connection:
             # What waits in the old one would all be answered at once, and late, when a service comes.
             self._rejected_before += self._client.rejected
             self._client.close()
-            self._client = ControlClient(self._control)
+            self._client = ControlClient(self._control, self._keys)
             self._heard_at = now
         self.ask(SayHello(), now)
         self.ask(ListCameras(), now)
@@ -226,10 +248,16 @@ class _Connection:
                 self._subscriber.close()
                 self._subscriber = None
             try:
-                self._subscriber = Subscriber(hello.publish)
+                self._subscriber = Subscriber(hello.publish, keys=self._keys)
                 self._publish = hello.publish
             except StreamI3DError:
                 self.malformed += 1
+
+    def _drop_subscriber(self, why: str) -> None:
+        """Let go of a subscriber that was refused; the next greeting makes another."""
+        assert self._subscriber is not None
+        self._subscriber.close()
+        self._subscriber, self._publish, self.refusal = None, "", why
 
     def read_messages(self, mailbox: Mailbox, now: float) -> bool:
         """Move what was published into the mailbox; at most a thousand at a time, so that pictures get their turn."""
@@ -237,7 +265,11 @@ class _Connection:
         if self._subscriber is None:
             return tell
         for _ in range(1000):
-            parts = self._subscriber.receive(0.0)
+            try:
+                parts = self._subscriber.receive(0.0)
+            except TransportError as error:
+                self._drop_subscriber(str(error))
+                break
             if parts is None:
                 break
             try:

@@ -28,6 +28,7 @@ from stream_i3d.transport.control import (
     ResumeCamera,
     SettingsReply,
 )
+from stream_i3d.transport.curve import ClientKeys
 
 from .mailbox import Delivery
 from .reader import Reader
@@ -127,19 +128,20 @@ class Session(QObject):
         self._launched = launched
         self._open(launched.control, "starting")
 
-    def connect_to(self, control: str) -> None:
-        """Use the service that takes requests at `control`."""
+    def connect_to(self, control: str, keys: ClientKeys | None = None) -> None:
+        """Use the service that takes requests at `control`, with `keys` where it wants them."""
         self.close()
-        self._open(control, "searching")
+        self._open(control, "searching", keys)
 
-    def _open(self, control: str, state: State) -> None:
+    def _open(self, control: str, state: State, keys: ClientKeys | None = None) -> None:
         self.failure = ""
         self.hello = None
         self.cameras = {}
         self.watch = ServiceWatch(control)
-        reader = Reader(control)
+        reader = Reader(control, keys=keys)
         reader.arrived.connect(self._take)
         reader.failed.connect(self._fail)
+        reader.refused.connect(self._refused)
         self._reader = reader
         reader.start()
         self._enter(state)
@@ -279,6 +281,9 @@ class Session(QObject):
             self.take(reader.mailbox.take())
         self.board.service_lost(why, self.clock())
         self.changed.emit()
+
+    def _refused(self, why: str) -> None:
+        self.said.emit(why, True)
 
     def tick(self) -> None:
         """Look whether the service still lives."""

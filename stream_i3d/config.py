@@ -156,6 +156,35 @@ class ControlConfig(Section, frozen=True, kw_only=True):
     stay: bool = False
 
 
+class SecurityConfig(Section, frozen=True, kw_only=True):
+    """Who may connect (docs/security.md): with keys, on every socket but the private frame channels, only `clients`.
+
+    `key` is the file of the service's secret key; `clients` a folder of its clients' public keys, or a list of folders
+    and files. Without both nobody needs a key, and only this machine can connect.
+    """
+
+    key: str | None = None
+    clients: str | list[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the service has a key if, and only if, it has clients."""
+        if (self.key is None) != (not self.clients):
+            raise ValueError(
+                "key and clients belong together: give the service's secret key (--key NAME.key_secret) and its "
+                "clients' public ones (--clients FOLDER)"
+            )
+
+    @property
+    def keyed(self) -> bool:
+        """Whether clients need keys."""
+        return self.key is not None
+
+    @property
+    def client_places(self) -> list[str]:
+        """`clients` as a list."""
+        return [self.clients] if isinstance(self.clients, str) else self.clients or []
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
@@ -169,6 +198,7 @@ class Config(Section, frozen=True, kw_only=True):
     capture: CaptureConfig = CaptureConfig()
     preview: PreviewConfig = PreviewConfig()
     control: ControlConfig = ControlConfig()
+    security: SecurityConfig = SecurityConfig()
 
 
 LIVE_SETTINGS = (

@@ -457,6 +457,35 @@ def test_a_webcams_index_needs_no_quotes_and_an_empty_section_is_the_default(tmp
     assert config.model == Config().model
 
 
+# --- keys
+
+
+def test_without_keys_nobody_needs_any():
+    assert not Config().security.keyed and Config().security.client_places == []
+
+
+@pytest.mark.parametrize(
+    ("clients", "places"), [("folder", ["folder"]), (["a.key", "folder"], ["a.key", "folder"])], ids=["one", "several"]
+)
+def test_a_key_and_clients_make_a_service_keyed(clients, places):
+    security = convert({"security": {"key": "service.key_secret", "clients": clients}}).security
+    assert security.keyed and security.client_places == places
+
+
+@pytest.mark.parametrize(
+    "data", [{"key": "a"}, {"clients": "a"}, {"key": "a", "clients": []}, {"key": "a", "clients": ""}]
+)
+def test_a_key_without_clients_or_clients_without_a_key_are_refused(data):
+    assert refusal({"security": data}).startswith(
+        "security: key and clients belong together: give the service's secret key (--key NAME.key_secret)"
+    )
+
+
+def test_keys_cannot_be_changed_while_it_runs():
+    with pytest.raises(ConfigError, match="cannot be changed at run time"):
+        change_settings(Config(), {"security.key": "other.key_secret"})
+
+
 # --- what may be changed while it runs
 
 

@@ -21,11 +21,12 @@ from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
-from stream_i3d.config import CaptureConfig, PreviewConfig
-from stream_i3d.errors import SourceNotFound, SourceUnavailable
+from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
+from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
+from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.preview import PreviewPublisher
 from stream_i3d.transport.sockets import FrameSender
 
@@ -42,6 +43,7 @@ class CaptureJob(Struct, frozen=True, kw_only=True):
     Attributes:
         channel: Address of its frame channel.
         preview_channel: Where it publishes previews; None where it does not.
+        security: Who may watch them.
         paused: Whether it starts paused.
     """
 
@@ -52,6 +54,7 @@ class CaptureJob(Struct, frozen=True, kw_only=True):
     config: CaptureConfig
     preview: PreviewConfig = PreviewConfig()
     preview_channel: str | None = None
+    security: SecurityConfig = SecurityConfig()
     paused: bool = False
 
 
@@ -90,7 +93,12 @@ def _previews(job: CaptureJob) -> Iterator[tuple[Previewer | None, str]]:
     if job.preview_channel is None or not job.preview.enabled:
         yield None, ""
         return
-    publisher = PreviewPublisher(job.preview_channel)
+    try:
+        publisher = PreviewPublisher(job.preview_channel, load_server_keys(job.security))
+    except TransportError as error:
+        log.warning("%s: %s; this camera has no previews", job.camera, error)  # nobody asked for that port by name
+        yield None, ""
+        return
     with Previewer(publisher, job.preview) as previewer:
         yield previewer, publisher.address
 

@@ -12,6 +12,7 @@ _COMMANDS = {
     "run": "stream_i3d.cli.run:run",
     "watch": "stream_i3d.cli.watch:watch",
     "gui": "stream_i3d.cli.gui:gui",
+    "keys": "stream_i3d.cli.keys:keys",
     "recognize": "stream_i3d.cli.recognize:recognize",
     "extract": "stream_i3d.cli.extract:extract",
     "collect": "stream_i3d.cli.collect:collect",

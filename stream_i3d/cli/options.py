@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stream_i3d.config import Config, load_config
+
+if TYPE_CHECKING:
+    from stream_i3d.transport.curve import ClientKeys
 
 CARRIED_MODEL_NOTE = (
     "the carried model 'motion' knows ten plain motions (left, up, waving, ...), not everyday actions; for those: "
@@ -45,6 +48,8 @@ _KEYS = {
     "retry": "capture.retry",
     "control": "control.address",
     "stay": "control.stay",
+    "key": "security.key",
+    "clients": "security.clients",
 }
 
 _RECOGNITION = [
@@ -80,6 +85,24 @@ def recognition_options(command: _F) -> _F:
     for option in reversed(_RECOGNITION):
         command = option(command)
     return command
+
+
+def client_key_options(command: _F) -> _F:
+    """Add --key and --server-key, for `load_client_keys`."""
+    own = click.option(
+        "--key", type=click.Path(path_type=Path), help="Your secret key file, where the service wants keys."
+    )
+    other = click.option("--server-key", type=click.Path(path_type=Path), help="The service's public key file.")
+    return own(other(command))
+
+
+def client_keys(key: Path | None, server_key: Path | None) -> ClientKeys | None:
+    """Return the keys of `client_key_options`, or None; ConfigError where one is not what it should be."""
+    if key is None and server_key is None:
+        return None
+    from stream_i3d.transport.curve import load_client_keys
+
+    return load_client_keys(key, server_key)
 
 
 def config_of(config_file: Path | None, flags: dict[str, Any], more: dict[str, Any] | None = None) -> Config:

@@ -22,6 +22,8 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
 @click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'.")
 @click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one.")
+@click.option("--key", help="The service's secret key file; with it, only --clients can connect, also from elsewhere.")
+@click.option("--clients", multiple=True, help="Folder of clients' public key files, or such a file; repeatable.")
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
 @click.option("--end-with-input", is_flag=True, hidden=True)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
@@ -33,6 +35,7 @@ def run(
     quiet: bool,
     gui: bool,
     end_with_input: bool,
+    clients: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Recognise actions in cameras and publish them, until Ctrl-C.
@@ -41,7 +44,9 @@ def run(
     stream-i3d run --source 0
     stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
     stream-i3d run --config configs/headless.yaml
+    stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
     """
+    flags["clients"] = list(clients) or None
     config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process

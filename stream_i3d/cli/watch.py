@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
+from stream_i3d.cli.options import client_key_options, client_keys
 from stream_i3d.config import PublishConfig
 
 _KINDS = ("prediction", "event", "status")
@@ -15,6 +17,7 @@ _KINDS = ("prediction", "event", "status")
 
 @click.command()
 @click.option("--connect", default=PublishConfig().address, show_default=True, help="Address of the running service.")
+@client_key_options
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="Only such messages; repeatable.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to watch; else until Ctrl-C.")
@@ -22,6 +25,8 @@ _KINDS = ("prediction", "event", "status")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines also in a terminal.")
 def watch(
     connect: str,
+    key: Path | None,
+    server_key: Path | None,
     cameras: tuple[str, ...],
     kinds: tuple[str, ...],
     duration: float | None,
@@ -57,7 +62,7 @@ def watch(
             yield message
 
     try:
-        with Subscriber(check_address(connect), topics) as subscriber:
+        with Subscriber(check_address(connect), topics, client_keys(key, server_key)) as subscriber:
             if as_json or not sys.stdout.isatty():
                 for message in messages(subscriber):
                     if message is not None:

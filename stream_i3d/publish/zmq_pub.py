@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stream_i3d.config import SecurityConfig
+from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Published, encode_published
 
@@ -9,9 +11,9 @@ from stream_i3d.transport.wire import Published, encode_published
 class ZmqSink:
     """Publishes on a bound socket; a subscriber that does not keep up loses messages, nobody else does."""
 
-    def __init__(self, address: str) -> None:
-        """Raises TransportError where the address cannot be bound."""
-        self._publisher = Publisher(address)
+    def __init__(self, address: str, security: SecurityConfig | None = None) -> None:
+        """Raises TransportError where the address cannot be bound, ConfigError where a key cannot be read."""
+        self._publisher = Publisher(address, load_server_keys(security or SecurityConfig()))
         self.address = self._publisher.address
 
     def write(self, message: Published) -> None:

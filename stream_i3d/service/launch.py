@@ -1,6 +1,7 @@
 """Starts the service for another program, the window above all: `stream-i3d run` as a process of its own.
 
-Imports neither OpenCV nor torch. The service lives on private addresses and ends with who started it.
+Imports neither OpenCV nor torch. The service lives on private addresses, where nobody needs keys, and ends with who
+started it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 import yaml
 from msgspec import structs
 
-from stream_i3d.config import Config
+from stream_i3d.config import Config, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.transport.control import HelloReply, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
@@ -46,6 +47,7 @@ class LaunchedService:
             config,
             publish=structs.replace(config.publish, address=self.publish),
             control=structs.replace(config.control, address=self.control, stay=True),
+            security=SecurityConfig(),
         )
         # Passwords of cameras are in it: a file that only this user reads, and no argument, which everybody sees.
         self._settings, self._log = folder / "settings.yaml", folder / "log"

@@ -17,7 +17,13 @@ from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
 from stream_i3d.stage import CameraSlot, Stage
-from stream_i3d.transport.addresses import check_bind, frame_channel, preview_channel
+from stream_i3d.transport.addresses import (
+    check_bind,
+    control_address,
+    frame_channel,
+    preview_address,
+    preview_channel,
+)
 
 MAX_CAMERAS = 64
 """Of one service; each is a process of some 100 MB."""
@@ -72,7 +78,7 @@ class Plan:
 
     def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
         """Args are those of `make_plan`."""
-        check_bind(config.publish.address)
+        check_bind(config.publish.address, config.security.keyed)
         self.config = config
         self._folder = folder
         self._worker = worker
@@ -146,7 +152,8 @@ class Plan:
             preprocessing=self._setup.preprocessing,
             config=config.capture,
             preview=config.preview,
-            preview_channel=preview_channel(self._folder, number),
+            preview_channel=self._preview_channel(number),
+            security=config.security,
         )
         limit = config.capture.open_timeout_s + config.capture.read_timeout_s + _CAPTURE_SLACK_S
         self.cameras[name] = PlannedCamera(
@@ -154,6 +161,20 @@ class Plan:
             StageRow(f"capture {name}", capture_main, job, limit, limit, 0, grace_s=0.8, essential=essential),
         )
         return self.cameras[name]
+
+    def _preview_channel(self, number: int) -> str:
+        """Return where a new camera's previews are: private, or beside the published address where keys keep it."""
+        config = self.config
+        if not config.security.keyed:
+            return preview_channel(self._folder, number)
+        publish = config.publish.address
+        control = control_address(config.control.address, publish, keyed=True)
+        taken = {camera.job.preview_channel for camera in self.cameras.values()}
+        # Always the same ports, for a firewall has to know them; but one that was just let go of is not another's yet.
+        turns = [(number + step) % MAX_CAMERAS for step in range(MAX_CAMERAS)]
+        beside = [preview_address(publish, control, turn) for turn in (*turns, number)]
+        free = next(address for address in beside if address is None or address.endswith("*") or address not in taken)
+        return free or preview_channel(self._folder, number)
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:

@@ -23,6 +23,7 @@ from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
 from stream_i3d.transport.addresses import control_address
 from stream_i3d.transport.control_sockets import ControlServer
+from stream_i3d.transport.curve import ServerKeys, load_server_keys
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,12 @@ def run_service(
     Raises:
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
+    keys = load_server_keys(config.security)
+    if keys is not None and not len(keys.clients):
+        log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
     with (
         tempfile.TemporaryDirectory(prefix="stream-i3d-") as folder,  # mode 0700: the channels in it are private
-        _control_server(config) as server,
+        _control_server(config, keys) as server,
     ):
         plan = Plan(config, Path(folder), worker)
         desk = None if server is None else ControlDesk(plan, server)
@@ -61,14 +65,14 @@ def run_service(
 
 
 @contextmanager
-def _control_server(config: Config) -> Iterator[ControlServer | None]:
+def _control_server(config: Config, keys: ServerKeys | None) -> Iterator[ControlServer | None]:
     """Give the bound control channel, or None where it is off."""
-    address = control_address(config.control.address, config.publish.address)
+    address = control_address(config.control.address, config.publish.address, keys is not None)
     if address is None:
         yield None
         return
     try:
-        server = ControlServer(address)
+        server = ControlServer(address, keys)
     except TransportError as error:
         if config.control.address != "auto":
             raise

@@ -1,4 +1,4 @@
-"""Which ZeroMQ addresses are allowed, and where the frame channels live. Pure but for a temporary folder's name."""
+"""Which ZeroMQ addresses are allowed, and where the channels live. Pure but for asking the system for a free port."""
 
 from __future__ import annotations
 
@@ -27,41 +27,50 @@ def check_address(address: str) -> str:
     raise ConfigError(f"address {address!r}: allowed is tcp://HOST:PORT (port 0 to 65535) or ipc://PATH")
 
 
-def check_bind(address: str) -> str:
-    """Return `address` if it may be bound: loopback TCP or ipc.
+def leaves_host(address: str) -> bool:
+    """Tell whether others than this machine could connect to what is bound at `address`."""
+    match = _TCP.fullmatch(address)
+    return match is not None and not _is_loopback(match["host"].strip("[]"))
+
+
+def check_bind(address: str, keyed: bool = False) -> str:
+    """Return `address` if it may be bound: loopback TCP or ipc, and with keys anything.
+
+    Args:
+        address: What is to be bound.
+        keyed: Whether clients need keys there (`security` in the configuration).
 
     Raises:
-        ConfigError: It is no address, or others than this machine could connect to it.
+        ConfigError: It is no address, or strangers could connect to it.
     """
-    check_address(address)
-    match = _TCP.fullmatch(address)
-    if match is None or _is_loopback(match["host"].strip("[]")):
-        return address
+    if keyed or not leaves_host(check_address(address)):
+        return check_address(address)
     raise ConfigError(
-        f"refusing to bind {address}: anyone on the network could listen, and keys are not supported yet; "
-        "allowed are tcp://127.0.0.1:PORT and ipc://PATH (use an SSH tunnel to reach it from another host)"
+        f"refusing to bind {address} without keys: anyone on the network could listen; make keys with `stream-i3d keys "
+        "new NAME` and give --key and --clients (docs/security.md), or use tcp://127.0.0.1:PORT or ipc://PATH"
     )
 
 
-def control_address(control: str | None, publish: str) -> str | None:
+def control_address(control: str | None, publish: str, keyed: bool = False) -> str | None:
     """Return where the control channel is to be bound, or None where it is off.
 
     Args:
         control: The setting; "auto" is beside `publish`: one port above it, or its path with "-control".
         publish: The address of the PUB socket.
+        keyed: Whether clients need keys there.
 
     Raises:
-        ConfigError: It is no address, or others than this machine could connect to it.
+        ConfigError: It is no address, or strangers could connect to it.
     """
     if control is None or control == "off":
         return None
     if control != "auto":
-        return check_bind(control)
-    match = _TCP.fullmatch(check_bind(publish))
+        return check_bind(control, keyed)
+    match = _TCP.fullmatch(check_bind(publish, keyed))
     if match is None:
         return f"{publish}-control"
-    port = match["port"] if match["port"] in ("*", "0", "65535") else str(int(match["port"]) + 1)
-    return f"tcp://{match['host']}:{'*' if port in ('0', '65535') else port}"
+    port = _port(match)
+    return _tcp(match["host"], port + 1 if port else 0)
 
 
 def preview_channel(folder: Path, camera_index: int) -> str:
@@ -71,11 +80,57 @@ def preview_channel(folder: Path, camera_index: int) -> str:
     return "tcp://127.0.0.1:*"
 
 
+def preview_address(publish: str, control: str | None, number: int) -> str | None:
+    """Return where the previews of number `number` (from 0) stand beside `publish`; None where that is no TCP.
+
+    They are on the host of `publish`, at the ports after those of `publish` and `control`: after 5556 and 5557 come
+    5558, 5559 and so on. Where the system chooses the ports, it chooses these too.
+    """
+    match, beside = _TCP.fullmatch(publish), _TCP.fullmatch(control or "")
+    if match is None:
+        return None
+    port = _port(match)
+    if port:
+        port = max(port + 1, _port(beside) if beside else 0) + 1 + number
+    return _tcp(match["host"], port)
+
+
+def reachable(told: str, asked: str) -> str:
+    """Return the address that a service told, as a client can connect to it that asked at the address `asked`.
+
+    A service bound to all interfaces cannot know by which of them its clients come, and says 0.0.0.0 or [::]; that is
+    the host at which it was asked, or this one where that was no TCP.
+    """
+    match, here = _TCP.fullmatch(told), _TCP.fullmatch(asked)
+    if match is None or not _is_wildcard(match["host"].strip("[]")):
+        return told
+    return f"tcp://{here['host'] if here else '127.0.0.1'}:{match['port']}"
+
+
 def frame_channel(folder: Path, camera_index: int) -> str:
     """Return the private address of one camera's frame channel: ipc on POSIX, loopback TCP on Windows."""
     if os.name == "posix":
         return f"ipc://{folder / f'frames-{camera_index}'}"
     return f"tcp://127.0.0.1:{_free_port()}"
+
+
+def _port(match: re.Match[str]) -> int:
+    """Return the port of an address, 0 where the system is to choose it."""
+    return 0 if match["port"] == "*" else int(match["port"])
+
+
+def _tcp(host: str, port: int) -> str:
+    """Return a TCP address; a port that is none means any free one."""
+    return f"tcp://{host}:{port if 0 < port <= 65535 else '*'}"
+
+
+def _is_wildcard(host: str) -> bool:
+    if host == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,19 +8,23 @@ from collections.abc import Callable
 import zmq
 from msgspec import structs
 
-from stream_i3d.errors import ServiceError, TransportError, WireError
-from stream_i3d.transport.addresses import check_address
+from stream_i3d.errors import ServiceError, WireError
+from stream_i3d.transport.addresses import check_address, reachable
 from stream_i3d.transport.control import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
+    CameraInfo,
+    CamerasReply,
     ErrorReply,
+    HelloReply,
     Reply,
     Request,
     decode_reply,
     decode_request,
     encode_control,
 )
-from stream_i3d.transport.sockets import BoundedSocket, allow_ipv6
+from stream_i3d.transport.curve import ClientKeys, ServerKeys
+from stream_i3d.transport.sockets import BoundedSocket, ConnectingSocket, set_heartbeats
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:5557"
 """Where a service with the default `publish.address` takes requests."""
@@ -33,13 +37,13 @@ _MAX_AT_ONCE = 100
 class ControlServer(BoundedSocket):
     """ROUTER end. Drop policy: a client that does not read its replies loses them; it alone."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
         super().__init__(zmq.ROUTER, linger_ms=100)
         self._socket.setsockopt(zmq.SNDHWM, _HWM)
         self._socket.setsockopt(zmq.RCVHWM, _HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-        self._set_heartbeats()
-        self.address = self._bind(address, "--control")
+        set_heartbeats(self._socket)
+        self.address = self._bind(address, keys, "--control")
         self.rejected = 0
 
     def serve(self, timeout_s: float, answer: Callable[[Request], Reply]) -> None:
@@ -74,33 +78,30 @@ class ControlServer(BoundedSocket):
             self.rejected += 1
 
 
-class ControlClient(BoundedSocket):
+class ControlClient(ConnectingSocket):
     """DEALER end; used by one thread. Connects in the background, so a service that is not there yet is no error."""
 
-    def __init__(self, address: str = DEFAULT_CONTROL) -> None:
+    def __init__(self, address: str = DEFAULT_CONTROL, keys: ClientKeys | None = None) -> None:
         """Raises ConfigError or TransportError where the address means nothing."""
         check_address(address)
         super().__init__(zmq.DEALER)
         self._socket.setsockopt(zmq.SNDHWM, _HWM)
         self._socket.setsockopt(zmq.RCVHWM, _HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
-        self._set_heartbeats()
-        allow_ipv6(self._socket, address)
+        set_heartbeats(self._socket)
         self.address = address
         self.rejected = 0
         self._sent = 0
-        try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
+        self._connect(address, keys)
 
     def send(self, request: Request) -> int:
         """Send a request, or keep it until the service is there; never blocks. Return the id of its reply.
 
         Raises:
             ServiceError: As many as are kept wait already.
+            TransportError: The service refuses this client.
         """
+        self._check_let_in()
         self._sent += 1
         try:
             self._socket.send(encode_control(structs.replace(request, id=self._sent)), zmq.NOBLOCK)
@@ -109,11 +110,17 @@ class ControlClient(BoundedSocket):
         return self._sent
 
     def receive(self, timeout_s: float = 0.0) -> Reply | None:
-        """Return the next reply, an ErrorReply too, or None where none came in time; other bytes are counted."""
+        """Return the next reply, an ErrorReply too, or None where none came in time; other bytes are counted.
+
+        Addresses in it are such as can be connected to from here.
+
+        Raises:
+            TransportError: There is none, and the service refuses this client: for its key, or for having none.
+        """
         until = time.monotonic() + timeout_s
-        while self._socket.poll(max(0, int((until - time.monotonic()) * 1000)), zmq.POLLIN):
+        while self._wait(until - time.monotonic()):
             try:
-                return decode_reply(self._socket.recv_multipart(zmq.NOBLOCK)[-1])
+                return _from_here(decode_reply(self._socket.recv_multipart(zmq.NOBLOCK)[-1]), self.address)
             except WireError:
                 self.rejected += 1
         return None
@@ -123,6 +130,7 @@ class ControlClient(BoundedSocket):
 
         Raises:
             ServiceError: It was refused, or not answered in time.
+            TransportError: The service refuses this client.
         """
         number, until = self.send(request), time.monotonic() + timeout_s
         while (reply := self.receive(max(0.0, until - time.monotonic()))) is not None:
@@ -132,3 +140,18 @@ class ControlClient(BoundedSocket):
                 raise ServiceError(reply.message)
             return reply
         raise ServiceError(f"no answer from {self.address} within {timeout_s:g} s; is the service running?")
+
+
+def _from_here(reply: Reply, asked: str) -> Reply:
+    """Return a reply with its addresses as the client can use them that asked at the address `asked`."""
+    if isinstance(reply, HelloReply):
+        return structs.replace(reply, publish=reachable(reply.publish, asked))
+    if isinstance(reply, CamerasReply):
+        return structs.replace(reply, cameras=[_camera_from_here(camera, asked) for camera in reply.cameras])
+    return reply
+
+
+def _camera_from_here(camera: CameraInfo, asked: str) -> CameraInfo:
+    if camera.preview is None:
+        return camera
+    return structs.replace(camera, preview=reachable(camera.preview, asked))

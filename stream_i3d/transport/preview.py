@@ -14,7 +14,8 @@ import zmq
 
 from stream_i3d.errors import TransportError, WireError
 from stream_i3d.transport.addresses import check_address
-from stream_i3d.transport.sockets import BoundedSocket
+from stream_i3d.transport.curve import ClientKeys, ServerKeys
+from stream_i3d.transport.sockets import BoundedSocket, connect, set_heartbeats
 from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
 
 _MAX_SUBSCRIPTION_BYTES = 1024
@@ -23,12 +24,12 @@ _MAX_SUBSCRIPTION_BYTES = 1024
 class PreviewPublisher(BoundedSocket):
     """XPUB end of one camera's previews. Drop policy: a subscriber that has one picture waiting loses the next."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
         super().__init__(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES)
-        self._set_heartbeats()
-        self.address = self._bind(address)
+        set_heartbeats(self._socket)
+        self.address = self._bind(address, keys)
         self._topics: set[bytes] = set()
 
     def watched(self, wait_s: float = 0.0) -> bool:
@@ -57,7 +58,8 @@ class PreviewPublisher(BoundedSocket):
 class PreviewReceivers:
     """SUB ends of several cameras' previews. Drop policy: only the newest picture of each camera is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: ClientKeys | None = None) -> None:
+        self._keys = keys
         self._context = zmq.Context()
         self._sockets: dict[str, tuple[str, zmq.Socket[bytes]]] = {}
         self.rejected = 0
@@ -99,11 +101,12 @@ class PreviewReceivers:
         socket.setsockopt(zmq.CONFLATE, 1)  # allowed here: messages have one part
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREVIEW_BYTES)
         socket.setsockopt(zmq.SUBSCRIBE, PREVIEW_MAGIC)
+        set_heartbeats(socket)
         try:
-            socket.connect(address)
-        except zmq.ZMQError as error:
+            connect(socket, address, self._keys)
+        except TransportError:
             socket.close()
-            raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
+            raise
         return socket
 
     def close(self) -> None:

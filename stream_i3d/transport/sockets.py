@@ -1,21 +1,29 @@
 """Bounded ZeroMQ sockets, one class per role. Knows bytes and bounds; what they mean is wire.py's.
 
 A context is made by each socket, in the process that uses it, and ended with it. Defaults of ZeroMQ that are wrong for
-a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbeats.
+a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbeats, the mode of ipc files. What others
+may connect to is bound by `BoundedSocket._bind`, off this machine only with keys.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.messages import CameraReport, Frame
+from stream_i3d.transport.addresses import leaves_host
 from stream_i3d.transport.wire import MAX_FRAME_BYTES, MAX_PUBLISHED_BYTES, encode_frame, encode_report
+
+if TYPE_CHECKING:
+    from stream_i3d.transport.curve import ClientKeys, ServerKeys
 
 FRAME_HWM = 4
 PUBLISH_HWM = 1000
@@ -30,23 +38,21 @@ class BoundedSocket:
         self._socket: zmq.Socket[bytes] = self._context.socket(kind)
         self._socket.setsockopt(zmq.LINGER, linger_ms)
 
-    def _set_heartbeats(self) -> None:
-        """Notice a peer that is gone without a word (a pulled cable). Must stand before bind or connect.
-
-        Not for the frame channels: a reader that holds a file back reads no pings either, and would be cut off, losing
-        frames (seen); on one host a dead peer is noticed anyway.
-        """
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
-
     @property
     def readable(self) -> Sequence[zmq.Socket[bytes]]:
         """What `wait_for_any` waits on."""
         return (self._socket,)
 
-    def _bind(self, address: str, setting: str = "--publish") -> str:
-        """Bind, closing the socket where that fails; return the real address."""
+    def _bind(self, address: str, keys: ServerKeys | None, setting: str = "--publish") -> str:
+        """Bind, closing the socket where that fails; return the real address. With keys, only clients of theirs."""
         try:
+            if keys is not None:
+                # Here, because nobody else needs asyncio.
+                from stream_i3d.transport.gate import admit_only
+
+                admit_only(self._context, self._socket, keys)
+            elif leaves_host(address):
+                raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
             return _bind(self._socket, address, setting)
         except TransportError:
             self.close()
@@ -64,6 +70,48 @@ class BoundedSocket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ConnectingSocket(BoundedSocket):
+    """A client's socket, which notices that a service refuses it."""
+
+    def _connect(self, address: str, keys: ClientKeys | None) -> None:
+        """Connect, closing the socket where the address means nothing."""
+        from stream_i3d.transport.handshake import Handshakes  # here, because those who only bind do not need it
+
+        self._handshakes = Handshakes(self._socket, address, keys is not None)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._handshakes.events, zmq.POLLIN)
+        try:
+            connect(self._socket, address, keys)
+        except TransportError:
+            self.close()
+            raise
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a message at most `timeout_s`; tell whether there is one.
+
+        Raises:
+            TransportError: There is none, and the service refuses this client.
+        """
+        until = time.monotonic() + timeout_s
+        while not self._socket.poll(0, zmq.POLLIN):
+            self._check_let_in()
+            if not self._poller.poll(max(0, int((until - time.monotonic()) * 1000))):
+                return False
+        return True
+
+    def _check_let_in(self) -> None:
+        """Raise TransportError where the service refuses this client, for good or until it is let in."""
+        self._handshakes.read()
+        if self._handshakes.refusal:
+            raise TransportError(self._handshakes.refusal)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._handshakes.close()
+        super().close()
 
 
 class Readable(Protocol):
@@ -89,7 +137,8 @@ def _bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
     try:
         if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
             raise zmq.ZMQError(zmq.EADDRINUSE)
-        target.bind(address)
+        with _only_for_this_user():
+            target.bind(address)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise TransportError(
@@ -97,6 +146,43 @@ def _bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
             ) from None
         raise TransportError(f"cannot bind {address}: {zmq.strerror(error.errno or 0)}") from None
     return target.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+@contextmanager
+def _only_for_this_user() -> Iterator[None]:
+    """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:
+    """Connect a socket in the background, with keys to nobody but their service.
+
+    Raises:
+        TransportError: The address means nothing.
+    """
+    allow_ipv6(target, address)
+    try:
+        if keys is not None:
+            from stream_i3d.transport.curve import identify
+
+            identify(target, keys)
+        target.connect(address)
+    except zmq.ZMQError as error:
+        raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
+
+
+def set_heartbeats(target: zmq.Socket[bytes]) -> None:
+    """Have a socket notice a peer that is gone without a word (a pulled cable). Must stand before bind or connect.
+
+    Not for the frame channels: a reader that holds a file back reads no pings either, and would be cut off, losing
+    frames (seen); on one host a dead peer is noticed anyway.
+    """
+    target.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    target.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
 
 
 def allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
@@ -229,37 +315,34 @@ class FrameReceivers(BoundedSocket):
 class Publisher(BoundedSocket):
     """PUB end of the prediction channel. Drop policy: a subscriber that does not read loses the newest messages."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
         # A little linger, so that the last words (an action's end, "stopped") leave the process; bounded.
         super().__init__(zmq.PUB, linger_ms=300)
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
-        self._set_heartbeats()
-        self.address = self._bind(address)
+        set_heartbeats(self._socket)
+        self.address = self._bind(address, keys)
 
     def send(self, parts: tuple[bytes, bytes]) -> None:
         """Send one message to whoever is subscribed; never blocks."""
         self._socket.send_multipart(parts, zmq.NOBLOCK)
 
 
-class Subscriber(BoundedSocket):
+class Subscriber(ConnectingSocket):
     """SUB end of the prediction channel."""
 
-    def __init__(self, address: str, topics: Sequence[str] = ("v1/",)) -> None:
+    def __init__(self, address: str, topics: Sequence[str] = ("v1/",), keys: ClientKeys | None = None) -> None:
         super().__init__(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, PUBLISH_HWM)
-        self._set_heartbeats()
+        set_heartbeats(self._socket)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUBLISHED_BYTES)
         for topic in topics:
             self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)
-        allow_ipv6(self._socket, address)
-        try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
+        self._connect(address, keys)
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
-        """Return the parts of the next message, or None after `timeout_s`."""
-        if not self._socket.poll(int(timeout_s * 1000), zmq.POLLIN):
-            return None
-        return self._socket.recv_multipart(zmq.NOBLOCK)
+        """Return the parts of the next message, or None after `timeout_s`.
+
+        Raises:
+            TransportError: There is none, and the service refuses this client: for its key, or for having none.
+        """
+        return self._socket.recv_multipart(zmq.NOBLOCK) if self._wait(timeout_s) else None

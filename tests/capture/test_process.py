@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from stream_i3d.capture import process
 from stream_i3d.capture.address import parse_source
@@ -22,6 +23,9 @@ from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport, Frame
 from stream_i3d.preprocess import Image, Preprocessing
 from stream_i3d.stage import CaptureOrder, Done, StageMessage
+from stream_i3d.transport.preview import PreviewReceivers
+from stream_i3d.transport.sockets import wait_for_any
+from tests.keys import Ring
 
 SMALL = Preprocessing(short_side=32, crop_size=32)
 
@@ -709,6 +713,40 @@ def test_a_process_that_starts_paused_opens_nothing_until_it_is_resumed(
     assert opened == []
     assert rig.channel.states == ["connecting", "stopped"]
     assert sum(report.paused for report in rig.channel.reports) == pytest.approx(10, abs=2)  # once a second
+
+
+def test_a_port_of_previews_that_is_taken_leaves_the_camera_without_them_and_running(caplog) -> None:
+    job = CaptureJob(camera="door", source="0", channel="", preprocessing=SMALL, config=CaptureConfig())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with process._previews(structs.replace(job, preview_channel=busy)) as (previewer, address):
+            assert (previewer, address) == (None, "")
+    assert "door: address tcp://127.0.0.1" in caplog.text and "this camera has no previews" in caplog.text
+
+
+def test_with_keys_only_their_clients_see_previews(tmp_path) -> None:
+    ring = Ring.make(tmp_path)
+    job = CaptureJob(
+        camera="door",
+        source="0",
+        channel="",
+        preprocessing=SMALL,
+        config=CaptureConfig(),
+        preview_channel="tcp://127.0.0.1:*",
+        security=ring.security,
+    )
+    with process._previews(job) as (previewer, address), PreviewReceivers(ring.client()) as known:
+        assert previewer is not None
+        with PreviewReceivers(ring.client("stranger")) as stranger:
+            stranger.follow({"door": address})
+            assert not wait_for_any([stranger], 0.5) and not previewer.wants(0.0)
+        known.follow({"door": address})
+        seconds = itertools.count()
+        while not previewer.wants(float(next(seconds))):
+            assert previewer._thread.is_alive()
+        previewer.show(np.zeros((48, 64, 3), np.uint8), 7)
+        assert wait_for_any([known], 10.0)
+        assert known.receive()[0][1].capture_ns == 7
 
 
 def test_dropped_previews_are_reported(rig: Rig) -> None:

@@ -89,7 +89,9 @@ def assert_one_line(done: Done, *words: str) -> None:
         assert word in lines[0]
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in _COMMANDS), ("config", "show"), ("config", "check")])
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in _COMMANDS), ("config", "show"), ("config", "check"), ("keys", "new")]
+)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_command_has_help(run: Run, command: tuple[str, ...], flag: str) -> None:
     done = run(*command, flag)
@@ -136,6 +138,16 @@ def test_an_unknown_command_like_none_is_told_with_all(run: Run) -> None:
         (("run", "--source", "0", "--top-k", "0"), "publish.top_k: expected int >= 1, got 0"),
         (("run", "--source", "0", "--publish", "tcp://0.0.0.0:5556"), "refusing to bind tcp://0.0.0.0:5556"),
         (("run", "--source", "0", "--publish", "5556"), "allowed is tcp://HOST:PORT"),
+        (("run", "--source", "0", "--key", "me.key_secret"), "security: key and clients belong together"),
+        (("run", "--source", "0", "--clients", "clients"), "security: key and clients belong together"),
+        (("run", "--source", "0", "--key", "none", "--clients", "."), "cannot read the key none: No such file"),
+        (("watch", "--key", "me.key_secret"), "--key and --server-key belong together"),
+        (("watch", "--server-key", "a.key", "--key", "none"), "cannot read the key none: No such file"),
+        (("gui", "--server-key", "service.key"), "--key and --server-key belong together"),
+        (("keys",), ""),
+        (("keys", "new"), "NAME"),
+        (("keys", "new", "a/b"), "'a/b' is no name for keys"),
+        (("keys", "show", "none.key"), "cannot read the key none.key: No such file"),
         (("run", "--source", "0", "--duration", "0"), "duration"),
         (("run", "--source", "0", "--strid", "4"), "--strid"),
         (("run", "--source", "0", "--config", "missing.yaml"), "cannot read the configuration missing.yaml"),
@@ -159,7 +171,7 @@ def test_an_unknown_command_like_none_is_told_with_all(run: Run) -> None:
 )
 def test_a_mistake_is_one_line_and_exit_code_2(run: Run, arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)
-    if arguments == ("config",):
+    if arguments in (("config",), ("keys",)):
         assert done.code == 2
         assert "Usage" in done.out
         return
@@ -252,6 +264,7 @@ def test_config_show_prints_every_setting_with_flags_over_the_file(run: Run, tmp
     assert shown["publish"]["address"] == "tcp://127.0.0.1:5556"
     assert set(shown) == {
         "cameras", "model", "window", "smoothing", "idle", "events", "publish", "capture", "preview", "control",
+        "security",
     }  # fmt: skip
 
 

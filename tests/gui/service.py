@@ -29,6 +29,7 @@ from stream_i3d.transport.control import (
     SettingsReply,
 )
 from stream_i3d.transport.control_sockets import ControlServer
+from stream_i3d.transport.curve import ServerKeys
 from stream_i3d.transport.preview import PreviewPublisher
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Preview, Published, encode_published
@@ -49,12 +50,13 @@ SETTINGS: dict[str, Any] = {
 class FakeService:
     """Answers like a service; `publish` and `preview` send, `asked` has every request but the regular ones."""
 
-    def __init__(self, folder: Path, cameras: tuple[str, ...] = ("door",)) -> None:
+    def __init__(self, folder: Path, cameras: tuple[str, ...] = ("door",), keys: ServerKeys | None = None) -> None:
         self.control = f"ipc://{folder / 'control'}"
         self.settings = dict(SETTINGS)
         self.asked: list[Request] = []
         self.watched: dict[str, bool] = {}
         self._folder = folder
+        self._keys = keys
         self._names = dict.fromkeys(cameras, False)
         self._outgoing: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._runs = 0
@@ -98,8 +100,8 @@ class FakeService:
     def _run(self) -> None:
         self._previews: dict[str, PreviewPublisher] = {}
         with (
-            ControlServer(self.control) as control,
-            Publisher(f"ipc://{self._folder / f'publish-{self._runs}'}") as publisher,
+            ControlServer(self.control, self._keys) as control,
+            Publisher(f"ipc://{self._folder / f'publish-{self._runs}'}", self._keys) as publisher,
         ):
             self._publish = publisher.address
             while not self._stopping.is_set():
@@ -144,7 +146,9 @@ class FakeService:
 
     def _info(self, name: str) -> CameraInfo:
         if name not in self._previews:
-            self._previews[name] = PreviewPublisher(f"ipc://{self._folder / f'preview-{name}-{self._runs}'}")
+            self._previews[name] = PreviewPublisher(
+                f"ipc://{self._folder / f'preview-{name}-{self._runs}'}", self._keys
+            )
         return CameraInfo(
             name=name,
             source="synthetic://",

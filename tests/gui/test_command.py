@@ -12,25 +12,41 @@ from stream_i3d.cli import gui as command
 from stream_i3d.cli.app import app
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
+from stream_i3d.transport.curve import ClientKeys
+from tests.keys import Ring
+
+Opened = tuple[Config | None, str | None, ClientKeys | None]
 
 
 @pytest.fixture
-def opened(monkeypatch) -> list[tuple[Config | None, str | None]]:
-    calls: list[tuple[Config | None, str | None]] = []
-    monkeypatch.setattr(command, "open_window", lambda config=None, connect=None: calls.append((config, connect)))
+def opened(monkeypatch) -> list[Opened]:
+    calls: list[Opened] = []
+    monkeypatch.setattr(
+        command, "open_window", lambda config=None, connect=None, keys=None: calls.append((config, connect, keys))
+    )
     return calls
 
 
 def test_without_anything_the_window_looks_for_a_service_at_the_default_address(opened):
     assert CliRunner().invoke(app, ["gui"]).exit_code == 0
-    assert opened == [(None, None)]
+    assert opened == [(None, None, None)]
+
+
+def test_keys_are_taken_to_a_service_that_runs_and_to_no_other(opened, tmp_path):
+    ring = Ring.make(tmp_path)
+    given = ["--key", str(ring.clients / "friend.key_secret"), "--server-key", str(ring.folder / "service.key")]
+    assert CliRunner().invoke(app, ["gui", "--connect", "tcp://camera-host:5557", *given]).exit_code == 0
+    assert opened == [(None, "tcp://camera-host:5557", ring.client())]
+    result = CliRunner().invoke(app, ["gui", "--source", "0", *given])
+    assert isinstance(result.exception, ConfigError) and "--connect alone (with keys" in str(result.exception)
+    assert len(opened) == 1
 
 
 def test_a_source_or_a_flag_starts_a_service_of_its_own(opened):
     given = ["gui", "--source", "0", "--source", "synthetic://", "--stride", "4"]
     assert CliRunner().invoke(app, given).exit_code == 0
-    ((config, connect),) = opened
-    assert connect is None and config is not None
+    ((config, connect, keys),) = opened
+    assert connect is None and keys is None and config is not None
     assert [camera.source for camera in config.cameras] == ["0", "synthetic://"] and config.window.stride == 4
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import QSize
@@ -19,6 +20,7 @@ from stream_i3d.transport.control import AddCamera, ChangeSettings, PauseCamera
 from stream_i3d.transport.wire import Preview
 from tests.gui.conftest import jpeg
 from tests.gui.service import FakeService
+from tests.keys import Ring
 from tests.samples import event, recognition, status
 
 SOON_MS = 10_000
@@ -136,6 +138,53 @@ def test_a_killed_service_is_noticed_within_three_seconds_its_history_is_kept_an
     qtbot.waitUntil(lambda: connected.state == "up", timeout=SOON_MS)
     qtbot.waitUntil(lambda: not board.cameras["door"].track.shown(connected.clock()).dimmed, timeout=SOON_MS)
     publish_until(service, event(id="second"), lambda: len(board.history) == 2, qtbot)
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Ring:
+    return Ring.make(tmp_path / "keys")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, ring: Ring) -> Iterator[FakeService]:
+    """A service with one camera, "door", that only lets in clients with keys."""
+    with FakeService(tmp_path, keys=ring.server()) as running:
+        yield running
+
+
+def test_with_keys_a_guarded_service_is_as_any_other(session, guarded, ring, qtbot):
+    session.connect_to(guarded.control, ring.client())
+    qtbot.waitUntil(lambda: session.state == "up" and "door" in session.board.cameras, timeout=SOON_MS)
+    board = session.board
+    publish_until(guarded, recognition(), lambda: board.cameras["door"].track.recognition is not None, qtbot)
+    session.show_previews({"door": QSize(160, 90)})
+    qtbot.waitUntil(lambda: guarded.watched.get("door", False), timeout=SOON_MS)
+    with qtbot.waitSignal(session.pictures_came, timeout=SOON_MS):
+        guarded.preview("door", jpeg(640, 480))
+    session.change_settings({"window.stride": 4})
+    qtbot.waitUntil(lambda: session.settings.get("window.stride") == 4, timeout=SOON_MS)
+
+
+@pytest.mark.parametrize("who", ["unknown key", "no key", "wrong server key"])
+def test_without_the_right_keys_the_window_is_told_why_and_gets_nothing(session, guarded, ring, qtbot, who):
+    keys, why = ring.refused[who]
+    with qtbot.waitSignal(session.said, timeout=SOON_MS) as said:
+        session.connect_to(guarded.control, keys)
+    assert why in said.args[0] and said.args[1] is True
+    for _ in range(2):  # and it goes on to be said, whatever else is tried
+        with qtbot.waitSignal(session.said, timeout=SOON_MS) as said:
+            pass
+        assert why in said.args[0]
+    assert session.state == "searching" and session.hello is None and not session.board.cameras
+    assert guarded.asked == []
+
+
+def test_a_key_that_is_let_in_later_lets_the_window_in_by_itself(session, guarded, ring, qtbot):
+    keys = ring.client("stranger")
+    with qtbot.waitSignal(session.said, timeout=SOON_MS):
+        session.connect_to(guarded.control, keys)
+    ring.let_in("stranger")
+    qtbot.waitUntil(lambda: session.state == "up", timeout=SOON_MS)
 
 
 def test_what_cannot_be_asked_is_said(session, qtbot):

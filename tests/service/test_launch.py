@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stream_i3d.config import CameraConfig, Config, ModelConfig
+from stream_i3d.config import CameraConfig, Config, ModelConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.service.launch import launch
 from stream_i3d.transport.control import AddCamera, CamerasReply
@@ -20,7 +20,9 @@ SCENE = "synthetic://?seed=2&fps=30&size=160x120"
 
 
 def test_a_service_without_a_camera_waits_for_one_and_ends_with_its_owner(tiny_checkpoint: Path) -> None:
-    with launch(Config(model=ModelConfig(checkpoint=str(tiny_checkpoint)))) as service:
+    # It is private to its owner, so it needs no keys, and reads none.
+    keys = SecurityConfig(key="/none.key_secret", clients="/none")
+    with launch(Config(model=ModelConfig(checkpoint=str(tiny_checkpoint)), security=keys)) as service:
         hello = service.wait_ready(WAIT_S)
         assert hello.publish == service.publish and hello.labels[0] == "still"
         assert service.poll() is None and service.failure() == ""

@@ -14,6 +14,7 @@ from stream_i3d.config import (
     ControlConfig,
     ModelConfig,
     PublishConfig,
+    SecurityConfig,
     WindowConfig,
 )
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
@@ -190,6 +191,63 @@ def test_a_channel_is_never_given_to_a_second_camera(plan: Plan) -> None:
         assert camera.job.channel not in seen
         seen.add(camera.job.channel)
         plan.remove("again")
+
+
+def keyed_plan(model: ModelConfig, folder: Path, publish: str, *sources: str) -> Plan:
+    return Plan(
+        config_of(
+            *sources,
+            model=model,
+            publish=PublishConfig(address=publish),
+            control=ControlConfig(stay=True),
+            security=SecurityConfig(key="service.key_secret", clients="clients"),
+        ),
+        folder,
+    )
+
+
+def test_with_keys_previews_are_on_the_host_and_the_ports_after_the_published_ones(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    plan = keyed_plan(tiny, tmp_path, "tcp://*:5556", "0", "1")
+    jobs = [camera.job for camera in plan.cameras.values()]
+    assert [job.preview_channel for job in jobs] == ["tcp://*:5558", "tcp://*:5559"]
+    assert all(job.security == plan.config.security for job in jobs)
+    assert all(job.channel.startswith("ipc://") for job in jobs)  # frames never leave the machine
+
+
+def test_a_published_address_without_a_port_leaves_that_of_the_previews_to_the_system_too(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    plan = keyed_plan(tiny, tmp_path, "tcp://127.0.0.1:*", "0", "1")
+    assert [camera.job.preview_channel for camera in plan.cameras.values()] == ["tcp://127.0.0.1:*"] * 2
+
+
+def test_with_keys_but_no_tcp_previews_are_private_as_without(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = keyed_plan(tiny, tmp_path, f"ipc://{tmp_path / 'publish'}", "0")
+    assert plan.cameras["webcam0"].job.preview_channel == f"ipc://{tmp_path / 'preview-0'}"
+
+
+def test_ports_of_previews_stay_within_the_most_of_cameras_and_are_used_again_late(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    plan = keyed_plan(tiny, tmp_path, "tcp://*:5556", "0")
+    given = []
+    for _ in range(MAX_CAMERAS):
+        given.append(plan.add("1", "comes").job.preview_channel)
+        plan.remove("comes")
+    assert given[:-1] == [f"tcp://*:{5559 + number}" for number in range(MAX_CAMERAS - 1)]
+    assert given[-1] == "tcp://*:5559"  # 5558 is the first camera's
+
+
+def test_every_camera_has_a_port_for_its_previews_however_many_there_are(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = keyed_plan(tiny, tmp_path, "tcp://*:5556", *["synthetic://"] * (MAX_CAMERAS + 2))
+    assert len({camera.job.preview_channel for camera in plan.cameras.values()}) == MAX_CAMERAS + 2
+
+
+def test_an_address_off_this_machine_needs_keys(tiny: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"refusing to bind tcp://0\.0\.0\.0:5556 without keys"):
+        make_plan(config_of("0", model=tiny, publish=PublishConfig(address="tcp://0.0.0.0:5556")), tmp_path)
 
 
 def test_added_cameras_are_named_after_their_source_and_uniquely(plan: Plan) -> None:

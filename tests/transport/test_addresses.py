@@ -13,7 +13,10 @@ from stream_i3d.transport.addresses import (
     check_bind,
     control_address,
     frame_channel,
+    leaves_host,
+    preview_address,
     preview_channel,
+    reachable,
 )
 
 LOOPBACK = [
@@ -77,13 +80,15 @@ def test_loopback_and_ipc_may_be_bound(address):
 
 
 @pytest.mark.parametrize("address", BEYOND)
-def test_what_others_could_reach_may_be_connected_to_but_not_bound(address):
+def test_what_others_could_reach_may_be_connected_to_but_not_bound_without_keys(address):
     assert check_address(address) == address
+    assert check_bind(address, keyed=True) == address
     with pytest.raises(ConfigError, match="refusing to bind") as caught:
         check_bind(address)
     message = str(caught.value)
     assert address in message
     assert "tcp://127.0.0.1:PORT" in message and "ipc://PATH" in message
+    assert "stream-i3d keys new" in message and "--key and --clients" in message
 
 
 @pytest.mark.parametrize("address", GARBAGE)
@@ -91,6 +96,8 @@ def test_what_others_could_reach_may_be_connected_to_but_not_bound(address):
 def test_what_is_no_address_is_refused_with_what_is_allowed(check, address):
     with pytest.raises(ConfigError, match=r"allowed is tcp://HOST:PORT \(port 0 to 65535\) or ipc://PATH") as caught:
         check(address)
+    with pytest.raises(ConfigError):
+        check_bind(address, keyed=True)
     assert repr(address) in str(caught.value)
 
 
@@ -108,6 +115,7 @@ def test_any_text_is_bindable_or_refused_and_what_is_bindable_stays_on_this_mach
     else:
         assert address == text
         assert text.startswith(("ipc://", "tcp://127.", "tcp://[127.", "tcp://[::1]", "tcp://[0", "tcp://localhost:"))
+        assert not leaves_host(address)
 
 
 def test_an_address_with_a_newline_behind_it_is_refused():
@@ -156,9 +164,10 @@ def test_the_control_channel_may_be_elsewhere_or_nowhere():
 
 
 @pytest.mark.parametrize("address", BEYOND)
-def test_the_control_channel_is_refused_beyond_this_machine(address):
+def test_the_control_channel_is_refused_beyond_this_machine_without_keys(address):
     with pytest.raises(ConfigError):
         control_address(address, "tcp://127.0.0.1:5556")
+    assert control_address(address, "tcp://127.0.0.1:5556", keyed=True) == address
 
 
 def test_each_camera_has_its_own_preview_channel(tmp_path):
@@ -166,3 +175,49 @@ def test_each_camera_has_its_own_preview_channel(tmp_path):
     assert all(check_bind(channel) == channel for channel in channels)
     if os.name == "posix":
         assert len({*channels, frame_channel(tmp_path, 0)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("publish", "control", "previews"),
+    [
+        ("tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557", ["tcp://127.0.0.1:5558", "tcp://127.0.0.1:5559"]),
+        ("tcp://*:5556", None, ["tcp://*:5558", "tcp://*:5559"]),
+        ("tcp://10.0.0.1:5556", "ipc:///run/control", ["tcp://10.0.0.1:5558", "tcp://10.0.0.1:5559"]),
+        ("tcp://[::]:5556", "tcp://127.0.0.1:5550", ["tcp://[::]:5558", "tcp://[::]:5559"]),
+        ("tcp://*:5556", "tcp://127.0.0.1:5558", ["tcp://*:5559", "tcp://*:5560"]),
+        ("tcp://*:5556", "tcp://127.0.0.1:*", ["tcp://*:5558", "tcp://*:5559"]),
+        ("tcp://*:65533", "tcp://*:65534", ["tcp://*:65535", "tcp://*:*"]),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:5557", ["tcp://127.0.0.1:*"] * 2),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*", ["tcp://127.0.0.1:*"] * 2),
+        ("ipc:///run/publish", "tcp://127.0.0.1:5557", [None, None]),
+    ],
+)
+def test_previews_stand_beside_the_published_address_after_the_control_channel(publish, control, previews):
+    assert [preview_address(publish, control, number) for number in range(2)] == previews
+
+
+@pytest.mark.parametrize(
+    ("told", "asked", "usable"),
+    [
+        ("tcp://0.0.0.0:5556", "tcp://192.168.1.7:5557", "tcp://192.168.1.7:5556"),
+        ("tcp://*:5556", "tcp://camera-host:5557", "tcp://camera-host:5556"),
+        ("tcp://[::]:5556", "tcp://[fe80::1]:5557", "tcp://[fe80::1]:5556"),
+        ("tcp://[0:0:0:0:0:0:0:0]:5556", "tcp://127.0.0.1:5557", "tcp://127.0.0.1:5556"),
+        ("tcp://0.0.0.0:5556", "ipc:///run/control", "tcp://127.0.0.1:5556"),
+        ("tcp://127.0.0.1:5556", "tcp://127.0.0.1:7000", "tcp://127.0.0.1:5556"),
+        ("tcp://10.0.0.1:5556", "tcp://192.168.1.7:5557", "tcp://10.0.0.1:5556"),
+        ("tcp://camera-host:5556", "tcp://192.168.1.7:5557", "tcp://camera-host:5556"),
+        ("ipc:///run/publish", "tcp://192.168.1.7:5557", "ipc:///run/publish"),
+        ("", "tcp://192.168.1.7:5557", ""),
+        ("nonsense", "tcp://192.168.1.7:5557", "nonsense"),
+    ],
+)
+def test_an_address_of_all_interfaces_is_the_host_at_which_it_was_asked_for(told, asked, usable):
+    assert reachable(told, asked) == usable
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30) | st.from_regex(r"(tcp|ipc)://[\[\]0-9a-f.:*;@ ]{0,30}", fullmatch=True))
+def test_whatever_a_service_tells_is_never_made_to_lead_elsewhere(told):
+    usable = reachable(told, "tcp://192.168.1.7:5557")
+    assert usable == told or usable.startswith("tcp://192.168.1.7:")

@@ -17,10 +17,12 @@ from stream_i3d.errors import ConfigError, ServiceError, TransportError, WireErr
 from stream_i3d.transport.control import (
     MAX_REQUEST_BYTES,
     AddCamera,
+    CameraInfo,
     CamerasReply,
     ChangeSettings,
     ErrorReply,
     GetSettings,
+    HelloReply,
     ListCameras,
     RemoveCamera,
     Reply,
@@ -171,6 +173,27 @@ def test_a_late_reply_is_not_taken_for_the_next_ones(server):
         client.send(GetSettings())
         with answering(server):
             assert client.request(ListCameras(), SOON_S) == CamerasReply(id=2, cameras=[])
+
+
+def test_addresses_in_replies_are_such_as_the_client_can_reach():
+    def tell(request: Request) -> Reply:
+        if isinstance(request, SayHello):
+            return HelloReply(version="1", pid=1, started_at=0.0, ready=True, publish="tcp://0.0.0.0:5556")
+        previews = {"a": "tcp://0.0.0.0:5558", "b": "ipc:///b", "c": None}
+        cameras = [
+            CameraInfo(name=name, source="0", paused=False, preview=at, status=None) for name, at in previews.items()
+        ]
+        return CamerasReply(cameras=cameras)
+
+    with (
+        ControlServer("tcp://127.0.0.1:*") as server,
+        answering(server, tell),
+        ControlClient(server.address.replace("127.0.0.1", "localhost")) as client,
+    ):
+        hello, cameras = client.request(SayHello(), SOON_S), client.request(ListCameras(), SOON_S)
+    assert isinstance(hello, HelloReply) and hello.publish == "tcp://localhost:5556"
+    assert isinstance(cameras, CamerasReply)
+    assert [camera.preview for camera in cameras.cameras] == ["tcp://localhost:5558", "ipc:///b", None]
 
 
 def test_several_clients_get_each_their_own(server):

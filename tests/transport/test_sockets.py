@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.messages import ActionEvent, CameraReport, CameraStatus
+from stream_i3d.transport.control_sockets import ControlServer
+from stream_i3d.transport.preview import PreviewPublisher
 from stream_i3d.transport.sockets import FRAME_HWM, PUBLISH_HWM, FrameReceivers, FrameSender, Publisher, Subscriber
 from stream_i3d.transport.wire import Published, ReceivedFrame, decode_capture, decode_published, encode_published
 from tests.samples import event, frame, number_of, recognition, report, status
@@ -320,6 +323,19 @@ def test_an_ipc_path_left_by_a_crash_is_bound_again(tmp_path):
     assert path.exists()
     with Publisher(f"ipc://{path}") as publisher:
         assert publisher.address == f"ipc://{path}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ipc is for POSIX")
+def test_only_this_user_can_use_an_ipc_socket_whatever_the_umask(tmp_path):
+    address = f"ipc://{tmp_path / 'words'}"
+    before = os.umask(0)
+    try:
+        for make in (Publisher, PreviewPublisher, ControlServer, lambda address: FrameReceivers([address])):
+            with make(address):
+                assert (tmp_path / "words").stat().st_mode & 0o777 == 0o600
+        assert os.umask(0) == 0  # as it was before
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")

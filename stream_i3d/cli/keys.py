@@ -1,0 +1,33 @@
+"""`stream-i3d keys new|show`: the keys with which a service lets others in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def keys() -> None:
+    """Make and show the keys with which a service lets others in (docs/security.md)."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to (default: stream-i3d/keys in your settings).")
+def new(name: str, folder: Path | None) -> None:
+    """Make a pair of keys: NAME.key_secret, which stays where it is, and NAME.key, which is given to the other side."""
+    from stream_i3d.transport.key_files import default_folder, write_new_keys
+
+    secret, public = write_new_keys(default_folder() if folder is None else folder.expanduser(), name)
+    click.echo(f"{secret}  secret: keep it here, and to yourself")
+    click.echo(f"{public}  public: give it to the other side")
+
+
+@keys.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path) -> None:
+    """Print the public key of a key file of either kind (Z85)."""
+    from stream_i3d.transport.key_files import read_key_file
+
+    click.echo(read_key_file(file.expanduser()).public.decode("ascii"))
