@@ -148,7 +148,6 @@ class ChunkSchedule:
             if newest is not None:
                 self.cut("epoch")
         self._run_start = position
-        self._stamps.clear()
 
 
 class ChunkFeed:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class TorchStreamEngine:
         self.temperature = temperature
         self._preprocessing = preprocessing
         self._network = MixedPrecision(model, device, precision)
-        self._streaming = StreamingI3D(model)
+        self._streaming = StreamingI3D(cast(I3D, self._network.model))  # in the form in which it runs
         self._blank: StreamState | None = None
         self.description = f"{self._network.description}, streaming"
 

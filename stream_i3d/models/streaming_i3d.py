@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_clips
-from stream_i3d.models.i3d import I3D
-from stream_i3d.models.inception_plan import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Mixed, same_padding
+from stream_i3d.models.i3d import I3D, MaxPool3dSame
+from stream_i3d.models.inception_plan import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Mixed, Triple, same_padding
 from stream_i3d.models.streaming_plan import LATENESS, POOLED_STEPS, SHIFT_FRAMES, STEP_FRAMES, TIME_LAYERS, Late
 
 _CONTEXT = {layer.name: layer.context for layer in TIME_LAYERS}
@@ -105,8 +105,9 @@ class StreamingI3D(nn.Module):
 
     Args:
         network: The network whose layers it runs: shared, not copied, and put in eval mode. Its convolutions may have
-            their BatchNorms folded in (units without `bn`, or with nn.Identity for it). The names of the tensors are
-            the network's own.
+            their BatchNorms folded in (units without `bn`, or with nn.Identity for it). Other layers may stand in a
+            convolution's or a pool's place if they do the same, "same" padding included; these are run on all frames,
+            and what their padding reached is left out. The names of the tensors are the network's own.
     """
 
     def __init__(self, network: I3D) -> None:
@@ -149,7 +150,7 @@ class StreamingI3D(nn.Module):
         if name in MIXED:
             x = _mixed(cast(Mixed, stage), x, pass_)
         elif name in POOLS:
-            x = _pool(stage, pass_.extend(x, _CONTEXT.get(name, 0)))
+            x = _pool(stage, pass_.extend(x, _CONTEXT.get(name, 0)), *POOLS[name])
         else:
             _, kernel, stride = CONVS[name]
             x = _unit(stage, pass_.extend(x, _CONTEXT.get(name, 0)), kernel, stride)
@@ -213,14 +214,16 @@ def _mixed(module: Mixed, x: Tensor, pass_: _Pass) -> Tensor:
         _unit(module.b0, whole[:, :, 1:-1]),  # one step late, as the others are
         _unit(module.b1b, first, 3),
         _unit(module.b2b, second, 3),
-        _unit(module.b3b, _pool(module.b3a, whole)),
+        _unit(module.b3b, _pool(module.b3a, whole, (3, 3, 3), (1, 1, 1))),
     )
     return torch.cat(branches, dim=1)
 
 
 def _unit(unit: nn.Module, x: Tensor, kernel: int = 1, stride: int = 1) -> Tensor:
     """Convolution, BatchNorm where there still is one, ReLU; padded ("same") in space and not in time."""
-    convolution = cast(nn.Conv3d, unit.conv3d)
+    convolution = getattr(unit, "conv3d", None)
+    if convolution is None:
+        return _called(unit, x, kernel, stride)
     padding = kernel // 2 if stride == 1 else 0
     if stride > 1:
         height, width = (same_padding(size, kernel, stride) for size in x.shape[3:])
@@ -230,11 +233,22 @@ def _unit(unit: nn.Module, x: Tensor, kernel: int = 1, stride: int = 1) -> Tenso
     return F.relu(x if normalise is None else normalise(x), inplace=True)
 
 
-def _pool(pool: nn.Module, x: Tensor) -> Tensor:
+def _pool(pool: nn.Module, x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
     """Max-pool, padded ("same") in space and not in time; `x` is nowhere negative."""
-    kernel, stride = cast(tuple[int, int, int], pool.kernel), cast(tuple[int, int, int], pool.stride)
+    if not isinstance(pool, MaxPool3dSame):
+        return _called(pool, x, kernel[0], stride[0])
     height, width = (same_padding(x.shape[axis], kernel[axis - 2], stride[axis - 2])[0] for axis in (3, 4))
     return F.max_pool3d(x, kernel, stride, (0, height, width), ceil_mode=True)
+
+
+def _called(layer: nn.Module, x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Run a layer whose parts are not known here and which pads time as well; leave out what its padding reached."""
+    count = (x.shape[2] - kernel) // stride + 1
+    front = (kernel - stride) // 2  # zeros that it puts before a number of frames that the stride divides
+    if more := -x.shape[2] % stride:
+        x = F.pad(x, (0, 0, 0, 0, 0, more))
+    y: Tensor = layer(x)
+    return y[:, :, -(-front // stride) :][:, :, :count]
 
 
 def _mean_over_places(x: Tensor) -> Tensor:

@@ -158,10 +158,15 @@ def test_a_slow_cameras_repeats_do_not_cut_the_stream() -> None:
     assert [chunk.number for chunk in chunks] == list(range(20))
 
 
-def test_a_worker_that_comes_late_makes_the_same_chunks() -> None:
-    chunks = taken(make_feed(), frames(1003, 1050))
+def test_a_worker_that_comes_late_makes_the_same_chunks_and_counts_nothing_lost() -> None:
+    feed = make_feed()
+    chunks = taken(feed, frames(1003, 1050))
     assert numbers(chunks[0].frames) == list(range(1008, 1016))
     assert chunks[0].number == 0
+    assert feed.windows_dropped.total() == 0
+    taken(feed, frames(2003, 2099, epoch=2))
+    # Due at 2007, which ends no whole chunk, and the seven chunks that warm up.
+    assert feed.windows_dropped == {"epoch": 8}
 
 
 @settings(deadline=None, max_examples=40)

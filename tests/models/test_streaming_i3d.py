@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.engine import cpu_has_bf16
 from stream_i3d.models.head import replace_head
-from stream_i3d.models.i3d import I3D, Unit3D
+from stream_i3d.models.i3d import I3D, MaxPool3dSame, Unit3D
 from stream_i3d.models.memory_format import lay_out
 from stream_i3d.models.streaming_i3d import Emitted, StreamingI3D, StreamState, stack
 from stream_i3d.models.streaming_plan import DELAY_STEPS, SEEN_FRAMES, SHIFT_FRAMES, STEP_FRAMES, WARM_UP_STEPS
@@ -157,6 +157,30 @@ def test_batchnorms_may_be_folded_into_the_convolutions() -> None:
     assert max(differences(streamed(StreamingI3D(without), frames, [1] * 9), whole)) < 2e-4
 
 
+class Opaque(nn.Module):
+    """A layer of which nothing is known but what it does."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = [layer]  # not a child: its parts are not to be found
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self._layer[0](x)
+        return y
+
+
+@pytest.mark.parametrize("chunks", [[9], [1] * 9])
+def test_other_layers_may_stand_in_the_place_of_convolutions_and_pools(chunks: list[int]) -> None:
+    network = ruled(I3D(num_classes=5, width=1 / 16))
+    frames = clip(1, 3, 72, 40, 33)
+    whole = whole_clip(network, frames)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Unit3D | MaxPool3dSame):
+                setattr(parent, name, Opaque(child))
+    assert max(differences(streamed(StreamingI3D(network), frames, chunks), whole)) < 1e-4
+
+
 @pytest.mark.parametrize("chunks", [[9], [1] * 9])
 def test_folded_in_bf16_and_channels_last_it_is_near_fp32(chunks: list[int]) -> None:
     network = ruled(I3D(num_classes=5, width=1 / 8))
@@ -199,6 +223,13 @@ def test_a_context_holds_no_more_memory_than_its_own(tiny: I3D) -> None:
     _, state = StreamingI3D(tiny)(clip(2, 3, 16, 32, 32))
     for one in (state, *state.split()):
         assert all(context.untyped_storage().nbytes() == context.nbytes for context in one.contexts)
+
+
+def test_one_cameras_state_is_neither_split_nor_copied(tiny: I3D) -> None:
+    _, state = StreamingI3D(tiny)(clip(1, 3, 8, 32, 32))
+    [alone] = state.split()
+    assert alone is state
+    assert stack([alone]) is state
 
 
 def test_the_state_that_was_given_stays_as_it_was(tiny: I3D) -> None:
