@@ -17,11 +17,11 @@ from stream_i3d.messages import CameraName
 from stream_i3d.settings import Section, convert_settings, load_settings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+ModeName = Literal["window", "streaming"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FlowName = Literal["dis", "farneback", "tvl1"]
 FusionName = Literal["probabilities", "logits"]
-ModeName = Literal["window", "streaming"]
 
 TWO_STREAM = "two-stream-i3d"
 """The model.name of an RGB and a flow network whose predictions are fused."""
