@@ -17,6 +17,7 @@ from stream_i3d.messages import CameraName
 from stream_i3d.settings import Section, convert_settings, load_settings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+ModeName = Literal["window", "streaming"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FlowName = Literal["dis", "farneback", "tvl1"]
@@ -72,13 +73,39 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
 
 class WindowConfig(Section, frozen=True, kw_only=True):
-    """Windows on the stream. None takes what the checkpoint was trained with."""
+    """Windows on the stream. None takes what the checkpoint was trained with.
 
+    In `streaming` mode the network is carried along the stream instead, each frame passes through it once, and
+    `averaging` is how many predictions in a row it averages.
+    """
+
+    mode: ModeName = "window"
     stride: Annotated[int, Meta(ge=1, le=10000)] = 8
     clip_len: Annotated[int, Meta(ge=8, le=1024)] | None = None
     frame_interval: Annotated[int, Meta(ge=1, le=64)] | None = None
     sample_fps: Annotated[float, Meta(ge=1, le=240)] | None = None
     max_span_ratio: Annotated[float, Meta(gt=1, le=10)] = 1.5
+    averaging: Annotated[int, Meta(ge=1, le=64)] = 1
+
+    def __post_init__(self) -> None:
+        """Check that the settings are those of the mode."""
+        if self.mode == "window":
+            if self.averaging != 1:
+                raise ValueError(
+                    f"averaging {self.averaging} is of no use to single windows: give mode streaming (--mode "
+                    "streaming), or smooth by smoothing.method mean"
+                )
+            return
+        if self.stride not in (4, 8):
+            raise ValueError(
+                f"stride {self.stride} is not possible in streaming mode: give 8, or 4 for twice the predictions at "
+                "twice the work"
+            )
+        if self.frame_interval not in (None, 1):
+            raise ValueError(
+                f"frame_interval {self.frame_interval} is not possible in streaming mode, which sees every frame: give "
+                "1, or a lower sample_fps"
+            )
 
 
 class SmoothingConfig(Section, frozen=True, kw_only=True):

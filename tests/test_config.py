@@ -99,6 +99,38 @@ def test_there_are_example_configurations():
     assert len(CONFIGS) >= 3
 
 
+# --- streaming mode
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_streaming_mode_has_two_strides(stride):
+    window = convert({"window": {"mode": "streaming", "stride": stride, "averaging": 3, "frame_interval": 1}}).window
+    assert (window.mode, window.stride, window.averaging) == ("streaming", stride, 3)
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ({"mode": "streaming", "stride": 5}, "stride 5 is not possible in streaming mode: give 8, or 4"),
+        ({"mode": "streaming", "frame_interval": 2}, "frame_interval 2 is not possible in streaming mode"),
+        ({"averaging": 2}, "averaging 2 is of no use to single windows: give mode streaming"),
+        ({"mode": "stream"}, "window.mode: expected one of window, streaming, got 'stream'"),
+        ({"mode": "streaming", "averaging": 0}, "window.averaging"),
+    ],
+)
+def test_what_a_mode_cannot_do_is_said(window, said):
+    message = refusal({"window": window})
+    assert said in message
+    assert "\n" not in message
+
+
+def test_the_stride_of_streaming_mode_changes_to_one_it_has():
+    config = convert({"window": {"mode": "streaming"}})
+    assert change_settings(config, {"window.stride": 4}).window.stride == 4
+    with pytest.raises(ConfigError, match="stride 16 is not possible in streaming mode"):
+        change_settings(config, {"window.stride": 16})
+
+
 # --- unknown keys
 
 
@@ -122,7 +154,7 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant(data, key, meant, a
 def test_an_unknown_key_like_nothing_known_gets_no_guess_but_the_list():
     message = refusal({"window": {"xyzzy": 1}})
     assert "did you mean" not in message
-    assert "allowed here: stride, clip_len, frame_interval, sample_fps, max_span_ratio" in message
+    assert "allowed here: mode, stride, clip_len, frame_interval, sample_fps, max_span_ratio, averaging" in message
 
 
 def test_keys_that_are_no_text_are_unknown_too():

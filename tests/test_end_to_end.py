@@ -119,17 +119,29 @@ def recognised(lines: str) -> dict[int, dict[str, Any]]:
     return {message["window"]["last_frame"]: message for message in messages if message.get("top_k")}
 
 
-@pytest.mark.parametrize(("fps", "flags"), [(19.62, ["--fast"]), (25, []), (29.97, ["--fast"]), (60, ["--fast"])])
+STREAMING = ["--mode", "streaming", "--stride", "4", "--averaging", "2"]
+
+
+@pytest.mark.parametrize(
+    ("fps", "flags", "mode", "ends"),
+    [
+        (19.62, ["--fast"], [], range(15, 100, 8)),
+        (25, [], [], range(15, 100, 8)),
+        (29.97, ["--fast"], [], range(15, 100, 8)),
+        (60, ["--fast"], [], range(15, 100, 8)),
+        (29.97, ["--fast"], STREAMING, range(63, 100, 4)),
+    ],
+)
 def test_live_equals_offline_window_by_window(
-    fps: float, flags: list[str], cli: Cli, make_video: MakeVideo, tiny_checkpoint: Path
+    fps: float, flags: list[str], mode: list[str], ends: range, cli: Cli, make_video: MakeVideo, tiny_checkpoint: Path
 ) -> None:
     video = make_video(fps, 4)
-    common = ["--checkpoint", tiny_checkpoint, "--precision", "fp32", "--top-k", 10, *NEVER_IDLE]
+    common = ["--checkpoint", tiny_checkpoint, "--precision", "fp32", "--top-k", 10, *NEVER_IDLE, *mode]
     offline = cli("recognize", video, *common)
     live = cli("run", "--source", video, "--publish", "tcp://127.0.0.1:*", "--jsonl", "-", *flags, *common)
     assert (offline.returncode, live.returncode) == (0, 0), offline.stderr + live.stderr
     expected, published = recognised(offline.stdout), recognised(live.stdout)
-    assert list(published) == list(expected) == list(range(15, 100, 8))
+    assert list(published) == list(expected) == list(ends)
     for last, message in published.items():
         assert message["window"] == expected[last]["window"]
         for key in ("probability", "raw_probability"):

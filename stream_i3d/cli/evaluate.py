@@ -44,7 +44,16 @@ if TYPE_CHECKING:
 )
 @click.option("--streaming", is_flag=True, help="Play the videos through the live path too; measure smoothing.")
 @click.option(
-    "--seconds-per-video", type=click.FloatRange(1), default=20.0, show_default=True, help="With --streaming."
+    "--mode",
+    type=click.Choice(["window", "streaming"]),
+    default="window",
+    show_default=True,
+    help="Mode of the live path, with --streaming.",
+)
+@click.option(
+    "--seconds-per-video",
+    type=click.FloatRange(1),
+    help="With --streaming (default: 20; of generated scenes 4, in streaming mode 12).",
 )
 @click.option(
     "--fuse", nargs=2, type=click.Path(path_type=Path), metavar="A.json B.json", help="Fuse two result files."
@@ -126,8 +135,8 @@ def _evaluate(
     if options["calibrate"]:
         check_calibratable(checkpoint)
     network = load_network(checkpoint, config)
-    if options["streaming"]:
-        network.live_engine()  # one that has no live path is told before the work
+    if options["streaming"]:  # one that has no live path is told before the work
+        _ = network.stream_engine() if options["mode"] == "streaming" else network.live_engine()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
@@ -160,14 +169,18 @@ def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress:
 def _stream(
     network: Network, dataset: NamedDataset, config: TrainConfig, options: dict[str, Any], progress: Progress
 ) -> StreamingReport:
-    from stream_i3d.config import Config
-    from stream_i3d.training.stream_videos import stream_videos
+    from stream_i3d.config import Config, WindowConfig
+    from stream_i3d.training.stream_videos import SCENE_SECONDS, SCENE_SECONDS_CARRIED, stream_videos
     from stream_i3d.training.streaming import evaluate_stream
 
     scenes = config.data.source == "scenes" and options["data"] is None
-    videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes)
-    seed, seconds = config.run.seed, options["seconds_per_video"]
-    return evaluate_stream(network, videos, Config(), seed=seed, seconds_per_video=seconds, progress=progress)
+    mode, seconds = options["mode"], options["seconds_per_video"]
+    long = seconds or (SCENE_SECONDS if mode == "window" else SCENE_SECONDS_CARRIED)
+    videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes, long)
+    live = Config(window=WindowConfig(mode=mode))
+    return evaluate_stream(
+        network, videos, live, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
+    )
 
 
 def _fuse(paths: tuple[Path, Path], weights: tuple[float, float], average: Average, names: Sequence[str]) -> Evaluation:

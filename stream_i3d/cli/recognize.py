@@ -28,6 +28,7 @@ def recognize(
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import ConfigError, SourceError
+    from stream_i3d.inference.mode import load_mode_engine
     from stream_i3d.inference.offline import offline_address, recognize_video
     from stream_i3d.inference.setup import settle_model, wait_passively
     from stream_i3d.messages import Segment
@@ -40,9 +41,7 @@ def recognize(
             raise ConfigError(f"no such file: {video}; give video files")
     setup = settle_model(config.model, config.window)
     wait_passively()
-    from stream_i3d.inference.engine import load_engine
-
-    engine = load_engine(setup)
+    engine = load_mode_engine(setup, config.window)
     failed = 0
     with ExitStack() as stack:
         sink = stack.enter_context(_open(output))

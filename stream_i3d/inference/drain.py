@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
 from stream_i3d.inference.flow_frames import make_augment
+from stream_i3d.inference.mode import make_feed
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import CameraReport
@@ -47,7 +47,7 @@ class Camera:
         self.slot = slot
         self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
         self.windows = CameraWindows(
-            CameraFeed(preprocessing, window.stride, window.max_span_ratio, make_augment(job.setup)),
+            make_feed(preprocessing, window, make_augment(job.setup)),
             Recognizer(slot.name, judging, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)

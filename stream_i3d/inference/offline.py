@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthetic
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
@@ -16,7 +15,8 @@ from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
 from stream_i3d.events import merge_segments
 from stream_i3d.inference.flow_frames import make_augment
-from stream_i3d.inference.runner import CameraWindows, WindowRunner
+from stream_i3d.inference.mode import Runner, make_feed, make_runner
+from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.recognizer import Judging, Recognizer
@@ -24,6 +24,7 @@ from stream_i3d.redact import redact
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.stream_engine import StreamEngine
 
 _EPOCH = 0
 _CLOCK = Clock(time.monotonic_ns, time.time, lambda until: True)
@@ -38,7 +39,7 @@ def read_frames(source: Source, camera: str, setup: ModelSetup) -> Iterator[Fram
 
 def recognize_video(
     video: str,
-    engine: Engine,
+    engine: Engine | StreamEngine,
     setup: ModelSetup,
     config: Config,
     progress: Callable[[float, float | None], None] = lambda time, duration: None,
@@ -47,7 +48,7 @@ def recognize_video(
 
     Args:
         video: Path of a file, or a synthetic:// address with a duration.
-        engine: What runs the network.
+        engine: What runs the network in the configuration's mode.
         setup: Which network, and what frames it takes.
         config: Windows, smoothing, thresholds; cameras and publishing are not looked at.
         progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
@@ -58,10 +59,10 @@ def recognize_video(
     """
     address = offline_address(video)
     camera = CameraWindows(
-        CameraFeed(setup.preprocessing, config.window.stride, config.window.max_span_ratio, make_augment(setup)),
+        make_feed(setup.preprocessing, config.window, make_augment(setup)),
         Recognizer(address.default_name, Judging.of(config, engine.labels, setup.model_name), time.monotonic_ns),
     )
-    runner = WindowRunner(engine, config.idle.min_motion, config.idle.skip_inference)
+    runner = make_runner(engine, config)
     judged: list[Recognition] = []
     source = open_source(address, config.capture)
     try:
@@ -90,7 +91,7 @@ def offline_address(video: str) -> SourceAddress:
     return address
 
 
-def _step(camera: CameraWindows, runner: WindowRunner) -> Iterator[Recognition]:
+def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:
     for recognition, _ in runner.warming(camera):
         yield recognition
     clip = camera.take()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.buffer import CameraFeed
+from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.messages import ActionEvent, Clip, FrameStamp, Prediction, Recognition, Window
 from stream_i3d.motion import motion_measure
 from stream_i3d.recognizer import Drops, Recognizer, softmax
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
 
 Judged = tuple[Recognition, list[ActionEvent]]
+Feed = CameraFeed | ChunkFeed
 
 
 @runtime_checkable
@@ -41,11 +43,15 @@ class FusingEngine(Protocol):
 
 @dataclass(slots=True)
 class CameraWindows:
-    """One camera's feed and recognizer. The lock guards the feed where a drain thread pushes into it."""
+    """One camera's feed and recognizer. The lock guards the feed where a drain thread pushes into it.
 
-    feed: CameraFeed
+    `carried` is what a runner keeps of the camera from one run to the next.
+    """
+
+    feed: Feed
     recognizer: Recognizer
     lock: Lock = field(default_factory=Lock)
+    carried: object = None
 
     def take(self) -> Clip | None:
         """Return the due window's clip, if one is due."""

@@ -64,8 +64,16 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     Raises:
         CheckpointError: There is no such file, its header is broken, or two streams' files do not fit each other.
         LabelsError: The list cannot be read, or its length is not the network's.
-        ConfigError: The checkpoint is of another architecture than `model.name`, or there is none of that name.
+        ConfigError: The checkpoint is of another architecture than `model.name`, there is none of that name, or
+            streaming mode is not for such a network.
     """
+    setup = _settle(model, window)
+    if window.mode == "streaming":
+        check_carried(setup.spec, setup.preprocessing, setup.model_name.checkpoint, setup.config.name)
+    return setup
+
+
+def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     if model.two_stream:
         return _settle_two_streams(structs.replace(model, name=TWO_STREAM), window)
     path = resolve_checkpoint(model.checkpoint)
@@ -189,3 +197,29 @@ def shared_preprocessing(streams: Sequence[StreamWeights], window: WindowConfig)
                 "but both streams see the same frames: give two that were trained alike"
             )
     return merged[0]
+
+
+def check_carried(spec: ModelSpec | None, preprocessing: Preprocessing, checkpoint: str, name: str = "i3d") -> None:
+    """Check that a network can be carried along a stream: an Inception I3D that sees every frame, in RGB.
+
+    Args:
+        spec: What is known of the checkpoint; None for nothing yet.
+        preprocessing: Of its frames.
+        checkpoint: What to call it.
+        name: The architecture that was asked for.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    channels = "" if spec is None or spec.in_channels == 3 else f" of {spec.in_channels} channels"
+    if name != "i3d" or channels:
+        raise ConfigError(
+            f"streaming mode is for Inception I3D on RGB, and {checkpoint} is {name}{channels}: give an i3d "
+            "checkpoint, or leave out window.mode (--mode)"
+        )
+    if preprocessing.frame_interval != 1:
+        raise ConfigError(
+            f"streaming mode sees every frame, and {checkpoint} was trained on every "
+            f"{preprocessing.frame_interval}th: give --frame-interval 1 and --sample-fps "
+            f"{preprocessing.sample_fps / preprocessing.frame_interval:g}, or leave out window.mode (--mode)"
+        )

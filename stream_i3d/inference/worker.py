@@ -17,7 +17,8 @@ from stream_i3d.config import Config
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.meter import Meter
-from stream_i3d.inference.runner import Judged, WindowRunner
+from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner
+from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.messages import ActionEvent, CameraStatus
 from stream_i3d.publish.jsonl import JsonLinesSink
@@ -29,6 +30,7 @@ from stream_i3d.transport.wire import Published
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.stream_engine import StreamEngine
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +42,17 @@ _SUMMARY_INTERVAL_S = 1.0
 def worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of the process."""
     wait_passively()
-    from stream_i3d.inference.engine import load_engine
-
-    serve(stage, job, load_engine)
+    serve(stage, job, lambda setup: load_mode_engine(setup, job.config.window))
 
 
-def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engine]) -> None:
+def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engine | StreamEngine]) -> None:
     """Publish what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended."""
     sinks = Sinks(job.config)  # first: a port in use is told before the model is loaded
     try:
         engine = load_engine(job.setup)
         engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
         judging = Judging.of(job.config, engine.labels, job.setup.model_name)
-        runner = WindowRunner(engine, job.config.idle.min_motion, job.config.idle.skip_inference)
+        runner = make_runner(engine, job.config)
         with Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain:
             detail = f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}"
             stage.say(
@@ -105,7 +105,7 @@ class WorkerLoop:
     """The main thread: take, run, publish, tell how the cameras fare, and follow orders between windows."""
 
     def __init__(
-        self, stage: Stage, job: WorkerJob, engine: Engine, runner: WindowRunner, sinks: Sinks, drain: Drain
+        self, stage: Stage, job: WorkerJob, engine: Engine | StreamEngine, runner: Runner, sinks: Sinks, drain: Drain
     ) -> None:
         self._stage = stage
         self._job = job
@@ -121,16 +121,19 @@ class WorkerLoop:
     def run(self) -> None:
         """Serve until stopped, or until every camera has ended and its windows are done."""
         stay = self._job.config.control.stay
+        busy = False
         while not self._stage.stopping.is_set():
             self._stage.beat()
             order = self._stage.order()
             if isinstance(order, WorkerOrder):
                 self._obey(order)
-            self._drain.wake.wait(_POLL_S)
+            if not busy:
+                self._drain.wake.wait(_POLL_S)
             self._drain.wake.clear()
             # Where all cameras were removed, others may be added; so only cameras that ended end the run.
             finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
-            if not self.step() and finished and not stay:
+            busy = self.step()
+            if not busy and finished and not stay:
                 break
         for camera in self._cameras:
             self._publish_events(camera.windows.recognizer.finish())
@@ -176,7 +179,7 @@ class WorkerLoop:
         self._say_status(camera.health.status(time.monotonic(), camera.windows.feed.frames_dropped))
 
     def step(self) -> bool:
-        """Publish all that is due now; return whether there was a window."""
+        """Publish what is due now, of each camera one window or chunk; return whether there was, or is, something."""
         for camera in self._cameras:
             self._publish_all(self._runner.warming(camera.windows))
         due = [(camera.windows, clip) for camera in self._cameras if (clip := camera.windows.take()) is not None]
@@ -188,7 +191,7 @@ class WorkerLoop:
         if now >= self._summary_at:
             self._summary_at = now + _SUMMARY_INTERVAL_S
             self._stage.say(self._summary())
-        return bool(due)
+        return bool(due) or any(camera.windows.feed.pending for camera in self._cameras)
 
     def _summary(self) -> Summary:
         return self._meter.summary(self._cameras, self._drain.rejected, self._sinks.dropped)

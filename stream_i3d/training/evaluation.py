@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision
+from stream_i3d.inference.setup import check_carried
+from stream_i3d.inference.stream_engine import TorchStreamEngine
 from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import Preprocessing
@@ -110,6 +113,28 @@ class Network:
             self.precision,
             temperature=self.spec.temperature,
         )
+
+    def stream_engine(self) -> TorchStreamEngine:
+        """Return the same network as the engine of the live path in streaming mode.
+
+        Raises:
+            ConfigError: It is no Inception I3D on RGB.
+        """
+        check_carried(self.spec, self.preprocessing, self.name, self.spec.architecture)
+        return TorchStreamEngine(
+            self._carried, self.labels, self.preprocessing, self.device, self.precision, self.spec.temperature
+        )
+
+    def temporal_logits(self, clips: Tensor) -> Tensor:
+        """Run an Inception I3D on RGB clips of any length; (B, T, H, W, 3) uint8 -> (B, num_classes, T') float32."""
+        inputs = self._mixed.inputs(clips, self.preprocessing)
+        logits = torch.from_numpy(self._mixed.run(self._carried.temporal_logits, inputs))
+        return logits if logits.ndim == 3 else logits.mean(dim=(3, 4))
+
+    @property
+    def _carried(self) -> I3D:
+        assert isinstance(self._mixed.model, I3D)
+        return self._mixed.model
 
     def _normalisation(self, stream: str) -> Preprocessing:
         return stream_preprocessing(stream, self.preprocessing)

@@ -119,7 +119,8 @@ def classes_table(evaluation: Evaluation) -> Group:
 def streaming_tables(report: StreamingReport) -> Group:
     """Return how live compares with offline, and what each way of smoothing does."""
     title = (
-        f"one camera's stream of {report.videos} videos, {report.seconds:.0f} s, a window every {report.stride} frames"
+        f"one camera's stream of {report.videos} videos, {report.seconds:.0f} s, {report.mode} mode, "
+        f"a prediction every {report.stride} frames"
     )
     same = Table()
     for name in (f"{report.whole_windows} of {report.windows} windows, those within one video", "live", "offline"):

@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from stream_i3d.capture.source import Source
 from stream_i3d.capture.video import open_file
 from stream_i3d.preprocess import Image, Preprocessing, resize_short_side
-from stream_i3d.scenes import LABELS, render_clip
+from stream_i3d.scenes import LABELS
+from stream_i3d.scenes.render import Scene
 from stream_i3d.training.scene_dataset import HELD_OUT, camera_sizes
 from stream_i3d.training.videos import VideoReader
 
 MAX_SCENES = 60
 
-_SCENE_SECONDS = 4.0
+SCENE_SECONDS = 4.0
+SCENE_SECONDS_CARRIED = 12.0
+"""In streaming mode, where one prediction sees 4.3 s."""
+
 _SCENE_STREAM = 1  # second number of a scene's seed; the clips of SceneDataset have 0
 
 
@@ -53,27 +57,37 @@ def file_video(path: str, label: str, preprocessing: Preprocessing) -> StreamVid
     return StreamVideo(path, label, lambda: open_file(path), frames)
 
 
-def scene_video(number: int, preprocessing: Preprocessing) -> StreamVideo:
-    """Return a generated scene of a few seconds, as a camera of the sampled rate gives it; its label is number % 10."""
+def scene_video(number: int, preprocessing: Preprocessing, seconds: float = SCENE_SECONDS) -> StreamVideo:
+    """Return a generated scene, as a camera of the sampled rate gives it; its label is number % 10.
+
+    It is an endless one: what leaves the picture comes in again, so that there is something to see all the time.
+    """
     label = LABELS[number % len(LABELS)]
     seed = (HELD_OUT, _SCENE_STREAM, number)
     sizes = camera_sizes(preprocessing.short_side)
     size = sizes[np.random.default_rng([*seed, 1]).integers(len(sizes))]
 
-    def render() -> NDArray[np.uint8]:
-        return render_clip(
-            seed, label, round(_SCENE_SECONDS * preprocessing.sample_fps), preprocessing.sample_fps, size
-        )
+    def render(numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
+        scene = Scene(np.random.default_rng(seed), label, size)
+        return [scene.frame(n / preprocessing.sample_fps) for n in numbers]
 
     def frames(numbers: Sequence[int]) -> Mapping[int, Image]:
-        pictures = render()
-        return {n: resize_short_side(pictures[n], preprocessing.short_side)[:, :, ::-1].copy() for n in numbers}
+        resized = (resize_short_side(picture, preprocessing.short_side) for picture in render(numbers))
+        return {n: picture[:, :, ::-1].copy() for n, picture in zip(numbers, resized, strict=True)}
 
-    return StreamVideo(f"scene {number}", label, lambda: Pictures(render(), preprocessing.sample_fps), frames)
+    def open_scene() -> Source:
+        return Pictures(np.stack(render(range(round(seconds * preprocessing.sample_fps)))), preprocessing.sample_fps)
+
+    return StreamVideo(f"scene {number}", label, open_scene, frames)
 
 
 def stream_videos(
-    names: Sequence[str], targets: Sequence[int], labels: Sequence[str], preprocessing: Preprocessing, scenes: bool
+    names: Sequence[str],
+    targets: Sequence[int],
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    scenes: bool,
+    scene_seconds: float = SCENE_SECONDS,
 ) -> list[StreamVideo]:
     """Return the videos of a data set.
 
@@ -83,9 +97,10 @@ def stream_videos(
         labels: The classes.
         preprocessing: Of the frames.
         scenes: They are generated clips: scenes of some seconds are taken in their place, at most `MAX_SCENES`.
+        scene_seconds: Length of each of these.
     """
     if scenes:
-        return [scene_video(number, preprocessing) for number in range(min(len(names), MAX_SCENES))]
+        return [scene_video(number, preprocessing, scene_seconds) for number in range(min(len(names), MAX_SCENES))]
     return [file_video(name, labels[target], preprocessing) for name, target in zip(names, targets, strict=True)]
 
 

@@ -1,8 +1,8 @@
 """Plays videos one after another through the live path of one camera, and compares it with the truth and with offline.
 
-What runs here is what runs live: reader, ring, windows, batches of one, recognizer. Windows cross from one video to the
-next as they do when what a camera sees changes. The network is asked once; the ways of smoothing are replayed over what
-it said. The measures are those of `streaming_report`.
+What runs here is what runs live, in window or streaming mode: reader, ring, windows, batches of one, recognizer.
+Windows cross from one video to the next as they do when what a camera sees changes. The network is asked once; the ways
+of smoothing are replayed over what it said. The measures are those of `streaming_report`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import torch
 from msgspec import structs
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.errors import ConfigError, SourceError
-from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
+from stream_i3d.inference.mode import make_feed, make_runner
+from stream_i3d.inference.runner import CameraWindows, Judged
 from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
+from stream_i3d.models.streaming_plan import SEEN_FRAMES
 from stream_i3d.preprocess import Preprocessing, centre_crop
 from stream_i3d.recognizer import Drops, Judging, Recognizer
 from stream_i3d.training.stream_videos import StreamVideo, stream_order
+from stream_i3d.training.streaming_offline import carried_probabilities
 from stream_i3d.training.streaming_report import (
     Span,
     StreamingReport,
@@ -37,6 +39,7 @@ from stream_i3d.training.streaming_report import (
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.stream_engine import StreamEngine
     from stream_i3d.training.evaluation import Network
 
 _CAMERA = "stream"
@@ -90,7 +93,7 @@ class _Recording(Recognizer):
 
 def play(
     videos: Sequence[StreamVideo],
-    engine: Engine,
+    engine: Engine | StreamEngine,
     preprocessing: Preprocessing,
     config: Config,
     seconds_per_video: float,
@@ -100,7 +103,7 @@ def play(
 
     Args:
         videos: A video that cannot be read is left out, and noted.
-        engine: What runs the network, window by window.
+        engine: What runs the network in the configuration's mode.
         preprocessing: The frames it takes.
         config: Windows and how they are judged.
         seconds_per_video: Longer videos are cut off there.
@@ -109,10 +112,10 @@ def play(
     playback = Playback()
     judging = _judging(engine.labels, config)
     camera = CameraWindows(
-        CameraFeed(preprocessing, config.window.stride, config.window.max_span_ratio),
+        make_feed(preprocessing, config.window),
         _Recording(judging, playback.said),
     )
-    runner = WindowRunner(engine, config.idle.min_motion, config.idle.skip_inference, lambda: 0)
+    runner = make_runner(engine, config, lambda: 0)
     seq, time = 0, 0.0
     for place, video in enumerate(videos):
         stamps: list[FrameStamp] = []
@@ -193,10 +196,13 @@ def evaluate_stream(
         progress: Told how far it is.
 
     Raises:
-        ConfigError: The network sees more than RGB, or no video can be read or is as long as a window.
+        ConfigError: The network sees more than RGB, cannot be carried along in streaming mode, or no video can be
+            read or is as long as a window.
     """
     config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.min_confidence, min_motion=0))
-    engine, preprocessing = network.live_engine(), network.preprocessing
+    carried = config.window.mode == "streaming"
+    engine = network.stream_engine() if carried else network.live_engine()
+    preprocessing = network.preprocessing
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
     playback = play(
         ordered, engine, preprocessing, config, seconds_per_video, lambda done, all_: progress("streaming", done, all_)
@@ -205,20 +211,26 @@ def evaluate_stream(
     judged = [one for one in playback.said if one.prediction is not None]
     whole = [(one, span) for one in judged if (span := _span(spans, one)) is not None]
     if not whole:
-        raise ConfigError(
-            f"no video is as long as a window of {preprocessing.window_frames} frames: give longer ones, or leave out "
-            "--streaming"
-        )
+        seen = SEEN_FRAMES + config.window.stride * (config.window.averaging - 1)
+        long = f"what a prediction sees, {seen}" if carried else f"a window of {preprocessing.window_frames}"
+        raise ConfigError(f"no video is as long as {long} frames: give longer ones, or leave out --streaming")
     owners = [span for _, span in whole]
     live = np.stack([one.prediction.probabilities for one, _ in whole if one.prediction is not None])
-    offline = offline_probabilities(
-        network, ordered, whole, lambda done, all_: progress("the same windows offline", done, all_)
-    )
+
+    def offline_progress(done: int, total: int) -> None:
+        progress("the same windows offline", done, total)
+
+    if carried:
+        windows = [(one.window, span) for one, span in whole]
+        offline = carried_probabilities(network, ordered, windows, config.window, offline_progress)
+    else:
+        offline = offline_probabilities(network, ordered, whole, offline_progress)
     results = []
     for name, smoothing in SMOOTHINGS.items():
         recognitions, events = replay(playback.said, labels, structs.replace(config, smoothing=smoothing))
         results.append(measure_smoothing(name, spans, recognitions, events))
     return StreamingReport(
+        mode=config.window.mode,
         videos=len(spans),
         seconds=spans[-1].end - spans[0].start,
         stride=config.window.stride,

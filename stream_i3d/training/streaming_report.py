@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from stream_i3d.config import ModeName
 from stream_i3d.messages import ActionEvent, Recognition
 
 HOLD_S = 1.0
@@ -71,6 +72,7 @@ class StreamingReport(Struct, frozen=True, kw_only=True):
     """What the live path makes of a set of videos, played one after another as one camera's stream.
 
     Attributes:
+        mode: "window", or "streaming": windows are then all that a prediction depends on.
         videos: How many were played.
         seconds: How long that took on the stream's own clock.
         stride: Sampled frames from one window to the next.
@@ -86,6 +88,7 @@ class StreamingReport(Struct, frozen=True, kw_only=True):
         skipped: Videos that could not be read.
     """
 
+    mode: ModeName = "window"
     videos: int
     seconds: float
     stride: int

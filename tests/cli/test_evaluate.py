@@ -15,7 +15,9 @@ from msgspec import structs
 
 from stream_i3d.cli import main
 from stream_i3d.cli.evaluate import _sorted_out
-from stream_i3d.models.spec import read_spec
+from stream_i3d.models.checkpoint import save_checkpoint
+from stream_i3d.models.registry import build_model
+from stream_i3d.models.spec import ModelSpec, read_spec
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.metrics import EVALUATIONS
 from stream_i3d.training.results import read_results, video_results, write_results
@@ -176,6 +178,26 @@ def test_live_is_measured_beside_offline(
     assert found.streaming.largest_difference < 1e-5
     assert "ema 0.5 s (default)" in shown and "offline" in shown
     assert json.loads(out.read_text())["streaming"]["smoothings"][0]["smoothing"] == "none"
+
+
+def test_streaming_mode_is_measured_on_longer_scenes(run: Run, config: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    arguments = ("data.scenes.held_out=2", "--streaming", "--mode", "streaming", "--out", out)
+    code, shown, err = run(config, checkpoint, *arguments)
+    assert (code, err) == (0, "")
+    found = read_results(out).streaming
+    assert found is not None
+    assert (found.mode, found.videos) == ("streaming", 2)
+    assert found.seconds == pytest.approx(24, abs=0.1)
+    assert "streaming mode, a prediction every 8 frames" in shown
+
+
+def test_streaming_mode_is_refused_to_what_cannot_be_carried(run: Run, config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r50.safetensors"
+    spec = ModelSpec(num_classes=10, architecture="i3d-r50", width=1 / 64, labels=tuple(LABELS))
+    save_checkpoint(path, build_model("i3d-r50", num_classes=10, width=1 / 64), spec)
+    line = refused(run(config, path, "--streaming", "--mode", "streaming"))
+    assert "streaming mode is for Inception I3D on RGB, and r50.safetensors is i3d-r50" in line
 
 
 def test_two_result_files_are_fused(run: Run, config: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An engine under a test's control, in place of a network."""
+"""Engines under a test's control, in place of a network."""
 
 from __future__ import annotations
 
@@ -64,3 +64,42 @@ class FakeEngine:
     def newest(self) -> list[int]:
         """The number of the newest frame of every clip so far."""
         return [number_of(clip[-1]) for batch in self.batches for clip in batch]
+
+
+class FakeStreamEngine:
+    """Its state of a camera is the numbers of the frames it was fed; says the label of the newest frame's number.
+
+    `fed` has, of every chunk, the numbers of all frames that the network has seen of this stream.
+    """
+
+    def __init__(self, choose: Callable[[Sequence[int]], int] | None = None) -> None:
+        self.labels = LABELS
+        self.description = "a fake that streams"
+        self.temperature = 1.0
+        self.fed: list[tuple[int, ...]] = []
+        self.batches: list[int] = []
+        self.warmed: list[int] = []
+        self.while_preparing: Callable[[], None] = lambda: None
+        self.while_running: Callable[[], None] = lambda: None
+        self._choose = choose or (lambda numbers: numbers[-1] % len(self.labels))
+
+    def prepare(self, chunks: Sequence[NDArray[np.uint8]]) -> list[tuple[int, ...]]:
+        assert all(chunk.shape[0] == 8 for chunk in chunks)
+        batch = [tuple(number_of(picture) for picture in chunk) for chunk in chunks]
+        self.while_preparing()
+        return batch
+
+    def step(
+        self, batch: list[tuple[int, ...]], states: Sequence[tuple[int, ...] | None]
+    ) -> tuple[NDArray[np.float32], list[tuple[int, ...]]]:
+        after = [(state or ()) + chunk for state, chunk in zip(states, batch, strict=True)]
+        self.fed += after
+        self.batches.append(len(batch))
+        self.while_running()
+        logits = np.zeros((len(batch), len(self.labels)), np.float32)
+        for row, numbers in zip(logits, after, strict=True):
+            row[self._choose(numbers)] = 5.0
+        return logits, after
+
+    def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        self.warmed = list(batch_sizes)

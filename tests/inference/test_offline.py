@@ -14,6 +14,7 @@ from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, Sm
 from stream_i3d.errors import ConfigError, SourceNotFound
 from stream_i3d.inference import offline
 from stream_i3d.inference.engine import load_engine
+from stream_i3d.inference.mode import load_mode_engine
 from stream_i3d.inference.offline import offline_address, recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.messages import Segment, VideoRecognition
@@ -112,6 +113,32 @@ def test_probabilities_are_those_of_the_plain_network_on_the_same_pictures(
         plain = plain_probabilities(tiny_checkpoint, pictures[one.window.first_frame : one.window.last_frame + 1])
         np.testing.assert_allclose(raw_of(one), plain, rtol=0, atol=1e-5)
     assert np.abs(raw_of(windows[0]) - raw_of(windows[-1])).max() > 1e-4  # they are not all the same
+
+
+@pytest.mark.parametrize(("stride", "averaging"), [(8, 1), (4, 1), (8, 2)])
+def test_in_streaming_mode_probabilities_are_those_of_the_whole_clip_network_one_frame_on(
+    make_video: Video, setup: ModelSetup, tiny_checkpoint: Path, stride: int, averaging: int
+) -> None:
+    path = make_video(25.0, 4.0)
+    window = WindowConfig(mode="streaming", stride=stride, averaging=averaging)
+    config = Config(window=window, smoothing=PLAIN.smoothing, idle=PLAIN.idle, publish=PLAIN.publish)
+    windows = windows_of(str(path), setup, load_mode_engine(setup, window), config)
+    assert [one.window.last_frame for one in windows] == list(range(63, 100, stride))
+    assert {one.window.first_frame for one in windows} == {0}
+    network, _ = load_checkpoint(tiny_checkpoint)
+    frames = torch.from_numpy(np.stack([prepared(frame) for frame in decoded(path)], axis=1)[None])
+    logits: dict[int, NDArray[np.float32]] = {}  # by the newest frame that they depend on
+    for first in range(1, 9, stride):  # a phase's clip begins one frame late
+        clip = frames[:, :, first:]
+        clip = clip[:, :, : clip.shape[2] // 8 * 8]
+        with torch.no_grad():
+            steps = network.temporal_logits(clip)[0].numpy().T
+        logits.update({first + 62 + 8 * index: row for index, row in enumerate(steps)})
+    for index, one in enumerate(windows):
+        newest = [windows[place].seq for place in range(max(0, index - averaging + 1), index + 1)]
+        plain = torch.softmax(torch.from_numpy(np.mean([logits[seq] for seq in newest], axis=0)), dim=0).numpy()
+        np.testing.assert_allclose(raw_of(one), plain, rtol=0, atol=1e-5)
+    assert np.abs(raw_of(windows[0]) - raw_of(windows[-1])).max() > 1e-4
 
 
 @pytest.mark.parametrize("fps", [19.62, 29.97])

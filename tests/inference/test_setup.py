@@ -10,6 +10,9 @@ import torch
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
 from stream_i3d.inference.setup import settle_model
+from stream_i3d.models.checkpoint import save_checkpoint
+from stream_i3d.models.registry import build_model
+from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
 
 
@@ -86,6 +89,48 @@ def test_a_checkpoint_cut_short_is_told(tiny_checkpoint: Path, tmp_path: Path) -
     cut.write_bytes(tiny_checkpoint.read_bytes()[:200])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         settle_model(ModelConfig(checkpoint=str(cut)), WindowConfig())
+
+
+STREAMING = WindowConfig(mode="streaming")
+
+
+def refused(model: ModelConfig, window: WindowConfig = STREAMING) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settle_model(model, window)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def saved(path: Path, spec: ModelSpec) -> str:
+    save_checkpoint(path, build_model(spec.architecture, num_classes=2, width=1 / 64), spec)
+    return str(path)
+
+
+def test_an_inception_on_rgb_may_be_carried_along_the_stream(tiny_checkpoint: Path, foreign: Path) -> None:
+    for path in (tiny_checkpoint, foreign):
+        assert settle_model(ModelConfig(checkpoint=str(path)), STREAMING).path == str(path)
+
+
+def test_no_other_network_may_be_carried(tmp_path: Path) -> None:
+    flow_spec = ModelSpec(num_classes=2, architecture="i3d-flow", in_channels=2, width=1 / 64)
+    flow = saved(tmp_path / "flow.safetensors", flow_spec)
+    rgb = saved(tmp_path / "rgb.safetensors", ModelSpec(num_classes=2, width=1 / 64))
+    resnet = saved(tmp_path / "r50.safetensors", ModelSpec(num_classes=2, architecture="i3d-r50", width=1 / 64))
+    ending = ": give an i3d checkpoint, or leave out window.mode (--mode)"
+    assert refused(ModelConfig(name="i3d-flow", checkpoint=flow)).endswith(
+        "flow.safetensors is i3d-flow of 2 channels" + ending
+    )
+    assert refused(ModelConfig(name="i3d-r50", checkpoint=resnet)).endswith("r50.safetensors is i3d-r50" + ending)
+    two = ModelConfig(name="two-stream", checkpoint=rgb, flow_checkpoint=flow)
+    assert refused(two).endswith("rgb.safetensors + flow.safetensors is two-stream-i3d" + ending)
+
+
+def test_a_network_of_every_second_frame_is_not_carried_over_every_frame(tmp_path: Path) -> None:
+    every_second = Preprocessing(short_side=40, crop_size=32, frame_interval=2)
+    path = saved(tmp_path / "a.safetensors", ModelSpec(num_classes=2, width=1 / 64, preprocessing=every_second))
+    assert "give --frame-interval 1 and --sample-fps 12.5" in refused(ModelConfig(checkpoint=path))
+    given = WindowConfig(mode="streaming", frame_interval=1, sample_fps=12.5)
+    assert settle_model(ModelConfig(checkpoint=path), given).preprocessing.sample_fps == 12.5
 
 
 def test_settling_does_not_import_torch(tiny_checkpoint: Path) -> None:

@@ -182,5 +182,16 @@ def test_a_stream_is_shown_beside_offline_and_by_way_of_smoothing() -> None:
         smoothings=[smoothing],
     )
     text = shown(streaming_tables(report))
-    for part in ("80 of 90 windows", "80.0 %", "79.0 %", "99.0 %", "2.5e-07", "ema 1 s", "87.5 %", "0.72 s", "25.0 %"):
+    for part in (
+        "window mode, a prediction every 8 frames",
+        "80 of 90 windows",
+        "80.0 %",
+        "79.0 %",
+        "99.0 %",
+        "2.5e-07",
+        "ema 1 s",
+        "87.5 %",
+        "0.72 s",
+        "25.0 %",
+    ):
         assert part in text

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.motion import motion_measure
 from stream_i3d.preprocess import Preprocessing, centre_crop
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.stream_videos import StreamVideo, scene_video, stream_order, stream_videos
@@ -68,3 +69,11 @@ def test_scenes_take_the_place_of_generated_clips_and_are_the_same_each_time() -
     frames = scene_video(1, PREPROCESSING).frames([0, 50, 99])
     assert all((centre_crop(picture, 32) == live[number]).all() for number, picture in frames.items())
     assert (live[0] != live[99]).any()
+
+
+@pytest.mark.parametrize("number", [1, 3, 5, 12])
+def test_a_long_scene_moves_to_its_end(number: int) -> None:
+    frames = live_frames(scene_video(number, PREPROCESSING, 12.0))
+    assert len(frames) == 300
+    for first in range(0, 300, 25):  # each second of it
+        assert motion_measure(np.stack(frames[first : first + 25])) > 2
