@@ -29,16 +29,17 @@ def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> No
 @config.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def check(files: tuple[Path, ...]) -> None:
-    """Check configuration files: keys, values, camera names, sources, and whether the model is there."""
+    """Check configuration files: words, values, cameras, and whether the model and the key files are there."""
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
     from stream_i3d.service.plan import name_cameras
     from stream_i3d.transport.addresses import check_bind
+    from stream_i3d.transport.curve import load_server_keys
 
     for file in files:
         loaded = load_config(file, {})
         cameras = name_cameras(loaded)
-        check_bind(loaded.publish.address)
+        check_bind(loaded.publish.address, load_server_keys(loaded.security) is not None)
         setup = settle_model(loaded.model, loaded.window)
         names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)
         click.echo(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")

@@ -73,7 +73,7 @@ class Sinks:
     """All sinks together: the PUB socket always, JSON lines where asked for."""
 
     def __init__(self, config: Config) -> None:
-        self._zmq = ZmqSink(config.publish.address)
+        self._zmq = ZmqSink(config.publish.address, config.security)
         self.address = self._zmq.address
         self._queued: list[QueuedSink] = []
         if config.publish.jsonl is not None:
