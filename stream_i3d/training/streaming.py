@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -200,31 +201,19 @@ def evaluate_stream(
             read or is as long as a window.
     """
     config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.min_confidence, min_motion=0))
-    carried = config.window.mode == "streaming"
-    engine = network.stream_engine() if carried else network.live_engine()
-    preprocessing = network.preprocessing
+    engine = network.stream_engine() if config.window.mode == "streaming" else network.live_engine()
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
-    playback = play(
-        ordered, engine, preprocessing, config, seconds_per_video, lambda done, all_: progress("streaming", done, all_)
-    )
+    playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
     spans, labels = playback.spans, network.labels
     judged = [one for one in playback.said if one.prediction is not None]
     whole = [(one, span) for one in judged if (span := _span(spans, one)) is not None]
     if not whole:
-        seen = SEEN_FRAMES + config.window.stride * (config.window.averaging - 1)
-        long = f"what a prediction sees, {seen}" if carried else f"a window of {preprocessing.window_frames}"
-        raise ConfigError(f"no video is as long as {long} frames: give longer ones, or leave out --streaming")
+        raise ConfigError(
+            f"no video is as long as {_needed(network, config)}: give longer ones, or leave out --streaming"
+        )
     owners = [span for _, span in whole]
     live = np.stack([one.prediction.probabilities for one, _ in whole if one.prediction is not None])
-
-    def offline_progress(done: int, total: int) -> None:
-        progress("the same windows offline", done, total)
-
-    if carried:
-        windows = [(one.window, span) for one, span in whole]
-        offline = carried_probabilities(network, ordered, windows, config.window, offline_progress)
-    else:
-        offline = offline_probabilities(network, ordered, whole, offline_progress)
+    offline = _once_more(network, ordered, whole, config, partial(progress, "the same windows offline"))
     results = []
     for name, smoothing in SMOOTHINGS.items():
         recognitions, events = replay(playback.said, labels, structs.replace(config, smoothing=smoothing))
@@ -245,6 +234,28 @@ def evaluate_stream(
         smoothings=results,
         skipped=playback.skipped,
     )
+
+
+def _needed(network: Network, config: Config) -> str:
+    """Return how long a video must be to be judged, in words."""
+    if config.window.mode == "streaming":
+        seen = SEEN_FRAMES + config.window.stride * (config.window.averaging - 1)
+        return f"what a prediction sees, {seen} frames"
+    return f"a window of {network.preprocessing.window_frames} frames"
+
+
+def _once_more(
+    network: Network,
+    videos: Sequence[StreamVideo],
+    whole: Sequence[tuple[Said, Span]],
+    config: Config,
+    progress: Callable[[int, int], None],
+) -> NDArray[np.float32]:
+    """Run the frames of predictions once more, without the live path; see `offline_probabilities`."""
+    if config.window.mode == "streaming":
+        windows = [(one.window, span) for one, span in whole]
+        return carried_probabilities(network, videos, windows, config.window, progress)
+    return offline_probabilities(network, videos, whole, progress)
 
 
 def offline_probabilities(
