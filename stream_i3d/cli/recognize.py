@@ -40,7 +40,7 @@ def recognize(
             raise ConfigError(f"no such file: {video}; give video files")
     setup = settle_model(config.model, config.window)
     wait_passively()
-    from stream_i3d.inference.engine import load_engine
+    from stream_i3d.inference.backends import load_engine
 
     engine = load_engine(setup)
     failed = 0

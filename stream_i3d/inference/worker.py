@@ -40,7 +40,7 @@ _SUMMARY_INTERVAL_S = 1.0
 def worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of the process."""
     wait_passively()
-    from stream_i3d.inference.engine import load_engine
+    from stream_i3d.inference.backends import load_engine
 
     serve(stage, job, load_engine)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference import engine as engine_module
-from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, load_engine
+from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
