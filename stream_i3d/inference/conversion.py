@@ -50,7 +50,7 @@ def make_program(
     model: torch.nn.Module, preprocessing: Preprocessing, channels: int = 3
 ) -> torch.export.ExportedProgram:
     """Return a network's graph; see `models.serving.export_program`."""
-    with _quiet():
+    with quiet():
         return export_program(model, preprocessing, channels)
 
 
@@ -61,14 +61,14 @@ def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
     elif path.suffix == ONNX:
         _write_onnx(program, spec, path)
     else:
-        with _quiet():
+        with quiet():
             torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": encode_spec(spec)[METADATA_KEY]})
 
 
 def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
     """Return a graph as OpenVINO's, for any number of clips at once."""
     library = import_openvino()
-    with _quiet():
+    with quiet():
         model = library.convert_model(program)
     _, *clip = program.example_inputs[0][0].shape  # it was made with one
     model.reshape([-1, *clip])
@@ -112,7 +112,7 @@ def _simplify_pools(model: openvino.Model) -> None:
 def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path) -> None:
     import onnx
 
-    with _quiet():
+    with quiet():
         exported = torch.onnx.export(program, input_names=[CLIPS], output_names=[LOGITS], verbose=False, dynamo=True)
     assert exported is not None
     proto = exported.model_proto
@@ -121,7 +121,7 @@ def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the converters' own remarks from between ours; what goes wrong comes as an exception."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "nncf")]
     levels = [logger.level for logger in loggers]
