@@ -180,7 +180,6 @@ def quantise(model: openvino.Model, clips: Sequence[Clip]) -> openvino.Model:
     """
     import_openvino()
     import nncf
-
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     # NNCF draws its progress on standard output, which is ours.

@@ -51,7 +51,7 @@ class OnnxRunner:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
         except _errors() as error:
             raise CheckpointError(
-                f"checkpoint {str(path)!r} cannot be run by ONNX Runtime ({brief(error)}): export it again"
+                f"checkpoint {str(path)!r} cannot be run by ONNX Runtime ({_reason(error)}): export it again"
             ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(uint8)":
@@ -101,6 +101,11 @@ def has_tensorrt() -> bool:
     import onnxruntime
 
     return TENSORRT in onnxruntime.get_available_providers()
+
+
+def _reason(error: Exception) -> str:
+    """Return the telling part of ONNX Runtime's message; its number, its name and the file's path stand before."""
+    return brief(RuntimeError(str(error).rpartition(" failed:")[2]))
 
 
 def _errors() -> tuple[type[Exception], ...]:
