@@ -58,7 +58,7 @@ class SlowEngine:
 def slow_worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of a slowed worker process."""
     wait_passively()
-    from stream_i3d.inference.engine import load_engine
+    from stream_i3d.inference.backends import load_engine
 
     serve(stage, job, lambda setup: SlowEngine(load_engine(setup)))
 

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
-from stream_i3d.inference.engine import Engine, load_engine
+from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.engine import Engine
 from stream_i3d.inference.offline import recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model, wait_passively
 from stream_i3d.messages import VideoRecognition

@@ -22,6 +22,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FlowName = Literal["dis", "farneback", "tvl1"]
 FusionName = Literal["probabilities", "logits"]
+BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 
 TWO_STREAM = "two-stream-i3d"
 """The model.name of an RGB and a flow network whose predictions are fused."""
@@ -39,6 +40,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
 
+    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start).
+
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
     `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
     """
@@ -49,8 +52,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     flow: FlowName = "dis"
     fusion: FusionName = "probabilities"
     labels: str | None = None
+    backend: BackendName = "auto"
     device: str = "auto"
     precision: Precision = "auto"
+    compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
 
     def __post_init__(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,10 @@ from stream_i3d.scenes import LABELS, SceneRenderer
 # For the processes that tests start: two threads of two processes on two busy cores wait for each other at every
 # operation (seen: a tiny network took seconds a window beside a training run).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Not the user's cache: downloads, and networks that are converted for other libraries.
+os.environ["STREAM_I3D_HOME"] = tempfile.mkdtemp(prefix="stream-i3d-home-")
+atexit.register(shutil.rmtree, os.environ["STREAM_I3D_HOME"], ignore_errors=True)
 
 TINY = ModelSpec(
     num_classes=10, width=0.125, labels=tuple(LABELS), preprocessing=Preprocessing(short_side=40, crop_size=32)

@@ -18,6 +18,7 @@ _COMMANDS = {
     "collect": "stream_i3d.cli.collect:collect",
     "train": "stream_i3d.cli.train:train",
     "evaluate": "stream_i3d.cli.evaluate:evaluate",
+    "export": "stream_i3d.cli.export:export",
     "demo": "stream_i3d.cli.demo:demo",
     "models": "stream_i3d.cli.models:models",
     "weights": "stream_i3d.cli.weights:weights",

@@ -1,11 +1,12 @@
 """Runs the network: uint8 clips in, float32 logits out, normalisation inside.
 
-`Engine` is the whole of what the worker knows of inference; faster engines stand beside `TorchEngine` behind it.
-One of the two places with autocast (the other is training).
+`Engine` is the whole of what the worker knows of inference. PyTorch's engines stand here and in cuda_engine.py, those
+of other libraries in graph_engine.py; backends.py chooses. One of two places with autocast (the other is training).
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -14,15 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_i3d.config import TWO_STREAM, Precision
-from stream_i3d.errors import CheckpointError, DeviceError
-from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.config import Precision
+from stream_i3d.errors import DeviceError
+from stream_i3d.inference.cores import allowed_cores
+from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.models.labels import check_labels
+from stream_i3d.models.folding import in_half, inference_form, is_folded, separate_pools
 from stream_i3d.models.memory_format import lay_out
+from stream_i3d.models.stem import rearrange_stem
 from stream_i3d.preprocess import Preprocessing, normalise
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine(Protocol):
@@ -48,34 +51,45 @@ class Engine(Protocol):
 
 
 class MixedPrecision:
-    """A network on its device, run by eager PyTorch with mixed precision on clips of any streams."""
+    """A network on its device in the form that runs fastest there, for clips of any streams.
+
+    BatchNorm is folded; the whole network but its heads is then in half precision. One with a BatchNorm that cannot be
+    folded runs under autocast. docs/decisions.md has what each step gains.
+    """
 
     def __init__(self, model: torch.nn.Module, device: torch.device, precision: Precision) -> None:
-        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"."""
-        self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}"
+        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"; `model` stays as it is."""
+        network, half = inference_form(model), _HALF.get(precision)
+        whole = is_folded(network)
         self._device = device
-        self._autocast = _AUTOCAST.get(precision)
-        self.model = model.eval().to(device)
-        # Measured (DESIGN section 5): under bf16 autocast 272 ms a window, 145 ms with channels_last_3d.
-        self._memory_format = torch.contiguous_format if self._autocast is None else lay_out(self.model)
+        self._autocast = None if whole else half
+        self.dtype = half if half is not None and whole else torch.float32
+        network = separate_pools(network) if device.type == "cpu" else rearrange_stem(network)
+        self.model = in_half(network, self.dtype).to(device)
+        self._memory_format = lay_out(self.model)
+        form = "BatchNorm folded" if whole else "autocast" if half else "eager"
+        self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}, {form}"
 
     def inputs(self, clips: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-        """(B, T, H, W, C) uint8, anywhere -> (B, C, T, H, W) float32 on the device, normalised."""
+        """(B, T, H, W, C) uint8, anywhere -> (B, C, T, H, W) on the device, normalised, as the network takes it."""
         inputs = normalise(clips.to(self._device, non_blocking=True), preprocessing)
-        return inputs.contiguous(memory_format=self._memory_format)
+        return inputs.to(self.dtype).contiguous(memory_format=self._memory_format)
 
     @torch.inference_mode()
+    def call(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """Call `network`, which is the model or a part of it, as the model is called."""
+        if self._autocast is None:
+            return network(*inputs)
+        with torch.autocast(self._device.type, dtype=self._autocast):
+            return network(*inputs)
+
     def run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> NDArray[np.float32]:
         """Call `network`, which is the model or a part of it; return what it returns in float32."""
-        if self._autocast is None:
-            return np.asarray(network(*inputs).cpu().numpy(), dtype=np.float32)
-        with torch.autocast(self._device.type, dtype=self._autocast):
-            outputs = network(*inputs)
-        return np.asarray(outputs.float().cpu().numpy(), dtype=np.float32)
+        return np.asarray(self.call(network, *inputs).float().cpu().numpy(), dtype=np.float32)
 
 
 class TorchEngine:
-    """Eager PyTorch with mixed precision."""
+    """PyTorch, eager or compiled."""
 
     def __init__(
         self,
@@ -86,21 +100,37 @@ class TorchEngine:
         precision: Precision,
         channels: int = 3,
         temperature: float = 1.0,
+        compiled: bool = False,
     ) -> None:
-        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"; `channels`: a clip's."""
+        """Make an engine of a network.
+
+        Args:
+            model: Stays as it is.
+            labels: One per output of the network.
+            preprocessing: How clips are made and normalised.
+            device: Where it runs.
+            precision: One that the device has (see `choose_precision`), not "auto".
+            channels: Of a clip.
+            temperature: Of the checkpoint.
+            compiled: Whether torch.compile makes kernels of its own: tens of seconds at the first start.
+        """
         self.labels = tuple(labels)
         self.temperature = temperature
         self._preprocessing = preprocessing
         self._channels = channels
         self._network = MixedPrecision(model, device, precision)
+        self._forward: Callable[..., torch.Tensor] = self._network.model
         self.description = self._network.description
+        if compiled:
+            self._forward = torch.compile(self._network.model)
+            self.description += ", compiled"
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:  # noqa: D102 (the protocol says it)
         stacked = clips[0][None] if len(clips) == 1 else np.stack(clips)
         return self._network.inputs(torch.from_numpy(stacked), self._preprocessing)
 
     def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:  # noqa: D102
-        return self._network.run(self._network.model, batch)
+        return self._network.run(self._forward, batch)
 
     @property
     def feature_channels(self) -> int:
@@ -119,7 +149,7 @@ class TorchEngine:
             self.logits(self.prepare([clip] * count))
 
 
-def load_engine(setup: ModelSetup) -> Engine:
+def load_torch_engine(setup: ModelSetup) -> Engine:
     """Load the weights and put them on the device.
 
     Raises:
@@ -131,17 +161,35 @@ def load_engine(setup: ModelSetup) -> Engine:
         return load_two_stream(setup)
     device = choose_device(setup.config.device)
     precision = choose_precision(setup.config.precision, device)
-    if setup.config.threads:
-        torch.set_num_threads(setup.config.threads)
+    set_threads(setup.config.threads)
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
-    labels = setup.labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
-    check_labels(labels, spec.num_classes)
-    if spec.in_channels != 3:
-        raise CheckpointError(
-            f"checkpoint {setup.model_name.checkpoint} takes {spec.in_channels} channels, a picture has 3: for optical "
-            f"flow give it as --flow-checkpoint with --model {TWO_STREAM} and an RGB --checkpoint"
-        )
-    return TorchEngine(model, labels, setup.preprocessing, device, precision, temperature=spec.temperature)
+    labels = label_names(setup, spec)
+    check_takes_rgb(setup, spec)
+    kind = TorchEngine
+    if device.type == "cuda":
+        from stream_i3d.inference.cuda_engine import CudaEngine  # it imports this module
+
+        kind = CudaEngine
+    return kind(
+        model,
+        labels,
+        setup.preprocessing,
+        device,
+        precision,
+        temperature=spec.temperature,
+        compiled=setup.config.compile,
+    )
+
+
+def set_threads(asked: int) -> None:
+    """Let torch use `asked` threads; 0: as many as this process may have cores, or what OMP_NUM_THREADS says.
+
+    In a container torch counts the cores of the whole machine; more threads than cores wait for each other.
+    """
+    if asked:
+        torch.set_num_threads(asked)
+    elif "OMP_NUM_THREADS" not in os.environ and allowed_cores() < torch.get_num_threads():
+        torch.set_num_threads(allowed_cores())
 
 
 def choose_device(name: str) -> torch.device:

@@ -50,6 +50,6 @@ def load_mode_engine(setup: ModelSetup, window: WindowConfig) -> Engine | Stream
         from stream_i3d.inference.stream_engine import load_stream_engine
 
         return load_stream_engine(setup)
-    from stream_i3d.inference.engine import load_engine
+    from stream_i3d.inference.backends import load_engine
 
     return load_engine(setup)

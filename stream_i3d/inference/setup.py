@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import TWO_STREAM, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError
+from stream_i3d.inference.graph_file import is_graph, read_graph_spec
 from stream_i3d.messages import ModelName
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.registry import find_architecture
@@ -69,6 +70,10 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     """
     setup = _settle(model, window)
     if window.mode == "streaming":
+        if is_graph(Path(setup.path)) or model.backend not in ("auto", "torch"):
+            raise ConfigError(
+                "streaming mode runs checkpoints with torch: give a checkpoint, and leave out model.backend (--backend)"
+            )
         check_carried(setup.spec, setup.preprocessing, setup.model_name.checkpoint, setup.config.name)
     return setup
 
@@ -77,7 +82,7 @@ def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     if model.two_stream:
         return _settle_two_streams(structs.replace(model, name=TWO_STREAM), window)
     path = resolve_checkpoint(model.checkpoint)
-    spec = known_spec(model.checkpoint)
+    spec = read_graph_spec(path) if is_graph(path) else known_spec(model.checkpoint)
     if spec is not None and spec.architecture != model.name:
         raise ConfigError(
             f"model.name {model.name!r}: checkpoint {path.name} is of architecture {spec.architecture!r}; "
@@ -86,13 +91,13 @@ def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     labels = None if model.labels is None else load_labels(model.labels)
     if labels is not None and spec is not None:
         check_labels(labels, spec.num_classes)
-    return ModelSetup(
-        path=str(path),
-        spec=spec,
-        config=model,
-        preprocessing=_merge(spec.preprocessing if spec else find_architecture(model.name).preprocessing, window),
-        labels=labels,
-    )
+    preprocessing = _merge(spec.preprocessing if spec else find_architecture(model.name).preprocessing, window)
+    if is_graph(path) and spec is not None and preprocessing.clip_len != spec.preprocessing.clip_len:
+        raise ConfigError(
+            f"window.clip_len {preprocessing.clip_len}: {path.name} was exported for {spec.preprocessing.clip_len} "
+            "frames; leave it out, or give the checkpoint that it was exported from"
+        )
+    return ModelSetup(path=str(path), spec=spec, config=model, preprocessing=preprocessing, labels=labels)
 
 
 def settle_stream(stream: StreamName, checkpoint: str) -> StreamWeights:
@@ -144,6 +149,30 @@ def check_streams_agree(rgb: ModelSpec, flow: ModelSpec) -> None:
                 f"class {index} is {ours!r} in the RGB checkpoint and {theirs!r} in the flow checkpoint: give two that "
                 "were trained on the same classes in the same order"
             )
+
+
+def label_names(setup: ModelSetup, spec: ModelSpec) -> tuple[str, ...]:
+    """Return what to call the outputs of a network: as was asked for, or as the checkpoint says, or by number.
+
+    Raises:
+        LabelsError: They are not as many as there are outputs.
+    """
+    labels = setup.labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
+    check_labels(labels, spec.num_classes)
+    return labels
+
+
+def check_takes_rgb(setup: ModelSetup, spec: ModelSpec) -> None:
+    """Check that a network that runs alone sees pictures.
+
+    Raises:
+        CheckpointError: It sees something else.
+    """
+    if spec.in_channels != 3:
+        raise CheckpointError(
+            f"checkpoint {setup.model_name.checkpoint} takes {spec.in_channels} channels, a picture has 3: for optical "
+            f"flow give it as --flow-checkpoint with --model {TWO_STREAM} and an RGB --checkpoint"
+        )
 
 
 def wait_passively() -> None:

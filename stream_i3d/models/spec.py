@@ -74,6 +74,24 @@ def encode_spec(spec: ModelSpec) -> dict[str, str]:
     return {METADATA_KEY: msgspec.json.encode(spec).decode()}
 
 
+def decode_spec(text: str, path: Path) -> ModelSpec:
+    """Return the spec that a file's metadata carries as `text`.
+
+    Raises:
+        CheckpointError: It is damaged, or of a later version.
+    """
+    try:
+        spec = msgspec.json.decode(text, type=ModelSpec)
+        if spec.labels is not None:
+            check_labels(spec.labels, spec.num_classes)
+    except (msgspec.DecodeError, RecursionError, LabelsError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} describes itself in a way this version cannot read ({brief(error)}): "
+            "upgrade stream-i3d, or save the checkpoint again"
+        ) from error
+    return spec
+
+
 def read_spec(path: str | Path) -> ModelSpec | None:
     """Read what one of our checkpoints says about itself, without its weights.
 
@@ -101,7 +119,7 @@ def read_spec(path: str | Path) -> ModelSpec | None:
         raise CheckpointError(
             f"checkpoint {str(path)!r} has a damaged header ({brief(error)}): copy it again"
         ) from error
-    return _decode_spec(metadata[METADATA_KEY], path) if METADATA_KEY in metadata else None
+    return decode_spec(metadata[METADATA_KEY], path) if METADATA_KEY in metadata else None
 
 
 def known_spec(name_or_path: str | Path) -> ModelSpec | None:
@@ -196,16 +214,3 @@ def _published_spec(weights: zoo.PublishedWeights) -> ModelSpec:
         preprocessing=weights.preprocessing,
         provenance=weights.provenance,
     )
-
-
-def _decode_spec(text: str, path: Path) -> ModelSpec:
-    try:
-        spec = msgspec.json.decode(text, type=ModelSpec)
-        if spec.labels is not None:
-            check_labels(spec.labels, spec.num_classes)
-    except (msgspec.DecodeError, RecursionError, LabelsError) as error:
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} describes itself in a way this version cannot read ({brief(error)}): "
-            "upgrade stream-i3d, or save the checkpoint again"
-        ) from error
-    return spec

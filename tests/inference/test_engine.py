@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference import engine as engine_module
-from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, load_engine
+from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
@@ -26,7 +27,8 @@ needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16
 
 
 def setup_of(checkpoint: Path, **model: object) -> ModelSetup:
-    config = ModelConfig(checkpoint=str(checkpoint), device="cpu", **{"precision": "fp32", **model})  # type: ignore[arg-type]
+    given = {"backend": "torch", "precision": "fp32", **model}
+    config = ModelConfig(checkpoint=str(checkpoint), device="cpu", **given)  # type: ignore[arg-type]
     return settle_model(config, WindowConfig())
 
 
@@ -176,7 +178,7 @@ def test_warming_up_runs_each_batch_size_at_the_networks_own_size(
 def test_the_engine_says_what_it_is(tiny_checkpoint: Path) -> None:
     description = load_engine(setup_of(tiny_checkpoint)).description
     assert description.startswith("torch 2.")
-    assert description.endswith("cpu, fp32")
+    assert description.endswith("cpu, fp32, BatchNorm folded")
 
 
 def test_the_temperature_comes_with_the_checkpoint_and_leaves_the_logits_alone(

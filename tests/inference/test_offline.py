@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import ConfigError, SourceNotFound
 from stream_i3d.inference import offline
-from stream_i3d.inference.engine import load_engine
+from stream_i3d.inference.backends import load_engine
 from stream_i3d.inference.mode import load_mode_engine
 from stream_i3d.inference.offline import offline_address, recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model

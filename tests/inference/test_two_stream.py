@@ -15,8 +15,9 @@ from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, Sm
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
+from stream_i3d.inference.backends import load_engine
 from stream_i3d.inference.drain import Camera, WorkerJob
-from stream_i3d.inference.engine import Engine, load_engine
+from stream_i3d.inference.engine import Engine
 from stream_i3d.inference.flow_frames import FlowFrames, make_augment
 from stream_i3d.inference.offline import recognize_video
 from stream_i3d.inference.runner import FusingEngine

@@ -1,0 +1,259 @@
+"""Every backend, precision and batch on the full Inception I3D, against the plain fp32 eager network in the same run.
+
+Weights are those of the goldens' rule (tests/golden_rule.py): timing does not depend on what is in them. Clips are 16 x
+224 x 224. Every round times every case once, in turn, so that noise of the machine meets all; the median counts. A call
+is what the worker does for a window: uint8 clips in, logits out.
+
+    median_ms        of a call; ms_per_window: by clip
+    ratio            eager-fp32's time for as many clips to this one's
+    floor_share      the time that the network's arithmetic takes at the machine's matrix-product rate (matmul-peak, of
+                     bf16, 2048 x 2048 x 2048, in the same rounds) to this one's
+    agree            share of the same first labels as the fp32 eager network's, on the carried model `motion` and
+                     generated clips that its training did not see; prob_diff: the largest of a probability
+    media_...        the same on clips of the videos in --media
+
+On a machine with an NVIDIA GPU the same for it, at batch 1 and 32; its rows say "not measured" elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from _bench import report
+from numpy.typing import NDArray
+
+from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
+from stream_i3d.inference.backends import BACKENDS, load_engine
+from stream_i3d.inference.parity import Logits, compare
+from stream_i3d.inference.sample_clips import generated_clips, video_clips
+from stream_i3d.inference.setup import settle_model, wait_passively
+from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
+from stream_i3d.scenes import LABELS, render_clip
+
+ROOT = Path(__file__).parents[1]
+Case = tuple[BackendName, Precision, bool]  # the last: int8
+ON_CPU: dict[str, Case] = {
+    "torch-fp32-window": ("torch", "fp32", False),
+    "torch-window": ("torch", "auto", False),
+    "onnxruntime-window": ("onnxruntime", "fp32", False),
+    "openvino-fp32-window": ("openvino", "fp32", False),
+    "openvino-bf16-window": ("openvino", "bf16", False),
+    "openvino-int8-window": ("openvino", "auto", True),
+}
+ON_GPU: dict[str, Case] = {
+    "torch-cuda-window": ("torch", "auto", False),
+    "tensorrt-window": ("tensorrt", "fp16", False),
+}
+GPU_BATCHES = (1, 32)
+EAGER, PEAK, MATRIX = "eager-fp32", "matmul-peak", 2048
+HELD_OUT_SEED = 7_000_000
+QUANTISED_ON = 300
+"""Clips for int8 of the carried model; of the full one 8, as its figures do not depend on the values."""
+
+Clip = NDArray[np.uint8]
+Call = Callable[[list[Clip]], Logits]
+
+
+class Network:
+    """A checkpoint in all its forms, each (B clips of (T, H, W, 3) uint8) -> (B, num_classes) logits."""
+
+    def __init__(self, checkpoint: str, folder: Path, quantised_on: int, device: str = "cpu") -> None:
+        self.checkpoint, self.device = checkpoint, device
+        spec = known_spec(checkpoint)
+        assert spec is not None
+        self.spec: ModelSpec = spec
+        self.base = EAGER if device == "cpu" else f"cuda-{EAGER}"
+        self.calls: dict[str, Call] = {self.base: self._eager()}
+        for case, (backend, precision, int8) in (ON_CPU if device == "cpu" else ON_GPU).items():
+            if BACKENDS[backend].installed and not (int8 and importlib.util.find_spec("nncf") is None):
+                file = self._quantised(folder, quantised_on) if int8 else checkpoint
+                self.calls[case] = self._engine(file, backend, precision)
+
+    def _eager(self) -> Call:
+        import torch
+
+        from stream_i3d.models.checkpoint import load_checkpoint
+        from stream_i3d.preprocess import normalise
+
+        model, spec = load_checkpoint(self.checkpoint, self.spec)
+        model = model.to(self.device)
+
+        @torch.inference_mode()
+        def call(clips: list[Clip]) -> Logits:
+            pixels = torch.from_numpy(np.stack(clips)).to(self.device)
+            inputs = normalise(pixels, spec.preprocessing).contiguous()  # as the published port takes them
+            return np.asarray(model(inputs).cpu().numpy(), np.float32)
+
+        return call
+
+    def _engine(self, file: str, backend: BackendName, precision: Precision) -> Call:
+        config = ModelConfig(checkpoint=file, backend=backend, precision=precision, device=self.device)
+        engine = load_engine(settle_model(config, WindowConfig()))
+        print(f"{Path(file).name}: {engine.description}", flush=True)
+        return lambda clips: engine.logits(engine.prepare(clips))
+
+    def _quantised(self, folder: Path, count: int) -> str:
+        """Write the int8 form."""
+        from stream_i3d.inference.conversion import make_program, to_openvino, write_ir
+        from stream_i3d.inference.export import quantise
+        from stream_i3d.models.checkpoint import load_checkpoint
+
+        model, spec = load_checkpoint(self.checkpoint, self.spec)
+        path = folder / f"{Path(self.checkpoint).stem}-int8.xml"
+        clips = generated_clips(spec, count, lambda what, done, total: None)
+        write_ir(quantise(to_openvino(make_program(model, spec.preprocessing)), clips), spec, path)
+        return str(path)
+
+
+def full_checkpoint(folder: Path) -> str:
+    """Write the published network's shapes, filled by the goldens' rule; return the file."""
+    from stream_i3d.models.checkpoint import save_checkpoint
+    from stream_i3d.models.i3d import I3D
+
+    sys.path.insert(0, str(ROOT))
+    from tests.golden_rule import fill_by_rule
+
+    model, path = I3D(400), folder / "full.safetensors"
+    model.load_state_dict(fill_by_rule(model.state_dict(), 1))
+    save_checkpoint(path, model.eval(), ModelSpec(num_classes=400))
+    return str(path)
+
+
+def held_out(spec: ModelSpec, count: int) -> list[Clip]:
+    """Return clips that the carried model's training did not see, as the live path prepares them."""
+    from stream_i3d.preprocess import prepare_frame
+
+    made = spec.preprocessing
+    clips = (
+        render_clip((HELD_OUT_SEED, index), LABELS[index % len(LABELS)], made.clip_len, made.sample_fps, (320, 240))
+        for index in range(count)
+    )
+    return [np.stack([prepare_frame(frame, made) for frame in clip]) for clip in clips]
+
+
+def accuracy(network: Network, clips: Sequence[Clip]) -> dict[str, tuple[float, float]]:
+    """Return, of each case, the agreement with fp32 eager and the largest difference of a probability."""
+    own: list[Logits] = [network.calls[network.base]([clip]) for clip in clips]
+    found = {}
+    for case, call in network.calls.items():
+        parity = compare(own, [call([clip]) for clip in clips], network.spec.temperature)
+        found[case] = round(parity.agreement, 4), round(parity.probability_difference, 5)
+    return found
+
+
+def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return seconds of each call in each round, after one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def matrix_product(device: str) -> Callable[[], object]:
+    """Return a product of two large bf16 matrices."""
+    import torch
+
+    first, second = (torch.rand(MATRIX, MATRIX).to(device, torch.bfloat16) for _ in range(2))
+
+    def product() -> None:
+        torch.mm(first, second)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return product
+
+
+def timing_rows(network: Network, batches: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each case and batch."""
+    from stream_i3d.models.checkpoint import load_checkpoint
+    from stream_i3d.models.cost import count_flops
+
+    made = network.spec.preprocessing
+    shape = (made.clip_len, made.crop_size, made.crop_size, 3)
+    rng = np.random.default_rng(0)
+    calls: dict[str, Callable[[], object]] = {PEAK: matrix_product(network.device)}
+    for batch in batches:
+        clips = [rng.integers(0, 256, shape, np.uint8) for _ in range(batch)]
+        calls |= {f"{case} {batch}": partial(call, clips) for case, call in network.calls.items()}
+    medians = {name: statistics.median(values) for name, values in times(calls, rounds).items()}
+    model, _ = load_checkpoint(network.checkpoint, network.spec)
+    flops, rate = count_flops(model, (1, 3, *shape[:3])), 2 * MATRIX**3 / medians[PEAK]
+    peak = PEAK if network.device == "cpu" else f"cuda-{PEAK}"
+    rows: list[dict[str, Any]] = []
+    for batch in batches:
+        base = medians[f"{network.base} {batch}"]
+        for case in network.calls:
+            median = medians[f"{case} {batch}"]
+            rows.append(
+                {
+                    "case": case if batch == 1 else f"{case}-batch-{batch}",
+                    "median_ms": round(1e3 * median, 2),
+                    "ms_per_window": round(1e3 * median / batch, 2),
+                    "ratio": round(base / median, 2),
+                    "floor_share": round(batch * flops / rate / median, 3),
+                }
+            )
+    return [*rows, {"case": peak, "median_ms": round(1e3 * medians[PEAK], 2), "note": f"{rate / 1e9:.0f} GFLOP/s"}]
+
+
+def with_accuracy(
+    rows: list[dict[str, Any]], found: dict[str, tuple[float, float]], names: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """Return the rows with two more columns, for each case without regard to its batch."""
+    return [
+        {**row, **dict(zip(names, found.get(row["case"].partition("-batch-")[0], (None, None)), strict=True))}
+        for row in rows
+    ]
+
+
+def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Return the rows of a GPU, or rows that say that there is none."""
+    from stream_i3d.inference.engine import choose_device
+
+    device = choose_device("auto")
+    rows = (
+        timing_rows(Network(checkpoint, folder, 0, str(device)), GPU_BATCHES, rounds) if device.type == "cuda" else []
+    )
+    measured = {row["case"] for row in rows}
+    return rows + [{"case": case, "note": "not measured"} for case in ON_GPU if case not in measured]
+
+
+@click.command()
+@click.option("--rounds", default=20, help="Times that each case runs.")
+@click.option("--batch", "batches", multiple=True, type=int, default=(1, 4), show_default=True, help="Clips at once.")
+@click.option("--clips", default=400, show_default=True, help="Generated clips for the accuracy.")
+@click.option("--media", type=click.Path(path_type=Path), help="Folder of real videos, for the accuracy.")
+def main(rounds: int, batches: tuple[int, ...], clips: int, media: Path | None) -> None:
+    """Compare the backends."""
+    wait_passively()
+    quiet: Any = lambda what, done, total: None  # noqa: E731
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["STREAM_I3D_HOME"] = folder  # what is converted here is of no use to anyone
+        full = full_checkpoint(Path(folder))
+        rows = timing_rows(Network(full, Path(folder), 8), batches, rounds)
+        motion = Network(CARRIED_CHECKPOINT, Path(folder), QUANTISED_ON)
+        rows = with_accuracy(rows, accuracy(motion, held_out(motion.spec, clips)), ("agree", "prob_diff"))
+        if media is not None:
+            found = accuracy(motion, video_clips(media, motion.spec, 100, quiet))
+            rows = with_accuracy(rows, found, ("media_agree", "media_prob_diff"))
+        rows += gpu_rows(full, Path(folder), rounds)
+    report("engine", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The libraries that can run a network, which of them does, and why. Imports none of them before it is chosen."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from stream_i3d.config import TWO_STREAM, BackendName
+from stream_i3d.errors import ConfigError, DeviceError
+from stream_i3d.inference.graph_cache import compiled_folder, kept_graph
+from stream_i3d.inference.graph_file import IR, ONNX, is_graph, read_graph_spec
+from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.graph_engine import GraphEngine, Runner
+
+log = logging.getLogger(__name__)
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """A library that runs networks.
+
+    Attributes:
+        name: What `--backend` calls it.
+        what: What it is, in a few words.
+        packages: The names it is imported by; those needed to run a graph that is there already.
+        extra: What of ours installs it; empty where it always is.
+        graph: Suffix of the files that it reads; empty where it runs the checkpoint's own network.
+    """
+
+    name: BackendName
+    what: str
+    packages: tuple[str, ...]
+    extra: str = ""
+    graph: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can be imported; what it needs beyond that shows when it is."""
+        return all(importlib.util.find_spec(package) is not None for package in self.packages)
+
+    @property
+    def command(self) -> str:
+        """What installs it."""
+        return f"pip install 'stream-i3d[{self.extra}]'"
+
+
+_TABLE = (
+    Backend(name="torch", what="PyTorch: every network, CPU and CUDA", packages=("torch",)),
+    Backend(
+        name="openvino",
+        what="OpenVINO: the fastest on CPUs, int8 of exported files",
+        packages=("openvino",),
+        extra="openvino",
+        graph=IR,
+    ),
+    Backend(
+        name="onnxruntime",
+        what="ONNX Runtime: fp32 on CPUs, .onnx files",
+        packages=("onnxruntime",),
+        extra="onnxruntime",
+        graph=ONNX,
+    ),
+    Backend(
+        name="tensorrt",
+        what="TensorRT by ONNX Runtime: NVIDIA GPUs, .onnx files",
+        packages=("onnxruntime", "tensorrt"),
+        extra="tensorrt",
+        graph=ONNX,
+    ),
+)
+
+BACKENDS: Mapping[str, Backend] = MappingProxyType({backend.name: backend for backend in _TABLE})
+"""By name, the one that always works first."""
+
+FASTER_ON_X86: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("i3d", "i3d-flow", "i3d-r50", "i3d-r50-8x8"), "openvino")
+)
+"""What was measured to beat torch on CPUs with AVX-512, in bf16 and in fp32, by architecture (docs/benchmarks.md)."""
+
+
+class Choice(Struct, frozen=True):
+    """A backend, and why it was taken."""
+
+    backend: Backend
+    reason: str
+
+
+def choose_backend(setup: ModelSetup) -> Choice:
+    """Return what runs a network.
+
+    Raises:
+        ConfigError: What was asked for is not installed, or cannot run this network.
+    """
+    asked, file = setup.config.backend, Path(setup.path)
+    if setup.flow is not None:
+        return _only_torch(asked)
+    if is_graph(file):
+        return _for_graph(asked, file)
+    if asked != "auto":
+        return _installed(BACKENDS[asked], "asked for")
+    if _runs_on_gpu(setup.config.device):
+        return Choice(BACKENDS["torch"], "the first choice on a GPU")
+    architecture = setup.config.name if setup.spec is None else setup.spec.architecture
+    faster = FASTER_ON_X86.get(architecture) if platform.machine().lower() in ("x86_64", "amd64") else None
+    if faster is None:
+        return Choice(BACKENDS["torch"], f"no other is known to run {architecture} faster here")
+    if not BACKENDS[faster].installed:
+        return Choice(
+            BACKENDS["torch"], f"{faster}, which is faster here, is not installed ({BACKENDS[faster].command})"
+        )
+    return Choice(BACKENDS[faster], f"faster than torch for {architecture} on a CPU")
+
+
+def load_engine(setup: ModelSetup) -> Engine:
+    """Load a network with the backend of choice.
+
+    Raises:
+        CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
+    """
+    choice = choose_backend(setup)
+    engine: Engine
+    if choice.backend.graph:
+        engine = _load_graph_engine(setup, choice.backend)
+    else:
+        from stream_i3d.inference.engine import load_torch_engine  # it imports torch
+
+        engine = load_torch_engine(setup)
+    log.info("engine: %s (%s: %s)", engine.description, choice.backend.name, choice.reason)
+    return engine
+
+
+def _load_graph_engine(setup: ModelSetup, backend: Backend) -> GraphEngine:
+    _check_device(setup, backend)
+    if is_graph(setup.path):
+        return _open(setup, backend, Path(setup.path))
+    if missing := [name for name in _CONVERTERS.get(backend.graph, ()) if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"backend {backend.name} needs {' and '.join(missing)} to convert weights: {backend.command}")
+    with kept_graph(setup, backend.graph) as path:
+        engine: GraphEngine = _open(setup, backend, path)
+    return engine
+
+
+_CONVERTERS = {ONNX: ("onnx", "onnxscript")}
+"""Packages without which a checkpoint cannot become such a graph."""
+
+
+def _open(setup: ModelSetup, backend: Backend, path: Path) -> GraphEngine:
+    from stream_i3d.inference.graph_engine import GraphEngine
+
+    spec = read_graph_spec(path)
+    check_takes_rgb(setup, spec)
+    labels = label_names(setup, spec)
+    config, compiled = setup.config, compiled_folder(path)
+    runner: Runner
+    if backend.name == "openvino":
+        from stream_i3d.inference.openvino_runner import OpenVinoRunner
+
+        runner = OpenVinoRunner(path, spec, config.precision, config.threads, compiled)
+    else:
+        from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
+
+        on_gpu = backend.name == "tensorrt"
+        index = int(config.device.partition(":")[2] or 0)
+        providers, named = on_tensorrt(config.precision, index, compiled) if on_gpu else on_cpu(config.precision)
+        runner = OnnxRunner(path, spec, providers, config.threads, named)
+    return GraphEngine(runner, spec, labels)
+
+
+def _check_device(setup: ModelSetup, backend: Backend) -> None:
+    """Refuse a device that a backend does not run on here."""
+    on_gpu = backend.name == "tensorrt"
+    wanted, asked = "cuda" if on_gpu else "cpu", setup.config.device
+    index = asked.partition(":")[2]
+    if asked != "auto" and (asked.partition(":")[0] != wanted or (index and not index.isdigit())):
+        raise DeviceError(f"device {asked!r}: backend {backend.name} runs on {wanted} here; give that, or auto")
+    if on_gpu:
+        from stream_i3d.inference.onnx_runner import has_tensorrt
+
+        if not has_tensorrt():
+            raise DeviceError(
+                f"backend tensorrt: the installed ONNX Runtime was built without it: pip uninstall onnxruntime, "
+                f"then {backend.command}"
+            )
+
+
+def _only_torch(asked: BackendName) -> Choice:
+    if asked not in ("auto", "torch"):
+        raise ConfigError(f"backend {asked!r} does not run {TWO_STREAM}: give --backend torch, or leave it out")
+    return Choice(BACKENDS["torch"], "two streams run with torch only")
+
+
+def _for_graph(asked: BackendName, file: Path) -> Choice:
+    """Choose by an exported file's kind; OpenVINO reads both."""
+    able = [backend for backend in BACKENDS.values() if backend.graph == file.suffix.lower()]
+    if file.suffix.lower() == ONNX:
+        able.insert(1, BACKENDS["openvino"])
+    names = [backend.name for backend in able]
+    if asked == "auto":
+        first = next((backend for backend in able if backend.installed), able[0])
+        return _installed(first, f"it reads {file.suffix} files")
+    if asked not in names:
+        raise ConfigError(f"backend {asked!r} does not run {file.name}: give one of {', '.join(names)}, or auto")
+    return _installed(BACKENDS[asked], "asked for")
+
+
+def _installed(backend: Backend, reason: str) -> Choice:
+    if not backend.installed:
+        raise ConfigError(f"backend {backend.name} is not installed: {backend.command}")
+    return Choice(backend, reason)
+
+
+def _runs_on_gpu(device: str) -> bool:
+    """Tell whether torch would take a GPU; torch is asked only where there is an NVIDIA driver."""
+    if device != "auto":
+        return device != "cpu"
+    library = "nvcuda" if os.name == "nt" else "cuda"
+    if ctypes.util.find_library(library) is None:
+        return False
+    from stream_i3d.inference.engine import choose_device  # it imports torch
+
+    return choose_device(device).type == "cuda"

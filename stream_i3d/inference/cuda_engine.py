@@ -1,0 +1,124 @@
+"""PyTorch on an NVIDIA GPU: frames go up as uint8, everything else is one recorded launch per batch size.
+
+A batch of one window is some 200 kernels of a few microseconds, so that launching them costs more than running them; a
+CUDA graph is launched as a whole. WORKPLACE NOTE: written without a GPU at hand; its logic is tested on a CPU with
+recordings that are plain calls, and no figure of it was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stream_i3d.config import Precision
+from stream_i3d.inference.engine import TorchEngine
+from stream_i3d.models.serving import ServingForm
+from stream_i3d.preprocess import Preprocessing
+
+_WARM_UPS = 3
+"""Runs before a recording: cuDNN and cuBLAS choose kernels and take their memory then."""
+
+MAX_GRAPHS = 8
+"""Batch sizes that are recorded; each keeps its activations (40 MB a window in half precision). Others run eagerly."""
+
+TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A function's run on fixed memory: fill `inputs`, call `replay`, read `outputs`."""
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    replay: Callable[[], Any]
+
+
+Recorder = Callable[[TensorFunction, torch.Tensor], Recording]
+
+
+class Graphs:
+    """A function of one tensor, recorded once for each of its shapes.
+
+    Args:
+        function: Always does the same work for the same shape, and never waits for the GPU.
+        record: Makes a recording of it with the shape and dtype of an example.
+    """
+
+    def __init__(self, function: TensorFunction, record: Recorder) -> None:
+        self._function, self._record = function, record
+        self._recordings: dict[torch.Size, Recording] = {}
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the function returns; the next call with this shape overwrites it."""
+        recording = self._recordings.get(inputs.shape)
+        if recording is None:
+            if len(self._recordings) >= MAX_GRAPHS:
+                return self._function(inputs)
+            recording = self._recordings[inputs.shape] = self._record(self._function, inputs)
+        recording.inputs.copy_(inputs, non_blocking=True)
+        recording.replay()
+        return recording.outputs
+
+
+def record_graph(function: TensorFunction, example: torch.Tensor) -> Recording:
+    """Record a function as a CUDA graph (pytorch.org/docs, "CUDA semantics", "Whole-network capture")."""
+    inputs = example.clone()
+    side = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(example.device))
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_UPS):
+            function(inputs)
+    torch.cuda.current_stream(example.device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = function(inputs)
+    return Recording(inputs, outputs, graph.replay)
+
+
+class CudaEngine(TorchEngine):
+    """PyTorch on a GPU, by CUDA graphs; a prepared batch is (B, T, H, W, C) uint8 on the GPU."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        labels: Sequence[str],
+        preprocessing: Preprocessing,
+        device: torch.device,
+        precision: Precision,
+        channels: int = 3,
+        temperature: float = 1.0,
+        compiled: bool = False,
+        record: Recorder = record_graph,
+    ) -> None:
+        """Args: as `TorchEngine`; `record`: what records the network."""
+        super().__init__(model, labels, preprocessing, device, precision, channels, temperature, compiled)
+        self._device = device
+        self._serving = ServingForm(self._forward, preprocessing, channels, self._network.dtype).to(device)
+        self._graphs = Graphs(self._serve, record)
+        self.description += ", CUDA graphs"
+
+    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Take B clips of (T, H, W, C) uint8 to the GPU; it does not wait for the copy."""
+        staged = torch.empty(
+            (len(clips), *clips[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
+        )  # torch keeps pinned memory until its copy is done
+        for row, clip in zip(staged, clips, strict=True):
+            row.copy_(torch.from_numpy(clip))
+        return staged.to(self._device, non_blocking=True)
+
+    @torch.inference_mode()
+    def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """Run a prepared batch; return (B, num_classes) float32."""
+        return np.array(self._graphs(batch).cpu().numpy(), dtype=np.float32)
+
+    def features(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        """Run a prepared batch; return what the head sees, averaged over time and space: (B, features) float32."""
+        return super().features(self._network.inputs(batch, self._preprocessing))
+
+    def _serve(self, clips: torch.Tensor) -> torch.Tensor:
+        return self._network.call(self._serving, clips)

@@ -1,0 +1,115 @@
+"""Runs a graph by OpenVINO, on the CPU. Imports no torch: a worker that runs this way starts and stays small."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_i3d.config import Precision
+from stream_i3d.errors import CheckpointError, DeviceError
+from stream_i3d.inference.cores import allowed_cores
+from stream_i3d.inference.graph_engine import Clips, check_signature
+from stream_i3d.models.spec import ModelSpec, brief
+
+if TYPE_CHECKING:
+    import openvino
+
+_DEVICE = "CPU"
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without the package by which it, and NNCF, tell Google Analytics of each conversion.
+
+    Both fall back to a stub of their own where openvino_telemetry cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
+    import openvino
+
+    return openvino
+
+
+class OpenVinoRunner:
+    """A compiled OpenVINO model, for any number of clips at once."""
+
+    def __init__(self, path: Path, spec: ModelSpec, precision: Precision, threads: int, cache: Path | None) -> None:
+        """Read and compile a file.
+
+        Args:
+            path: An IR's .xml, or ONNX.
+            spec: What the file says of itself.
+            precision: "auto" is bf16 where the CPU has it. Layers of an int8 file are int8 whatever is asked.
+            threads: 0 takes the cores that this process may use.
+            cache: Folder for compiled models.
+
+        Raises:
+            CheckpointError: The file is damaged.
+            DeviceError: The CPU does not have the precision.
+        """
+        openvino = import_openvino()
+        core = openvino.Core()
+        precision = choose_cpu_precision(precision, "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        if cache is not None:
+            core.set_property({"CACHE_DIR": str(cache)})
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or allowed_cores(),
+            # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            model = core.read_model(path)
+            _check(model, spec, path)
+            self._compiled = core.compile_model(model, _DEVICE, settings)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"checkpoint {str(path)!r} cannot be run by OpenVINO ({_reason(error)}): export it again"
+            ) from error
+        int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+        self._request = self._compiled.create_infer_request()
+        named = f"int8 and {precision}" if int8 else precision
+        self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
+
+    def __call__(self, clips: Clips) -> NDArray[np.float32]:
+        """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
+        outputs = self._request.infer([clips], share_inputs=True)
+        return np.array(outputs[0], dtype=np.float32)  # a copy: the next call overwrites the library's
+
+
+def choose_cpu_precision(asked: Precision, has_bf16: bool) -> Precision:
+    """Return the precision to run at; "auto" is bf16 where the CPU multiplies it in hardware.
+
+    Raises:
+        DeviceError: The CPU does not have it.
+    """
+    allowed: list[Precision] = ["bf16", "fp32"] if has_bf16 else ["fp32"]
+    if asked == "auto":
+        return allowed[0]
+    if asked not in allowed:
+        raise DeviceError(
+            f"precision {asked!r}: OpenVINO on this CPU has {', '.join(allowed)}; use one of them, or auto"
+        )
+    return asked
+
+
+def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or model.inputs[0].get_element_type().get_type_name() != "u8":
+        raise CheckpointError(f"checkpoint {str(path)!r} is no graph from uint8 clips to logits: export it again")
+    shapes = [
+        [dimension.get_length() if dimension.is_static else str(dimension) for dimension in port.get_partial_shape()][
+            1:
+        ]
+        for port in (model.inputs[0], model.outputs[0])
+    ]
+    check_signature(shapes[0], shapes[1], spec, str(path))
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the telling line of OpenVINO's message; the first ones name its own source files."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(("Exception from", "Check "))]
+    return brief(RuntimeError(lines[0] if lines else str(error)))
