@@ -145,3 +145,8 @@ def test_settling_does_not_import_torch(tiny_checkpoint: Path) -> None:
         [sys.executable, "-c", code, str(tiny_checkpoint)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_streaming_mode_with_another_backend_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"streaming mode runs checkpoints with torch: .* leave out model\.backend"):
+        settle_model(ModelConfig(backend="openvino"), WindowConfig(mode="streaming"))
