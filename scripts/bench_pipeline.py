@@ -101,11 +101,14 @@ class Watcher:
         while not self._stop.wait(1.0):
             for child in psutil.Process().children():
                 try:
-                    torch_loaded = any("libtorch" in region.path for region in child.memory_maps())
-                    name = "worker" if torch_loaded else "capture" if _has_cv2(child) else "other"
+                    name = "worker" if _runs_networks(child) else "capture" if _has_cv2(child) else "other"
                     self.memory_mb.setdefault(name, []).append(child.memory_info().rss / 1e6)
                 except psutil.Error:
                     continue  # it ended while it was looked at
+
+
+def _runs_networks(process: psutil.Process) -> bool:
+    return any("libtorch" in region.path or "libopenvino" in region.path for region in process.memory_maps())
 
 
 def _has_cv2(process: psutil.Process) -> bool:

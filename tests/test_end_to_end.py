@@ -77,7 +77,7 @@ class Service:
         named = {}
         for child in psutil.Process(self.process.pid).children():
             loaded = {Path(region.path).name for region in child.memory_maps()}
-            if any(name.startswith("libtorch") for name in loaded):
+            if any(name.startswith(("libtorch", "libopenvino")) for name in loaded):
                 named["worker"] = child
             elif any(name.startswith("cv2") for name in loaded):
                 named["capture"] = child

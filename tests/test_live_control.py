@@ -99,12 +99,12 @@ class Live:
         return max(children, key=lambda child: child.memory_info().rss)
 
     def capture(self) -> psutil.Process:
-        """The capture process of the only camera: the one with OpenCV and without torch."""
+        """The capture process of the only camera: the one with OpenCV and without what runs networks."""
         [found] = [
             child
             for child in psutil.Process(self.hello.pid).children()
             if (loaded := {Path(region.path).name[:8] for region in child.memory_maps()}) & {"cv2.abi3"}
-            and "libtorch" not in loaded
+            and not loaded & {"libtorch", "libopenv"}
         ]
         return found
 

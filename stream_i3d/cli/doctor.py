@@ -20,7 +20,7 @@ def doctor(as_json: bool) -> None:
         click.echo(msgspec.json.encode(findings).decode())
     else:
         for finding in findings:
-            click.echo(f"{finding.state:<8} {finding.what:<17} {finding.found}")
+            click.echo(f"{finding.state:<8} {finding.what:<19} {finding.found}")
             if finding.remedy:
-                click.echo(f"{'':<26} -> {finding.remedy}")
+                click.echo(f"{'':<28} -> {finding.remedy}")
     sys.exit(1 if any(finding.state == "missing" for finding in findings) else 0)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from stream_i3d.inference.graph_file import IR
+from stream_i3d.inference.graph_file import IR, ONNX
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.zoo import home_folder
 
@@ -32,8 +32,8 @@ KEPT = 12
 _VERSION = 1
 """Raised when a conversion of the same network gives another graph."""
 
-_DISTRIBUTIONS = {IR: ("torch", "openvino")}
-_ONNX_DISTRIBUTIONS = ("torch", "onnx", "onnxscript")
+_NAMES = {IR: "OpenVINO IR", ONNX: "ONNX"}
+_DISTRIBUTIONS = {IR: ("torch", "openvino"), ONNX: ("torch", "onnx", "onnxscript")}
 
 
 def graphs_folder() -> Path:
@@ -95,7 +95,7 @@ def _make(setup: ModelSetup, folder: Path, suffix: str) -> None:
 def _convert(setup: ModelSetup, path: Path) -> None:
     from stream_i3d.inference.conversion import convert_setup  # it imports torch
 
-    log.info("converting %s for %s, which is done once", setup.model_name.checkpoint, path.suffix.removeprefix("."))
+    log.info("converting %s to %s, which is done once", setup.model_name.checkpoint, _NAMES[path.suffix])
     path.parent.mkdir(parents=True, exist_ok=True)
     convert_setup(setup, path)
 
@@ -104,10 +104,7 @@ def _key(setup: ModelSetup, suffix: str) -> str:
     """Return a name for all that a converted network depends on."""
     parts = [
         msgspec.json.encode([_VERSION, suffix, setup.spec, setup.config.name, setup.preprocessing]),
-        *(
-            f"{name} {importlib.metadata.version(name)}".encode()
-            for name in _DISTRIBUTIONS.get(suffix, _ONNX_DISTRIBUTIONS)
-        ),
+        *(f"{name} {importlib.metadata.version(name)}".encode() for name in _DISTRIBUTIONS[suffix]),
     ]
     return hashlib.sha256(_digest([Path(setup.path)]).encode() + b"".join(parts)).hexdigest()[:32]
 

@@ -90,7 +90,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
     """
     while (start := file.tell()) < end:
         key = _varint(file)
-        kind, length = key & 7, 0
+        kind, length = key & 7 if key > 7 else None, 0  # there is no field 0
         if kind == _VARINT:
             _varint(file)
         elif kind in (_FIXED64, _FIXED32):

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError
+from stream_i3d.inference.backends import BACKENDS, Backend
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
 
 _PACKAGES = (
@@ -34,7 +35,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, since it imports torch and OpenCV."""
     checks: list[Callable[[], list[Finding]]] = [
-        _python, _packages, _processor, _gpu, _codecs, _cameras, _carried_model, _system_parts,
+        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _system_parts,
     ]  # fmt: skip
     return [finding for check in checks for finding in check()]
 
@@ -81,6 +82,26 @@ def _gpu() -> list[Finding]:
     )
     remedy = "not needed; for one, install its driver and a CUDA build of torch (pytorch.org)"
     return [Finding(what="GPU", state="absent", found=built, remedy=remedy)]
+
+
+def _backends() -> list[Finding]:
+    return [_backend(backend) for backend in BACKENDS.values()]
+
+
+def _backend(backend: Backend) -> Finding:
+    what = f"backend {backend.name}"
+    if not backend.installed:
+        remedy = f"not needed; {backend.command}"
+        return Finding(what=what, state="absent", found=f"not installed ({backend.what})", remedy=remedy)
+    return Finding(what=what, state="ok", found=f"{_version(backend.packages[0])}{backend.what}")
+
+
+def _version(package: str) -> str:
+    """Return a package's version and a comma; nothing where it is installed by another name."""
+    try:
+        return f"{importlib.metadata.version(package)}, "
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _codecs() -> list[Finding]:

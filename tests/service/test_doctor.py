@@ -11,6 +11,7 @@ import torch
 from stream_i3d.capture import video
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import engine
+from stream_i3d.inference.backends import Backend
 from stream_i3d.service import doctor
 from stream_i3d.service.doctor import Finding, examine
 
@@ -43,6 +44,14 @@ def test_a_package_that_is_missing_is_told_with_how_to_install_it(monkeypatch: p
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert finding("pyzmq") == Finding(what="pyzmq", state="missing", found="not installed", remedy="pip install pyzmq")
     assert finding("numpy").state == "ok"
+
+
+def test_backends_are_listed_with_how_to_install_those_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backend, "installed", property(lambda self: self.name in ("torch", "onnxruntime")))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2")
+    assert finding("backend onnxruntime").found == "1.2, ONNX Runtime: fp32 on CPUs, .onnx files"
+    missing = finding("backend openvino")
+    assert (missing.state, missing.remedy) == ("absent", "not needed; pip install 'stream-i3d[openvino]'")
 
 
 def test_an_opencv_without_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
