@@ -101,6 +101,7 @@ def _sure(window: MainWindow, number: int, least: float = 0.8) -> bool:
 
 
 def _keep(window: MainWindow, folder: Path, name: str) -> None:
+    _until(lambda: False, 0.5)  # until what is known is shown
     path = folder / f"{name}.png"
     window.grab().save(str(path))
     print(path)
