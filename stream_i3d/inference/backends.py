@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from stream_i3d.config import TWO_STREAM, BackendName
+from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig
 from stream_i3d.errors import ConfigError, DeviceError
 from stream_i3d.inference.graph_cache import compiled_folder, kept_graph
 from stream_i3d.inference.graph_file import IR, ONNX, is_graph, read_graph_spec
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stream_i3d.inference.engine import Engine
     from stream_i3d.inference.graph_engine import GraphEngine, Runner
+    from stream_i3d.models.spec import ModelSpec
+
+    Reader = Callable[[Path, ModelSpec, Path | None], Runner]
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +147,13 @@ def load_engine(setup: ModelSetup) -> Engine:
 
 def _load_graph_engine(setup: ModelSetup, backend: Backend) -> GraphEngine:
     _check_device(setup, backend)
+    read = _reader(setup.config, backend)
     if is_graph(setup.path):
-        return _open(setup, backend, Path(setup.path))
+        return _open(setup, Path(setup.path), read)
     if missing := [name for name in _CONVERTERS.get(backend.graph, ()) if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"backend {backend.name} needs {' and '.join(missing)} to convert weights: {backend.command}")
     with kept_graph(setup, backend.graph) as path:
-        engine: GraphEngine = _open(setup, backend, path)
+        engine: GraphEngine = _open(setup, path, read)
     return engine
 
 
@@ -155,26 +161,33 @@ _CONVERTERS = {ONNX: ("onnx", "onnxscript")}
 """Packages without which a checkpoint cannot become such a graph."""
 
 
-def _open(setup: ModelSetup, backend: Backend, path: Path) -> GraphEngine:
+def _open(setup: ModelSetup, path: Path, read: Reader) -> GraphEngine:
     from stream_i3d.inference.graph_engine import GraphEngine
 
     spec = read_graph_spec(path)
     check_takes_rgb(setup, spec)
     labels = label_names(setup, spec)
-    config, compiled = setup.config, compiled_folder(path)
-    runner: Runner
+    return GraphEngine(read(path, spec, compiled_folder(path)), spec, labels)
+
+
+def _reader(config: ModelConfig, backend: Backend) -> Reader:
+    """Return what makes a runner of a file, its spec and a folder for what is compiled; checks the precision."""
     if backend.name == "openvino":
-        from stream_i3d.inference.openvino_runner import OpenVinoRunner
+        from stream_i3d.inference.openvino_runner import OpenVinoRunner, choose_cpu_precision, has_bf16
 
-        runner = OpenVinoRunner(path, spec, config.precision, config.threads, compiled)
-    else:
-        from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
+        precision = choose_cpu_precision(config.precision, has_bf16())
+        return lambda path, spec, kept: OpenVinoRunner(path, spec, precision, config.threads, kept)
+    from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
 
-        on_gpu = backend.name == "tensorrt"
-        index = int(config.device.partition(":")[2] or 0)
-        providers, named = on_tensorrt(config.precision, index, compiled) if on_gpu else on_cpu(config.precision)
-        runner = OnnxRunner(path, spec, providers, config.threads, named)
-    return GraphEngine(runner, spec, labels)
+    if backend.name == "onnxruntime":
+        providers, named = on_cpu(config.precision)
+        return lambda path, spec, kept: OnnxRunner(path, spec, providers, config.threads, named)
+
+    def read(path: Path, spec: ModelSpec, kept: Path | None) -> Runner:
+        providers, named = on_tensorrt(config.precision, int(config.device.partition(":")[2] or 0), kept)
+        return OnnxRunner(path, spec, providers, config.threads, named)
+
+    return read
 
 
 def _check_device(setup: ModelSetup, backend: Backend) -> None:

@@ -1,8 +1,8 @@
 """PyTorch on an NVIDIA GPU: frames go up as uint8, everything else is one recorded launch per batch size.
 
 A batch of one window is some 200 kernels of a few microseconds, so that launching them costs more than running them; a
-CUDA graph is launched as a whole. WORKPLACE NOTE: written without a GPU at hand; its logic is tested on a CPU with
-recordings that are plain calls, and no figure of it was measured.
+CUDA graph is launched as a whole. Written without a GPU at hand: its logic is tested on a CPU, with recordings that are
+plain calls, and no figure of it was measured.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from stream_i3d.models.zoo import home_folder
 
 log = logging.getLogger(__name__)
 
-KEPT = 12
+KEPT = 8
 """Converted networks; a full I3D takes 100 MB with what is compiled of it."""
 
 _VERSION = 1

@@ -42,17 +42,16 @@ class OpenVinoRunner:
         Args:
             path: An IR's .xml, or ONNX.
             spec: What the file says of itself.
-            precision: "auto" is bf16 where the CPU has it. Layers of an int8 file are int8 whatever is asked.
+            precision: One that the CPU has (see `choose_cpu_precision`), not "auto". Layers of an int8 file are int8
+                whatever is asked.
             threads: 0 takes the cores that this process may use.
             cache: Folder for compiled models.
 
         Raises:
             CheckpointError: The file is damaged.
-            DeviceError: The CPU does not have the precision.
         """
         openvino = import_openvino()
         core = openvino.Core()
-        precision = choose_cpu_precision(precision, "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
         if cache is not None:
             core.set_property({"CACHE_DIR": str(cache)})
         settings = {
@@ -81,19 +80,22 @@ class OpenVinoRunner:
         return np.array(outputs[0], dtype=np.float32)  # a copy: the next call overwrites the library's
 
 
-def choose_cpu_precision(asked: Precision, has_bf16: bool) -> Precision:
+def has_bf16() -> bool:
+    """Tell whether OpenVINO multiplies bf16 in this CPU's hardware."""
+    return "BF16" in import_openvino().Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+def choose_cpu_precision(asked: Precision, bf16: bool) -> Precision:
     """Return the precision to run at; "auto" is bf16 where the CPU multiplies it in hardware.
 
     Raises:
         DeviceError: The CPU does not have it.
     """
-    allowed: list[Precision] = ["bf16", "fp32"] if has_bf16 else ["fp32"]
+    allowed: list[Precision] = ["bf16", "fp32"] if bf16 else ["fp32"]
     if asked == "auto":
         return allowed[0]
     if asked not in allowed:
-        raise DeviceError(
-            f"precision {asked!r}: OpenVINO on this CPU has {', '.join(allowed)}; use one of them, or auto"
-        )
+        raise DeviceError(f"precision {asked!r}: cpu has {', '.join(allowed)}; use one of them, or auto")
     return asked
 
 

@@ -49,11 +49,13 @@ def video_clips(folder: Path, spec: ModelSpec, limit: int, progress: Progress) -
     """
     if not folder.is_dir():
         raise ConfigError(f"no folder {str(folder)!r}: give one of videos like those that the network will see")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS and path.name[0] != ".")[:limit]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS and path.name[0] != ".")
     clips: list[Clip] = []
     for done, path in enumerate(paths):
         progress("reading videos", done, len(paths))
         share = math.ceil((limit - len(clips)) / (len(paths) - done))
+        if not share:
+            break
         try:
             clips += _first_clips(path, spec, share)
         except SourceError as error:

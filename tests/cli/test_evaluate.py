@@ -90,7 +90,7 @@ def test_results_tables_and_a_picture_are_written(run: Run, config: Path, checkp
     ]
     found = read_results(out)
     assert len(found.videos) == 20
-    assert found.protocol.engine.endswith("cpu, fp32")
+    assert found.protocol.engine.endswith("cpu, fp32, BatchNorm folded")
     assert "top-1 accuracy" in shown and "20 videos" in shown and "classes, worst first" in shown
     with (out.parent / "result.confusion.csv").open(newline="") as file:
         rows = list(csv.reader(file))

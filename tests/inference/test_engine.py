@@ -13,7 +13,7 @@ from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference import engine as engine_module
 from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16
+from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, set_threads
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
@@ -281,3 +281,30 @@ def foreign_checkpoint(tiny_checkpoint: Path, folder: Path) -> Path:
     path = folder / "foreign.pt"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.mark.parametrize(("environment", "threads"), [({}, 1), ({"OMP_NUM_THREADS": "3"}, 3)])
+def test_torch_takes_the_cores_it_may_have_unless_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], threads: int
+) -> None:
+    monkeypatch.setattr(engine_module, "allowed_cores", lambda: 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    torch.set_num_threads(3)  # as it counted them at its start
+    set_threads(0)
+    assert torch.get_num_threads() == threads
+    set_threads(2)
+    assert torch.get_num_threads() == 2
+
+
+def test_torch_compiles_where_it_is_asked_to(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda network: (compiled.append(network), network)[1])
+    clips = random_clips(1)
+    plain = load_engine(setup_of(tiny_checkpoint))
+    assert not compiled
+    engine = load_engine(setup_of(tiny_checkpoint, compile=True))
+    assert len(compiled) == 1
+    assert engine.description == f"{plain.description}, compiled"
+    np.testing.assert_array_equal(engine.logits(engine.prepare(clips)), plain.logits(plain.prepare(clips)))
