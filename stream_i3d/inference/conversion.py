@@ -84,11 +84,11 @@ def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
     library = import_openvino()
     with _one_line("OpenVINO cannot convert this network"), quiet():
         model = library.convert_model(program)
-    _, *clip = program.example_inputs[0][0].shape  # it was made with one
-    model.reshape([-1, *clip])
+        _, *clip = program.example_inputs[0][0].shape  # it was made with one
+        model.reshape([-1, *clip])
+        _simplify_pools(model)
     model.inputs[0].set_names({CLIPS})
     model.outputs[0].set_names({LOGITS})
-    _simplify_pools(model)
     return model
 
 
@@ -140,10 +140,8 @@ def _one_line(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = brief(
-            RuntimeError(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
-        )
-        raise CheckpointError(f"{what} ({reason}): run it with --backend torch") from error
+        reason = str(error).strip().rpartition("\n")[2] or type(error).__name__  # the last line is the telling one
+        raise CheckpointError(f"{what} ({brief(ValueError(reason))}): run it with --backend torch") from error
 
 
 @contextlib.contextmanager

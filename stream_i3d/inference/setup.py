@@ -97,8 +97,8 @@ def settle_stream(stream: StreamName, checkpoint: str) -> StreamWeights:
     path = resolve_checkpoint(checkpoint)
     if is_graph(path):
         raise CheckpointError(
-            f"checkpoint {path.name} is an exported network, which runs alone: for {stream} give the weights that it was "
-            "exported from"
+            f"checkpoint {path.name} is an exported network, which runs alone: for {stream} give the weights that it "
+            "was exported from"
         )
     spec = known_spec(checkpoint)
     if spec is not None:
