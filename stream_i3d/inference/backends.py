@@ -114,6 +114,8 @@ def choose_backend(setup: ModelSetup) -> Choice:
         return _for_graph(asked, file)
     if asked != "auto":
         return _installed(BACKENDS[asked], "asked for")
+    if setup.config.compile:
+        return Choice(BACKENDS["torch"], "what compiles is torch")
     if _runs_on_gpu(setup.config.device):
         return Choice(BACKENDS["torch"], "the first choice on a GPU")
     architecture = setup.config.name if setup.spec is None else setup.spec.architecture

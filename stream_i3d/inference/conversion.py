@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import torch
 from msgspec import structs
 
+from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.graph_file import IR, ONNX
 from stream_i3d.inference.openvino_runner import import_openvino
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.serving import export_program
-from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
+from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
 from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def convert_setup(setup: ModelSetup, path: Path) -> None:
         path: Its suffix says what is written; the folder exists.
 
     Raises:
-        CheckpointError, ConfigError: The checkpoint cannot be loaded.
+        CheckpointError, ConfigError: The checkpoint cannot be loaded, or its network cannot be converted.
         OSError: The file cannot be written.
     """
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
@@ -49,13 +50,22 @@ def convert_setup(setup: ModelSetup, path: Path) -> None:
 def make_program(
     model: torch.nn.Module, preprocessing: Preprocessing, channels: int = 3
 ) -> torch.export.ExportedProgram:
-    """Return a network's graph; see `models.serving.export_program`."""
-    with quiet():
+    """Return a network's graph; see `models.serving.export_program`.
+
+    Raises:
+        CheckpointError: torch cannot make one.
+    """
+    with _one_line(f"{type(model).__name__} cannot be exported"), quiet():
         return export_program(model, preprocessing, channels)
 
 
 def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path) -> None:
-    """Write a graph and its spec; the suffix of `path` says as what."""
+    """Write a graph and its spec; the suffix of `path` says as what.
+
+    Raises:
+        CheckpointError: The graph cannot be converted to that.
+        OSError: The file cannot be written.
+    """
     if path.suffix == IR:
         write_ir(to_openvino(program), spec, path)
     elif path.suffix == ONNX:
@@ -66,15 +76,19 @@ def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
 
 
 def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
-    """Return a graph as OpenVINO's, for any number of clips at once."""
+    """Return a graph as OpenVINO's, for any number of clips at once.
+
+    Raises:
+        CheckpointError: It cannot be converted.
+    """
     library = import_openvino()
-    with quiet():
+    with _one_line("OpenVINO cannot convert this network"), quiet():
         model = library.convert_model(program)
-    _, *clip = program.example_inputs[0][0].shape  # it was made with one
-    model.reshape([-1, *clip])
+        _, *clip = program.example_inputs[0][0].shape  # it was made with one
+        model.reshape([-1, *clip])
+        _simplify_pools(model)
     model.inputs[0].set_names({CLIPS})
     model.outputs[0].set_names({LOGITS})
-    _simplify_pools(model)
     return model
 
 
@@ -112,12 +126,22 @@ def _simplify_pools(model: openvino.Model) -> None:
 def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path) -> None:
     import onnx
 
-    with quiet():
+    with _one_line("this network cannot be converted to ONNX"), quiet():
         exported = torch.onnx.export(program, input_names=[CLIPS], output_names=[LOGITS], verbose=False, dynamo=True)
     assert exported is not None
     proto = exported.model_proto
     onnx.helper.set_model_props(proto, encode_spec(spec))
     path.write_bytes(proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Raise a converter's errors as one of ours: RuntimeErrors of OpenVINO and torch, and their ValueErrors."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().rpartition("\n")[2] or type(error).__name__  # the last line is the telling one
+        raise CheckpointError(f"{what} ({brief(ValueError(reason))}): run it with --backend torch") from error
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from stream_i3d.inference.parity import Logits, Parity, compare
 from stream_i3d.inference.sample_clips import Clip, Progress, generated_clips, knows_scenes, video_clips
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.registry import find_architecture
-from stream_i3d.models.spec import ModelSpec, brief, known_spec, resolve_checkpoint
+from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import normalise
 
 if TYPE_CHECKING:
@@ -161,10 +161,7 @@ def _clips(job: ExportJob, spec: ModelSpec, progress: Progress) -> tuple[list[Cl
 
 
 def _write(job: ExportJob, model: torch.nn.Module, spec: ModelSpec, clips: Sequence[Clip], path: Path) -> None:
-    try:
-        program = make_program(model, spec.preprocessing, spec.in_channels)
-    except (RuntimeError, ValueError) as error:  # torch.export's own errors are both
-        raise CheckpointError(f"{spec.architecture} cannot be exported ({brief(error)}): run it with torch") from error
+    program = make_program(model, spec.preprocessing, spec.in_channels)
     if job.int8:
         write_ir(quantise(to_openvino(program), clips), spec, path)
     else:

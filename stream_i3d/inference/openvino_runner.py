@@ -77,7 +77,7 @@ class OpenVinoRunner:
     def __call__(self, clips: Clips) -> NDArray[np.float32]:
         """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
         outputs = self._request.infer([clips], share_inputs=True)
-        return np.array(outputs[0], dtype=np.float32)  # a copy: the next call overwrites the library's
+        return np.asarray(outputs[0], dtype=np.float32)
 
 
 def has_bf16() -> bool:

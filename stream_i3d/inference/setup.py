@@ -108,6 +108,11 @@ def settle_stream(stream: StreamName, checkpoint: str) -> StreamWeights:
         CheckpointError: There is no such file, its header is broken, or it is not of an I3D of that stream.
     """
     path = resolve_checkpoint(checkpoint)
+    if is_graph(path):
+        raise CheckpointError(
+            f"checkpoint {path.name} is an exported network, which runs alone: for {stream} give the weights that it "
+            "was exported from"
+        )
     spec = known_spec(checkpoint)
     if spec is not None:
         check_stream(stream, spec, path.name)

@@ -58,6 +58,11 @@ def test_auto_is_torch_where_the_faster_one_is_not_installed_and_says_how_to_get
     assert choice.reason == ("openvino, which is faster here, is not installed (pip install 'stream-i3d[openvino]')")
 
 
+def test_auto_is_torch_where_kernels_are_to_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "openvino")
+    assert choose_backend(setup_of(compile=True)).backend.name == "torch"
+
+
 def test_auto_is_torch_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "openvino")
     assert choose_backend(setup_of(device="cuda:0")).backend.name == "torch"

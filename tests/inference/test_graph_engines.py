@@ -22,6 +22,7 @@ from stream_i3d.inference.openvino_runner import choose_cpu_precision
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.i3d import I3D
+from stream_i3d.models.registry import build_model
 from stream_i3d.scenes import LABELS
 from tests.conftest import TINY
 from tests.inference.exported import clips_of, export_to, plain_logits
@@ -271,3 +272,24 @@ def test_without_the_converters_onnx_runtime_says_what_it_needs(
         ConfigError, match=r"^backend onnxruntime needs onnx to convert weights: pip install 'stream-i3d"
     ):
         load(tiny_checkpoint, backend="onnxruntime")
+
+
+def test_a_network_that_cannot_be_converted_is_told(tmp_path: Path) -> None:
+    needs("openvino")
+    made = structs.replace(TINY.preprocessing, crop_size=32, short_side=32)
+    options = {"clip_len": 16, "crop_size": 32}
+    spec = structs.replace(TINY, architecture="c3d", options=options, width=1 / 64, preprocessing=made)
+    checkpoint = tmp_path / "c3d.safetensors"
+    save_checkpoint(checkpoint, build_model("c3d", num_classes=10, width=1 / 64, **options).eval(), spec)
+    with pytest.raises(
+        CheckpointError, match=r"^OpenVINO cannot convert this network \(.+\): run it with --backend torch$"
+    ):
+        load(checkpoint, backend="openvino", name="c3d")
+
+
+def test_an_exported_network_is_no_stream_of_two(exported: Callable[[str], Path], tiny_checkpoint: Path) -> None:
+    config = ModelConfig(name="two-stream", checkpoint=str(tiny_checkpoint), flow_checkpoint=str(exported("openvino")))
+    with pytest.raises(
+        CheckpointError, match=r"^checkpoint tiny.xml is an exported network, which runs alone: for flow"
+    ):
+        settle_model(config, WindowConfig())
