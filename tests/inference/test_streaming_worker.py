@@ -25,6 +25,13 @@ def streaming(make: Start, engine: FakeStreamEngine, **given: Any) -> Any:
     return make(engine, lossless=True, window=WindowConfig(mode="streaming", stride=stride), **given).start()
 
 
+def send_slowly(service: Any, first: int, last: int) -> None:
+    """Send frames first..last, as many at a time as the network takes; a worker that is busy elsewhere loses none."""
+    for start in range(first, last + 1, 8):
+        service.send(start, min(start + 7, last))
+        service.settled(min(start + 7, last) + 1)
+
+
 def test_a_prediction_is_published_at_every_stride_once_the_network_is_warm(
     make: Start, engine: FakeStreamEngine
 ) -> None:
@@ -67,6 +74,7 @@ def test_a_slow_engine_is_given_every_frame_that_still_waits(make: Start, engine
 
     engine.while_running = hold
     service.send(0, 7)
+    service.settled(40)
     service.end()
     assert engine.fed == [tuple(range(end + 1)) for end in (7, 15, 23, 31, 39)]
     assert service.stage.summary.windows_dropped == {}
@@ -74,8 +82,7 @@ def test_a_slow_engine_is_given_every_frame_that_still_waits(make: Start, engine
 
 def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(make: Start, engine: FakeStreamEngine) -> None:
     service = make(engine, window=WindowConfig(mode="streaming")).start()
-    service.send(0, 79)
-    service.settled(80)
+    send_slowly(service, 0, 79)
     held = [0]
 
     def hold() -> None:
@@ -87,7 +94,7 @@ def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(make: Sta
     engine.while_running = hold
     service.send(80, 87)
     service.settled(128)
-    service.send(128, 199)
+    send_slowly(service, 128, 199)
     lines = service.end()
     assert engine.fed[11:] == [tuple(range(128, end + 1)) for end in range(135, 200, 8)]
     assert windows_of(lines) == [63, 71, 79, 87, 191, 199]
