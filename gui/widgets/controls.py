@@ -62,11 +62,14 @@ class ControlPanel(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._send)
-        self._make_inputs()
+        self._make_threshold()
+        self._make_smoothing()
+        self._make_window_inputs()
+        self._make_shown()
         self._lay_out()
         self.set_available(False)
 
-    def _make_inputs(self) -> None:
+    def _make_threshold(self) -> None:
         tr = self.tr
         self.threshold = self._fraction(
             tr("Threshold, percent"), tr("Percent. Below this confidence nothing is shown: idle")
@@ -78,6 +81,9 @@ class ControlPanel(QWidget):
         self.threshold_slider.valueChanged.connect(self.threshold.setValue)
         self.threshold.valueChanged.connect(self.threshold_slider.setValue)
         self.threshold.valueChanged.connect(lambda value: self._ask("idle.min_confidence", value / 100))
+
+    def _make_smoothing(self) -> None:
+        tr = self.tr
         self.smoothing = QComboBox()
         for method, words in (
             ("ema", tr("Exponential average")),
@@ -95,6 +101,9 @@ class ControlPanel(QWidget):
         self.time_constant.valueChanged.connect(lambda value: self._ask("smoothing.time_constant_s", round(value, 3)))
         self.last = self._whole(1, 50, tr("windows"), tr("Smoothing windows"), tr("Windows that are averaged or vote"))
         self.last.valueChanged.connect(lambda value: self._ask("smoothing.last", value))
+
+    def _make_window_inputs(self) -> None:
+        tr = self.tr
         self.stride = self._whole(
             1,
             128,
@@ -117,6 +126,12 @@ class ControlPanel(QWidget):
             tr("Windows that are idle for want of motion are not recognised at all: spares the processor")
         )
         self.skip.toggled.connect(lambda on: self._ask("idle.skip_inference", on))
+        self.note = QLabel(tr("These belong to the service and apply at once, for everybody who listens to it."))
+        self.note.setWordWrap(True)
+
+    def _make_shown(self) -> None:
+        """Make the inputs of what this window alone shows."""
+        tr = self.tr
         self.top_k = self._whole(1, 10, tr("labels"), tr("Likeliest labels"), tr("How many bars are shown, at most"))
         self.top_k.valueChanged.connect(self._top_k_changed)
         self.label_search = QLineEdit()
@@ -134,8 +149,6 @@ class ControlPanel(QWidget):
         self.labels.itemChanged.connect(self._labels_changed)
         self.all_labels = QPushButton(tr("Show all"))
         self.all_labels.clicked.connect(lambda: self.set_hidden(()))
-        self.note = QLabel(tr("These belong to the service and apply at once, for everybody who listens to it."))
-        self.note.setWordWrap(True)
 
     def _fraction(self, name: str, tip: str) -> QSpinBox:
         return self._whole(0, 100, "%", name, tip)

@@ -217,7 +217,7 @@ def test_truncated_files(tiny: I3D, tmp_path: Path, share: float) -> None:
     saved(tmp_path / "c.pt", tiny.state_dict(), _use_new_zipfile_serialization=False)
     for path in sorted(tmp_path.iterdir()):
         os.truncate(path, int(path.stat().st_size * share))
-        refused(path)
+        assert path.name in refused(path)
 
 
 class Hostile:
@@ -239,7 +239,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(tiny: I3D, tmp_path: Path, wher
         saved(path, state, _use_new_zipfile_serialization=where == "zip")
     else:
         path.write_bytes(pickle.dumps(Hostile(target)))
-    refused(path)
+    assert path.name in refused(path)
     assert not target.exists()
     if where == "pickle":  # the test's own trap works
         pickle.loads(path.read_bytes())
@@ -342,7 +342,7 @@ def test_labels_of_another_length_are_the_askers_error(tiny: I3D, tmp_path: Path
 def test_a_damaged_spec(tiny: I3D, tmp_path: Path, text: str) -> None:
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(tiny.state_dict(), path, metadata={"stream_i3d": text})
-    refused(path)
+    assert path.name in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_damaged_spec(tiny: I3D, tmp_path: Path, text: str) -> None:
 def test_a_damaged_header(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
-    refused(path)
+    assert path.name in refused(path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**63, 2**40, 10_000_000_000])
@@ -505,12 +505,14 @@ fuzzed = settings(
 )
 
 
-def loads_or_refuses(path: Path) -> None:
+def refusal(path: Path) -> str:
+    """Load a file; return why it was refused, "" where it was not. Any other error fails the test."""
     try:
         read_spec(path)
         load_checkpoint(path)
     except CheckpointError as error:
-        assert "\n" not in str(error)
+        return str(error)
+    return ""
 
 
 @fuzzed
@@ -522,7 +524,7 @@ def test_random_bytes(tmp_path: Path, content: bytes, prefix: bytes) -> None:
     for suffix in (".pt", ".safetensors"):
         path = tmp_path / f"weights{suffix}"
         path.write_bytes(prefix + content)
-        loads_or_refuses(path)
+        assert "\n" not in refusal(path)
 
 
 @fuzzed
@@ -543,7 +545,7 @@ def test_valid_files_with_flipped_bits(tiny: I3D, tmp_path: Path, data: st.DataO
         content[place] ^= 1 << data.draw(st.integers(0, 7))
     damaged = tmp_path / f"damaged{original.suffix}"
     damaged.write_bytes(content)
-    loads_or_refuses(damaged)
+    assert "\n" not in refusal(damaged)
 
 
 def same(model: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -90,6 +90,8 @@ def test_a_hidden_label_reads_as_no_action(watching, service, qtbot):
     send(service, recognition(), lambda: tile.view.shown.headline == "waving", qtbot)
     watching.panel.controls.set_hidden(["waving"])
     send(service, recognition(), lambda: tile.view.shown.kind == "idle", qtbot)
+    assert tile.view.shown.confidence is None
+    assert "waving" not in [label for label, _ in tile.view.shown.bars]
 
 
 def test_parts_are_shown_and_hidden_by_keys(watching, qtbot):

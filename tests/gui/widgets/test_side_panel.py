@@ -40,3 +40,5 @@ def test_malformed_messages_are_shown_in_details(watching, service, qtbot):
         return watching.panel.details.fact("Messages that were not ours") not in ("", "0")
 
     qtbot.waitUntil(shown, timeout=SOON_MS)
+    assert int(watching.panel.details.fact("Messages that were not ours")) >= 1
+    assert watching.session.board.cameras["door"].track.status == status()
