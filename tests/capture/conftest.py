@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.capture.process_rig import Rig
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(monkeypatch)
