@@ -13,6 +13,9 @@ from stream_i3d.errors import ConfigError, did_you_mean
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
 
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+"""What files of a folder are taken for videos, whatever their case. One that is named itself may have another."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceAddress:

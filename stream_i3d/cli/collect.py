@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -52,10 +51,9 @@ def collect(
     stream-i3d collect --source 0 --label wave
     stream-i3d collect --source 0 --label nothing --clips 1 --seconds 60 --split 3   # the empty scene
     """
-    # FFmpeg's and OpenCV's own words would stand between ours (one for every frame, on a full disk); before OpenCV is
-    # imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    from stream_i3d.capture.silence import silence_opencv
+
+    silence_opencv()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

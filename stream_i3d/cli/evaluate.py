@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -73,8 +72,9 @@ def evaluate(
 
     KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
     """
-    # FFmpeg's own words would stand between ours; before OpenCV is imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.capture.silence import silence_ffmpeg
+
+    silence_ffmpeg()
     from stream_i3d.errors import ConfigError
     from stream_i3d.inference.setup import wait_passively
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,9 @@ def export(**flags: Any) -> None:
     The result takes clips as they are, (batch, frames, height, width, channels) uint8, and gives float32 logits. It
     carries labels, preprocessing and temperature, so `run` and `recognize` take .xml and .onnx as a checkpoint.
     """
-    # FFmpeg's own words would stand between ours; before OpenCV is imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.capture.silence import silence_ffmpeg
+
+    silence_ffmpeg()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

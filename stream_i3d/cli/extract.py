@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,9 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 
     A video whose files are all there is skipped, so a call that was cut off can be repeated.
     """
-    # FFmpeg's own words would stand between ours; before OpenCV is imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.capture.silence import silence_ffmpeg
+
+    silence_ffmpeg()
     from stream_i3d.config import TWO_STREAM
     from stream_i3d.inference.extract import ExtractJob, check_videos, make_output, parse_streams
     from stream_i3d.inference.setup import wait_passively

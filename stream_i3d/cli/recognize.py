@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -22,8 +21,9 @@ def recognize(
     videos: tuple[str, ...], config_file: Path | None, output: str | None, segments_only: bool, **flags: Any
 ) -> None:
     """Recognise actions in video files: every window as a prediction, then merged segments, as JSON lines."""
-    # FFmpeg's own words would stand between ours; before OpenCV is imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.capture.silence import silence_ffmpeg
+
+    silence_ffmpeg()
     from rich.console import Console
     from rich.progress import Progress, TaskID
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -29,8 +28,9 @@ def train(
 
     Under torchrun, all its processes train together: torchrun --nproc-per-node 2 -m stream_i3d train ...
     """
-    # FFmpeg's own words would stand between ours; before OpenCV is imported.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from stream_i3d.capture.silence import silence_ffmpeg
+
+    silence_ffmpeg()
     from stream_i3d.errors import ConfigError
     from stream_i3d.inference.setup import wait_passively
 

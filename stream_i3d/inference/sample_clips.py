@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.buffer import Augmenting
+from stream_i3d.capture.address import VIDEO_SUFFIXES
 from stream_i3d.capture.source import open_source
 from stream_i3d.config import CaptureConfig, ModelConfig
 from stream_i3d.errors import ConfigError, SourceError
@@ -28,8 +29,6 @@ Clip = NDArray[np.uint8]
 
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and of how much."""
-
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 
 _SCENES_SEED = 5_000_000
 """First number of the seeds here; those of the training begin with 1 and 2, those of its tests with 7,000,000."""
@@ -49,7 +48,7 @@ def video_clips(folder: Path, spec: ModelSpec, limit: int, progress: Progress) -
     """
     if not folder.is_dir():
         raise ConfigError(f"no folder {str(folder)!r}: give one of videos like those that the network will see")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS and path.name[0] != ".")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.name[0] != ".")
     clips: list[Clip] = []
     for done, path in enumerate(paths):
         progress("reading videos", done, len(paths))
@@ -63,7 +62,7 @@ def video_clips(folder: Path, spec: ModelSpec, limit: int, progress: Progress) -
     if not clips:
         raise ConfigError(
             f"no video in {str(folder)!r} has {spec.preprocessing.window_frames} frames: give a folder of "
-            f"{', '.join(suffix[1:] for suffix in VIDEOS)} files"
+            f"{', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)} files"
         )
     return clips
 

@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
-from stream_i3d.inference.engine import MixedPrecision, choose_device, choose_precision
-from stream_i3d.inference.setup import ModelSetup, check_carried
+from stream_i3d.inference.engine import MixedPrecision, choose_device, choose_precision, set_threads
+from stream_i3d.inference.setup import ModelSetup, check_carried, label_names
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
-from stream_i3d.models.labels import check_labels
 from stream_i3d.models.streaming_i3d import StreamingI3D, StreamState, stack
 from stream_i3d.models.streaming_plan import STEP_FRAMES
 from stream_i3d.preprocess import Preprocessing
@@ -122,11 +121,8 @@ def load_stream_engine(setup: ModelSetup) -> TorchStreamEngine:
     """
     device = choose_device(setup.config.device)
     precision = choose_precision(setup.config.precision, device)
-    if setup.config.threads:
-        torch.set_num_threads(setup.config.threads)
+    set_threads(setup.config.threads)
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
     check_carried(spec, setup.preprocessing, setup.model_name.checkpoint)  # other programs' files tell only now
     assert isinstance(model, I3D)
-    labels = setup.labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
-    check_labels(labels, spec.num_classes)
-    return TorchStreamEngine(model, labels, setup.preprocessing, device, precision, spec.temperature)
+    return TorchStreamEngine(model, label_names(setup, spec), setup.preprocessing, device, precision, spec.temperature)

@@ -13,11 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from stream_i3d.capture.address import VIDEO_SUFFIXES
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.training.list_file import ListLine, read_list_file
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-"""What files of a folder are taken for videos, whatever their case. A list may name others."""
 
 _SHOWN = 8
 

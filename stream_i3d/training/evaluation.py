@@ -15,7 +15,7 @@ from msgspec import structs
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision
+from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision, set_threads
 from stream_i3d.inference.setup import check_carried
 from stream_i3d.inference.stream_engine import TorchStreamEngine
 from stream_i3d.inference.two_stream import stream_preprocessing
@@ -65,8 +65,7 @@ class Network:
         self.preprocessing: Preprocessing = with_clip(spec.preprocessing, config.clip)
         self.device = choose_device(config.run.device)
         self.precision = choose_precision(config.run.precision, self.device)
-        if config.run.threads:
-            torch.set_num_threads(config.run.threads)
+        set_threads(config.run.threads)
         self._mixed = MixedPrecision(model, self.device, self.precision)
         self.description = self._mixed.description
 

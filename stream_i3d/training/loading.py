@@ -6,7 +6,6 @@ up at a step sees what an unbroken one would have seen, and so does a run on ano
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from msgspec import Struct
 from torch.utils.data import DataLoader
 
+from stream_i3d.capture.silence import silence_ffmpeg
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.config import DataConfig
 from stream_i3d.training.sample import Batch, ClipDataset, Sample, SampleKey
@@ -132,7 +132,7 @@ def make_loader(dataset: ClipDataset, keys: object, config: DataConfig, device: 
 
 def quiet_worker(_: int) -> None:
     """Keep a worker to one thread: there is one for each core already. Keeps FFmpeg's words from between ours."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    silence_ffmpeg()
     import cv2
 
     cv2.setNumThreads(1)
