@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,14 @@ def same(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
+def most_common_label(jsonl: str) -> str:
+    """Which class of the network is most often the first of a window."""
+    messages = [json.loads(line) for line in jsonl.splitlines()]
+    firsts = Counter(message["top_k"][0]["label"] for message in messages if message.get("top_k"))
+    assert firsts.keys() <= set(CLASSES)
+    return firsts.most_common(1)[0][0]
+
+
 def losses(folder: Path) -> list[float]:
     return [float(row["loss"]) for row in read_rows(folder / "steps.csv")]
 
@@ -111,18 +121,12 @@ def test_a_fine_tuned_network_knows_new_classes_and_runs_without_another_flag(
     write_video(video, "waving", 999, 3.0, 30)
     recognized = cli("recognize", video, "--checkpoint", out / BEST)
     assert recognized.returncode == 0, recognized.stderr
-    said = [json.loads(line) for line in recognized.stdout.splitlines()]
-    assert {message["label"] for message in said if message.get("label")} <= set(CLASSES)
-    assert any(
-        message.get("top_k", [{}])[:1] and message["top_k"][0]["label"] == "wave"
-        for message in said
-        if message.get("top_k")
-    )
+    assert most_common_label(recognized.stdout) == "wave"
     live = cli(
         "run", "--source", video, "--checkpoint", out / BEST, "--jsonl", "-", "--publish", f"ipc://{tmp_path}/pub"
     )
     assert live.returncode == 0, live.stderr
-    assert any('"wave"' in line for line in live.stdout.splitlines())
+    assert most_common_label(live.stdout) == "wave"
 
 
 @pytest.mark.slow
@@ -139,6 +143,7 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_unbroken_
         if (broken / STATE_NAME).exists() and len(losses(broken)) >= 7:
             child.send_signal(signal.SIGKILL)
             child.wait()
+        time.sleep(0.01)
     assert child.returncode == -signal.SIGKILL, "it ended before it could be killed"
     resumed = cli("train", "--resume", broken)
     assert resumed.returncode == 0, resumed.stderr
@@ -185,7 +190,7 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_says_how_to_go_on(tmp_path
     command = [sys.executable, "-m", "stream_i3d", "train", "--config", str(config), f"output={out}"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while child.poll() is None and len(losses(out)) < 2:
-        pass
+        time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 0, said
