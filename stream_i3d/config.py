@@ -17,6 +17,7 @@ from stream_i3d.messages import CameraName
 from stream_i3d.settings import Section, convert_settings, load_settings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Megabytes = Annotated[float, Meta(ge=64, le=1_000_000)]
 ModeName = Literal["window", "streaming"]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -40,7 +41,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
 
-    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start).
+    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start). A worker
+    that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
 
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
     `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
@@ -57,6 +59,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     precision: Precision = "auto"
     compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    max_memory_mb: Megabytes | None = None
 
     def __post_init__(self) -> None:
         """Check that the flow network's weights are there if, and only if, there is such a network."""
@@ -158,7 +161,10 @@ class PublishConfig(Section, frozen=True, kw_only=True):
 
 
 class CaptureConfig(Section, frozen=True, kw_only=True):
-    """How cameras are opened and watched."""
+    """How cameras are opened and watched.
+
+    A capture process that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
+    """
 
     open_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 5.0
@@ -166,6 +172,7 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     retry: bool = True
     backoff_first_s: Seconds = 1.0
     backoff_limit_s: Seconds = 60.0
+    max_memory_mb: Megabytes | None = 500.0
     fast: bool = False
 
 

@@ -7,6 +7,7 @@ there are, and when they are restarted, is the supervisor's business.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -16,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ EXIT_FATAL = 2
 """Exit code of a stage that met an error of ours that a restart will not mend."""
 
 _EXIT_ORPHANED = 3
+_PR_SET_PDEATHSIG = 1
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -120,7 +121,7 @@ Order = WorkerOrder | CaptureOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
 
-ChildSide = tuple[Connection, Connection, "Synchronized[float]"]
+ChildSide = tuple[Connection, Connection, ctypes.c_double]
 """What a child is given: where it writes, where it reads, its heartbeat."""
 
 
@@ -133,7 +134,9 @@ class StageLink:
     def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
         self._reader, self._writer = context.Pipe(duplex=False)
         self._orders_out, self._orders = context.Pipe(duplex=False)
-        self._beat: Synchronized[float] = context.Value("d", time.monotonic())
+        # Without a lock: a child that is killed, or hangs, while it holds one would hang the supervisor too. Eight
+        # aligned bytes are written at once on every machine this runs on.
+        self._beat = context.RawValue(ctypes.c_double, time.monotonic())
 
     def child_side(self) -> ChildSide:
         """Return what the child is given."""
@@ -143,6 +146,11 @@ class StageLink:
         """Drop the supervisor's copy of the child's ends, so that the pipes end with the child."""
         self._writer.close()
         self._orders_out.close()
+
+    def close(self) -> None:
+        """Give the pipes back, once the child has ended."""
+        for end in (self._reader, self._orders, self._writer, self._orders_out):
+            end.close()
 
     def order(self, order: Order) -> None:
         """Send an order; one to a child that is gone is lost, and its successor is given all of it as its job."""
@@ -167,7 +175,7 @@ class StageLink:
 class Stage:
     """The child's side of its link."""
 
-    def __init__(self, name: str, writer: Connection, orders: Connection, beat: Synchronized[float]) -> None:
+    def __init__(self, name: str, writer: Connection, orders: Connection, beat: ctypes.c_double) -> None:
         self.name = name
         self.stopping = threading.Event()
         self._writer = writer
@@ -205,6 +213,7 @@ def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: C
     stage = Stage(name, *side)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
+    _die_with_parent()
     configure_logging(level)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     try:
@@ -238,6 +247,15 @@ class _StderrHandler(logging.StreamHandler[Any]):
 class _RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+def _die_with_parent() -> None:
+    """Have the system kill this process when the supervisor is gone (Linux).
+
+    The parent watch alone would not do: its thread cannot run while code in C hangs with the interpreter's lock.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

@@ -33,7 +33,7 @@ def test_sustained_health_starts_over():
     delays = backoff(first_s=1, reset_after_s=10)
     for _ in range(5):
         delays.failed()
-    delays.healthy_for(10)
+    delays.healthy_for(20)
     assert delays.failures == 0
     assert [delays.failed(), delays.failed()] == [1, 2]
 
@@ -71,3 +71,20 @@ def test_the_same_randomness_gives_the_same_pauses():
 def test_a_pause_is_never_above_the_limit_nor_nothing(seed, first_s, limit_s, jitter, failures):
     delays = Backoff(random.Random(seed), first_s=first_s, limit_s=limit_s, jitter=jitter)
     assert all(0 < delays.failed() <= limit_s for _ in range(failures))
+
+
+def test_the_first_failure_after_health_may_be_tried_again_at_once():
+    delays = backoff(first_s=1, reset_after_s=10, at_once=True)
+    assert 0 <= delays.failed() <= 0.2
+    assert [delays.failed() for _ in range(3)] == pytest.approx([1, 2, 4], rel=0.2)
+    delays.healthy_for(10)
+    assert delays.failed() <= 0.2
+
+
+def test_health_that_is_shorter_than_the_last_wait_is_not_sustained():
+    delays = backoff(first_s=60, limit_s=60, jitter=0.0, reset_after_s=10)
+    delays.failed()
+    delays.healthy_for(59)
+    assert delays.failures == 1
+    delays.healthy_for(60)
+    assert delays.failures == 0

@@ -44,6 +44,7 @@ class StageRow:
         shutdown_order: Lower ones are stopped first.
         grace_s: Seconds from being asked to end to being killed.
         essential: Whether the run ends where this process cannot go on.
+        memory_limit_mb: It is started again, in order, when it holds more resident memory than this; None is no limit.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StageRow:
     shutdown_order: int
     grace_s: float
     essential: bool = True
+    memory_limit_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,16 @@ class Plan:
         """The worker as it should be now."""
         slots = [camera.slot for camera in self.cameras.values()]
         job = WorkerJob(cameras=slots, setup=self._setup, config=self.config)
-        return StageRow("worker", self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6)
+        return StageRow(
+            "worker",
+            self._worker,
+            job,
+            _WORKER_SILENCE_S,
+            _STARTUP_SILENCE_S,
+            1,
+            grace_s=1.6,
+            memory_limit_mb=self.config.model.max_memory_mb,
+        )
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
@@ -158,7 +169,17 @@ class Plan:
         limit = config.capture.open_timeout_s + config.capture.read_timeout_s + _CAPTURE_SLACK_S
         self.cameras[name] = PlannedCamera(
             CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live),
-            StageRow(f"capture {name}", capture_main, job, limit, limit, 0, grace_s=0.8, essential=essential),
+            StageRow(
+                f"capture {name}",
+                capture_main,
+                job,
+                limit,
+                limit,
+                0,
+                grace_s=0.8,
+                essential=essential,
+                memory_limit_mb=config.capture.max_memory_mb,
+            ),
         )
         return self.cameras[name]
 

@@ -1,35 +1,31 @@
 """Starts, watches, restarts and ends the processes of the plan. Nothing else in the package starts one.
 
 A process that fails with an error of ours (exit code 2) ends the run with that error: trying again would not mend it.
-One that crashes, or is silent too long, is started again with backoff. Start method is spawn: nothing is inherited
-by chance.
+One that crashes, or is silent too long, is started again with backoff (service/child.py). Nothing here waits for a
+process: one that hangs holds up no other, nor the desk. Start method is spawn: nothing is inherited by chance.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait as wait_for_end
 from typing import Protocol
 
-from stream_i3d.backoff import Backoff
-from stream_i3d.errors import ServiceError
+from stream_i3d.service.child import Child, StageHealth
 from stream_i3d.service.plan import StageRow
-from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
+from stream_i3d.stage import CameraNews, Order, Ready, Summary
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.05
-_KILL_WAIT_S = 0.5
-
-
-Said = Ready | Summary | CameraNews
+_SHUTDOWN_S = 5.0
+_AFTER_KILL_S = 0.5
 
 
 class Desk(Protocol):
@@ -48,131 +44,6 @@ class Desk(Protocol):
         """Take note that a process which was retired has ended."""
 
 
-class _Running:
-    """One row of the plan and its process."""
-
-    def __init__(self, row: StageRow, context: multiprocessing.context.SpawnContext) -> None:
-        self.row = row
-        self.finished = False
-        self._context = context
-        self._backoff = Backoff(random.Random())
-        self._restart_at: float | None = None
-        self.failure = ""
-        self._unheard: list[Said] = []
-        self._orders = 0
-        self._retired_until: float | None = None
-        self.start()
-
-    def start(self) -> None:
-        self.ready: Ready | None = None
-        self._wish: Order | None = None  # what is in the row is told by the job
-        self._outstanding: int | None = None
-        self._link = StageLink(self._context)
-        self._started = time.monotonic()
-        self.process: BaseProcess = self._context.Process(
-            target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), log.getEffectiveLevel()),
-            name=self.row.name,
-            daemon=True,
-        )
-        # Ctrl-C reaches the whole process group: a child must ignore it from its first instruction on.
-        with _ignoring_interrupt():
-            self.process.start()
-        self._link.close_child_side()
-        self._restart_at = None
-
-    def want(self, row: StageRow, order: Callable[[int], Order]) -> None:
-        """Have the process do what `row` says: by order while it runs, as its job where it is started again."""
-        self.row = row
-        self._orders += 1
-        self._wish = order(self._orders)
-        self.pass_on()
-
-    def pass_on(self) -> None:
-        """Send the newest order, once the process listens and has carried out the last one."""
-        wish = self._wish
-        if wish is not None and self.ready is not None and self._outstanding is None:
-            self._link.order(wish)
-            self._wish, self._outstanding = None, wish.number
-
-    def retire(self) -> None:
-        """Begin to end the process for good; `gone` tells when it has."""
-        self._retired_until = time.monotonic() + self.row.grace_s
-        self._restart_at = None
-        self.ask_to_end()
-
-    def gone(self, now: float) -> bool:
-        """Tell whether a retired process has ended, killing it where its time is over."""
-        if self._retired_until is None or (self.process.exitcode is None and now < self._retired_until):
-            return False
-        self.end(now)
-        return True
-
-    def listen(self) -> list[Said]:
-        """Return what the process has said; a fatal failure is kept for `check`."""
-        said, self._unheard = self._unheard, []
-        for message in self._link.receive():
-            if isinstance(message, Failed):
-                self.failure = message.message
-                continue
-            if isinstance(message, Done):
-                self._outstanding = None
-                continue
-            if isinstance(message, Ready):
-                self.ready = message
-            said.append(message)
-        return said
-
-    def check(self, now: float) -> None:
-        """Restart the process where it needs that; raises ServiceError where an essential one met an error of ours."""
-        if self.finished or self._retired_until is not None:
-            return
-        if self._restart_at is not None:
-            if now >= self._restart_at:
-                self.start()
-            return
-        if self.process.exitcode is None:
-            self._check_alive(now)
-            return
-        self.process.join()
-        self._unheard = self.listen()  # its last words; given out by the next `listen`
-        if self.process.exitcode == 0:
-            self.finished = True
-        elif self.process.exitcode == EXIT_FATAL:
-            self.failure = self.failure or f"{self.row.name} gave up"
-            if self.row.essential:
-                raise ServiceError(self.failure)
-            log.error("%s: %s", self.row.name, self.failure)
-            self.finished = True
-        else:
-            self._plan_restart(now, f"ended with code {self.process.exitcode}")
-
-    def _check_alive(self, now: float) -> None:
-        limit = self.row.silent_limit_s if self.ready else self.row.startup_limit_s
-        if self._link.silent_for(now) > limit:
-            self.process.kill()
-            self.process.join(_KILL_WAIT_S)
-            self._plan_restart(now, f"was silent for over {limit:g} s and was killed")
-        else:
-            self._backoff.healthy_for(now - self._started if self.ready else 0.0)
-
-    def _plan_restart(self, now: float, what: str) -> None:
-        delay = self._backoff.failed()
-        log.error("%s %s; starting it again in %.1f s", self.row.name, what, delay)
-        self._restart_at = now + delay
-
-    def end(self, deadline: float) -> None:
-        """Reap the process, killing it where it still runs at `deadline`."""
-        self.process.join(max(0.0, deadline - time.monotonic()))
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join(_KILL_WAIT_S)
-
-    def ask_to_end(self) -> None:
-        if self.process.exitcode is None:
-            self.process.terminate()
-
-
 class Supervisor:
     """Runs a plan until it is told to stop, its time is over, its cameras have ended, or a process cannot go on."""
 
@@ -188,7 +59,7 @@ class Supervisor:
         self._desk = desk
         self._worker_ready = False
         self._context = multiprocessing.get_context("spawn")
-        self._running: list[_Running] = []
+        self._running: list[Child] = []
         self._stop = threading.Event()
         self._done: list[Summary] = []
         self._current = Summary()
@@ -218,8 +89,8 @@ class Supervisor:
         return _add(self._done, self._current)
 
     def add(self, row: StageRow) -> None:
-        """Start one more process."""
-        self._running.append(_Running(row, self._context))
+        """Have one more process; it is started in its turn."""
+        self._running.append(Child(row, self._context))
 
     def change(self, row: StageRow, order: Callable[[int], Order]) -> None:
         """Have the process of the row's name do what `row` says, now and after a restart; `order` gets its number."""
@@ -227,47 +98,59 @@ class Supervisor:
 
     def retire(self, name: str) -> None:
         """End a process for good; the desk is told when it is gone."""
-        self._named(name).retire()
+        self._named(name).retire(time.monotonic())
 
     def is_ready(self, name: str) -> bool:
         """Tell whether a process does its work now."""
-        return any(one.ready is not None and one.process.is_alive() for one in self._running if one.row.name == name)
+        return any(one.state == "running" for one in self._running if one.row.name == name)
 
-    def _named(self, name: str) -> _Running:
+    def health(self) -> list[StageHealth]:
+        """Return how each process fares; may be called from any thread."""
+        return [one.health() for one in list(self._running)]
+
+    def _named(self, name: str) -> Child:
         return next(one for one in self._running if one.row.name == name)
 
     def _watch(self, duration_s: float | None) -> None:
         worker = self._running[0]
         until = float("inf")
         while not self._stop.is_set():
-            if self._desk is None:
-                self._stop.wait(_TICK_S)
-            else:
-                self._desk.attend(self, _TICK_S)
+            self._attend(0.0 if any(one.due(time.monotonic()) for one in self._running) else _TICK_S)
             now = time.monotonic()
+            may_start = True  # one a turn: where there are many, starting them holds up nobody
             for one in list(self._running):
-                self._look_after(one, now)
+                starts = may_start and one.due(now)
+                self._look_after(one, now, starts)
+                may_start = may_start and not starts
             if self._worker_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
-            if now >= until or worker.finished:
+            if now >= until or worker.state == "finished":
                 return
 
-    def _look_after(self, one: _Running, now: float) -> None:
-        """Hear one process, restart it where it needs that, and tell the desk what became of it."""
-        self._hear(one)
-        was_finished = one.finished
-        one.check(now)
-        one.pass_on()
+    def _attend(self, wait_s: float) -> None:
+        """Wait for a request, or a stop, and see to it."""
         if self._desk is None:
-            return
-        if one.finished and not was_finished and one.failure:
-            self._desk.gave_up(self, one.row.name, one.failure)
-        if one.gone(now):
+            self._stop.wait(wait_s)
+        else:
+            self._desk.attend(self, wait_s)
+
+    def _look_after(self, one: Child, now: float, may_start: bool) -> None:
+        """Hear one process, take the next step with it, and tell the desk what became of it."""
+        self._hear(one)
+        before = one.state
+        one.look(now, may_start)
+        one.pass_on()
+        if one.state == "gone":
             self._hear(one)
             self._running.remove(one)
+        if self._desk is None:
+            return
+        if one.state == "failed" and before != "failed":
+            self._desk.gave_up(self, one.row.name, one.failure)
+        if one.state == "gone":
             self._desk.gone(self, one.row.name)
 
-    def _hear(self, one: _Running) -> None:
+    def _hear(self, one: Child) -> None:
         for message in one.listen():
             if isinstance(message, Summary):
                 self._take_summary(message)
@@ -285,13 +168,21 @@ class Supervisor:
         self._current = summary
 
     def _end_in_order(self) -> None:
+        """End everything, in the order of the plan, within `_SHUTDOWN_S` whatever hangs."""
+        until = time.monotonic() + _SHUTDOWN_S - _AFTER_KILL_S
         for order in sorted({one.row.shutdown_order for one in self._running}):
             group = [one for one in self._running if one.row.shutdown_order == order]
+            now = time.monotonic()
             for one in group:
-                one.ask_to_end()
-            deadline = time.monotonic() + max(one.row.grace_s for one in group)
+                one.retire(now, max(0.0, min(one.row.grace_s, until - now)))
+            given_up = now + max(one.row.grace_s for one in group) + _AFTER_KILL_S
+            while (waited_for := [one.sentinel for one in group if one.sentinel is not None]) and now < given_up:
+                wait_for_end(waited_for, _TICK_S)
+                now = time.monotonic()
+                for one in group:
+                    self._hear(one)
+                    one.look(now, may_start=False)
             for one in group:
-                one.end(deadline)
                 self._hear(one)
 
 
@@ -329,15 +220,3 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _ignoring_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -5,6 +5,7 @@ The toys stand at the top level, since a spawned process imports them by name.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import pytest
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import CheckpointError, ServiceError
 from stream_i3d.messages import CameraStatus
-from stream_i3d.service import supervisor as supervisor_module
+from stream_i3d.service import child as child_module
 from stream_i3d.service.plan import StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import EXIT_FATAL, CameraNews, CaptureOrder, Done, Order, Ready, Stage, Summary
@@ -107,6 +109,27 @@ def is_silent_at_first(stage: Stage, log: Path) -> None:
         threading.Event().wait(WAIT_S)
 
 
+def is_silent_but_heeds(stage: Stage, log: Path) -> None:
+    if begin(stage, log) < 2:
+        stage.stopping.wait(WAIT_S)
+        note(log, f"{stage.name} stopped")
+
+
+def hangs_in_c(stage: Stage, log: Path) -> None:
+    """Hang in a library that keeps the interpreter's lock: no handler and no thread of this process runs."""
+    begin(stage, log)
+    mutex = ctypes.create_string_buffer(128)
+    for _ in range(2):  # the second time waits for ever
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+
+
+def hangs_in_c_at_first(stage: Stage, log: Path) -> None:
+    if starts_of(stage.name, log):
+        begin(stage, log)
+        return
+    hangs_in_c(stage, log)
+
+
 def is_never_ready_at_first(stage: Stage, log: Path) -> None:
     note(log, f"{stage.name} started {os.getpid()}")
     if starts_of(stage.name, log) < 2:
@@ -185,7 +208,7 @@ def no_process_left() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start again at once what has failed."""
-    monkeypatch.setattr(supervisor_module, "Backoff", lambda rng: Backoff(rng, first_s=0.01, limit_s=0.02))
+    monkeypatch.setattr(child_module, "Backoff", lambda rng, *_, **__: Backoff(rng, first_s=0.01, limit_s=0.02))
 
 
 def pids(log: Path) -> list[int]:
@@ -214,7 +237,7 @@ def test_last_words_that_come_with_the_end_are_heard(log: Path, monkeypatch: pyt
     hear = Supervisor._hear
 
     def hear_once_finished(supervisor: Supervisor, one: Any) -> None:
-        if one.finished:
+        if one.state in ("finished", "gone"):
             hear(supervisor, one)
 
     monkeypatch.setattr(Supervisor, "_hear", hear_once_finished)
@@ -307,14 +330,52 @@ def test_a_bug_in_a_process_is_a_crash_too(log: Path) -> None:
 
 
 def test_a_process_that_falls_silent_is_killed_and_started_again(log: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Supervisor([row(is_silent_at_first, log, silent_limit_s=0.5)]).run(WAIT_S)
+    Supervisor([row(is_silent_at_first, log, silent_limit_s=0.5, grace_s=0.2)]).run(WAIT_S)
     assert len(pids(log)) == 2
     assert not psutil.pid_exists(pids(log)[0])
     assert "worker was silent for over 0.5 s and was killed" in caplog.text
 
 
+def test_a_process_that_falls_silent_is_asked_to_end_before_it_is_killed(
+    log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Supervisor([row(is_silent_but_heeds, log, silent_limit_s=0.5)]).run(WAIT_S)
+    assert "worker stopped" in log.read_text()
+    assert "worker was silent for over 0.5 s and ended when asked to" in caplog.text
+
+
+def test_a_process_that_hangs_in_c_is_killed_reaped_and_started_again(log: Path) -> None:
+    Supervisor([row(hangs_in_c_at_first, log, silent_limit_s=0.5, grace_s=0.2)]).run(WAIT_S)
+    assert len(pids(log)) == 2
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))  # a zombie would exist
+
+
+def test_the_end_of_processes_that_hang_is_not_waited_for_beyond_a_limit(log: Path) -> None:
+    on_ready, supervisors, _ = stopper()
+    rows = [row(hangs_in_c, log, grace_s=WAIT_S), row(hangs_in_c, log, "capture", grace_s=WAIT_S)]
+    supervisors.append(Supervisor(rows, on_ready))
+    supervisors[0].run(WAIT_S)
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_a_process_that_could_not_be_started_is_tried_again(
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = SpawnProcess.start
+    failures = iter([BlockingIOError(11, "Resource temporarily unavailable")])
+
+    def start_second_time(process: SpawnProcess) -> None:
+        for failure in failures:
+            raise failure
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", start_second_time)
+    assert Supervisor([row(finishes, log)]).run(WAIT_S).frames == 10
+    assert "worker could not be started (Resource temporarily unavailable); starting it again" in caplog.text
+
+
 def test_a_process_that_is_never_ready_is_killed_and_started_again(log: Path) -> None:
-    Supervisor([row(is_never_ready_at_first, log, silent_limit_s=WAIT_S, startup_limit_s=4.0)]).run(WAIT_S)
+    Supervisor([row(is_never_ready_at_first, log, silent_limit_s=WAIT_S, startup_limit_s=4.0, grace_s=0.2)]).run(WAIT_S)
     assert len(pids(log)) >= 2
 
 
@@ -357,23 +418,35 @@ def test_starting_a_process_leaves_the_interrupt_handler_as_it_was(log: Path) ->
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_no_process_outlives_a_supervisor_that_was_killed(log: Path) -> None:
+@pytest.mark.parametrize("main", ["works", "hangs_in_c"])
+def test_no_process_outlives_a_supervisor_that_was_killed(main: str, log: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
         "from stream_i3d.service.supervisor import Supervisor\n"
-        "from tests.service.test_supervisor import row, works\n"
-        "Supervisor([row(works, Path(sys.argv[1]))], lambda ready: print('ready', flush=True)).run()\n"
+        f"from tests.service.test_supervisor import row, {main}\n"
+        f"rows = [row({main}, Path(sys.argv[1])), row({main}, Path(sys.argv[1]), 'capture')]\n"
+        "Supervisor(rows, lambda ready: print('ready', flush=True)).run()\n"
     )
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", code, str(log)], cwd=root, stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == b"ready\n"
-        child = psutil.Process(pids(log)[0])
-        assert child.is_running()
+        until_started(log, 2)
+        children = psutil.Process(supervisor.pid).children(recursive=True)
+        assert {child.pid for child in children} > set(pids(log))  # and what multiprocessing keeps beside them
         supervisor.kill()
-    child.wait(WAIT_S)
-    assert not child.is_running()
+    _, left = psutil.wait_procs(children, WAIT_S)
+    assert left == []
+
+
+def until_started(log: Path, count: int) -> None:
+    limit = threading.Event()
+    for _ in range(round(WAIT_S / 0.02)):
+        if len(pids(log)) == count:
+            return
+        limit.wait(0.02)
+    raise AssertionError(f"only {pids(log)} have started")
 
 
 def test_waits_before_a_restart_grow(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
@@ -384,7 +457,7 @@ def test_waits_before_a_restart_grow(monkeypatch: pytest.MonkeyPatch, log: Path)
             waits.append(super().failed())
             return waits[-1]
 
-    monkeypatch.setattr(supervisor_module, "Backoff", lambda rng: Watched(random.Random(0), first_s=0.01, jitter=0.0))
+    monkeypatch.setattr(child_module, "Backoff", lambda *_, **__: Watched(random.Random(0), first_s=0.01, jitter=0.0))
     Supervisor([row(crashes_at_first, log)]).run(WAIT_S)
     assert waits == [0.01, 0.02]
 
@@ -511,3 +584,78 @@ def test_the_desk_hears_what_the_worker_says_of_cameras(log: Path) -> None:
     desk = FakeDesk(lambda supervisor: bool(desk.statuses))
     Supervisor([row(tells_of_a_camera, log)], desk=desk).run(WAIT_S)
     assert desk.statuses == [status(camera="hall")]
+
+
+def state_of(supervisor: Supervisor, name: str) -> str:
+    return next(one.state for one in supervisor.health() if one.name == name)
+
+
+def test_while_one_process_hangs_others_are_added_and_started_again(log: Path) -> None:
+    seen: list[str] = []
+    desk = FakeDesk(
+        all_ready("worker"),
+        lambda supervisor: state_of(supervisor, "capture a") == "ending",
+        at_once(lambda supervisor: supervisor.add(row(raises_at_first, log, "capture b"))),
+        lambda supervisor: state_of(supervisor, "capture b") == "finished",
+        at_once(lambda supervisor: seen.append(state_of(supervisor, "capture a"))),
+    )
+    hung = row(hangs_in_c, log, "capture a", silent_limit_s=0.5, grace_s=WAIT_S)
+    Supervisor([row(works, log), hung], desk=desk).run(WAIT_S)
+    assert starts_of("capture b", log) == 2
+    assert seen == ["ending"]  # still: its time is not over, and nobody waited for it
+
+
+def test_many_processes_are_started_one_a_turn(log: Path) -> None:
+    started: list[int] = []
+
+    def count(supervisor: Supervisor) -> bool:
+        started.append(sum(one.pid is not None for one in supervisor.health()))
+        return started[-1] == 4
+
+    rows = [row(works, log), *(row(works, log, f"capture {name}") for name in "abc")]
+    Supervisor(rows, desk=FakeDesk(count)).run(WAIT_S)
+    assert started == [0, 1, 2, 3, 4]
+
+
+def test_a_process_that_holds_too_much_memory_is_started_again_as_planned(
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def resident(pid: int | None) -> int:
+        first = next((line.split()[-1] for line in log.read_text().splitlines() if line.startswith("capture ")), "")
+        return 700 * 2**20 if str(pid) == first else 90 * 2**20
+
+    monkeypatch.setattr(child_module, "_resident_bytes", resident)
+    capture = replace(row(works, log, "capture"), memory_limit_mb=500.0)
+    health: list[Any] = []
+    desk = FakeDesk(
+        lambda supervisor: starts_of("capture", log) == 2,
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: health.extend(supervisor.health())),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert [(one.restarts, one.planned_restarts) for one in health] == [(0, 0), (0, 1)]
+    assert "capture stopped" in log.read_text()  # in order
+    [record] = [record for record in caplog.records if "capture" in record.getMessage()]
+    assert record.getMessage().startswith("capture holds 700 MB of memory, more than its max_memory_mb of 500: ")
+    assert record.levelno == logging.WARNING
+
+
+def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
+    health: list[Any] = []
+
+    def look_from_another_thread(supervisor: Supervisor) -> bool:
+        thread = threading.Thread(target=lambda: health.append(supervisor.health()))
+        thread.start()
+        thread.join()
+        return len(health[-1]) == 2 and health[-1][0].rss_bytes is not None and health[-1][1].restarts == 1
+
+    desk = FakeDesk(look_from_another_thread)
+    Supervisor([row(works, log), row(raises_at_first, log, "capture")], desk=desk).run(WAIT_S)
+    before, worker = health[0][0], health[-1][0]
+    assert (before.name, before.state, before.pid, before.silent_s, before.rss_bytes) == (
+        ("worker", "waiting", None, None, None)
+    )
+    assert (worker.state, worker.restarts) == ("running", 0)
+    assert worker.pid in pids(log)
+    assert worker.rss_bytes > 2**20
+    assert 0 <= worker.silent_s < WAIT_S

@@ -1,0 +1,322 @@
+"""One process of the plan: started, watched, ended, reaped and started again, without ever waiting for it.
+
+A state machine that is looked at again and again; what one process does not do holds up nobody else. What runs, and
+in which order it ends, is the supervisor's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Literal
+
+import psutil
+
+from stream_i3d.backoff import Backoff
+from stream_i3d.errors import ServiceError
+from stream_i3d.service.plan import StageRow
+from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
+
+log = logging.getLogger(__name__)
+
+Said = Ready | Summary | CameraNews
+
+StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+"""Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
+
+_UNKILLABLE_S = 5.0
+_MEMORY_INTERVAL_S = 1.0
+_MIB = 2**20
+_BETWEEN_MEMORY_RESTARTS_S = (30.0, 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StageHealth:
+    """How one process fares, for those who watch the service.
+
+    Attributes:
+        restarts: How often it was started again because it crashed or fell silent.
+        planned_restarts: How often it was started again in order, for the memory it held.
+        silent_s: Seconds since its last heartbeat; None while it does not run, as are `rss_bytes` and `pid`.
+        rss_bytes: Memory it holds, looked at every second.
+    """
+
+    name: str
+    state: StageState
+    restarts: int
+    planned_restarts: int
+    silent_s: float | None
+    rss_bytes: int | None
+    pid: int | None
+
+
+class Child:
+    """One row of the plan and its process. All methods return at once; `look` is to be called often."""
+
+    def __init__(self, row: StageRow, context: multiprocessing.context.SpawnContext) -> None:
+        """The process is started at the first `look` that may."""
+        self.row = row
+        self.state: StageState = "waiting"
+        self.failure = ""
+        self.ready: Ready | None = None
+        self.restarts = 0
+        self.planned_restarts = 0
+        self._context = context
+        self._backoff = Backoff(random.Random(), at_once=True)
+        self._start_at = 0.0
+        self._started = 0.0
+        self._process: BaseProcess | None = None
+        self._pid: int | None = None
+        self._link: StageLink | None = None
+        self._unheard: list[Said] = []
+        self._orders = 0
+        self._wish: Order | None = None
+        self._outstanding: int | None = None
+        self._ending: Literal["retired", "silent", "memory"] | None = None
+        self._kill_at = 0.0
+        self._kills = 0
+        self._rss: int | None = None
+        self._memory_at = 0.0
+        self._memory_rest = Backoff(random.Random(), *_BETWEEN_MEMORY_RESTARTS_S)
+        self._memory_rest_until = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process, as of the last look."""
+        return self.state in ("starting", "running", "ending")
+
+    @property
+    def sentinel(self) -> int | None:
+        """What becomes readable when the process ends; None where there is none."""
+        return None if self._process is None else self._process.sentinel
+
+    def due(self, now: float) -> bool:
+        """Tell whether it should be started now."""
+        return self.state == "waiting" and now >= self._start_at
+
+    def look(self, now: float, may_start: bool = True) -> None:
+        """Take the next step, whatever that is.
+
+        Raises:
+            ServiceError: It is essential, and met an error of ours that a restart will not mend.
+        """
+        if self.state == "waiting":
+            if may_start and now >= self._start_at:
+                self._start(now)
+        elif self._process is not None and self._process.exitcode is not None:
+            self._ended(now)
+        elif self.state == "ending":
+            self._press(now)
+        elif self.alive:
+            self._check_alive(now)
+            self._check_memory(now)
+
+    def health(self) -> StageHealth:
+        """Return how it fares, as of the last look; may be called from any thread."""
+        link = self._link
+        return StageHealth(
+            name=self.row.name,
+            state=self.state,
+            restarts=self.restarts,
+            planned_restarts=self.planned_restarts,
+            silent_s=None if link is None else max(0.0, link.silent_for(time.monotonic())),
+            rss_bytes=self._rss,
+            pid=self._pid,
+        )
+
+    # ------------------------------------------------------------------------------------------------ words and orders
+
+    def listen(self) -> list[Said]:
+        """Return what the process has said since; a fatal failure is kept for `look`."""
+        said, self._unheard = self._unheard, []
+        for message in self._link.receive() if self._link is not None else []:
+            if isinstance(message, Failed):
+                self.failure = message.message
+                continue
+            if isinstance(message, Done):
+                self._outstanding = None
+                continue
+            if isinstance(message, Ready):
+                self.ready = message
+                if self.state == "starting":
+                    self.state = "running"
+            said.append(message)
+        return said
+
+    def want(self, row: StageRow, order: Callable[[int], Order]) -> None:
+        """Have the process do what `row` says: by order while it runs, as its job where it is started again."""
+        self.row = row
+        self._orders += 1
+        self._wish = order(self._orders)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send the newest order, once the process listens and has carried out the last one."""
+        wish, link = self._wish, self._link
+        if wish is not None and link is not None and self.ready is not None and self._outstanding is None:
+            link.order(wish)
+            self._wish, self._outstanding = None, wish.number
+
+    # ---------------------------------------------------------------------------------------------- starting and ending
+
+    def retire(self, now: float, grace_s: float | None = None) -> None:
+        """Begin to end the process for good; its state is "gone" once it has ended.
+
+        Args:
+            now: Monotonic clock, in seconds.
+            grace_s: Seconds until it is killed, where they are not those of its row.
+        """
+        if not self.alive:
+            self.state = "gone"
+            return
+        self._begin_to_end(now, "retired", self.row.grace_s if grace_s is None else grace_s)
+
+    def _start(self, now: float) -> None:
+        self.ready = None
+        self._wish, self._outstanding = None, None  # what is in the row is told by the job
+        self._ending, self._kills, self._rss = None, 0, None
+        self._started = now
+        link = StageLink(self._context)
+        self._process = self._context.Process(
+            target=enter_stage,
+            args=(self.row.name, self.row.main, self.row.job, link.child_side(), log.getEffectiveLevel()),
+            name=self.row.name,
+            daemon=True,
+        )
+        try:
+            # Ctrl-C reaches the whole process group: a child must ignore it from its first instruction on.
+            with _ignoring_interrupt():
+                self._process.start()
+        except OSError as error:  # no more processes, or no memory for one
+            self._process = None
+            link.close()
+            self._start_again_later(now, f"could not be started ({error.strerror})")
+            return
+        link.close_child_side()
+        self._link, self._pid = link, self._process.pid
+        self.state = "starting"
+
+    def _begin_to_end(self, now: float, cause: Literal["retired", "silent", "memory"], grace_s: float) -> None:
+        """Ask the process to end; it is killed where it has not after `grace_s`."""
+        assert self._process is not None
+        self._kill_at = now + grace_s if self.state != "ending" else min(self._kill_at, now + grace_s)
+        self._ending = cause
+        self.state = "ending"
+        if self._process.exitcode is None:
+            self._process.terminate()
+
+    def _press(self, now: float) -> None:
+        """Kill a process that was asked to end and had its time; one in the hands of a driver may outlive even that."""
+        if now < self._kill_at or self._process is None:
+            return
+        self._process.kill()
+        self._kills += 1
+        self._kill_at = now + _UNKILLABLE_S
+        if self._kills == 2:
+            log.error("%s was killed and does not end: something in the kernel holds it", self.row.name)
+
+    def _ended(self, now: float) -> None:
+        """Reap a process that has ended, and decide what comes next."""
+        assert self._process is not None
+        code = self._process.exitcode
+        self._unheard = self.listen()  # its last words; given out by the next `listen`
+        self._let_go()
+        if self._ending == "retired":
+            self.state = "gone"
+        elif self._ending == "memory":
+            self.planned_restarts += 1
+            self.state, self._start_at = "waiting", now
+        elif self._ending == "silent":
+            how = "was killed" if self._kills else "ended when asked to"
+            self._restart(now, f"was silent for over {self._silence_limit():g} s and {how}")
+        elif code == 0:
+            self.state = "finished"
+        elif code == EXIT_FATAL:
+            self.state = "failed"
+            self.failure = self.failure or f"{self.row.name} gave up"
+            if self.row.essential:
+                raise ServiceError(self.failure)
+            log.error("%s: %s", self.row.name, self.failure)
+        else:
+            self._restart(now, f"ended with code {code}")
+
+    def _let_go(self) -> None:
+        """Give back what the ended process held here: its entry in the system's table, pipes, its sentinel."""
+        if self._process is not None:
+            self._process.join()
+            self._process.close()
+        if self._link is not None:
+            self._link.close()
+        self._process, self._pid, self._link, self._rss = None, None, None, None
+
+    def _restart(self, now: float, what: str) -> None:
+        self.restarts += 1
+        self._start_again_later(now, what)
+
+    def _start_again_later(self, now: float, what: str) -> None:
+        delay = self._backoff.failed()
+        log.error("%s %s; starting it again in %.1f s", self.row.name, what, delay)
+        self.state, self._start_at = "waiting", now + delay
+
+    # --------------------------------------------------------------------------------------------------------- watching
+
+    def _silence_limit(self) -> float:
+        return self.row.silent_limit_s if self.ready else self.row.startup_limit_s
+
+    def _check_alive(self, now: float) -> None:
+        assert self._link is not None
+        if self._link.silent_for(now) > self._silence_limit():
+            self._begin_to_end(now, "silent", self.row.grace_s)
+        else:
+            self._backoff.healthy_for(now - self._started if self.ready else 0.0)
+
+    def _check_memory(self, now: float) -> None:
+        """Start a process again, in order, that holds more memory than it may; not over and over where it needs it."""
+        if now < self._memory_at or self.state == "ending":
+            return
+        self._memory_at = now + _MEMORY_INTERVAL_S
+        self._rss = _resident_bytes(self._pid)
+        limit = self.row.memory_limit_mb
+        if limit is None or self._rss is None or now < self._memory_rest_until:
+            return
+        if self._rss <= limit * _MIB:
+            self._memory_rest.healthy_for(now - self._memory_rest_until)
+            return
+        rest = self._memory_rest.failed()
+        self._memory_rest_until = now + rest
+        log.warning(
+            "%s holds %.0f MB of memory, more than its max_memory_mb of %g: it is started again, as planned; not once "
+            "more within %.0f s",
+            self.row.name,
+            self._rss / _MIB,
+            limit,
+            rest,
+        )
+        self._begin_to_end(now, "memory", self.row.grace_s)
+
+
+def _resident_bytes(pid: int | None) -> int | None:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+@contextmanager
+def _ignoring_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
