@@ -282,10 +282,15 @@ class CaptureLoop:
         self._reported_at = now
 
     def _report_final(self) -> None:
-        """Say that no frame will follow: once when told to stop, until there is room at the end of a file."""
+        """Say that no frame follows: at the end of a file until there is room, for good; when told to stop, once.
+
+        Who is told to stop may be started again (it was silent, or held too much memory): that is not the camera's end.
+        """
         if self._stage.stopping.is_set():
-            self._sender.report(self._report_of("stopped", "stopped", final=True))
+            self._paused = False
+            self._sender.report(self._report_of("stopped", "stopped"))
             return
+        self._paused = False
         while not self._sender.report(self._report_of("stopped", "the end", final=True), _WAIT_S):
             self._stage.beat()
             if self._stage.stopping.is_set():
@@ -299,6 +304,6 @@ class CaptureLoop:
             reconnects=max(0, self._connections - 1),
             detail=detail,
             final=final,
-            paused=self._paused and not final,
+            paused=self._paused,
             previews_dropped=0 if self._previewer is None else self._previewer.dropped,
         )

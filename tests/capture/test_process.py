@@ -263,12 +263,12 @@ def test_being_told_to_stop_ends_the_wait_for_room_at_the_end_of_a_file(rig: Rig
     assert not rig.channel.reports[-1].final
 
 
-def test_being_told_to_stop_is_the_last_word_and_waits_for_nobody(rig: Rig) -> None:
+def test_being_told_to_stop_is_the_last_word_but_not_the_cameras_end(rig: Rig) -> None:
     rig.openings = [rig.camera(10, then_stop=True)]
     rig.run()
     last = rig.channel.reports[-1]
-    assert (last.state, last.detail, last.final) == ("stopped", "stopped", True)
-    assert rig.channel.final_waits == [0.0]
+    assert (last.state, last.detail, last.final) == ("stopped", "stopped", False)
+    assert [report.state for report in rig.channel.reports].count("stopped") == 1
 
 
 def test_a_file_that_turns_out_to_hold_no_picture_is_an_error_and_not_opened_again(rig: Rig) -> None:
@@ -287,7 +287,7 @@ def test_a_file_that_turns_out_to_hold_no_picture_is_an_error_and_not_opened_aga
 def test_being_told_to_stop_ends_the_wait_for_a_camera(rig: Rig) -> None:
     rig.openings = []  # the first try says stop, and fails
     rig.run(backoff_first_s=3600.0, backoff_limit_s=3600.0)
-    assert rig.channel.reports[-1].final
+    assert rig.channel.reports[-1].detail == "stopped"
     assert len(rig.opened_at) == 1
     assert rig.time.now_s < 110
 
