@@ -11,6 +11,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.publish import sinks as sinks_module
 from stream_i3d.publish.sink import QueuedSink
 from stream_i3d.publish.sinks import Sinks
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Published
 from tests.samples import event
@@ -47,13 +48,7 @@ def test_a_message_is_safe_once_the_file_has_it(tmp_path: Path, monkeypatch: pyt
     sinks.close()
     assert sinks.settled(marks[2])
     [figures] = sinks.figures()
-    assert (figures.name, figures.queued, figures.written, figures.dropped, figures.failing) == (
-        "jsonl",
-        0,
-        3,
-        0,
-        False,
-    )
+    assert figures == SinkFigures(name="jsonl", queued=0, written=3, dropped=0, failing=False)
 
 
 def test_a_message_that_could_not_be_written_is_given_up_and_counted(tmp_path: Path) -> None:

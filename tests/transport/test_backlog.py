@@ -41,10 +41,9 @@ def test_a_full_backlog_drops_its_oldest_and_counts_them() -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 10))
 def test_whatever_happens_what_is_kept_are_the_newest_that_are_not_settled(settled: list[int], limit: int) -> None:
-    backlog, newest, safe = Backlog(limit), 0, 0
-    for number in settled:
-        backlog.keep((str(newest + 1).encode(),))
-        newest += 1
+    backlog, safe = Backlog(limit), 0
+    for newest, number in enumerate(settled, start=1):
+        backlog.keep((str(newest).encode(),))
         backlog.settle(min(number, newest))
         safe = max(safe, min(number, newest))
         kept = list(range(max(safe + 1, newest - limit + 1), newest + 1))
