@@ -19,6 +19,7 @@ import numpy as np
 from _bench import report
 
 from stream_i3d.config import Config, PublishConfig
+from stream_i3d.logs import current_logging
 from stream_i3d.messages import Latency, ModelName, Recognition, Window
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.stage import StageLink, enter_stage
@@ -76,7 +77,9 @@ def relayed(folder: str, count: int) -> list[float]:
     link = StageLink(context)
     address = f"ipc://{Path(folder) / 'pub'}"
     job = PublisherJob(channel=f"ipc://{folder}/relay", config=Config(publish=PublishConfig(address=address)))
-    process = context.Process(target=enter_stage, args=("publisher", publisher_main, job, link.child_side(), 30))
+    process = context.Process(
+        target=enter_stage, args=("publisher", publisher_main, job, link.child_side(), current_logging())
+    )
     process.start()
     try:
         with RelaySender(job.channel, "bench", ["bench"]) as sender, Subscriber(address) as subscriber:

@@ -22,6 +22,7 @@ from msgspec import structs
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
+from stream_i3d.logs import current_logging
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import (
@@ -85,7 +86,7 @@ class _Running:
         self._started = time.monotonic()
         self.process: BaseProcess = self._context.Process(
             target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), log.getEffectiveLevel()),
+            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), current_logging()),
             name=self.row.name,
             daemon=True,
         )
