@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ EXIT_FATAL = 2
 """Exit code of a stage that met an error of ours that a restart will not mend."""
 
 _EXIT_ORPHANED = 3
+_COMM_BYTES = 15  # of Linux
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -203,6 +205,7 @@ def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: C
     An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL.
     """
     stage = Stage(name, *side)
+    _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
     configure_logging(level)
@@ -212,6 +215,12 @@ def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: C
     except StreamI3DError as error:
         stage.say(Failed(message=redact(str(error))))
         sys.exit(EXIT_FATAL)
+
+
+def _show_name(name: str) -> None:
+    """Have `ps -o comm` and `top` show a stage's name (its first 15 bytes), where the system has a place for that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:_COMM_BYTES])
 
 
 def configure_logging(level: int) -> None:
