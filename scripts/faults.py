@@ -11,16 +11,17 @@ JSON line; the exit code is 1 where the service did not get over a fault, or a p
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import click
 from _bench import report
-from _faults import cameras, processes
+from _faults import cameras, clock, messages, passwords, processes, storage
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
-GROUPS = (processes, cameras)
+GROUPS = (processes, cameras, messages, storage, clock, passwords)  # passwords last
 FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 
 
@@ -35,6 +36,7 @@ def main(only: tuple[str, ...], short: bool, list_only: bool, keep: Path | None)
     if list_only:
         click.echo("\n".join(f"{fault.name:20} {fault.done}: {fault.expected}" for fault in chosen))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
     rows = []
     with Rig(short) as rig:
         for fault in chosen:

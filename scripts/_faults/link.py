@@ -44,6 +44,10 @@ class SlowLink:
         self._thread.join()
         self._loop.close()
 
+    def heal(self) -> None:
+        """Relay at once, and lose nothing, from now on."""
+        self._delay_s = self._loss = 0.0
+
     async def _end(self) -> None:
         self._server.close()
         mine = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -61,15 +65,26 @@ class SlowLink:
             end.close()
 
     async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        sending = asyncio.create_task(_send(pieces, writer))
         loop, due = asyncio.get_running_loop(), 0.0
-        while piece := await reader.read(_SEGMENT_BYTES):
-            resend_s = 2 * self._delay_s if self._random.random() < self._loss else 0.0
-            # In order, so never before the one in front; resends of one round trip overlap, as TCP's do.
-            due = max(due, loop.time() + self._delay_s + resend_s)
-            loop.call_at(due, _write, writer, piece)
-        await asyncio.sleep(max(0.0, due - loop.time()))
+        try:
+            while piece := await reader.read(_SEGMENT_BYTES):
+                resend_s = 2 * self._delay_s if self._random.random() < self._loss else 0.0
+                # In order, so never before the one in front; resends of one round trip overlap, as TCP's do.
+                due = max(due, loop.time() + self._delay_s + resend_s)
+                pieces.put_nowait((due, piece))
+            pieces.put_nowait((due, b""))
+            await sending
+        finally:
+            sending.cancel()
 
 
-def _write(writer: asyncio.StreamWriter, piece: bytes) -> None:
-    if not writer.is_closing():
+async def _send(pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    """Send each piece when it is due, until an empty one."""
+    while True:
+        due, piece = await pieces.get()
+        await asyncio.sleep(due - asyncio.get_running_loop().time())
+        if not piece or writer.is_closing():
+            return
         writer.write(piece)

@@ -105,13 +105,22 @@ class Service:
         return psutil.Process(self._process.pid)
 
     def start(self) -> None:
-        """Start it; returns at once."""
+        """Start it; returns at once. It ends with us, whatever ends us."""
         self._file.touch(mode=0o600)
         self._file.write_text(yaml.safe_dump(self.settings), encoding="utf-8")
         self.started = time.monotonic()
-        command = [*self._prefix, sys.executable, "-m", "stream_i3d", "run", "--config", str(self._file)]
+        command = [
+            *self._prefix,
+            sys.executable,
+            "-m",
+            "stream_i3d",
+            "run",
+            "--config",
+            str(self._file),
+            "--end-with-input",
+        ]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environ)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environ)
 
     def steady(self, cameras: Sequence[str] | None = None, within_s: float = START_S) -> float:
         """Wait until every camera is recognised on; return when the last one was first.
@@ -157,6 +166,8 @@ class Service:
             code = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             raise Unmet(f"the supervisor did not end within {_END_S:g} s") from None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process = None
         return code
 
@@ -176,8 +187,7 @@ class Service:
             for one in family:
                 if one.is_running():
                     one.kill()
-            self._process.wait()
-            self._process = None
+            self.reap()
 
     def __enter__(self) -> Self:
         self.watch.__enter__()
