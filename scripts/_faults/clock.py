@@ -89,6 +89,7 @@ FAULTS = [
         "latencies, events, heartbeats and restarts as ever",
         5.0,
         set_back,
+        short=False,
         missing=missing,
     )
 ]
