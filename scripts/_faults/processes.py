@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from importlib.util import find_spec
 
 import psutil
 
@@ -117,21 +116,10 @@ def _reaped(victim: psutil.Process) -> None:
         raise Unmet(f"process {victim.pid} is {victim.status()} after 5 s")
 
 
-def _no_publisher() -> str | None:
-    return None if find_spec("stream_i3d.publish.process") else "not built yet"
-
-
 FAULTS = [
     Fault("kill-capture", "kill -9 of a capture process", "it is back; the other camera goes on", 3.0, kill_capture),
     Fault("kill-worker", "kill -9 of the worker", "predictions of all cameras again", 10.0, kill_worker),
-    Fault(
-        "kill-publisher",
-        "kill -9 of the publisher",
-        "predictions again; the worker goes on",
-        10.0,
-        kill_publisher,
-        missing=_no_publisher,
-    ),
+    Fault("kill-publisher", "kill -9 of the publisher", "predictions; the worker goes on", 10.0, kill_publisher),
     Fault("kill-supervisor", "kill -9 of the supervisor", "no orphan; starts again by hand", 20.0, kill_supervisor),
     Fault("end", "SIGTERM to the supervisor", "all ended, exit code 0", 5.0, end_in_order),
     Fault("hang-capture", "SIGSTOP of a capture process", "said within 6 s, replaced", 30.0, hang_capture, short=False),
