@@ -39,7 +39,8 @@ def kill_worker(rig: Rig) -> Outcome:
     victim = rig.main.stage("worker")
     start = time.monotonic()
     victim.kill()
-    _reaped(victim)  # what it had sent has come by then
+    _reaped(victim)
+    rig.main.stage("worker")  # what the old one had sent has come by then
     return Outcome(rig.main.steady(within_s=START_S) - start)
 
 
@@ -50,6 +51,7 @@ def kill_publisher(rig: Rig) -> Outcome:
     start = time.monotonic()
     victim.kill()
     _reaped(victim)
+    rig.main.stage("publisher")
     back = rig.main.steady(within_s=START_S)
     if not worker.is_running():
         raise Unmet("the worker went with it")
