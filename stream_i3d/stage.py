@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ EXIT_CRASHED = 1
 """Exit code of a stage that met any other error; it is started again."""
 
 _EXIT_ORPHANED = 3
+_COMM_BYTES = 15  # of Linux
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -239,6 +241,7 @@ def enter_stage(
     ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
+    _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
     configure_logging(logging_config, name)
@@ -253,6 +256,12 @@ def enter_stage(
         sys.exit(EXIT_CRASHED)
     finally:
         logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
+
+
+def _show_name(name: str) -> None:
+    """Have `ps -o comm` and `top` show a stage's name (its first 15 bytes), where the system has a place for that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:_COMM_BYTES])
 
 
 def _end_with_parent() -> None:

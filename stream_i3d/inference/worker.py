@@ -49,9 +49,10 @@ def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engi
     engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
     judging = Judging.of(job.config, engine.labels, job.setup.model_name)
     runner = make_runner(engine, job.config)
+    memory = memory_maker(engine, job.setup.config)
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
-        Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain,
+        Drain([Camera(slot, job, judging, memory) for slot in job.cameras]) as drain,
     ):
         if not publisher.arrive(_ARRIVE_S):  # else the first predictions of a file would be lost
             log.warning("there is no publisher yet; predictions are dropped until there is")
@@ -61,24 +62,6 @@ def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engi
                 model=judging.model,
                 labels=list(engine.labels),
                 engine=engine.description,
-    """Publish what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended."""
-    sinks = Sinks(job.config)  # first: a port in use is told before the model is loaded
-    try:
-        engine = load_engine(job.setup)
-        engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
-        judging = Judging.of(job.config, engine.labels, job.setup.model_name)
-        runner = make_runner(engine, job.config)
-        memory = memory_maker(engine, job.setup.config)
-        with Drain([Camera(slot, job, judging, memory) for slot in job.cameras]) as drain:
-            detail = f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}"
-            stage.say(
-                Ready(
-                    detail=detail,
-                    address=sinks.address,
-                    model=judging.model,
-                    labels=list(engine.labels),
-                    engine=engine.description,
-                )
             )
         )
         WorkerLoop(stage, job, engine, runner, publisher, drain).run()
@@ -147,9 +130,8 @@ class WorkerLoop:
         known = {camera.slot.channel for camera in self._cameras}
         for channel, slot in slots.items():
             if channel not in known:
-                self._welcome(Camera(slot, self._job, judging))
-        self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
                 self._welcome(Camera(slot, self._job, judging, self._memory))
+        self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
         self._stage.say(Done(number=order.number))
 
     def _welcome(self, camera: Camera) -> None:
