@@ -13,6 +13,8 @@ is what the worker does for a window: uint8 clips in, logits out.
     media_...        the same on clips of the videos in --media
 
 On a machine with an NVIDIA GPU the same for it, at batch 1 and 32; its rows say "not measured" elsewhere.
+torch-cuda-window takes whole clips up; torch-cuda-ring-window 8 new frames of each, into rings on the GPU, as the
+worker does at stride 8.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,17 +32,20 @@ from typing import Any
 import click
 import numpy as np
 from _bench import report
+from _full_checkpoint import full_checkpoint
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
 from stream_i3d.inference.backends import BACKENDS, load_engine
 from stream_i3d.inference.parity import Logits, compare
+from stream_i3d.inference.runner import GatheringEngine
 from stream_i3d.inference.sample_clips import generated_clips, video_clips
 from stream_i3d.inference.setup import settle_model, wait_passively
+from stream_i3d.messages import FrameStamp
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
+from stream_i3d.ring import FrameRing
 from stream_i3d.scenes import LABELS, render_clip
 
-ROOT = Path(__file__).parents[1]
 Case = tuple[BackendName, Precision, bool]  # the last: int8
 ON_CPU: dict[str, Case] = {
     "torch-fp32-window": ("torch", "fp32", False),
@@ -55,6 +59,7 @@ ON_GPU: dict[str, Case] = {
     "torch-cuda-window": ("torch", "auto", False),
     "tensorrt-window": ("tensorrt", "fp16", False),
 }
+GPU_RING = "torch-cuda-ring-window"
 GPU_BATCHES = (1, 32)
 EAGER, PEAK, MATRIX = "eager-fp32", "matmul-peak", 2048
 HELD_OUT_SEED = 7_000_000
@@ -79,6 +84,8 @@ class Network:
             if BACKENDS[backend].installed and not (int8 and importlib.util.find_spec("nncf") is None):
                 file = self._quantised(folder, quantised_on) if int8 else checkpoint
                 self.calls[case] = self._engine(file, backend, precision)
+        if device != "cpu":
+            self.calls[GPU_RING] = self._from_rings()
 
     def _eager(self) -> Call:
         import torch
@@ -103,10 +110,29 @@ class Network:
         print(f"{Path(file).name}: {engine.description}", flush=True)
         return lambda clips: engine.logits(engine.prepare(clips))
 
+    def _from_rings(self) -> Call:
+        config = ModelConfig(checkpoint=self.checkpoint, backend="torch", device=self.device)
+        engine = load_engine(settle_model(config, WindowConfig()))
+        assert isinstance(engine, GatheringEngine)
+        made, stride, rings = self.spec.preprocessing, WindowConfig().stride, list[FrameRing]()
+        stamp = FrameStamp(camera="bench", epoch=1, seq=0, capture_ns=0, wall_time=0.0)
+
+        def call(clips: list[Clip]) -> Logits:
+            while len(rings) < len(clips):
+                rings.append(FrameRing(made.window_frames + stride + 64, made.crop_size, 3, engine.make_ring))
+            for ring, clip in zip(rings, clips, strict=False):
+                for frame in clip if not ring.end else clip[-stride:]:
+                    ring.push(stamp, frame)
+            places = [ring.elsewhere(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
+            return engine.logits(engine.gather(places))
+
+        return call
+
     def _quantised(self, folder: Path, count: int) -> str:
         """Write the int8 form."""
-        from stream_i3d.inference.conversion import make_program, to_openvino, write_ir
+        from stream_i3d.inference.conversion import make_program, to_openvino
         from stream_i3d.inference.export import quantise
+        from stream_i3d.inference.openvino_runner import write_ir
         from stream_i3d.models.checkpoint import load_checkpoint
 
         model, spec = load_checkpoint(self.checkpoint, self.spec)
@@ -114,20 +140,6 @@ class Network:
         clips = generated_clips(spec, count, lambda what, done, total: None)
         write_ir(quantise(to_openvino(make_program(model, spec.preprocessing)), clips), spec, path)
         return str(path)
-
-
-def full_checkpoint(folder: Path) -> str:
-    """Write the published network's shapes, filled by the goldens' rule; return the file."""
-    from stream_i3d.models.checkpoint import save_checkpoint
-    from stream_i3d.models.i3d import I3D
-
-    sys.path.insert(0, str(ROOT))
-    from tests.golden_rule import fill_by_rule
-
-    model, path = I3D(400), folder / "full.safetensors"
-    model.load_state_dict(fill_by_rule(model.state_dict(), 1))
-    save_checkpoint(path, model.eval(), ModelSpec(num_classes=400))
-    return str(path)
 
 
 def held_out(spec: ModelSpec, count: int) -> list[Clip]:
@@ -230,7 +242,7 @@ def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]
         timing_rows(Network(checkpoint, folder, 0, str(device)), GPU_BATCHES, rounds) if device.type == "cuda" else []
     )
     measured = {row["case"] for row in rows}
-    return rows + [{"case": case, "note": "not measured"} for case in ON_GPU if case not in measured]
+    return rows + [{"case": case, "note": "not measured"} for case in (*ON_GPU, GPU_RING) if case not in measured]
 
 
 @click.command()

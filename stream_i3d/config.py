@@ -41,7 +41,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
 
-    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start). A worker
+    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start),
+    `device_ring` whether a GPU keeps the cameras' frames, so that each goes up once and not with every window. A worker
     that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
 
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
@@ -60,6 +61,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     max_memory_mb: Megabytes | None = None
+    device_ring: bool = True
 
     def __post_init__(self) -> None:
         """Check that the flow network's weights are there if, and only if, there is such a network."""
@@ -224,6 +226,13 @@ class SecurityConfig(Section, frozen=True, kw_only=True):
         return [self.clients] if isinstance(self.clients, str) else self.clients or []
 
 
+class LoggingConfig(Section, frozen=True, kw_only=True):
+    """What is logged, to standard error: from which level on, as `text` for people or `json`, one object a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
@@ -238,6 +247,7 @@ class Config(Section, frozen=True, kw_only=True):
     preview: PreviewConfig = PreviewConfig()
     control: ControlConfig = ControlConfig()
     security: SecurityConfig = SecurityConfig()
+    logging: LoggingConfig = LoggingConfig()
 
 
 LIVE_SETTINGS = (

@@ -22,12 +22,24 @@ import psutil
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
+from stream_i3d.logs import current_logging
 from stream_i3d.service.plan import StageRow
-from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
+from stream_i3d.stage import (
+    EXIT_FATAL,
+    CameraNews,
+    Done,
+    Failed,
+    Order,
+    PublisherSummary,
+    Ready,
+    StageLink,
+    Summary,
+    enter_stage,
+)
 
 log = logging.getLogger(__name__)
 
-Said = Ready | Summary | CameraNews
+Said = Ready | Summary | PublisherSummary | CameraNews
 
 StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
 """Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
@@ -66,6 +78,7 @@ class Child:
         self.row = row
         self.state: StageState = "waiting"
         self.failure = ""
+        self.pid = 0  # of the newest process, also once it has ended
         self.ready: Ready | None = None
         self.restarts = 0
         self.planned_restarts = 0
@@ -74,7 +87,6 @@ class Child:
         self._start_at = 0.0
         self._started = 0.0
         self._process: BaseProcess | None = None
-        self._pid: int | None = None
         self._link: StageLink | None = None
         self._unheard: list[Said] = []
         self._orders = 0
@@ -129,7 +141,7 @@ class Child:
             planned_restarts=self.planned_restarts,
             silent_s=None if link is None else max(0.0, link.silent_for(time.monotonic())),
             rss_bytes=self._rss,
-            pid=self._pid,
+            pid=self.pid if self.alive else None,
         )
 
     # ------------------------------------------------------------------------------------------------ words and orders
@@ -187,7 +199,7 @@ class Child:
         link = StageLink(self._context)
         self._process = self._context.Process(
             target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, link.child_side(), log.getEffectiveLevel()),
+            args=(self.row.name, self.row.main, self.row.job, link.child_side(), current_logging()),
             name=self.row.name,
             daemon=True,
         )
@@ -201,7 +213,7 @@ class Child:
             self._start_again_later(now, f"could not be started ({error.strerror})")
             return
         link.close_child_side()
-        self._link, self._pid = link, self._process.pid
+        self._link, self.pid = link, self._process.pid or 0
         self.state = "starting"
 
     def _begin_to_end(self, now: float, cause: Literal["retired", "silent", "memory"], grace_s: float) -> None:
@@ -255,7 +267,7 @@ class Child:
             self._process.close()
         if self._link is not None:
             self._link.close()
-        self._process, self._pid, self._link, self._rss = None, None, None, None
+        self._process, self._link, self._rss = None, None, None
 
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
@@ -283,7 +295,7 @@ class Child:
         if now < self._memory_at or self.state == "ending":
             return
         self._memory_at = now + _MEMORY_INTERVAL_S
-        self._rss = _resident_bytes(self._pid)
+        self._rss = _resident_bytes(self.pid)
         limit = self.row.memory_limit_mb
         if limit is None or self._rss is None or now < self._memory_rest_until:
             return
@@ -303,7 +315,7 @@ class Child:
         self._begin_to_end(now, "memory", self.row.grace_s)
 
 
-def _resident_bytes(pid: int | None) -> int | None:
+def _resident_bytes(pid: int) -> int | None:
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

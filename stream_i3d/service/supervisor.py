@@ -7,7 +7,6 @@ process: one that hangs holds up no other, nor the desk. Start method is spawn: 
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import signal
 import threading
@@ -17,11 +16,12 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_end
 from typing import Protocol
 
-from stream_i3d.service.child import Child, StageHealth
-from stream_i3d.service.plan import StageRow
-from stream_i3d.stage import CameraNews, Order, Ready, Summary
+from msgspec import structs
 
-log = logging.getLogger(__name__)
+from stream_i3d.service.child import Child, StageHealth
+from stream_i3d.service.figures import RunFigures
+from stream_i3d.service.plan import Role, StageRow
+from stream_i3d.stage import CameraNews, Order, PublisherSummary, Ready, Summary
 
 _TICK_S = 0.05
 _SHUTDOWN_S = 5.0
@@ -53,16 +53,15 @@ class Supervisor:
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
     ) -> None:
-        """Args: `on_ready` is called once, when the worker publishes; `desk` may change what runs meanwhile."""
+        """Args: `on_ready` is called once, when predictions are published; `desk` may change what runs meanwhile."""
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
-        self._worker_ready = False
+        self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
         self._stop = threading.Event()
-        self._done: list[Summary] = []
-        self._current = Summary()
+        self._figures = RunFigures()
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -72,10 +71,10 @@ class Supervisor:
         """Start everything, watch it, end it in order.
 
         Args:
-            duration_s: Seconds to run from when the worker is ready; None is until stopped or ended.
+            duration_s: Seconds to run from when the workers are ready; None is until stopped or ended.
 
         Returns:
-            The worker's figures over the whole run.
+            The figures of the whole run.
 
         Raises:
             ServiceError: A process met an error that a restart will not mend; all others have been ended.
@@ -86,7 +85,7 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
-        return _add(self._done, self._current)
+        return self._figures.total()
 
     def add(self, row: StageRow) -> None:
         """Have one more process; it is started in its turn."""
@@ -112,7 +111,6 @@ class Supervisor:
         return next(one for one in self._running if one.row.name == name)
 
     def _watch(self, duration_s: float | None) -> None:
-        worker = self._running[0]
         until = float("inf")
         while not self._stop.is_set():
             self._attend(0.0 if any(one.due(time.monotonic()) for one in self._running) else _TICK_S)
@@ -122,10 +120,26 @@ class Supervisor:
                 starts = may_start and one.due(now)
                 self._look_after(one, now, starts)
                 may_start = may_start and not starts
-            if self._worker_ready and until == float("inf") and duration_s is not None:
+            self._tell_ready()
+            if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
-            if now >= until or worker.state == "finished":
+            if now >= until or all(one.state == "finished" for one in self._of_role("worker")):
                 return
+
+    def _of_role(self, role: Role) -> list[Child]:
+        return [one for one in self._running if one.row.role == role]
+
+    def _tell_ready(self) -> None:
+        """Say once that all workers and the publisher do their work: the first time only, not after a restart."""
+        if self._all_ready:
+            return
+        workers = [one.ready for one in self._of_role("worker")]
+        publishers = [one.ready for one in self._of_role("publisher")]
+        if workers[0] is None or None in workers or None in publishers:
+            return
+        self._all_ready = True
+        address = publishers[0].address if publishers and publishers[0] else workers[0].address
+        self._on_ready(structs.replace(workers[0], address=address))
 
     def _attend(self, wait_s: float) -> None:
         """Wait for a request, or a stop, and see to it."""
@@ -152,20 +166,10 @@ class Supervisor:
 
     def _hear(self, one: Child) -> None:
         for message in one.listen():
-            if isinstance(message, Summary):
-                self._take_summary(message)
-                continue
-            if self._desk is not None:
+            if isinstance(message, Summary | PublisherSummary):
+                self._figures.take(one.row.name, one.pid, message)
+            elif self._desk is not None:
                 self._desk.heard(one.row.name, message)
-            if isinstance(message, Ready) and one.row.shutdown_order and not self._worker_ready:
-                self._worker_ready = True  # the first time only, not after a restart
-                self._on_ready(message)
-
-    def _take_summary(self, summary: Summary) -> None:
-        """Keep the figures of a worker that was restarted: its counts begin at nought again."""
-        if summary.seconds < self._current.seconds:
-            self._done.append(self._current)
-        self._current = summary
 
     def _end_in_order(self) -> None:
         """End everything, in the order of the plan, within `_SHUTDOWN_S` whatever hangs."""
@@ -184,31 +188,6 @@ class Supervisor:
                     one.look(now, may_start=False)
             for one in group:
                 self._hear(one)
-
-
-def _add(done: Sequence[Summary], current: Summary) -> Summary:
-    """Return the newest figures with the counts of earlier workers added."""
-    if not done:
-        return current
-    dropped: dict[str, int] = {}
-    for summary in (*done, current):
-        for reason, number in summary.windows_dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + number
-    every = [*done, current]
-    return Summary(
-        frames=sum(one.frames for one in every),
-        windows=sum(one.windows for one in every),
-        skipped=sum(one.skipped for one in every),
-        seconds=sum(one.seconds for one in every),
-        latency_p50_ms=current.latency_p50_ms,
-        latency_p95_ms=current.latency_p95_ms,
-        inference_p50_ms=current.inference_p50_ms,
-        overhead_p95_ms=current.overhead_p95_ms,
-        frames_dropped=sum(one.frames_dropped for one in every),
-        windows_dropped=dropped,
-        rejected_messages=sum(one.rejected_messages for one in every),
-        sink_dropped=sum(one.sink_dropped for one in every),
-    )
 
 
 @contextmanager
