@@ -32,10 +32,11 @@ _TWO_STREAM_NAMES = (TWO_STREAM, "two-stream")
 
 
 class CameraConfig(Section, frozen=True, kw_only=True):
-    """One camera. `source` is a webcam index, a device path, a URL, a file, or synthetic://."""
+    """One camera. `source` is a webcam index, a device path, a URL, a file, or synthetic://; `paused`: at the start."""
 
     source: str
     name: CameraName | None = None
+    paused: bool = False
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):
@@ -190,11 +191,13 @@ class PreviewConfig(Section, frozen=True, kw_only=True):
 class ControlConfig(Section, frozen=True, kw_only=True):
     """Where the service takes requests: an address, `auto` (one port above publish.address), `off` or null.
 
-    With `stay` it goes on when every camera has ended or was removed, and may start with none.
+    With `stay` it goes on when every camera has ended or was removed, and may start with none. What is changed at run
+    time is kept in the file `state`, for the next start; without one it is forgotten.
     """
 
     address: str | None = "auto"
     stay: bool = False
+    state: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
 
 class SecurityConfig(Section, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from stream_i3d import __version__
 _COMMANDS = {
     "run": "stream_i3d.cli.run:run",
     "watch": "stream_i3d.cli.watch:watch",
+    "ctl": "stream_i3d.cli.ctl:ctl",
     "gui": "stream_i3d.cli.gui:gui",
     "keys": "stream_i3d.cli.keys:keys",
     "recognize": "stream_i3d.cli.recognize:recognize",

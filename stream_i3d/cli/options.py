@@ -52,6 +52,7 @@ _KEYS = {
     "retry": "capture.retry",
     "control": "control.address",
     "stay": "control.stay",
+    "state": "control.state",
     "key": "security.key",
     "clients": "security.clients",
     "log_level": "logging.level",

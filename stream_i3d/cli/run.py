@@ -22,6 +22,7 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
 @click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'.")
 @click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one.")
+@click.option("--state", help="File that keeps what is changed at run time, for the next start.")
 @click.option("--key", help="The service's secret key file; with it, only --clients can connect, also from elsewhere.")
 @click.option("--clients", multiple=True, help="Folder of clients' public key files, or such a file; repeatable.")
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")

@@ -44,6 +44,9 @@ Said = Ready | Summary | PublisherSummary | CameraNews
 StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
 """Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
 
+Cause = Literal["retired", "replaced", "silent", "memory"]
+"""Why a process is asked to end."""
+
 _UNKILLABLE_S = 5.0
 _MEMORY_INTERVAL_S = 1.0
 _MIB = 2**20
@@ -92,7 +95,7 @@ class Child:
         self._orders = 0
         self._wish: Order | None = None
         self._outstanding: int | None = None
-        self._ending: Literal["retired", "silent", "memory"] | None = None
+        self._ending: Cause | None = None
         self._kill_at = 0.0
         self._kills = 0
         self._rss: int | None = None
@@ -191,6 +194,15 @@ class Child:
             return
         self._begin_to_end(now, "retired", self.row.grace_s if grace_s is None else grace_s)
 
+    def replace(self, now: float, row: StageRow) -> None:
+        """Have the process started anew, in order, as `row` says: another camera under the same name."""
+        self.row = row
+        self.failure = ""
+        if self.alive:
+            self._begin_to_end(now, "replaced", row.grace_s)
+        else:
+            self.state, self._start_at = "waiting", now
+
     def _start(self, now: float) -> None:
         self.ready = None
         self._wish, self._outstanding = None, None  # what is in the row is told by the job
@@ -216,7 +228,7 @@ class Child:
         self._link, self.pid = link, self._process.pid or 0
         self.state = "starting"
 
-    def _begin_to_end(self, now: float, cause: Literal["retired", "silent", "memory"], grace_s: float) -> None:
+    def _begin_to_end(self, now: float, cause: Cause, grace_s: float) -> None:
         """Ask the process to end; it is killed where it has not after `grace_s`."""
         assert self._process is not None
         self._kill_at = now + grace_s if self.state != "ending" else min(self._kill_at, now + grace_s)
@@ -243,8 +255,8 @@ class Child:
         self._let_go()
         if self._ending == "retired":
             self.state = "gone"
-        elif self._ending == "memory":
-            self.planned_restarts += 1
+        elif self._ending in ("memory", "replaced"):
+            self.planned_restarts += self._ending == "memory"
             self.state, self._start_at = "waiting", now
         elif self._ending == "silent":
             how = "was killed" if self._kills else "ended when asked to"

@@ -5,16 +5,19 @@ Decides and keeps what is wanted (in the plan); the supervisor carries it out.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
 from msgspec import structs
 
 from stream_i3d import __version__
-from stream_i3d.config import live_settings
+from stream_i3d.config import CameraConfig, Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
+from stream_i3d.service.child import StageHealth
+from stream_i3d.service.kept import StateFile, changes
 from stream_i3d.service.plan import Plan, PlannedCamera
 from stream_i3d.service.supervisor import Supervisor
 from stream_i3d.stage import CameraNews, CaptureOrder, Ready, WorkerOrder
@@ -23,10 +26,12 @@ from stream_i3d.transport.control import (
     CameraInfo,
     CamerasReply,
     ChangeSettings,
+    ChangeSource,
     ErrorReply,
     GetSettings,
     HelloReply,
     ListCameras,
+    ListStages,
     PauseCamera,
     RemoveCamera,
     RenameCamera,
@@ -34,18 +39,44 @@ from stream_i3d.transport.control import (
     Request,
     SayHello,
     SettingsReply,
+    StageInfo,
+    StagesReply,
 )
 from stream_i3d.transport.control_sockets import ControlServer
 
+log = logging.getLogger(__name__)
+
 _MAX_ERROR = 500
+
+
+class Keeper:
+    """Keeps what is wanted in a file, for the next start."""
+
+    def __init__(self, base: Config, file: StateFile) -> None:
+        """Args: `base` is the configuration without what was kept, its cameras named."""
+        self._base = base
+        self._file = file
+        self._failing = False
+
+    def keep(self, wanted: Config) -> None:
+        """Write how `wanted` differs from the configuration; a file that cannot be written is said once."""
+        try:
+            self._file.save(changes(self._base, wanted))
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                log.error("changes are made, but not kept: cannot write %s: %s", self._file.path, error.strerror)
+            self._failing = True
 
 
 class ControlDesk:
     """The supervisor's `Desk` where there is a control channel."""
 
-    def __init__(self, plan: Plan, server: ControlServer) -> None:
+    def __init__(self, plan: Plan, server: ControlServer, keeper: Keeper | None = None) -> None:
+        """Args: `keeper` is told of every change."""
         self._plan = plan
         self._server = server
+        self._keeper = keeper
         self._started_at = time.time()
         self._worker: Ready | None = None
         self._publish = ""
@@ -85,7 +116,10 @@ class ControlDesk:
     def answer(self, supervisor: Supervisor, request: Request) -> Reply:
         """Carry out a request; a wrong one is answered with one line and changes nothing."""
         try:
-            return self._carry_out(supervisor, request)
+            reply = self._carry_out(supervisor, request)
+            if self._keeper is not None and not isinstance(request, SayHello | ListCameras | GetSettings | ListStages):
+                self._keeper.keep(self._wanted())
+            return reply
         except StreamI3DError as error:
             return ErrorReply(message=redact(str(error))[:_MAX_ERROR])
 
@@ -105,6 +139,10 @@ class ControlDesk:
         if isinstance(request, RemoveCamera):
             self._remove(supervisor, self._camera(request.camera))
             return self._cameras(request.camera)
+        if isinstance(request, ListStages):
+            return StagesReply(stages=[_stage_info(stage) for stage in supervisor.health()])
+        if isinstance(request, ChangeSource):
+            return self._cameras(self._change_source(supervisor, self._camera(request.camera), request.source))
         if isinstance(request, RenameCamera):
             return self._cameras(self._rename(supervisor, request.camera, request.name))
         self._pause(supervisor, self._camera(request.camera), isinstance(request, PauseCamera))
@@ -145,9 +183,17 @@ class ControlDesk:
             raise ConfigError(f"camera {name!r} is being removed")
         return self._plan.camera(name)
 
+    def _wanted(self) -> Config:
+        """Return the configuration as it is wanted now."""
+        cameras = [
+            CameraConfig(name=name, source=camera.job.source, paused=camera.job.paused)
+            for name, camera in self._plan.cameras.items()
+            if name not in self._leaving
+        ]
+        return structs.replace(self._plan.config, cameras=cameras)
+
     def _add(self, supervisor: Supervisor, source: str, name: str | None, paused: bool = False) -> str:
-        if not source.isprintable():
-            raise ConfigError(f"source {source[:80]!r} has characters that cannot be printed; give it without them")
+        _check_printable(source)
         if name in self._leaving:
             raise ConfigError(f"camera {name!r} is still being removed; try again in a second")
         camera = self._plan.add(source, name)
@@ -167,6 +213,15 @@ class ControlDesk:
         self._remove(supervisor, camera)
         return name
 
+    def _change_source(self, supervisor: Supervisor, camera: PlannedCamera, source: str) -> str:
+        _check_printable(source)
+        name = camera.slot.name
+        row = self._plan.change_source(name, source).row
+        self._previews.pop(name, None)
+        supervisor.replace(row)
+        self._order_worker(supervisor)
+        return name
+
     def _pause(self, supervisor: Supervisor, camera: PlannedCamera, paused: bool) -> None:
         self._plan.pause(camera.slot.name, paused)
         row = self._plan.camera(camera.slot.name).row
@@ -179,6 +234,23 @@ class ControlDesk:
         # Linux), or a worker that hangs would hang the supervisor too.
         slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
         supervisor.change(row, lambda number: WorkerOrder(number=number, cameras=slots, config=config))
+
+
+def _check_printable(source: str) -> None:
+    if not source.isprintable():
+        raise ConfigError(f"source {source[:80]!r} has characters that cannot be printed; give it without them")
+
+
+def _stage_info(stage: StageHealth) -> StageInfo:
+    return StageInfo(
+        name=stage.name,
+        state=stage.state,
+        restarts=stage.restarts,
+        planned_restarts=stage.planned_restarts,
+        silent_s=None if stage.silent_s is None else round(stage.silent_s, 3),
+        memory_mb=None if stage.rss_bytes is None else round(stage.rss_bytes / 2**20, 1),
+        pid=stage.pid,
+    )
 
 
 def _camera_of(row_name: str) -> str:

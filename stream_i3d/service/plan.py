@@ -97,9 +97,12 @@ class Plan:
         self._setup = settle_model(config.model, config.window)
         self._numbered = 0
         self.cameras: dict[str, PlannedCamera] = {}
-        for name, address, source in name_cameras(config):
-            # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
-            self._add(name, address, source, essential=not config.control.stay)
+        # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
+        essential = not config.control.stay and config.control.state is None
+        for camera, (name, address, source) in zip(config.cameras, name_cameras(config), strict=True):
+            self._add(name, address, source, essential)
+            if camera.paused:
+                self.pause(name, True)
 
     @property
     def rows(self) -> list[StageRow]:
@@ -154,6 +157,14 @@ class Plan:
         if name not in self.cameras:
             allowed = ", ".join(self.cameras) or "none"
             raise ConfigError(f"no camera {name!r}{did_you_mean(name, self.cameras)}; there are: {allowed}")
+        return self.cameras[name]
+
+    def change_source(self, name: str, source: str) -> PlannedCamera:
+        """Plan another source under a camera's name; ConfigError where there is none, or the source means nothing."""
+        paused = self.camera(name).job.paused
+        self._add(name, parse_source(source), source, essential=False)
+        if paused:
+            self.pause(name, True)
         return self.cameras[name]
 
     def remove(self, name: str) -> None:
@@ -237,7 +248,7 @@ def name_cameras(config: Config) -> Sequence[tuple[str, SourceAddress, str]]:
     Raises:
         ConfigError: There is no camera and none may come, two have the same name, or a source means nothing.
     """
-    if not config.cameras and not config.control.stay:
+    if not config.cameras and not config.control.stay and config.control.state is None:
         raise ConfigError(
             "no camera: give --source (a webcam index, URL, file or synthetic://) or --config with cameras"
         )

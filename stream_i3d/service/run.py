@@ -15,10 +15,11 @@ from typing import Any
 from msgspec import structs
 
 from stream_i3d.config import Config
-from stream_i3d.errors import TransportError
+from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.inference.worker import worker_main
-from stream_i3d.service.desk import ControlDesk
-from stream_i3d.service.plan import Plan
+from stream_i3d.service.desk import ControlDesk, Keeper
+from stream_i3d.service.kept import StateFile, apply
+from stream_i3d.service.plan import Plan, name_cameras
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
 from stream_i3d.transport.addresses import control_address
@@ -47,6 +48,7 @@ def run_service(
     Raises:
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
+    config, keeper = _with_what_was_kept(config)
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
@@ -55,13 +57,29 @@ def run_service(
         _control_server(config, keys) as server,
     ):
         plan = Plan(config, Path(folder), worker)
-        desk = None if server is None else ControlDesk(plan, server)
+        desk = None if server is None else ControlDesk(plan, server, keeper)
         control = "" if server is None else server.address
         supervisor = Supervisor(plan.rows, lambda ready: on_ready(structs.replace(ready, control=control)), desk)
         if end_with_input:
             threading.Thread(target=_at_end_of_input, args=(supervisor.stop,), daemon=True).start()
         with stop_on_signals(supervisor.stop):
             return supervisor.run(duration_s)
+
+
+def _with_what_was_kept(config: Config) -> tuple[Config, Keeper | None]:
+    """Return the configuration with what was changed of it in earlier runs, and who keeps what will be."""
+    if config.control.state is None:
+        return config, None
+    names = [name for name, _, _ in name_cameras(config)]
+    cameras = [structs.replace(camera, name=name) for camera, name in zip(config.cameras, names, strict=True)]
+    base, file = structs.replace(config, cameras=cameras), StateFile(Path(config.control.state))
+    kept = file.load()
+    try:
+        settled = apply(base, kept)
+        name_cameras(settled)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (kept in {file.path}; remove it to start with the configuration alone)") from None
+    return settled, Keeper(base, file)
 
 
 @contextmanager

@@ -95,6 +95,10 @@ class Supervisor:
         """Have the process of the row's name do what `row` says, now and after a restart; `order` gets its number."""
         self._named(row.name).want(row, order)
 
+    def replace(self, row: StageRow) -> None:
+        """Have the process of the row's name end, and start anew as `row` says."""
+        self._named(row.name).replace(time.monotonic(), row)
+
     def retire(self, name: str) -> None:
         """End a process for good; the desk is told when it is gone."""
         self._named(name).retire(time.monotonic())

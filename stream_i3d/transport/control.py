@@ -32,7 +32,7 @@ class SayHello(ControlMessage, frozen=True, kw_only=True, tag_field="request", t
 
 
 class ListCameras(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="cameras"):
-    """Ask for all cameras; answered, as are the five requests that follow, with CamerasReply."""
+    """Ask for all cameras; answered, as are the six requests that follow, with CamerasReply."""
 
 
 class AddCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="add"):
@@ -55,6 +55,13 @@ class RenameCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request
     name: CameraName
 
 
+class ChangeSource(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="source"):
+    """Have a camera show another source under the same name; it goes on or stays paused as it was."""
+
+    camera: CameraName
+    source: Source
+
+
 class PauseCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="pause"):
     """Leave a camera (a file holds on) until it is resumed."""
 
@@ -75,6 +82,10 @@ class ChangeSettings(ControlMessage, frozen=True, kw_only=True, tag_field="reque
 
 class GetSettings(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="get"):
     """Ask for the settings; answered with SettingsReply."""
+
+
+class ListStages(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="stages"):
+    """Ask how the service's processes fare; answered with StagesReply."""
 
 
 class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="hello"):
@@ -127,6 +138,31 @@ class CamerasReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply",
     camera: CameraName | None = None
 
 
+class StageInfo(Struct, frozen=True, kw_only=True):
+    """One process of the service.
+
+    Attributes:
+        state: "waiting" for its (next) start, "starting", "running", "ending", "finished", "failed" or "gone".
+        restarts: Times it was started again because it crashed or fell silent.
+        planned_restarts: Times it was started again in order, for the memory it held.
+        silent_s: Seconds since it last showed that it lives; None while it does not run, as are `memory_mb` and `pid`.
+    """
+
+    name: str
+    state: str
+    restarts: Count
+    planned_restarts: Count
+    silent_s: float | None
+    memory_mb: float | None
+    pid: int | None
+
+
+class StagesReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="stages"):
+    """All processes but the one that answers."""
+
+    stages: list[StageInfo]
+
+
 class SettingsReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="settings"):
     """All settings as they are now, by the words of the YAML file ("window.stride")."""
 
@@ -140,10 +176,10 @@ class ErrorReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
 
 
 Request = (
-    SayHello | ListCameras | AddCamera | RemoveCamera | RenameCamera | PauseCamera | ResumeCamera | ChangeSettings
-    | GetSettings
+    SayHello | ListCameras | AddCamera | RemoveCamera | RenameCamera | ChangeSource | PauseCamera | ResumeCamera
+    | ChangeSettings | GetSettings | ListStages
 )  # fmt: skip
-Reply = HelloReply | CamerasReply | SettingsReply | ErrorReply
+Reply = HelloReply | CamerasReply | SettingsReply | StagesReply | ErrorReply
 
 _encoder = msgspec.json.Encoder()
 _request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -77,7 +77,7 @@ def test_a_paused_file_holds_on_and_loses_no_frame(rig: Rig) -> None:
     assert [frame.stamp.seq for frame in rig.channel.frames] == list(range(20))
     assert rig.channel.states == ["connecting", "live", "stopped", "live", "stopped"]
     assert len(rig.opened_at) == 1
-    assert rig.channel.reports[-1].detail == "stopped" and not rig.channel.reports[-1].paused
+    assert rig.channel.reports[-1].final and not rig.channel.reports[-1].paused
 
 
 def test_a_pause_ends_the_tries_of_a_camera_that_is_down(rig: Rig) -> None:

@@ -1,0 +1,193 @@
+"""`stream-i3d ctl`: asks a running service how it fares, and changes its cameras and settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stream_i3d.cli.options import client_key_options, client_keys
+
+if TYPE_CHECKING:
+    from stream_i3d.transport.control import Reply, Request
+
+_DEFAULT = "tcp://127.0.0.1:5557"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group(no_args_is_help=True)
+def ctl() -> None:
+    """Ask and change a running service: cameras, settings, how its processes fare.
+
+    \b
+    stream-i3d ctl status
+    stream-i3d ctl add rtsp://camera/stream --name gate
+    stream-i3d ctl set idle.min_confidence=0.6 window.stride=4
+    """
+
+
+def _connection(command: _F) -> _F:
+    """Add --connect, --timeout, --json and the options of keys."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="JSON, as the service answers, and no table."),
+        click.option("--timeout", default=3.0, type=click.FloatRange(min=0, min_open=True), help="Seconds to wait."),
+        client_key_options,
+        click.option("--connect", default=_DEFAULT, show_default=True, help="Control address of the service."),
+    ):
+        command = option(command)
+    return command
+
+
+@ctl.command()
+@_connection
+def cameras(**connection: Any) -> None:
+    """List the cameras."""
+    from stream_i3d.transport.control import ListCameras
+
+    _ask(ListCameras(), **connection)
+
+
+@ctl.command()
+@click.argument("source")
+@click.option("--name", help="Its name; else it is named after its source.")
+@click.option("--replace", is_flag=True, help="Have the camera --name show this source, if there is one already.")
+@_connection
+def add(source: str, name: str | None, replace: bool, **connection: Any) -> None:
+    """Add a camera: a webcam index, /dev path, URL, file or synthetic://.
+
+    `add -` reads the source from standard input: an argument, and a password in it, is seen by everybody on the machine.
+    """
+    from stream_i3d.errors import ConfigError
+    from stream_i3d.transport.control import AddCamera, CamerasReply, ChangeSource, ListCameras
+
+    source = sys.stdin.readline().strip() if source == "-" else source
+    if replace and name is None:
+        raise ConfigError("--replace needs --name: which camera should show the new source?")
+    if replace:
+        [known] = _answers([ListCameras()], **connection)
+        if isinstance(known, CamerasReply) and name in {camera.name for camera in known.cameras}:
+            _ask(ChangeSource(camera=str(name), source=source), **connection)
+            return
+    _ask(AddCamera(source=source, name=name), **connection)
+
+
+@ctl.command("source")
+@click.argument("camera")
+@click.argument("source")
+@_connection
+def change_source(camera: str, source: str, **connection: Any) -> None:
+    """Have a camera show another source under its name; `-` reads it from standard input."""
+    from stream_i3d.transport.control import ChangeSource
+
+    _ask(ChangeSource(camera=camera, source=sys.stdin.readline().strip() if source == "-" else source), **connection)
+
+
+@ctl.command()
+@click.argument("camera")
+@_connection
+def remove(camera: str, **connection: Any) -> None:
+    """End a camera."""
+    from stream_i3d.transport.control import RemoveCamera
+
+    _ask(RemoveCamera(camera=camera), **connection)
+
+
+@ctl.command()
+@click.argument("camera")
+@click.argument("name")
+@_connection
+def rename(camera: str, name: str, **connection: Any) -> None:
+    """Give a camera another name."""
+    from stream_i3d.transport.control import RenameCamera
+
+    _ask(RenameCamera(camera=camera, name=name), **connection)
+
+
+@ctl.command()
+@click.argument("camera")
+@_connection
+def pause(camera: str, **connection: Any) -> None:
+    """Leave a camera until it is resumed."""
+    from stream_i3d.transport.control import PauseCamera
+
+    _ask(PauseCamera(camera=camera), **connection)
+
+
+@ctl.command()
+@click.argument("camera")
+@_connection
+def resume(camera: str, **connection: Any) -> None:
+    """Go on with a paused camera."""
+    from stream_i3d.transport.control import ResumeCamera
+
+    _ask(ResumeCamera(camera=camera), **connection)
+
+
+@ctl.command("set")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@_connection
+def change_settings(settings: tuple[str, ...], **connection: Any) -> None:
+    """Change settings, for all cameras and at once; without arguments, list those that can be changed."""
+    from stream_i3d.settings import parse_overrides
+    from stream_i3d.transport.control import ChangeSettings, GetSettings
+
+    _ask(ChangeSettings(settings=parse_overrides(settings)) if settings else GetSettings(), **connection)
+
+
+@ctl.command()
+@_connection
+def status(**connection: Any) -> None:
+    """Tell what runs: service, model, processes and cameras."""
+    from stream_i3d.transport.control import ListCameras, ListStages, SayHello
+
+    _ask(SayHello(), ListStages(), ListCameras(), **connection)
+
+
+def _ask(*requests: Request, as_json: bool, **connection: Any) -> None:
+    """Print the answers: as tables, or as one line of JSON each."""
+    from stream_i3d.transport.control import encode_control
+
+    for reply in _answers(requests, **connection):
+        if as_json:
+            click.echo(encode_control(reply))
+        else:
+            _print(reply)
+
+
+def _answers(
+    requests: Sequence[Request],
+    connect: str,
+    key: Path | None,
+    server_key: Path | None,
+    timeout: float,
+    as_json: bool = False,
+) -> list[Reply]:
+    """Ask one after the other.
+
+    Raises:
+        StreamI3DError: A request makes no sense, nobody answered in time, or it was refused.
+    """
+    from stream_i3d.transport.control import decode_request, encode_control
+    from stream_i3d.transport.control_sockets import ControlClient
+
+    checked = [decode_request(encode_control(request)) for request in requests]  # an impossible name is told from here
+    with ControlClient(connect, client_keys(key, server_key)) as client:
+        return [client.request(request, timeout) for request in checked]
+
+
+def _print(reply: Reply) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream_i3d.service.tables import table_of
+
+    shown = table_of(reply)
+    table = Table(*shown.columns, box=SIMPLE, pad_edge=False, show_header=bool(shown.columns[0]))
+    for row in shown.rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(table, width=None if sys.stdout.isatty() else 300)
