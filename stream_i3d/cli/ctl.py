@@ -58,7 +58,7 @@ def cameras(**connection: Any) -> None:
 def add(source: str, name: str | None, replace: bool, **connection: Any) -> None:
     """Add a camera: a webcam index, /dev path, URL, file or synthetic://.
 
-    `add -` reads the source from standard input: an argument, and a password in it, is seen by everybody on the machine.
+    `add -` reads the source from standard input: arguments, and a password in one, are seen by all users of a machine.
     """
     from stream_i3d.errors import ConfigError
     from stream_i3d.transport.control import AddCamera, CamerasReply, ChangeSource, ListCameras

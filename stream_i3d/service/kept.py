@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -46,9 +45,7 @@ def changes(base: Config, now: Config) -> KeptChanges:
     before, after = live_settings(base), live_settings(now)
     return KeptChanges(
         cameras=[
-            KeptCamera(
-                name=name, source=None if _same_source(camera, configured) else camera.source, paused=camera.paused
-            )
+            KeptCamera(name=name, source=_own_source(camera, configured.get(name)), paused=camera.paused)
             for name, camera in current.items()
             if name is not None and camera != configured.get(name)
         ],
@@ -57,8 +54,8 @@ def changes(base: Config, now: Config) -> KeptChanges:
     )
 
 
-def _same_source(camera: CameraConfig, configured: Mapping[str | None, CameraConfig]) -> bool:
-    return camera.name in configured and configured[camera.name].source == camera.source
+def _own_source(camera: CameraConfig, configured: CameraConfig | None) -> str | None:
+    return None if configured is not None and configured.source == camera.source else camera.source
 
 
 def apply(base: Config, kept: KeptChanges) -> Config:
@@ -115,8 +112,8 @@ class StateFile:
                 file.write(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            Path(temporary).replace(self.path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
             raise

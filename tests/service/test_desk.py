@@ -13,17 +13,21 @@ from hypothesis import strategies as st
 
 from stream_i3d.config import CameraConfig, Config, ModelConfig
 from stream_i3d.messages import ModelName
-from stream_i3d.service.desk import ControlDesk
+from stream_i3d.service.child import StageHealth
+from stream_i3d.service.desk import ControlDesk, Keeper
+from stream_i3d.service.kept import StateFile, apply
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, StageRow
 from stream_i3d.stage import CameraNews, CaptureOrder, Order, Ready, WorkerOrder
 from stream_i3d.transport.control import (
     AddCamera,
     CamerasReply,
     ChangeSettings,
+    ChangeSource,
     ErrorReply,
     GetSettings,
     HelloReply,
     ListCameras,
+    ListStages,
     PauseCamera,
     RemoveCamera,
     RenameCamera,
@@ -32,6 +36,8 @@ from stream_i3d.transport.control import (
     ResumeCamera,
     SayHello,
     SettingsReply,
+    StageInfo,
+    StagesReply,
     decode_request,
     encode_control,
 )
@@ -44,6 +50,7 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.added: list[StageRow] = []
         self.retired: list[str] = []
+        self.replaced: list[StageRow] = []
         self.orders: list[tuple[str, Order]] = []
         self.ready = True
 
@@ -52,6 +59,12 @@ class FakeSupervisor:
 
     def retire(self, name: str) -> None:
         self.retired.append(name)
+
+    def replace(self, row: StageRow) -> None:
+        self.replaced.append(row)
+
+    def health(self) -> list[StageHealth]:
+        return [StageHealth("worker", "running", 2, 1, 0.25, 3 * 2**20, 77)]
 
     def change(self, row: StageRow, order: Callable[[int], Order]) -> None:
         self.orders.append((row.name, order(len(self.orders) + 1)))
@@ -236,3 +249,62 @@ def test_whatever_is_asked_is_answered_and_the_worker_can_be_told(rig: Rig, requ
             rig.supervisor.retired.remove(name)
     assert rig.plan.worker_row.job.config.window.stride >= 1
     assert len(set(rig.names())) == len(rig.names())
+
+
+def test_another_source_is_shown_under_the_same_name_and_place_and_still_paused(rig: Rig) -> None:
+    before = rig.plan.camera("door")
+    rig.ask(PauseCamera(camera="door"))
+    rig.ask(ChangeSource(camera="door", source="rtsp://u:0ther@cam/2"))
+    [row] = rig.supervisor.replaced
+    assert (row.name, row.job.source, row.job.paused, row.essential) == (
+        "capture door",
+        "rtsp://u:0ther@cam/2",
+        True,
+        False,
+    )
+    assert rig.names() == ["door", "hall"]
+    # The worker meets it anew: what was there of the old one, and whether it may be held back, is not the new one's.
+    assert row.job.channel != before.slot.channel
+    assert rig.supervisor.worker.cameras[0].channel == row.job.channel
+
+
+@pytest.mark.parametrize("source", ["rtps://cam", "a\nb"])
+def test_a_source_that_means_nothing_is_refused_and_the_old_one_stays(rig: Rig, source: str) -> None:
+    rig.refused(ChangeSource(camera="door", source=source))
+    assert rig.supervisor.replaced == []
+    assert rig.plan.camera("door").job.source == "rtsp://u:s3cret@cam/1"
+
+
+def test_processes_are_listed(rig: Rig) -> None:
+    reply = rig.ask(ListStages())
+    assert isinstance(reply, StagesReply)
+    assert reply.stages == [
+        StageInfo(name="worker", state="running", restarts=2, planned_restarts=1, silent_s=0.25, memory_mb=3.0, pid=77)
+    ]
+
+
+def test_what_was_changed_is_kept_and_what_was_only_asked_or_refused_is_not(rig: Rig, tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "state.json")
+    base = rig.desk._wanted()
+    rig.desk._keeper = Keeper(base, file)
+    for request in (SayHello(), ListCameras(), GetSettings(), ListStages(), RemoveCamera(camera="none")):
+        rig.ask(request)
+    assert not file.path.exists()
+    rig.ask(RemoveCamera(camera="hall"))  # it is still ending
+    rig.ask(AddCamera(source="synthetic://", name="yard"))
+    rig.ask(ChangeSettings(settings={"window.stride": 4}))
+    kept = apply(base, file.load())
+    assert [camera.name for camera in kept.cameras] == ["door", "yard"]
+    assert kept.window.stride == 4
+    rig.ask(ChangeSettings(settings={"window.stride": base.window.stride}))
+    assert file.load().settings == {}
+
+
+def test_a_state_file_that_cannot_be_written_is_said_once_and_the_change_is_made(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.desk._keeper = Keeper(rig.desk._wanted(), StateFile(tmp_path / "nowhere" / "state.json"))
+    for paused in (PauseCamera(camera="door"), ResumeCamera(camera="door")):
+        assert isinstance(rig.ask(paused), CamerasReply)
+    [record] = caplog.records
+    assert "changes are made, but not kept" in record.getMessage()

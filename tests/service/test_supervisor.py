@@ -716,7 +716,8 @@ def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
         thread = threading.Thread(target=lambda: health.append(supervisor.health()))
         thread.start()
         thread.join()
-        return len(health[-1]) == 2 and health[-1][0].rss_bytes is not None and health[-1][1].restarts == 1
+        worker, capture = health[-1]
+        return worker.state == "running" and worker.rss_bytes is not None and capture.restarts == 1
 
     desk = FakeDesk(look_from_another_thread)
     Supervisor([row(works, log), row(raises_at_first, log, "capture")], desk=desk).run(WAIT_S)
@@ -728,3 +729,30 @@ def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
     assert worker.pid in pids(log)
     assert worker.rss_bytes > 2**20
     assert 0 <= worker.silent_s < WAIT_S
+
+
+def test_a_process_is_replaced_in_order_and_does_what_its_new_row_says(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    health: list[Any] = []
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.replace(row(works, other, "capture"))),
+        said_in(other, "capture started"),
+        all_ready("capture"),
+        at_once(lambda supervisor: health.extend(supervisor.health())),
+    )
+    Supervisor([row(works, log), row(works, log, "capture")], desk=desk).run(WAIT_S)
+    assert "capture stopped" in log.read_text()
+    assert [(one.restarts, one.planned_restarts) for one in health] == [(0, 0), (0, 0)]
+
+
+def test_a_process_that_gave_up_is_replaced_too(log: Path) -> None:
+    capture = replace(row(gives_up, log, "capture"), essential=False)
+    desk = FakeDesk(
+        lambda supervisor: state_of(supervisor, "capture") == "failed",
+        at_once(lambda supervisor: supervisor.replace(row(works, log, "capture"))),
+        all_ready("capture"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert starts_of("capture", log) == 1
