@@ -255,7 +255,7 @@ def _config_seeds() -> list[tuple[int, bytes]]:
         b"publish: {jsonl: !!timestamp 2026-01-01 00:00:00.5 +1:00, top_k: 0x1f}\nidle: !!omap [a: !!binary aGk=]",
         b"cameras: [{source: '${HOME}', name: x}, {source: 0}]\nsecurity: {key: k, clients: [c]}",
     ]
-    keys = b"metadata\ncurve\n    public-key = \"Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID\"\n"
+    keys = b'metadata\ncurve\n    public-key = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"\n'
     return [
         *((0, path.read_bytes()) for path in sorted((root / "configs").glob("*.yaml"))),
         *((1, path.read_bytes()) for path in sorted((root / "configs/train").glob("*.yaml"))),
@@ -263,8 +263,8 @@ def _config_seeds() -> list[tuple[int, bytes]]:
         (2, b"window.stride=4\nmodel.device=cpu\nidle.min_motion=1e-3"),
         (3, b"left\nright\nup"),
         (4, keys),
-        (4, keys + b"    secret-key = \"D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs\"\n"),
-        (5, b"path,frames,label\na.mp4,250,0\n\"b c.mp4\",3,1\n"),
+        (4, keys + b'    secret-key = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"\n'),
+        (5, b'path,frames,label\na.mp4,250,0\n"b c.mp4",3,1\n'),
         (5, b"a.mp4 0\nb.mp4 1\n# c\n"),
     ]
 

@@ -1,8 +1,8 @@
 """Throws mutated inputs at everything that reads what strangers wrote, guided by coverage (atheris, libFuzzer).
 
-`make fuzz` runs it: each target for its minutes, in a process of its own, from a corpus of generated valid inputs; then a
-table and one JSON line. Anything but an error of our own tree is a finding, as are more than 30 s or 2 GiB for one input:
-the exit code is 1, and the input lies in the folder that is named.
+`make fuzz` runs it: each target for its minutes, in a process of its own, from a corpus of generated valid inputs;
+then a table and one JSON line. Anything but an error of our own tree is a finding, as are more than 30 s or 2 GiB for
+one input: the exit code is 1, and the input lies in the folder that is named.
 
     python scripts/fuzz.py --seconds 180 wire config checkpoint
     python scripts/fuzz.py --replay build/fuzz/wire/crash-0123 wire         # needs no atheris
@@ -91,7 +91,7 @@ def _campaign(name: str, seconds: int, folder: Path) -> dict[str, Any]:
         "target": name,
         "seconds": round(time.monotonic() - began),
         "executions": executions,
-        "per_second": round(executions / max(1, seconds)),
+        "per_second": round(executions / max(1, time.monotonic() - began)),
         "corpus": len(list(corpus.iterdir())),
         "findings": findings,
     }

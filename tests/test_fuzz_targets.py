@@ -1,4 +1,4 @@
-"""What `make fuzz` runs for minutes, for seconds: everything that reads what strangers wrote, on mutated valid inputs."""
+"""What `make fuzz` runs for minutes, for seconds: all that reads what strangers wrote, on mutated valid inputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from _fuzz_targets import TARGETS  # noqa: E402
+from _fuzz_targets import TARGETS
 
 sys.path.pop(0)
 
 PIECES = (
     b"", b"\0", b"\xff", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"{", b"}", b"[", b'"', b",", b":", b"\n", b"\r", b"-1",
-    b"1e999", b"NaN", b"null", b"true", b"99999999999999999999", b"\\ud800", b"\\r\\n", b"../", b"\x80\x02", b"PK\x03\x04",
+    b"1e999", b"NaN", b"null", b"true", b"99999999999999999999", b"\\ud800", b"\\r\\n", b"../", b"\x80\x02",
+    b"PK\x03\x04",
 )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     assert load_config(path, {}).window.stride == 4
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no device that never ends")
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device that never ends")
 def test_a_device_that_never_ends_is_refused() -> None:
     with pytest.raises(ConfigError, match="larger than 256 KiB"):
         load_config(Path("/dev/zero"), {})

@@ -72,7 +72,7 @@ def read_list_file(path: Path) -> list[ListLine]:
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path} is larger than 256 MiB, and no list; give one with a line `path label` per video")
+            raise ConfigError(f"{path} is larger than 256 MiB, and no list, which has a line `path label` per video")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(

@@ -176,3 +176,9 @@ def test_the_ends_of_the_ranges_are_allowed(query):
 def test_options_without_their_question_mark_are_not_silently_ignored():
     with pytest.raises(ConfigError, match="seed"):
         parse_source("synthetic://seed=1")
+
+
+def test_what_a_source_holds_cannot_make_a_second_line_of_a_log():
+    with pytest.raises(ConfigError) as caught:
+        parse_source("synthetic://a\r\nERROR forged")
+    assert len(str(caught.value).splitlines()) == 1
