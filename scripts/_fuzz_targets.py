@@ -323,6 +323,7 @@ def _load(name: str, data: bytes) -> None:
 def _checkpoint_seeds() -> list[tuple[int, bytes]]:
     import torch
 
+    from stream_i3d.models.registry import OptionValue
     from stream_i3d.models.spec import METADATA_KEY, ModelSpec, carried_checkpoint, encode_spec
 
     state = {"logits.weight": torch.ones(2, 3), "bn.num_batches_tracked": torch.tensor(1), "half": torch.ones(2).half()}
@@ -337,15 +338,16 @@ def _checkpoint_seeds() -> list[tuple[int, bytes]]:
     whole = len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(24)
     carried = carried_checkpoint().read_bytes()
     header = carried[8 : 8 + int.from_bytes(carried[:8], "little")]
+    options: dict[str, dict[str, OptionValue]] = {
+        "i3d": {"dropout_keep_prob": 0.5},
+        "c3d": {"clip_len": 16, "crop_size": 112},
+        "convnet-lstm": {"max_steps": 25},
+        "i3d-r50": {"variant": "heavy", "non_local": "gaussian"},
+        "two-stream": {"fusion": "probabilities"},
+    }
     specs = [
-        encode_spec(ModelSpec(num_classes=2, architecture=name, options=options, labels=("a", "b")))[METADATA_KEY]
-        for name, options in (
-            ("i3d", {"dropout_keep_prob": 0.5}),
-            ("c3d", {"clip_len": 16, "crop_size": 112}),
-            ("convnet-lstm", {"max_steps": 25}),
-            ("i3d-r50", {"variant": "heavy", "non_local": "gaussian"}),
-            ("two-stream", {"fusion": "probabilities"}),
-        )
+        encode_spec(ModelSpec(num_classes=2, architecture=name, options=own, labels=("a", "b")))[METADATA_KEY]
+        for name, own in options.items()
     ]
     value = specs[0].replace("&", "&amp;").replace('"', "&quot;")
     entry = b"\x0a\x0astream_i3d\x12" + _varint(len(specs[0])) + specs[0].encode()

@@ -6,11 +6,13 @@ wins, and what it is told to read as a number, a date or a truth value may end i
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.redact import HIDDEN
 
 MAX_BYTES = 256 * 1024
 """Of a file; 64 cameras with every setting written out are 30 KB."""
@@ -21,6 +23,10 @@ MAX_VALUES = 20_000
 _MAX_NUMBER = 2**64
 _MERGE = "tag:yaml.org,2002:merge"
 _PROBLEM_LENGTH = 160
+
+
+class _Refusal(yaml.MarkedYAMLError):
+    """What is YAML, but refused here; its words are ours."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,11 +43,11 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
             if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
+                raise _Refusal(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         size = len(node.value) + sum(self._merged(value) for key, value in node.value if key.tag == _MERGE)
         if size > MAX_VALUES:
-            raise yaml.MarkedYAMLError(problem=f"it merges {size} keys", problem_mark=node.start_mark)
+            raise _Refusal(problem=f"it merges {size} keys", problem_mark=node.start_mark)
         super().flatten_mapping(node)
 
     def _merged(self, value: yaml.Node) -> int:
@@ -73,6 +79,8 @@ def parse_yaml(text: str, what: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        if not isinstance(error, _Refusal):  # of a password such as *x it says what it takes for an alias
+            problem = re.sub(r"'[^'<]{3,}'", f"'{HIDDEN}'", str(problem))
         raise ConfigError(f"{what}{line} is not valid YAML: {_brief(problem)}") from None
     except RecursionError:
         raise ConfigError(f"{what} is not valid YAML: it is nested too deeply, or refers to itself") from None

@@ -100,6 +100,10 @@ def test_what_the_processes_import_at_their_start_loads_no_torch(module):
     assert not loaded_by(f"import {module}") & {"torch", "safetensors", "rich", "PyQt6"}
 
 
+def test_the_worker_imports_no_opencv():
+    assert "cv2" not in loaded_by("import stream_i3d.inference.worker")
+
+
 def test_every_command_can_be_listed_without_torch():
     assert "torch" not in loaded_by(
         "from click.testing import CliRunner\n"

@@ -182,3 +182,17 @@ def test_what_a_source_holds_cannot_make_a_second_line_of_a_log():
     with pytest.raises(ConfigError) as caught:
         parse_source("synthetic://a\r\nERROR forged")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0"])
+def test_a_url_with_a_blank_is_refused_without_showing_it(blank):
+    with pytest.raises(ConfigError) as caught:
+        parse_source(f"rtsp://admin:ge{blank}heim@camera/1")
+    assert str(caught.value) == "source rtsp://...: there is a blank in it; write %20 in its place"
+
+
+@pytest.mark.parametrize(
+    "text", ["admin:geheim@camera", "rtsp:/admin:geheim@camera", "admin:x/geheim@camera", "http://camera/?pwd=x@geheim"]
+)
+def test_a_mistaken_url_does_not_give_its_password_away_as_a_name(text):
+    assert "geheim" not in parse_source(text).default_name
