@@ -42,7 +42,7 @@ _HOOK = re.compile(r"/(?:(?:webhooks?(?:b2)?|services|hooks?|with/key)/|bot(?=\d
 _ENCODED_COLON = re.compile(r"%(?:25)*3A(?:%(?:25)*2F){0,2}", re.IGNORECASE)
 _ENCODED_AT = re.compile(r"%(?:25)*40")
 
-_SECRET_FIELD = re.compile(rf"{_LONG}|authorization|cookie", re.IGNORECASE)
+_SECRET_FIELD = re.compile(rf"{_LONG}|authorization|cookie|headers", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
@@ -63,7 +63,7 @@ def redact(text: str) -> str:
 
 
 def names_a_secret(field: str) -> bool:
-    """Tell whether a setting of this name holds a secret; `token_file` names only where one is."""
+    """Tell whether what stands under this key of a setting is secret; `token_file` names only where a secret is."""
     return _SECRET_FIELD.search(field) is not None and not field.lower().endswith("_file")
 
 
@@ -74,12 +74,14 @@ def redact_data(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [redact_data(item) for item in data]
     if isinstance(data, dict):
-        return {key: HIDDEN if _is_secret(key, value) else redact_data(value) for key, value in data.items()}
+        return {key: _hidden(item) if names_a_secret(str(key)) else redact_data(item) for key, item in data.items()}
     return data
 
 
-def _is_secret(key: Any, value: Any) -> bool:
-    return names_a_secret(str(key)) and not (value is None or isinstance(value, bool | dict | list | tuple))
+def _hidden(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hidden(item) for key, item in value.items()}
+    return value if value is None else HIDDEN
 
 
 def _one_word(text: str) -> str:

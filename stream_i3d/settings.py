@@ -207,7 +207,8 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
 
 def _shown(dotted: str, given: Any) -> str:
     """Return a value as an error may show it."""
-    return HIDDEN if names_a_secret(dotted.rpartition(".")[2]) else _shortened(repr(redact_data(given)))
+    secret = any(names_a_secret(part) for part in re.findall(r"[^.\[\]]+", dotted))
+    return HIDDEN if secret else _shortened(repr(redact_data(given)))
 
 
 def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:

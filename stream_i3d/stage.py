@@ -22,13 +22,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from stream_i3d.config import Config
+from stream_i3d.config import Config, LoggingConfig
 from stream_i3d.errors import StreamI3DError, brief
+from stream_i3d.logs import configure_logging, log_uncaught
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
 
 EXIT_FATAL = 2
 """Exit code of a stage that met an error of ours that a restart will not mend."""
+
+EXIT_CRASHED = 1
+"""Exit code of a stage that met any other error; it is started again."""
 
 _EXIT_ORPHANED = 3
 _MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
@@ -204,47 +208,29 @@ class Stage:
         return newest
 
 
-def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, level: int) -> None:
+def enter_stage(
+    name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, logging_config: LoggingConfig
+) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
-    An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL.
+    An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL; any other is logged, and
+    ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
-    configure_logging(level)
+    configure_logging(logging_config, name)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     try:
         main(stage, job)
     except StreamI3DError as error:
         stage.say(Failed(message=redact(str(error))))
         sys.exit(EXIT_FATAL)
-
-
-def configure_logging(level: int) -> None:
-    """Log to standard error, one redacted line a record."""
-    handler = _StderrHandler()
-    handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
-    root = logging.getLogger("stream_i3d")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """Writes to whatever sys.stderr is at the time (a capture process moves it)."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-
-class _RedactingFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+    except Exception as error:  # the outermost frame: multiprocessing would print it as it is, passwords and all
+        log_uncaught(type(error), error, error.__traceback__, name)
+        sys.exit(EXIT_CRASHED)
+    finally:
+        logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
 
 
 def _end_with_parent() -> None:

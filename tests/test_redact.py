@@ -201,7 +201,7 @@ def test_settings_are_cleaned_by_their_names_and_by_their_form():
     assert redact_data(data) == {
         "cameras": [{"source": "rtsp://***@camera", "name": "door"}],
         "monitoring": {"token": "***", "token_file": "/etc/token", "address": "127.0.0.1:9464"},
-        "sinks": [{"mqtt_password": "***", "headers": {"X-Api-Key": "***", "Accept": "*/*"}, "secret": None}],
+        "sinks": [{"mqtt_password": "***", "headers": {"X-Api-Key": "***", "Accept": "***"}, "secret": None}],
     }
 
 

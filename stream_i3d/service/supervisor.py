@@ -20,6 +20,7 @@ from typing import Protocol
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
+from stream_i3d.logs import current_logging
 from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
 
@@ -71,7 +72,7 @@ class _Running:
         self._started = time.monotonic()
         self.process: BaseProcess = self._context.Process(
             target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), log.getEffectiveLevel()),
+            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), current_logging()),
             name=self.row.name,
             daemon=True,
         )
