@@ -86,10 +86,7 @@ def _campaign(name: str, seconds: int, folder: Path) -> dict[str, Any]:
     executions = max(map(int, re.findall(r"number_of_executed_units: (\d+)", said)), default=executions)
     findings = sorted(_findings(folder / name) - before)
     if process.returncode and not findings:  # it hung, or ended within a call of C
-        last = (folder / name / _CURRENT).read_bytes()
-        kept = folder / name / f"ended-{hashlib.sha1(last).hexdigest()}"
-        kept.write_bytes(last)
-        findings = [f"{kept} (exit code {process.returncode}, see {log})"]
+        findings = [f"{_keep_current(folder / name)} (exit code {process.returncode}, see {log})"]
     for finding in findings:
         print(f"  finding: {finding}", flush=True)
     return {
@@ -100,6 +97,14 @@ def _campaign(name: str, seconds: int, folder: Path) -> dict[str, Any]:
         "corpus": len(list(corpus.iterdir())),
         "findings": findings,
     }
+
+
+def _keep_current(folder: Path) -> Path | None:
+    """Keep the input that was running last as a finding; None where none was."""
+    current = folder / _CURRENT
+    if not current.exists():
+        return None
+    return current.rename(folder / f"ended-{hashlib.sha1(current.read_bytes()).hexdigest()}")
 
 
 def _findings(folder: Path) -> set[str]:
