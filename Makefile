@@ -14,7 +14,7 @@ FUZZ_TARGETS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz clean system-test node
+.PHONY: help setup demo test check bench faults fuzz clean system-test node
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(STAMP)  ## Run every scripts/bench_*.py
 fuzz: $(STAMP)  ## Throw mutated messages, configurations and checkpoints at their readers (FUZZ_SECONDS=180 each)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+faults: $(STAMP) system-test  ## Make every fault of docs/faults.md and see what becomes of it (ARGS="--short")
+	$(BIN)/python scripts/faults.py $(ARGS)
 
 clean:  ## Remove caches and what the tests left; .venv stays (rm -rf .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NODE)

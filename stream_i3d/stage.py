@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ EXIT_CRASHED = 1
 """Exit code of a stage that met any other error; it is started again."""
 
 _EXIT_ORPHANED = 3
+_COMM_BYTES = 15  # of Linux
 _MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
 
     Attributes:
         detail: What it is, for people.
-        address: Where the worker publishes predictions, or a capture process its previews; "" where neither.
+        address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
         control: Where the supervisor takes requests; filled in by the supervisor.
     """
@@ -65,7 +67,10 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
-    """The worker's figures so far: counts, rates per second, milliseconds."""
+    """A worker's figures so far: counts, rates per second, milliseconds.
+
+    `sink_dropped` are messages that were not published, or by some sink not written.
+    """
 
     frames: int = 0
     windows: int = 0
@@ -81,8 +86,34 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     sink_dropped: int = 0
 
 
+class SinkFigures(Struct, frozen=True, kw_only=True):
+    """How one sink fares: messages that wait, that were written, and that could not be; whether it fails now."""
+
+    name: str
+    queued: int
+    written: int
+    dropped: int
+    failing: bool = False
+
+
+class PublisherSummary(Struct, frozen=True, kw_only=True, tag="publisher"):
+    """The publisher's figures so far.
+
+    Attributes:
+        published: Messages that went out on the PUB socket.
+        sinks: Of every other sink.
+        rejected_messages: What came on its channel and was not of a worker.
+        workers_away: Workers that are being started again.
+    """
+
+    published: int = 0
+    sinks: list[SinkFigures] = []
+    rejected_messages: int = 0
+    workers_away: int = 0
+
+
 class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):
-    """The worker has published this status of a camera."""
+    """The publisher has published this status of a camera."""
 
     status: CameraStatus
 
@@ -122,7 +153,7 @@ class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
     paused: bool
 
 
-StageMessage = Ready | Failed | Summary | CameraNews | Done
+StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | Done
 Order = WorkerOrder | CaptureOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
@@ -217,6 +248,7 @@ def enter_stage(
     ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
+    _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
     configure_logging(logging_config, name)
@@ -231,6 +263,12 @@ def enter_stage(
         sys.exit(EXIT_CRASHED)
     finally:
         logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
+
+
+def _show_name(name: str) -> None:
+    """Have `ps -o comm` and `top` show a stage's name (its first 15 bytes), where the system has a place for that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:_COMM_BYTES])
 
 
 def _end_with_parent() -> None:
