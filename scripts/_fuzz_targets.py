@@ -137,12 +137,28 @@ def _address(data: bytes) -> None:
             assert len(str(error).splitlines()) == 1
 
 
+def _relay(data: bytes) -> None:
+    from stream_i3d.transport.relay_wire import Greeting, decode_from_worker, encode_greeting, encode_said
+
+    message = decode_from_worker(_parts(data))
+    again = (
+        [encode_greeting(message)] if isinstance(message, Greeting) else encode_said(message.number, message.message)
+    )
+    assert decode_from_worker(again) == message
+
+
+def _answer(data: bytes) -> None:
+    from stream_i3d.transport.relay_wire import decode_answer, encode_answer
+
+    assert decode_answer(encode_answer(decode_answer(data))) == decode_answer(data)
+
+
 def _wire_seeds() -> list[tuple[int, bytes]]:
     import msgspec
 
     from stream_i3d import messages, stage
     from stream_i3d.config import Config
-    from stream_i3d.transport import control
+    from stream_i3d.transport import control, relay_wire
 
     cut, dump = b"\xff\xfe\xff", msgspec.json.encode
     header = messages.FrameHeader(camera="a", epoch=1, seq=2, capture_ns=3, wall_time=4.5, shape=(2, 2, 3))
@@ -178,6 +194,7 @@ def _wire_seeds() -> list[tuple[int, bytes]]:
         stage.WorkerOrder(number=1, cameras=[slot], config=Config()),
     ]  # fmt: skip
     published = {"prediction": said, "event": event, "status": status}
+    greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, cameras=["a"])
     return [
         (0, dump(header) + cut + bytes(12)),
         (0, dump(report)),
@@ -187,6 +204,9 @@ def _wire_seeds() -> list[tuple[int, bytes]]:
         *((4, control.encode_control(message)) for message in replies),
         *((5, dump(message)) for message in words),
         *((6, text) for text in (b"rtsp://u:p@h:554/s?x=1", b"tcp://[::1]:5556", b"ipc://x", b"synthetic://3", b"0")),
+        (7, dump(greeting)),
+        *((7, cut.join(relay_wire.encode_said(number, message))) for number, message in ((0, said), (5, event))),
+        (8, dump(relay_wire.Answer(session=1, known=True, settled=2))),
     ]
 
 
@@ -372,7 +392,7 @@ def _varint(value: int) -> bytes:
 
 
 TARGETS = {
-    "wire": Target((_capture, _published, _preview, _request, _reply, _stage, _address), _wire_seeds),
+    "wire": Target((_capture, _published, _preview, _request, _reply, _stage, _address, _relay, _answer), _wire_seeds),
     "config": Target((_config, _training_config, _overrides, _labels, _key, _list), _config_seeds),
     "checkpoint": Target(
         (_safetensors, _safetensors_header, _spec, _torch_file, _pickle, _onnx, _xml), _checkpoint_seeds
