@@ -1,4 +1,4 @@
-"""Tells systemd that the service is ready, lives, and stops (sd_notify(3)). Does nothing where systemd did not start it.
+"""Tells systemd that the service is ready, lives, and stops (sd_notify(3)); silent where systemd did not start it.
 
 The protocol is one datagram of text to a socket that the environment names; no library is needed for it. Time is an
 argument. Does not know what the service does.
