@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Mode of the live path, with --streaming.",
 )
-@click.option("--backend", help="What runs the live path, with --streaming: torch (default), openvino, ... or auto.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino", "onnxruntime", "tensorrt"]),
+    help="What runs the live path, with --streaming (default: torch).",
+)
 @click.option("--live", metavar="FILE", help="An export of CHECKPOINT that runs the live path, with --streaming.")
 @click.option(
     "--seconds-per-video",
