@@ -16,7 +16,7 @@ import yaml
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.redact import redact
+from stream_i3d.redact import HIDDEN, names_a_secret, redact_data
 
 Reading = Callable[[dict[str, Any]], dict[str, Any]]
 """Plain data as it was written -> as everyone means it."""
@@ -100,8 +100,8 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def to_yaml(settings: Section) -> str:
-    """Return settings as YAML, with passwords in URLs redacted."""
-    return redact(yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False, allow_unicode=True))
+    """Return settings as YAML, with their secrets hidden."""
+    return yaml.safe_dump(redact_data(msgspec.to_builtins(settings)), sort_keys=False, allow_unicode=True)
 
 
 def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> Any:
@@ -114,6 +114,7 @@ def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> An
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        problem = re.sub(r"'[^'<]{3,}'", f"'{HIDDEN}'", problem)  # of a password such as *x, what it takes for an alias
         if isinstance(error, RecursionError):
             problem = "it is nested too deeply, or refers to itself"
         mark = getattr(error, "problem_mark", None)
@@ -150,7 +151,7 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
         if inner is None:
             inner = data[parent] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"{parent}: expected a mapping, got {inner!r}")
+            raise ConfigError(f"{parent}: expected a mapping, got {_shown(parent, inner)}")
         data = inner
     data[last] = value
 
@@ -196,8 +197,14 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
         text = f"expected one of {', '.join(_choices(kind, dotted))}"
     if "matching regex" in text:  # the one setting with a pattern is a camera's name
         text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
-    got = "" if ", got" in text or isinstance(given, dict) else f", got {redact(repr(given))}"
+    got = "" if ", got" in text or isinstance(given, dict) else f", got {_shown(dotted, given)}"
     return f"{dotted}: {text}{got}"
+
+
+def _shown(dotted: str, given: Any) -> str:
+    """Return a value as an error may show it."""
+    secret = any(names_a_secret(part) for part in re.findall(r"[^.\[\]]+", dotted))
+    return HIDDEN if secret else repr(redact_data(given))
 
 
 def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from msgspec import structs
 
 from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference.graph_engine import CLIPS, CONTEXT, FRAMES, LOGITS, NEXT_CONTEXT, STEPS
-from stream_i3d.inference.graph_file import IR, ONNX
-from stream_i3d.inference.openvino_runner import import_openvino
+from stream_i3d.inference.graph_file import CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.graph_stream_engine import CONTEXT, FRAMES, NEXT_CONTEXT, STEPS
+from stream_i3d.inference.openvino_runner import import_openvino, write_ir
 from stream_i3d.inference.setup import ModelSetup, check_carried
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
@@ -109,12 +109,6 @@ def _names(program: torch.export.ExportedProgram) -> tuple[list[str], list[str]]
         return [CLIPS], [LOGITS]
     numbers = range(contexts)
     return [FRAMES, STEPS, *map(CONTEXT.format, numbers)], [LOGITS, *map(NEXT_CONTEXT.format, numbers)]
-
-
-def write_ir(model: openvino.Model, spec: ModelSpec, path: Path) -> None:
-    """Write an OpenVINO model and its spec as .xml, and its weights as .bin beside it."""
-    model.set_rt_info(encode_spec(spec)[METADATA_KEY], [METADATA_KEY])
-    import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def _simplify_pools(model: openvino.Model) -> None:

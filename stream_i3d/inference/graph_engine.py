@@ -17,12 +17,6 @@ from stream_i3d.models.spec import ModelSpec
 Clips = NDArray[np.uint8]
 """(B, T, H, W, C)."""
 
-CLIPS, LOGITS = "clips", "logits"
-"""What an exported graph calls its input and its output."""
-
-FRAMES, STEPS, CONTEXT, NEXT_CONTEXT = "frames", "steps", "context_{}", "next_context_{}"
-"""What one of a step of streaming mode calls its inputs, and its outputs beside the logits."""
-
 
 class Runner(Protocol):
     """A compiled graph. One thread uses it."""

@@ -15,6 +15,9 @@ from stream_i3d.inference.graph_engine import Clips
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import STEP_FRAMES
 
+FRAMES, STEPS, CONTEXT, NEXT_CONTEXT = "frames", "steps", "context_{}", "next_context_{}"
+"""What a graph of one step calls its inputs, and its outputs beside the logits."""
+
 
 class Stepper(Protocol):
     """A compiled graph of one step, and the memories of the streams that it is carried along. One thread uses it."""

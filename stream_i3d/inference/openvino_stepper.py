@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference.graph_engine import CONTEXT, FRAMES, LOGITS, NEXT_CONTEXT, STEPS, Clips
+from stream_i3d.inference.graph_engine import Clips
+from stream_i3d.inference.graph_file import LOGITS
+from stream_i3d.inference.graph_stream_engine import CONTEXT, FRAMES, NEXT_CONTEXT, STEPS
 from stream_i3d.inference.openvino_runner import compile_graph, import_openvino
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import DELAY_STEPS, STEP_FRAMES
