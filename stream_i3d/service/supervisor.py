@@ -52,11 +52,20 @@ class Supervisor:
         rows: Sequence[StageRow],
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
+        on_turn: Callable[[float], None] = lambda now: None,
     ) -> None:
-        """Args: `on_ready` is called once, when predictions are published; `desk` may change what runs meanwhile."""
+        """Make it; nothing is started yet.
+
+        Args:
+            rows: What to run.
+            on_ready: Called once, when predictions are published.
+            desk: May change what runs meanwhile.
+            on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+        """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
+        self._on_turn = on_turn
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
@@ -119,6 +128,7 @@ class Supervisor:
         while not self._stop.is_set():
             self._attend(0.0 if any(one.due(time.monotonic()) for one in self._running) else _TICK_S)
             now = time.monotonic()
+            self._on_turn(now)
             may_start = True  # one a turn: where there are many, starting them holds up nobody
             for one in list(self._running):
                 starts = may_start and one.due(now)
