@@ -164,14 +164,17 @@ class PublishConfig(Section, frozen=True, kw_only=True):
 
 
 class CaptureConfig(Section, frozen=True, kw_only=True):
-    """How cameras are opened and watched.
+    """How cameras are opened and watched (docs/cameras.md).
 
+    A camera is stalled without a new frame for `stall_timeout_s`, or with the same picture for `frozen_timeout_s`
+    (null: never); one that sends nothing for `read_timeout_s` is connected anew.
     A capture process that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
     """
 
     open_timeout_s: Seconds = 5.0
-    read_timeout_s: Seconds = 5.0
+    read_timeout_s: Seconds = 8.0
     stall_timeout_s: Seconds = 5.0
+    frozen_timeout_s: Seconds | None = 30.0
     retry: bool = True
     backoff_first_s: Seconds = 1.0
     backoff_limit_s: Seconds = 60.0

@@ -21,6 +21,7 @@ from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
+from stream_i3d.capture.stillness import Stillness
 from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
@@ -134,6 +135,7 @@ class CaptureLoop:
         self._previewer = previewer
         self._paused = job.paused
         config = job.config
+        self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
         self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
         self._epoch = 0
         self._connections = 0
@@ -182,7 +184,9 @@ class CaptureLoop:
             self._clock,
             paced=not config.fast,
             preview=self._previewer,
+            stillness=self._stillness,
         )
+        self._stillness.opened(started * 1e-9)
         while not self._stage.stopping.is_set():
             self._stage.beat()
             self._obey()
@@ -195,11 +199,42 @@ class CaptureLoop:
             frames = reader.read()
             if frames is None:
                 return True
+            if self._frozen():
+                if config.retry and self._stillness.should_reopen(self._now()):
+                    log.warning("%s: still the same picture; opening it anew", self._job.camera)
+                    return False
+                continue
             for frame in frames:
                 self._send(frame, source.live)
-            self._backoff.healthy_for((self._clock.monotonic_ns() - started) * 1e-9)
-            self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
+            self._tell_live(source, reader)
+            self._backoff.healthy_for(self._now() - started * 1e-9)
         return True
+
+    def _frozen(self) -> bool:
+        """Say that the picture has been the same for too long, where that is so: nothing is recognised in it."""
+        if (seconds := self._stillness.frozen_for(self._now())) is None:
+            return False
+        self._report("stalled", f"the same picture for over {int(seconds)} s; the camera is frozen, or nothing moves")
+        return True
+
+    def _tell_live(self, source: Source, reader: FrameReader) -> None:
+        if reader.epoch != self._epoch:
+            self._epoch = reader.epoch
+            log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
+        if self._stderr.damage():
+            source.doubt()
+        if source.intact:
+            self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
+        elif self._said is None or self._said[0] != "live":
+            self._report(self._state_before_live(), "connected; waiting for a key picture")
+        else:
+            self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
+
+    def _state_before_live(self) -> CameraState:
+        return "reconnecting" if self._connections > 1 else "connecting"
+
+    def _now(self) -> float:
+        return self._clock.monotonic_ns() * 1e-9
 
     def _obey(self) -> None:
         """Carry out the newest order, if one has come."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stream_i3d.capture.source import Source
+from stream_i3d.capture.stillness import Stillness
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
@@ -53,9 +54,10 @@ class FrameReader:
         clock: Clock,
         paced: bool,
         preview: PreviewTap | None = None,
+        stillness: Stillness | None = None,
     ):
         """Args: `paced` holds a file back to its own speed, live sources pace themselves; `preview` may be shown any
-        picture, also one that is not sampled.
+        picture, also one that is not sampled; `stillness` is shown the sampled ones.
         """
         self._source = source
         self._camera = camera
@@ -64,6 +66,8 @@ class FrameReader:
         self._clock = clock
         self._paced = paced and not source.live
         self._preview = preview
+        self._stillness = stillness
+        self._shape: tuple[int, ...] | None = None
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
         self._rate = RateMeter()
@@ -74,6 +78,11 @@ class FrameReader:
     def fps(self) -> float:
         """Pictures per second that the source really delivers (of media time, for files)."""
         return self._rate.fps(self._last_s)
+
+    @property
+    def epoch(self) -> int:
+        """Of the newest frames: another one from where the picture changed its size."""
+        return self._epoch
 
     def read(self) -> list[Frame] | None:
         """Grab one picture; return the frames it makes (none, one, or repeats), or None at the end.
@@ -90,6 +99,9 @@ class FrameReader:
         copies = self._sampler.push(self._last_s)
         preview = self._preview
         shown = preview is not None and preview.wants(capture_ns * 1e-9)
+        if not self._source.intact:
+            self._seq += copies  # left out, and the windows it belongs to are rejected
+            return []
         if not copies and not shown:
             return []
         try:
@@ -103,6 +115,11 @@ class FrameReader:
             preview.show(picture, capture_ns)
         if not copies:
             return []
+        if self._stillness is not None:
+            self._stillness.push(self._last_s, picture)
+        if self._shape not in (None, picture.shape):  # another size is another view: no window may hold both
+            self._epoch, self._seq = max(self._epoch + 1, int(wall_time * 1000)), 0
+        self._shape = picture.shape
         pixels = prepare_frame(picture, self._preprocessing)
         return [Frame(stamp, pixels) for stamp in self._stamps(copies, capture_ns, wall_time, media_time)]
 

@@ -17,8 +17,13 @@ class Source(Protocol):
     live: bool
     """True where arrival time counts; False where `grab` gives media time."""
 
-    description: str
-    """What was opened, for people: resolution and nominal rate. Holds no URL."""
+    @property
+    def description(self) -> str:
+        """What was opened, for people: resolution and nominal rate. Holds no URL."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether the grabbed picture is whole, as far as is known."""
 
     duration_s: float | None
     """Length of the medium in seconds, where it has one and says so."""
@@ -32,6 +37,9 @@ class Source(Protocol):
         Raises:
             SourceUnavailable: A live source stopped delivering.
         """
+
+    def doubt(self) -> None:
+        """Take note that the decoder has complained: what follows is not intact, up to the next key picture."""
 
     def retrieve(self) -> Image:
         """Return the grabbed picture, (H, W, 3) uint8 BGR."""

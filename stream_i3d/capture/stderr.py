@@ -14,6 +14,11 @@ from stream_i3d.redact import redact
 
 _NOISE = re.compile(r"^\[[^\]]*@ 0x[0-9a-f]+\]\s*")
 _REASON = re.compile(r"\b(40[0-9]|5\d\d)\b|failed|error|invalid|unauthori[sz]ed|not found|timed out", re.IGNORECASE)
+_DAMAGE = re.compile(
+    r"error while decoding|concealing|could not find ref|missing reference|damaged|error at mb|"
+    r"reference \d+ >= \d+|rtp: missed|corrupt",
+    re.IGNORECASE,
+)
 _MAX_LINE = 300
 _MARK = "stream-i3d: read up to here"
 _CATCH_UP_S = 2.0
@@ -34,6 +39,7 @@ class CapturedStderr:
         self._lines: deque[str] = deque(maxlen=20)
         self._lock = threading.Lock()
         self._caught_up = threading.Event()
+        self._damage = threading.Event()
         threading.Thread(target=self._read, args=(reader,), name="stderr", daemon=True).start()
 
     def reason(self) -> str | None:
@@ -46,12 +52,21 @@ class CapturedStderr:
             self._lines.clear()
         return lines[-1] if lines else None
 
+    def damage(self) -> bool:
+        """Tell whether the decoder has complained of a damaged picture since this was asked last."""
+        if not self._damage.is_set():
+            return False
+        self._damage.clear()
+        return True
+
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="backslashreplace") as pipe:
             for line in pipe:
                 if line.strip() == _MARK:
                     self._caught_up.set()
                     continue
+                if _DAMAGE.search(line):
+                    self._damage.set()
                 text = _NOISE.sub("", redact(line.strip()))[:_MAX_LINE]
                 with self._lock:
                     self._lines.append(text)

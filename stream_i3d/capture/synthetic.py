@@ -11,6 +11,7 @@ class SyntheticSource:
     """A scene renderer behind the source protocol; its media time is the scene's own time."""
 
     live = False
+    intact = True
 
     def __init__(self, query: str) -> None:
         """Args: `query` is what follows synthetic:// (see SyntheticOptions)."""
@@ -29,6 +30,9 @@ class SyntheticSource:
 
     def retrieve(self) -> Image:  # noqa: D102
         return self._renderer.render(self._index / self._fps)
+
+    def doubt(self) -> None:  # noqa: D102
+        return
 
     def close(self) -> None:  # noqa: D102
         return

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from stream_i3d.capture.key_pictures import KeyPictureGate
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
@@ -43,31 +44,47 @@ _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in 
 class VideoSource:
     """A cv2.VideoCapture behind the source protocol."""
 
-    def __init__(self, capture: cv2.VideoCapture, live: bool, name: str) -> None:
-        """Args: `name` is safe to show (redacted)."""
+    def __init__(self, capture: cv2.VideoCapture, live: bool, name: str, gate: KeyPictureGate | None = None) -> None:
+        """Args: `name` is safe to show (redacted); `gate` judges what is sent as differences between pictures."""
         self.live = live
         self._capture = capture
         self._name = name
+        self._gate = gate
         self._nominal_fps = capture.get(cv2.CAP_PROP_FPS)
         self._time = -1.0
         width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self.description = f"{width}x{height}, nominally {self._nominal_fps:g} fps"
+        self._size = width, height
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.duration_s = count / self._nominal_fps if not live and count > 0 and self._nominal_fps > 0 else None
 
-    def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
+    @property
+    def description(self) -> str:  # noqa: D102 (the protocol says it)
+        return "{}x{}, nominally {:g} fps".format(*self._size, self._nominal_fps)
+
+    @property
+    def intact(self) -> bool:  # noqa: D102
+        return self._gate is None or self._gate.open
+
+    def doubt(self) -> None:  # noqa: D102
+        if self._gate is not None:
+            self._gate.damage()
+
+    def grab(self) -> float | None:  # noqa: D102
         if not self._capture.grab():
             if self.live:
                 raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
             if self._time < 0:
                 raise SourceNotFound(f"{self._name} holds no picture that FFmpeg can decode; convert it to H.264 MP4")
             return None
+        if self._gate is not None:
+            self._gate.picture(round(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)))
         return 0.0 if self.live else self._media_time()
 
     def retrieve(self) -> Image:  # noqa: D102
         good, picture = self._capture.retrieve()
         if not good or picture is None or picture.ndim != 3:
             raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
+        self._size = picture.shape[1], picture.shape[0]  # a camera may change it while it is open
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
@@ -149,7 +166,7 @@ def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSou
         raise SourceUnavailable(
             f"{redact(url)}: the host answers{refusal}, but gives no video; check path, user name and password"
         )
-    return VideoSource(capture, live=True, name=redact(url))
+    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate())
 
 
 def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:

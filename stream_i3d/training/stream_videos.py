@@ -108,6 +108,7 @@ class Pictures:
     """(T, H, W, 3) uint8 BGR pictures in memory, as a `Source` of a steady rate."""
 
     live = False
+    intact = True
 
     def __init__(self, pictures: NDArray[np.uint8], fps: float) -> None:
         self._pictures, self._fps, self._next = pictures, fps, 0
@@ -121,6 +122,9 @@ class Pictures:
     def retrieve(self) -> Image:  # noqa: D102
         picture: Image = self._pictures[self._next - 1]
         return picture
+
+    def doubt(self) -> None:  # noqa: D102
+        return
 
     def close(self) -> None:  # noqa: D102
         return

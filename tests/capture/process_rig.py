@@ -69,6 +69,8 @@ class FakeSource:
     def __init__(
         self, time: FakeTime, pictures: int, fps: float, live: bool = True, at_end: Callable[[], None] | None = None
     ) -> None:
+        self.frozen_from = pictures  # pictures after this one are like it
+        self.whole_from = 0  # pictures before this one are not intact
         self.live = live
         self.description = "64x48, nominally 25 fps"
         self.duration_s = None
@@ -95,7 +97,15 @@ class FakeSource:
         return (self.grabbed - 1) / self._fps
 
     def retrieve(self) -> Image:
-        return np.full((48, 64, 3), self.grabbed % 256, np.uint8)
+        number = min(self.grabbed, self.frozen_from)
+        return np.full((48, 64, 3), number * 37 % 256, np.uint8)
+
+    @property
+    def intact(self) -> bool:
+        return self.grabbed > self.whole_from
+
+    def doubt(self) -> None:
+        self.whole_from = self.grabbed + 10  # a key picture comes then
 
     def close(self) -> None:
         self.closed = True
@@ -144,11 +154,18 @@ class FakeChannel:
 
 
 class FakeStderr:
-    def __init__(self, *reasons: str) -> None:
+    def __init__(self, *reasons: str, damage_at: int | None = None) -> None:
+        """Args: `damage_at` is the question, from 1, that is answered with yes."""
         self._reasons = list(reasons)
+        self._questions = 0
+        self._damage_at = damage_at
 
     def reason(self) -> str | None:
         return self._reasons.pop(0) if self._reasons else None
+
+    def damage(self) -> bool:
+        self._questions += 1
+        return self._questions == self._damage_at
 
 
 class Rig:

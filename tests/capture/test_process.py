@@ -439,3 +439,63 @@ def test_a_pause_between_two_tries_is_ended_by_a_stop_and_by_its_own_end() -> No
     stage.stopping.set()
     assert not process._sleep_until(stage, float("inf"))  # type: ignore[arg-type]
     assert stage.beats
+
+
+def test_a_frozen_camera_is_stalled_says_why_and_sends_nothing_of_it(rig: Rig) -> None:
+    camera = rig.camera(25 * 50, then_stop=True)
+    camera.frozen_from = 25
+    rig.openings = [camera]
+    rig.run(frozen_timeout_s=30.0)
+    assert rig.channel.states == ["connecting", "live", "stalled", "stopped"]
+    assert rig.details("stalled")[0].startswith("the same picture for over 30 s")
+    assert len(rig.channel.frames) == pytest.approx(25 * 31, abs=3)
+
+
+def test_a_camera_that_stays_frozen_is_opened_anew_without_a_pause_and_is_live_when_it_moves(rig: Rig) -> None:
+    frozen, moving = rig.camera(25 * 100), rig.camera(50, then_stop=True)
+    frozen.frozen_from = 25
+    rig.openings = [frozen, moving]
+    rig.run(frozen_timeout_s=30.0)
+    assert frozen.closed
+    assert rig.opened_at[1] - rig.opened_at[0] == pytest.approx(61, abs=0.5)
+    assert rig.channel.states == ["connecting", "live", "stalled", "live", "stopped"]
+    assert rig.channel.reports[-1].reconnects == 1
+
+
+def test_without_retry_or_without_a_limit_a_frozen_camera_stays_open(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one, settings in ((rig, {"retry": False}), (Rig(monkeypatch), {"frozen_timeout_s": None})):
+        camera = one.camera(25 * 200, then_stop=True)
+        camera.frozen_from = 25
+        one.openings = [camera]
+        one.run(**settings)
+        assert len(one.opened_at) == 1
+    assert one.channel.states == ["connecting", "live", "stopped"]
+
+
+def test_a_file_that_shows_the_same_picture_is_not_frozen(rig: Rig) -> None:
+    still = rig.file(25 * 60)
+    still.frozen_from = 1
+    rig.openings = [still]
+    rig.run("clip.mp4", fast=False)
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+
+
+def test_a_stream_that_is_joined_between_key_pictures_is_live_from_the_first_one_on(rig: Rig) -> None:
+    camera = rig.camera(60, then_stop=True)
+    camera.whole_from = 30
+    rig.openings = [rig.camera(5), camera]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "reconnecting", "live", "stopped"]
+    assert "connected; waiting for a key picture" in rig.details("reconnecting")
+    newest = rig.channel.frames[-1].stamp.epoch
+    assert [frame.stamp.seq for frame in rig.channel.frames if frame.stamp.epoch == newest] == [*range(30, 61)]
+
+
+def test_after_damage_nothing_is_sent_until_the_next_key_picture(rig: Rig) -> None:
+    rig.stderr = FakeStderr(damage_at=20)
+    rig.openings = [rig.camera(60, then_stop=True)]
+    rig.run()
+    numbers = [frame.stamp.seq for frame in rig.channel.frames]
+    assert numbers == [*range(20), *range(30, 61)]
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+    assert "the stream was damaged; waiting for the next key picture" in rig.details("live")

@@ -43,6 +43,7 @@ class FakeSource:
 
     description = "fake"
     duration_s = None
+    intact = True
 
     def __init__(self, times: Sequence[float], live: bool = False, clock: FakeClock | None = None) -> None:
         self.live = live
@@ -361,3 +362,44 @@ def test_after_a_pause_a_paced_file_goes_on_from_where_it_stood_at_its_own_speed
     frames = [*(reader.read() or []), *(reader.read() or [])]
     assert [frame.stamp.media_time for frame in frames] == [0.08, 0.12]
     assert time.slept_until[-2:] == pytest.approx([START_S + 100.04, START_S + 100.08])
+
+
+class Joined(FakeSource):
+    """Was joined between two key pictures, or damaged: these pictures are not whole."""
+
+    def __init__(self, times: Sequence[float], clock: FakeClock, broken: Sequence[int]) -> None:
+        super().__init__(times, live=True, clock=clock)
+        self._broken = broken
+
+    @property
+    def intact(self) -> bool:  # type: ignore[override]
+        return self._index not in self._broken
+
+
+def test_pictures_that_are_not_whole_are_left_out_and_leave_a_gap() -> None:
+    clock = FakeClock()
+    source = Joined([START_S + number / 25 for number in range(10)], clock, broken=[0, 1, 6])
+    reader = FrameReader(source, "door", 1, SMALL, clock.clock(), paced=False)
+    frames = [frame for _ in range(10) for frame in reader.read() or []]
+    assert [frame.stamp.seq for frame in frames] == [2, 3, 4, 5, 7, 8, 9]
+    assert source.retrieved == [2, 3, 4, 5, 7, 8, 9]
+
+
+class Resized(FakeSource):
+    """Pictures of another size from the fifth on."""
+
+    def retrieve(self) -> Image:
+        picture = super().retrieve()
+        return picture if self._index < 5 else np.repeat(picture, 2, axis=1)
+
+
+def test_another_size_in_mid_stream_begins_another_epoch() -> None:
+    clock = FakeClock()
+    source = Resized([START_S + number / 25 for number in range(10)], live=True, clock=clock)
+    reader = FrameReader(source, "door", 7, SMALL, clock.clock(), paced=False)
+    frames = [frame for _ in range(10) for frame in reader.read() or []]
+    assert [frame.stamp.seq for frame in frames] == [0, 1, 2, 3, 4] * 2
+    epochs = [frame.stamp.epoch for frame in frames]
+    assert set(epochs[:5]) == {7}
+    assert set(epochs[5:]) == {reader.epoch}
+    assert reader.epoch > 7

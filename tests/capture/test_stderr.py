@@ -125,3 +125,25 @@ def test_bytes_that_are_no_text_do_no_harm() -> None:
         print(captured.reason())
     """)
     assert (done.returncode, done.stdout) == (0, "Connection timed out\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[h264 @ 0x55d0c0ffee00] error while decoding MB 10 6, bytestream -14",
+        "[h264 @ 0x55d0c0ffee00] concealing 120 DC, 120 AC, 120 MV errors in P frame",
+        "[hevc @ 0x55d0c0ffee00] Could not find ref with POC 48",
+        "[mpeg4 @ 0x55d0c0ffee00] ac-tex damaged at 3 5",
+        "[rtsp @ 0x55d0c0ffee00] RTP: missed 3 packets",
+    ],
+)
+def test_a_decoder_that_complains_of_damage_is_noticed_once(line: str) -> None:
+    done = child(f"""
+        written("[h264 @ 0x55d0c0ffee00] no frame!")
+        captured.reason()  # what was written has been read by then
+        before = captured.damage()
+        written({line!r})
+        captured.reason()
+        print(before, captured.damage(), captured.damage())
+    """)
+    assert done.stdout == "False True False\n"

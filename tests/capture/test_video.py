@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from stream_i3d.capture import video
+from stream_i3d.capture.key_pictures import KeyPictureGate
 from stream_i3d.capture.source import open_source
 from stream_i3d.capture.video import VideoSource, open_file, open_url, open_webcam, stream_options
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
+from tests.rtsp import RtspServer, requires_rtsp
 
 RATES = [10.0, 19.62, 25.0, 29.97, 60.0]
 
@@ -422,3 +425,47 @@ def test_this_opencv_can_read_files_and_streams() -> None:
 def test_an_opencv_without_ffmpeg_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video.cv2, "getBuildInformation", lambda: "  Video I/O:\n    FFMPEG:                      NO\n")
     assert not video.has_ffmpeg()
+
+
+def test_a_stream_that_is_joined_between_key_pictures_gives_grey_ones_which_are_not_intact(tmp_path: Path) -> None:
+    """MPEG-4 part 2, whose decoder hands out differences to nothing; H.264's and H.265's do not."""
+    path = tmp_path / "joined.m4v"
+    with av.open(os.devnull, "w", format="mpegts") as sink:
+        stream = sink.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 20
+        picture = np.full((48, 64, 3), 250, np.uint8)
+        packets = [
+            bytes(packet)
+            for number in range(40)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, number), format="rgb24"))
+        ]
+    path.write_bytes(b"".join(packets[5:]))
+    source = video.VideoSource(
+        cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), live=True, name="joined", gate=KeyPictureGate()
+    )
+    seen = []
+    for _ in range(30):
+        source.grab()
+        seen.append((source.intact, float(source.retrieve().mean()) > 240))
+    source.close()
+    assert seen[0] == (False, False)
+    assert seen[-1] == (True, True)
+    assert all(bright for intact, bright in seen if intact)
+
+
+@requires_rtsp
+@pytest.mark.system
+def test_a_camera_that_comes_back_with_another_size_says_so(tmp_path: Path) -> None:
+    with RtspServer(size="320x240") as server:
+        first = video.open_url(server.url, 20, 20)
+        first.grab()
+        assert first.retrieve().shape == (240, 320, 3)
+        port = server.port
+    first.close()
+    with RtspServer(size="160x120", port=port, fps="10") as server:
+        second = video.open_url(server.url, 20, 20)
+        second.grab()
+        assert second.intact  # whoever joins H.264 is given nothing before a key picture
+        assert second.retrieve().shape == (120, 160, 3)
+        assert second.description == "160x120, nominally 10 fps"
+    second.close()

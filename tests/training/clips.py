@@ -51,6 +51,7 @@ class FakeFile:
     """A source of `numbered` pictures at 25 frames/s that notes what was asked of it; some may be damaged."""
 
     live = False
+    intact = True
     description = "fake"
 
     def __init__(self, count: int, damaged: Iterable[int] = (), duration_s: float | None = None) -> None:
