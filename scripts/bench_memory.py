@@ -1,7 +1,7 @@
 """What the processes of the service weigh, and whether they grow: the full Inception I3D on a video played at its rate.
 
-One case for each backend that is installed, one after the other, each for --minutes with one 640 x 480 camera at 30
-frames/s and stride 8. Every process of the service is weighed every second; a row is a process.
+One case for each backend that is installed, one after the other, each for --minutes with --cameras (1) of 640 x 480 at
+30 frames/s and stride 8. Every process of the service is weighed every second; a row is a process.
 
     rss_mb           the most, of resident memory; wanted_mb: the bar; ratio: the bar to it
     peak_mb          the most since the process began, loading included (Linux)
@@ -79,6 +79,8 @@ class Scales:
             full = psutil.Process(pid).memory_full_info()
         except psutil.Error:
             return  # it ended while it was looked at
+        if not full.rss:
+            return  # it has ended, and nobody has taken note yet
         weights.at_s.append(now)
         weights.rss_mb.append(full.rss / 1e6)
         weights.peak_mb = _peak_mb(pid)
@@ -135,9 +137,10 @@ def run_case(backend: BackendName, checkpoint: str, videos: Sequence[Path], minu
 
 @click.command()
 @click.option("--minutes", default=1.0, show_default=True, help="Of each case.")
+@click.option("--cameras", default=1, show_default=True, help="At once.")
 @click.option("--checkpoint", help="Another network than the full Inception I3D, of 400 classes.")
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS_ON_CPU), help="Only this; repeatable.")
-def main(minutes: float, checkpoint: str | None, backends: tuple[BackendName, ...]) -> None:
+def main(minutes: float, cameras: int, checkpoint: str | None, backends: tuple[BackendName, ...]) -> None:
     """Weigh the service."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
@@ -148,8 +151,8 @@ def main(minutes: float, checkpoint: str | None, backends: tuple[BackendName, ..
         given = checkpoint or full_checkpoint(folder)
         for backend in backends or BACKENDS_ON_CPU:
             if BACKENDS[backend].installed:
-                found = run_case(backend, given, [video], minutes)
-                rows += [row_of(backend, process, weights) for process, weights in found.items()]
+                found = run_case(backend, given, [video] * cameras, minutes)
+                rows += [row_of(backend, process, weights) for process, weights in sorted(found.items())]
     report("memory", rows)
 
 
