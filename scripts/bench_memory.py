@@ -5,7 +5,7 @@ One case for each backend that is installed, one after the other, each for --min
 
     rss_mb           the most, of resident memory; wanted_mb: the bar; ratio: the bar to it
     peak_mb          the most since the process began, loading included (Linux)
-    pss_mb, uss_mb   at the end, with memory that processes share divided among them, and without it
+    pss_mb, uss_mb   the most, with memory that processes share divided among them, and without it
     slope_mb_min     growth per minute after the first quarter, by least squares over its resident memory
     minutes          resident memory at the end of each minute
 """
@@ -40,13 +40,13 @@ _FILM_S = 10.0
 
 @dataclass(slots=True)
 class Weights:
-    """One process's resident memory over time, and what it was made of at the end."""
+    """One process's resident memory over time, and the most of other measures."""
 
     at_s: list[float] = field(default_factory=list)
     rss_mb: list[float] = field(default_factory=list)
     peak_mb: float | None = None
-    pss_mb: float | None = None
-    uss_mb: float | None = None
+    pss_mb: float = 0.0
+    uss_mb: float = 0.0
 
 
 class Scales:
@@ -84,8 +84,8 @@ class Scales:
         weights.at_s.append(now)
         weights.rss_mb.append(full.rss / 1e6)
         weights.peak_mb = _peak_mb(pid)
-        weights.uss_mb = full.uss / 1e6
-        weights.pss_mb = getattr(full, "pss", 0) / 1e6 or None  # Linux only
+        weights.uss_mb = max(weights.uss_mb, full.uss / 1e6)
+        weights.pss_mb = max(weights.pss_mb, getattr(full, "pss", 0) / 1e6)  # Linux only
 
 
 def _peak_mb(pid: int) -> float | None:
@@ -110,7 +110,7 @@ def row_of(case: str, process: str, weights: Weights) -> dict[str, Any]:
         "wanted_mb": wanted,
         "ratio": None if wanted is None else round(wanted / float(rss.max()), 2),
         "peak_mb": _rounded(weights.peak_mb),
-        "pss_mb": _rounded(weights.pss_mb),
+        "pss_mb": _rounded(weights.pss_mb or None),
         "uss_mb": _rounded(weights.uss_mb),
         "slope_mb_min": _rounded(slope),
         "minutes": " ".join(f"{end:.0f}" for end in ends),
