@@ -1,4 +1,4 @@
-"""The service as programs see it that are not ours: mosquitto_sub, Prometheus' promtool, curl. (Node.js: keys, wire.)"""
+"""The service as programs that are not ours see it: mosquitto_sub, promtool, curl. (Node.js: keys, end to end.)"""
 
 from __future__ import annotations
 
