@@ -132,6 +132,8 @@ class Rig:
 
     def scrape(self) -> None:
         """Add what the main service says over HTTP now to what is searched for passwords."""
+        if "monitoring" not in self.main.settings:
+            return
         with (self.public / "http").open("ab") as file:
             for route in ("metrics", "healthz", "readyz", "status"):
                 try:
