@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-
 from _faults.growth import Sample, describe, slope_mb_h
 from _faults.ledger import Entry, once, out_of_order
 from _faults.passwords import contains
