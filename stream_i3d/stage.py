@@ -43,7 +43,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
 
     Attributes:
         detail: What it is, for people.
-        address: Where the worker publishes predictions, or a capture process its previews; "" where neither.
+        address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
         control: Where the supervisor takes requests; filled in by the supervisor.
     """
@@ -90,7 +90,10 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
-    """The worker's figures so far: counts, rates per second, milliseconds."""
+    """A worker's figures so far: counts, rates per second, milliseconds.
+
+    `sink_dropped` are messages that were not published, or by some sink not written.
+    """
 
     frames: int = 0
     windows: int = 0
@@ -107,8 +110,34 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     cameras: dict[str, CameraFigures] = {}
 
 
+class SinkFigures(Struct, frozen=True, kw_only=True):
+    """How one sink fares: messages that wait, that were written, and that could not be; whether it fails now."""
+
+    name: str
+    queued: int
+    written: int
+    dropped: int
+    failing: bool = False
+
+
+class PublisherSummary(Struct, frozen=True, kw_only=True, tag="publisher"):
+    """The publisher's figures so far.
+
+    Attributes:
+        published: Messages that went out on the PUB socket.
+        sinks: Of every other sink.
+        rejected_messages: What came on its channel and was not of a worker.
+        workers_away: Workers that are being started again.
+    """
+
+    published: int = 0
+    sinks: list[SinkFigures] = []
+    rejected_messages: int = 0
+    workers_away: int = 0
+
+
 class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):
-    """The worker has published this status of a camera."""
+    """The publisher has published this status of a camera."""
 
     status: CameraStatus
 
@@ -148,7 +177,7 @@ class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
     paused: bool
 
 
-StageMessage = Ready | Failed | Summary | CameraNews | Done
+StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | Done
 Order = WorkerOrder | CaptureOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode

@@ -90,6 +90,7 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
         "stream_i3d.capture.process",
         "stream_i3d.capture.source",
         "stream_i3d.inference.worker",
+        "stream_i3d.publish.process",
         "stream_i3d.inference.offline",
         "stream_i3d.service.run",
         "stream_i3d.service.doctor",
