@@ -158,7 +158,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def handle(self) -> None:
         """Answer the one request of this connection, if one came."""
         if self._too_large:
-            self.requestline, self.request_version, self.command = "", "HTTP/1.1", ""
+            self.requestline, self.command = "", ""
             self.send_error(431)
         elif self._asked:
             self.server.has_request(self.connection)
@@ -175,9 +175,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Return request line and headers; nothing where they do not come in time, or the client goes away."""
         until, head = time.monotonic() + self.server.request_s, b""
         while not any(end in head for end in _END_OF_HEAD):
-            if len(head) > MAX_HEAD_BYTES or head.count(b"\n") > MAX_HEADERS + 1:
-                self._too_large = True
-                return b""
             left = until - time.monotonic()
             if left <= 0:
                 return b""
@@ -189,6 +186,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not piece:
                 return b""
             head += piece
+            # Request line and the empty one at the end come on top of the headers.
+            if len(head) > MAX_HEAD_BYTES or head.count(b"\n") > MAX_HEADERS + 2:
+                self._too_large = True
+                return b""
         return head
 
     def do_GET(self) -> None:
@@ -212,6 +213,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(Response(code, words.get(code, "refused").encode() + b"\n", headers=more))
 
     def _send(self, response: Response) -> None:
+        self.request_version = self.protocol_version  # of a request out of order it is that of 1991, without headers
         self.send_response(response.status)
         standard = {
             "Content-Type": response.content_type,
