@@ -55,7 +55,12 @@ class Response:
 
 
 class HttpServer:
-    """Serves from threads of its own for as long as the context lasts."""
+    """Serves from threads of its own for as long as the context lasts.
+
+    Attributes:
+        port: Where it is bound.
+        address: Its URL.
+    """
 
     def __init__(
         self, host: str, port: int, answer: Callable[[Request], Response], request_s: float = REQUEST_S
@@ -73,6 +78,7 @@ class HttpServer:
                 f"cannot serve HTTP on {host}:{port}: {reason}; choose another address, or end what uses it"
             ) from None
         self.port = int(self._server.server_address[1])
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True)
 
     def __enter__(self) -> Self:

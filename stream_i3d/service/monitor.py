@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +15,10 @@ from msgspec import structs
 from stream_i3d import __version__
 from stream_i3d.messages import CameraStatus
 from stream_i3d.service.camera_totals import CameraTotals
-from stream_i3d.service.liveness import whats_missing
+from stream_i3d.service.liveness import LOOP_LIMIT_S, whats_missing
+from stream_i3d.service.plan import StageRow
 from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
+from stream_i3d.service.supervisor import StageHealth
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 _CAPTURE = "capture "
@@ -65,7 +68,8 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         """Return all that is known now."""
-        stages = [self._processes.looked_at(stage) for stage in self.stages()]
+        with self._lock:  # HTTP's threads take turns here, so that they look at a process once
+            stages = [self._processes.looked_at(stage) for stage in (self._own(), *self.stages())]
         cameras = [one.name.removeprefix(_CAPTURE) for one in stages if one.role == "capture" and one.state != "gone"]
         now = time.monotonic()
         with self._lock:
@@ -90,6 +94,18 @@ class Monitor:
             )
         return structs.replace(known, ready=not whats_missing(known))
 
+    def _own(self) -> StageSnapshot:
+        """Return this process, which has no heartbeat but its loop's."""
+        age_s = round(time.monotonic() - self._turned_at, 3)
+        return StageSnapshot(
+            name="supervisor",
+            role="supervisor",
+            state="running",
+            heartbeat_age_s=age_s,
+            heartbeat_limit_s=LOOP_LIMIT_S,
+            pid=os.getpid(),
+        )
+
     def _publish_address(self) -> str:
         """Return the publisher's address; those of capture processes are their previews'."""
         ready = self._readies.get("publisher")
@@ -101,6 +117,21 @@ class Monitor:
             late_s = max(0.0, now - self._summary_at - _AGE_SLACK_S)  # a worker that hangs must not hide a camera's age
             figures = structs.replace(figures, frame_age_s=round(figures.frame_age_s + late_s, 3))
         return CameraSnapshot(name=name, status=self._statuses.get(name), figures=figures)
+
+
+def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
+    """Return a process as it is shown."""
+    return StageSnapshot(
+        name=row.name,
+        role=row.role,
+        state=health.state,
+        restarts=health.restarts,
+        planned_restarts=health.planned_restarts,
+        heartbeat_age_s=None if health.silent_s is None else round(health.silent_s, 3),
+        heartbeat_limit_s=row.startup_limit_s if health.state == "starting" else row.silent_limit_s,
+        pid=health.pid,
+        rss_bytes=health.rss_bytes,
+    )
 
 
 class Processes:
@@ -124,7 +155,6 @@ class Processes:
 def _memory_and_files(pid: int) -> tuple[int | None, int | None]:
     try:
         process = psutil.Process(pid)
-        files = process.num_fds() if os.name == "posix" else process.num_handles()
-        return int(process.memory_info().rss), int(files)
+        return int(process.memory_info().rss), process.num_fds() if sys.platform != "win32" else None
     except psutil.Error:  # it has just ended
         return None, None

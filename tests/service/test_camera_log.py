@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from stream_i3d.service.camera_log import CameraLog
+from stream_i3d.stage import CameraNews
 from tests.samples import status
 
 
@@ -40,10 +41,11 @@ def test_a_first_connection_that_fails_is_a_warning(lines: pytest.LogCaptureFixt
     assert [record.levelname for record in lines.records] == ["WARNING"]
 
 
-def test_cameras_are_told_apart_and_one_that_was_removed_is_new_again(lines: pytest.LogCaptureFixture) -> None:
+def test_cameras_are_told_apart_and_only_so_many_are_remembered(lines: pytest.LogCaptureFixture) -> None:
     log = CameraLog()
-    log.take(status())
-    log.take(status(camera="hall"))
-    log.forget("door")
-    log.take(status())
-    assert lines.messages == ["door: live (640x480)", "hall: live (640x480)", "door: live (640x480)"]
+    for name in ("door", "hall", "door", "hall"):
+        log.heard("publisher", 1, CameraNews(status=status(camera=name)))
+    assert lines.messages == ["door: live (640x480)", "hall: live (640x480)"]
+    for number in range(1000):
+        log.take(status(camera=f"camera-{number}"))
+    assert len(log._said) == 256

@@ -104,7 +104,8 @@ def test_the_age_of_the_loop_is_since_it_last_turned(monkeypatch) -> None:
 def test_memory_and_open_files_are_those_of_the_process_and_of_one_that_has_ended_unknown() -> None:
     gone = 2**22 + 1  # beyond the largest number that Linux gives
     known = watching(stage(pid=os.getpid()), stage("publisher", pid=gone)).snapshot()
-    here, ended = known.stages
+    own, here, ended = known.stages
+    assert (own.name, own.pid, own.rss_bytes) == ("supervisor", os.getpid(), here.rss_bytes)
     assert here.rss_bytes is not None and here.rss_bytes > 10_000_000
     assert here.open_files is not None and here.open_files >= 3
     assert (ended.rss_bytes, ended.open_files) == (None, None)
