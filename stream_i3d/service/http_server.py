@@ -151,7 +151,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "stream-i3d", ""
 
     def setup(self) -> None:
         """Read the head; the parser is then given what is there, and no socket to wait for."""
@@ -233,6 +232,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(response.body)
+
+    def version_string(self) -> str:
+        """Return what the answer names as its server: no versions."""
+        return "stream-i3d"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log what http.server would print."""
