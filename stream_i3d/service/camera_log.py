@@ -38,6 +38,3 @@ class CameraLog:
             del self._said[next(iter(self._said))]
         level = logging.WARNING if status.state in _WORRYING or _TRIES in status.detail else logging.INFO
         log.log(level, "%s: %s (%s)", status.camera, status.state, status.detail)
-
-    def turned(self) -> None:
-        """Nothing is due."""

@@ -23,6 +23,7 @@ from stream_i3d.service.http_server import HttpServer
 from stream_i3d.service.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitor_access import monitor_address, monitor_token
 from stream_i3d.service.monitor_routes import MonitorRoutes
+from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
@@ -63,14 +64,27 @@ def run_service(
     ):
         plan = Plan(config, Path(folder), worker)
         desk = None if server is None else ControlDesk(plan, server)
+        notifier = Notifier()
         told = {"control": "" if server is None else server.address, "monitor": endpoint}
-        supervisor = Supervisor(
-            plan.rows, lambda ready: on_ready(structs.replace(ready, **told)), desk, (monitor, CameraLog())
-        )
+
+        def tell_ready(ready: Ready) -> None:
+            notifier.ready(f"publishing on {ready.address}: {ready.detail}")
+            on_ready(structs.replace(ready, **told))
+
+        def turned(now: float) -> None:
+            notifier.alive(now)
+            monitor.turned()
+
+        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.heard, CameraLog().heard))
         monitor.stages = lambda: [stage_snapshot(row, health) for row, health in supervisor.stages()]
+
+        def stop() -> None:
+            notifier.stopping()
+            supervisor.stop()
+
         if end_with_input:
-            threading.Thread(target=_at_end_of_input, args=(supervisor.stop,), daemon=True).start()
-        with stop_on_signals(supervisor.stop):
+            threading.Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
+        with stop_on_signals(stop):
             return supervisor.run(duration_s)
 
 

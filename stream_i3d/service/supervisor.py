@@ -72,16 +72,6 @@ class StageHealth:
     pid: int | None
 
 
-class Onlooker(Protocol):
-    """Who is told what happens; called by the supervisor's own thread only, and must return at once."""
-
-    def heard(self, name: str, pid: int, said: Said) -> None:
-        """Take note of what the process `pid` of the stage `name` has said."""
-
-    def turned(self) -> None:
-        """Take note that the supervisor's loop has turned."""
-
-
 class Desk(Protocol):
     """Who takes requests while the service runs; called by the supervisor's own thread only."""
 
@@ -255,13 +245,23 @@ class Supervisor:
         rows: Sequence[StageRow],
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
-        onlookers: Sequence[Onlooker] = (),
+        on_turn: Callable[[float], None] = lambda now: None,
+        on_said: Sequence[Callable[[str, int, Said], None]] = (),
     ) -> None:
-        """Args: `on_ready` is called once, when predictions are published; `desk` may change what runs meanwhile."""
+        """Make it; nothing is started yet.
+
+        Args:
+            rows: What to run.
+            on_ready: Called once, when predictions are published.
+            desk: May change what runs meanwhile.
+            on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+            on_said: Each is called with all that processes say, their stage's name and their number.
+        """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
-        self._onlookers = onlookers
+        self._on_turn = on_turn
+        self._on_said = on_said
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Running] = []
@@ -323,11 +323,10 @@ class Supervisor:
             else:
                 self._desk.attend(self, _TICK_S)
             now = time.monotonic()
+            self._on_turn(now)
             for one in list(self._running):
                 self._look_after(one, now)
             self._tell_ready()
-            for onlooker in self._onlookers:
-                onlooker.turned()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
             if now >= until or all(one.finished for one in self._of_role("worker")):
@@ -365,8 +364,8 @@ class Supervisor:
 
     def _hear(self, one: _Running) -> None:
         for message in one.listen():
-            for onlooker in self._onlookers:
-                onlooker.heard(one.row.name, one.process.pid or 0, message)
+            for on_said in self._on_said:
+                on_said(one.row.name, one.process.pid or 0, message)
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.process.pid or 0, message)
             elif self._desk is not None:
