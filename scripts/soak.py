@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,11 @@ def run_faults(rig: Rig, minutes: float, every_s: float) -> list[dict[str, Any]]
     start = time.monotonic()
     rows: list[dict[str, Any]] = []
     end = start + 60 * minutes
+    early, later = cycle([*EARLY.items(), *ALWAYS.items()]), cycle(ALWAYS.items())
     while (due := start + every_s * (len(rows) + 1)) <= end - every_s / 2:
         pause(max(0.0, due - time.monotonic()))
         first_half = time.monotonic() - start < 30 * minutes
-        turns = [*EARLY.items(), *ALWAYS.items()] if first_half else list(ALWAYS.items())
-        rows.append(make_fault(rig, *turns[len(rows) % len(turns)]))
+        rows.append(make_fault(rig, *next(early if first_half else later)))
         click.echo(f"{rows[-1]}", err=True)
     pause(max(0.0, end - time.monotonic()))
     return rows
