@@ -8,6 +8,7 @@ more from the disk than is seen here.
     run-file-...    `stream-i3d run --source FILE`, up to the first recognised window; the file is played at its own
                     rate, so 0.6 s of it are the 16 frames of that window. "-first" with nothing kept from an earlier
                     start, "-torch" with --backend torch; else as `auto` chooses, with what an earlier start kept
+    run-4-files-... the same with four cameras, up to the first window of any
     recognize       `stream-i3d recognize FILE` of two seconds, up to the first line it writes
 
     median_ms       of the whole; of it: engine_ms up to the network being loaded, warm_up_ms from there to being ready,
@@ -75,6 +76,7 @@ def cases_of(folder: Path, full: str) -> dict[str, Case]:
         cases[f"run-file-{network}-first"] = Case((*run, *given), kept=False)
         cases[f"run-file-{network}"] = Case((*run, *given))
         cases[f"run-file-{network}-torch"] = Case((*run, *given, "--backend", "torch"))
+    cases["run-4-files-motion"] = Case((*run, *("--source", str(video)) * 3))
     return cases | {"recognize": Case(("-m", "stream_i3d", "recognize", str(short)))}
 
 
