@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,13 +16,30 @@ from stream_i3d.stage import CameraFigures, Summary
 _KEPT_LATENCIES = 20_000
 
 
+class _Newest:
+    """The newest values of a series, in memory that is all taken at once: a queue would grow for half an hour."""
+
+    def __init__(self, size: int) -> None:
+        self._values = np.full(size, np.nan)
+        self._count = 0
+
+    def add(self, value: float) -> None:
+        """Keep one more value, in place of the oldest."""
+        self._values[self._count % len(self._values)] = value
+        self._count += 1
+
+    def values(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """Return the values, in no order."""
+        return self._values[: self._count]
+
+
 class Meter:
     """The worker's figures: counts for ever, latencies of the newest windows."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self._total_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
-        self._inference_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._total_ms = _Newest(_KEPT_LATENCIES)
+        self._inference_ms = _Newest(_KEPT_LATENCIES)
         self._windows = 0
         self._skipped = 0
         self._frames = self._frames_dropped = 0  # of cameras that were removed
@@ -44,8 +61,8 @@ class Meter:
             self._skipped += 1
         elif recognition.state != "warming":
             self._windows += 1
-            self._total_ms.append(recognition.latency_ms.total)
-            self._inference_ms.append(recognition.latency_ms.inference)
+            self._total_ms.add(recognition.latency_ms.total)
+            self._inference_ms.add(recognition.latency_ms.inference)
 
     def count_event(self, event: ActionEvent) -> None:
         """Note a published event."""
@@ -53,7 +70,7 @@ class Meter:
 
     def summary(self, cameras: Sequence[Camera], rejected: int, unpublished: int) -> Summary:
         """Return the figures so far."""
-        total, inference = np.asarray(self._total_ms), np.asarray(self._inference_ms)
+        total, inference = self._total_ms.values(), self._inference_ms.values()
         dropped = self._windows_dropped.copy()
         for camera in cameras:
             dropped.update(camera.windows.feed.windows_dropped)
