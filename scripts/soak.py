@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from _bench import report
 from _faults.census import Census
 from _faults.growth import describe
@@ -122,7 +123,7 @@ def problems(rows: list[dict[str, Any]], processes: list[dict[str, Any]], zombie
 @click.command()
 @click.option("--minutes", default=30.0)
 @click.option("--fault-every", default=60.0, help="Seconds.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Copy logs and messages into this folder at the end.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Copy logs, messages and all samples into this folder.")
 def main(minutes: float, fault_every: float, keep: Path | None) -> None:
     """Run it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
@@ -132,6 +133,8 @@ def main(minutes: float, fault_every: float, keep: Path | None) -> None:
             faults = run_faults(rig, minutes, fault_every)
         rig.main.close()
         events = compare_events(rig)
+    if keep is not None:
+        (keep / "samples.json").write_bytes(msgspec.json.encode(census.lives()))
     processes = [describe(name, lives, warm_up_s, least_s) for name, lives in census.lives().items()]
     wrong = problems(faults, processes, census.zombies, events)
     for line in wrong:
