@@ -55,6 +55,7 @@ _KEYS = {
     "state": "control.state",
     "key": "security.key",
     "clients": "security.clients",
+    "monitor": "monitoring.address",
     "log_level": "logging.level",
     "log_format": "logging.format",
 }

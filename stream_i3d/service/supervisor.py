@@ -18,7 +18,7 @@ from typing import Protocol
 
 from msgspec import structs
 
-from stream_i3d.service.child import Child, StageHealth
+from stream_i3d.service.child import Child, Said, StageHealth
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import CameraNews, Order, PublisherSummary, Ready, Summary
@@ -53,6 +53,7 @@ class Supervisor:
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
         on_turn: Callable[[float], None] = lambda now: None,
+        on_said: Sequence[Callable[[str, int, Said], None]] = (),
     ) -> None:
         """Make it; nothing is started yet.
 
@@ -61,11 +62,13 @@ class Supervisor:
             on_ready: Called once, when predictions are published.
             desk: May change what runs meanwhile.
             on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+            on_said: Each is called with all that processes say, their stage's name and their number.
         """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
         self._on_turn = on_turn
+        self._on_said = on_said
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
@@ -118,7 +121,11 @@ class Supervisor:
 
     def health(self) -> list[StageHealth]:
         """Return how each process fares; may be called from any thread."""
-        return [one.health() for one in list(self._running)]
+        return [health for _, health in self.stages()]
+
+    def stages(self) -> list[tuple[StageRow, StageHealth]]:
+        """Return every process and how it fares; may be called from any thread."""
+        return [(one.row, one.health()) for one in list(self._running)]
 
     def _named(self, name: str) -> Child:
         return next(one for one in self._running if one.row.name == name)
@@ -180,6 +187,8 @@ class Supervisor:
 
     def _hear(self, one: Child) -> None:
         for message in one.listen():
+            for on_said in self._on_said:
+                on_said(one.row.name, one.pid, message)
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.pid, message)
             elif self._desk is not None:
