@@ -44,7 +44,8 @@ def load_settings(
     Args:
         kind: What the file holds.
         path: A YAML file; `${NAME}` in its strings is taken from `environ`.
-        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out.
+        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out, and `${NAME}` is
+            looked up in them too, so that no password need stand in the list of processes.
         environ: Where `${NAME}` is looked up.
         as_meant: Applied before validation.
 
@@ -54,7 +55,7 @@ def load_settings(
     data: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
     for key, value in overrides.items():
         if value is not None:
-            _set(data, key, value)
+            _set(data, key, _substitute(value, environ, key))
     where = f" (in {path})" if path is not None else ""
     try:
         return convert_settings(kind, data, as_meant)
