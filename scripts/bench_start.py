@@ -146,11 +146,15 @@ def row_of(name: str, starts: Sequence[Start], base: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Times that each case is started.")
-def main(rounds: int) -> None:
+@click.option("--case", "only", multiple=True, help="Leave out the others, but for import-torch; repeatable.")
+def main(rounds: int, only: tuple[str, ...]) -> None:
     """Measure how long the first prediction takes."""
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
         folder = Path(name)
-        cases = cases_of(folder, full_checkpoint(folder))
+        every = cases_of(folder, full_checkpoint(folder))
+        if unknown := set(only) - set(every):
+            raise click.UsageError(f"no case {', '.join(unknown)}; there are {', '.join(every)}")
+        cases = {case: every[case] for case in every if not only or case in (BASE, *only)}
         starts: dict[str, list[Start]] = {case: [] for case in cases}
         for number in range(rounds + 1):
             for case_name, case in cases.items():
