@@ -100,8 +100,26 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def to_yaml(settings: Section) -> str:
-    """Return settings as YAML, with passwords in URLs redacted."""
-    return redact(yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False, allow_unicode=True))
+    """Return settings as YAML, with passwords redacted: in URLs, and those that have a key of their own."""
+    plain = without_secrets(msgspec.to_builtins(settings))
+    return redact(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+_SECRETS = frozenset({"password", "secret", "token", "headers"})
+"""Keys whose values are nobody's business."""
+
+
+def without_secrets(data: Any) -> Any:
+    """Return plain data with what stands under a secret's key, at any depth, replaced by ``***``."""
+    if isinstance(data, dict):
+        return {key: _hidden(item) if key in _SECRETS else without_secrets(item) for key, item in data.items()}
+    return [without_secrets(item) for item in data] if isinstance(data, list) else data
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hidden(item) for key, item in value.items()}
+    return value if value is None else "***"
 
 
 def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> Any:
@@ -162,15 +180,33 @@ def _fields(kind: type[Struct]) -> tuple[str, ...]:
 def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
     if not isinstance(data, dict):
         return
-    hints = get_type_hints(kind)
+    hints, tag_field = get_type_hints(kind), kind.__struct_config__.tag_field
     for key, value in data.items():
         here = f"{where}.{key}" if where else str(key)
+        if key == tag_field:
+            continue
         if key not in hints:
             hint = did_you_mean(str(key), hints)
             raise ConfigError(f"unknown key {here!r}{hint}; allowed here: {', '.join(_fields(kind))}")
-        for inner in _structs_in(hints[key]):
-            for index, item in enumerate(value if isinstance(value, list) else [value]):
-                _refuse_unknown_keys(item, inner, f"{here}[{index}]" if isinstance(value, list) else here)
+        inner = _structs_in(hints[key])
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            place = f"{here}[{index}]" if isinstance(value, list) else here
+            for kind in _tagged(item, inner, place):
+                _refuse_unknown_keys(item, kind, place)
+
+
+def _tagged(item: Any, kinds: Sequence[type[Struct]], where: str) -> Sequence[type[Struct]]:
+    """Return which of `kinds` an item is meant to be: where a tag tells them apart, the one that it names."""
+    field = kinds[0].__struct_config__.tag_field if kinds else None
+    if field is None or not isinstance(item, dict):
+        return kinds
+    tags = {str(kind.__struct_config__.tag): kind for kind in kinds}
+    given = item.get(field)
+    if not isinstance(given, str) or given not in tags:
+        hint = did_you_mean(str(given), tags) if field in item else ""
+        what = f"unknown {field} {given!r}{hint}" if field in item else f"no {field}"
+        raise ConfigError(f"{where}: {what}; allowed: {', '.join(tags)}")
+    return [tags[given]]
 
 
 def _structs_in(hint: Any) -> list[type[Struct]]:
@@ -194,9 +230,12 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
             return f"{dotted}: {text}"
     if text.startswith("invalid enum value"):
         text = f"expected one of {', '.join(_choices(kind, dotted))}"
-    if "matching regex" in text:  # the one setting with a pattern is a camera's name
+    if "matching regex" in text and dotted.endswith("mode"):
+        text = "expected three octal digits, such as 0600"
+    elif "matching regex" in text:  # all other settings with a pattern are names
         text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
-    got = "" if ", got" in text or isinstance(given, dict) else f", got {redact(repr(given))}"
+    secret = not _SECRETS.isdisjoint(re.findall(r"[^.\[\]]+", dotted))
+    got = "" if ", got" in text or secret or isinstance(given, dict) else f", got {redact(repr(given))}"
     return f"{dotted}: {text}{got}"
 
 
@@ -204,8 +243,9 @@ def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
     """Return what a Literal setting of `kind` allows."""
     hint: Any = kind
     for part in re.findall(r"[^.\[\]]+", dotted):
-        if not part.isdigit():  # of a list, every item is alike
-            hint = get_type_hints(next(iter(_structs_in(hint))))[part]
+        if not part.isdigit():  # of a list, every item is alike, or is of the kind that has this key
+            known = [get_type_hints(one) for one in _structs_in(hint)]
+            hint = next(hints[part] for hints in known if part in hints)
     return _literals(hint)
 
 
