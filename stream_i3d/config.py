@@ -150,7 +150,7 @@ class EventsConfig(Section, frozen=True, kw_only=True):
 
 
 class PublishConfig(Section, frozen=True, kw_only=True):
-    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output). More under `sinks`."""
+    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output). More: `sinks`."""
 
     address: str = "tcp://127.0.0.1:5556"
     jsonl: str | None = None

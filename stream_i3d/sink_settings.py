@@ -32,7 +32,7 @@ class SinkSection(Section, frozen=True, kw_only=True, tag_field="type"):
 
 
 class JsonLinesSettings(SinkSection, frozen=True, kw_only=True, tag="jsonl"):
-    """JSON lines in a file ('-' is standard output), `path.1` being the last one that was full; max_bytes 0: no limit."""
+    """JSON lines in a file ('-' is standard output), `path.1` being the last full one; max_bytes 0: no limit."""
 
     path: str
     what: tuple[What, ...] = ("predictions", "events", "status")

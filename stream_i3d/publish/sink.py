@@ -1,4 +1,7 @@
-"""The protocol of sinks, and the bounded queue that keeps a slow one from stalling recognition."""
+"""The protocols of sinks, and the bounded queue that keeps a slow one from stalling recognition.
+
+A `Sink` is a medium and may take its time; an `Outlet` is what the publisher is given: nothing of it ever blocks.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,38 @@ import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from stream_i3d.transport.wire import Published
+from msgspec import Struct
+
+from stream_i3d.transport.wire import TOPICS, Published
 
 log = logging.getLogger(__name__)
 
 _QUEUE = 1000
+
+KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
+"""What settings call the kinds of messages -> the last part of their topics."""
+
+
+class SinkFigures(Struct, frozen=True, kw_only=True):
+    """How a sink fares, since it was made.
+
+    Attributes:
+        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
+        written: Messages that its medium has taken.
+        dropped: Messages that are lost to it: the queue was full, or the medium failed.
+        failed: Messages that the other side refused for good.
+        detail: Why it does not work now, for people; "" where it does. Never holds a secret.
+    """
+
+    name: str
+    queued: int = 0
+    written: int = 0
+    dropped: int = 0
+    failed: int = 0
+    detail: str = ""
 
 
 class Sink(Protocol):
@@ -25,24 +53,66 @@ class Sink(Protocol):
         """Finish what is begun and release the medium."""
 
 
+class Outlet(Protocol):
+    """A sink at work, with threads of its own: no method but `close` waits for anything."""
+
+    name: str
+
+    def write(self, message: Published) -> None:
+        """Take one message; where there is no room, one is dropped and counted."""
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Take note of the cameras that there are now, and of their previews' addresses ("" where there is none)."""
+
+    def figures(self) -> SinkFigures:
+        """Return how it fares."""
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what is begun, for at most `timeout_s`, and end its threads."""
+
+
 class QueuedSink:
     """Writes to another sink from a thread of its own. Drop policy: a full queue drops the new message, counted."""
 
-    def __init__(self, sink: Sink, name: str) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        size: int | None = None,
+        what: Collection[str] = ("predictions", "events", "status"),
+    ) -> None:
+        """Args: `size` of the queue in messages, and `what` is written of them (words of `KINDS`)."""
         self._sink = sink
-        self._name = name
-        self._queue: queue.Queue[Published | None] = queue.Queue(_QUEUE)
+        self.name = name
+        self._kinds = {KINDS[word] for word in what}
+        self._queue: queue.Queue[Published | None] = queue.Queue(size or _QUEUE)
+        self._written = 0
+        self._failure = ""
         self.dropped = 0
-        self._failed = False
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
     def write(self, message: Published) -> None:
         """Take one message; never blocks."""
+        if TOPICS[type(message)] not in self._kinds:
+            return
         try:
             self._queue.put_nowait(message)
         except queue.Full:
             self.dropped += 1
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Cameras make no difference here."""
+
+    def figures(self) -> SinkFigures:
+        """Return how it fares."""
+        return SinkFigures(
+            name=self.name,
+            queued=self._queue.qsize(),
+            written=self._written,
+            dropped=self.dropped,
+            detail=self._failure,
+        )
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what is queued, for at most `timeout_s`, and close the sink."""
@@ -53,15 +123,20 @@ class QueuedSink:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        lost = 0
         while (message := self._queue.get()) is not None:
             try:
                 self._sink.write(message)
             except OSError as error:  # a full disk, a closed pipe: counted, said once, tried again with the next
                 self.dropped += 1
-                if not self._failed:
-                    log.warning("%s: cannot write (%s); messages are dropped until it works again", self._name, error)
-                self._failed = True
+                lost += 1
+                if not self._failure:
+                    log.warning("%s: cannot write (%s); messages are dropped until it works again", self.name, error)
+                self._failure = str(error)
             else:
-                self._failed = False
+                self._written += 1
+                if self._failure:
+                    log.info("%s: works again; messages lost meanwhile: %d", self.name, lost)
+                self._failure, lost = "", 0
         with contextlib.suppress(OSError):  # a medium that still fails; what it lost has been counted and said
             self._sink.close()
