@@ -7,8 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,15 +19,7 @@ from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import StoreSettings
 from tests.publish.test_store import action, rows
 from tests.samples import recognition, status
-
-WAIT_S = 30.0
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    pause, until = threading.Event(), time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < until, "it did not happen"
-        pause.wait(0.005)
+from tests.waiting import WAIT_S, wait_until
 
 
 def make(folder: Path, sinks: tuple[str, ...] = ("mqtt",), queue: int = 1000) -> StoreSink:
