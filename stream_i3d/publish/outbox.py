@@ -144,11 +144,14 @@ class StoreOutbox:
             self._waiting += number
         self._wake()
 
+    def recount(self, number: int) -> None:
+        """Take note, in the store's thread, of how many events are not delivered."""
+        with self._lock:
+            self._waiting = number
+
     def given_up(self, number: int) -> None:
         """Take note, in the store's thread, that so many events were passed over because there were too many."""
-        with self._lock:
-            self._waiting -= number
-            self.dropped += number
+        self.dropped += number
 
     def fetch(self, limit: int, after: int = 0, without: Collection[str] = ()) -> list[Pending]:
         """Return the oldest events behind `after` and not of the cameras `without`."""

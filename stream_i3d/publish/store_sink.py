@@ -192,4 +192,6 @@ class StoreSink:
             for sink, lost in store.tidy(self._clock()).items():
                 self.outboxes[sink].given_up(lost)
                 log.error("%s: %d events were given up: more were undelivered than max_undelivered allows", sink, lost)
+            for sink, outbox in self.outboxes.items():
+                outbox.recount(store.undelivered(sink))
             self._tidy_at = now + _TIDY_S
