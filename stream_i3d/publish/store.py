@@ -66,10 +66,13 @@ class EventStore:
         with self._transaction():
             return sum(self._add(event, now) for event in events)
 
-    def set_clip(self, event_id: str, clip: str | None) -> None:
-        """Note the name of an event's clip, or that it is gone. OSError where it cannot be written."""
+    def note_clip(self, event_id: str | None, clip: str) -> None:
+        """Note the name of an event's clip; without an event, that the clip is gone. OSError where it cannot."""
         with self._transaction():
-            self._db.execute("UPDATE events SET clip = ? WHERE id = ?", (clip, event_id))
+            if event_id is None:
+                self._db.execute("UPDATE events SET clip = NULL WHERE clip = ?", (clip,))
+            else:
+                self._db.execute("UPDATE events SET clip = ? WHERE id = ?", (clip, event_id))
 
     def touch(self, now: float) -> None:
         """Note that the actions of this run that have not ended go on. OSError where it cannot be written."""

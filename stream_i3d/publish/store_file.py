@@ -37,6 +37,7 @@ CREATE TABLE events (
     UNIQUE (id, event)
 );
 CREATE INDEX events_by_time ON events (start_time);
+CREATE INDEX events_by_clip ON events (clip) WHERE clip IS NOT NULL;
 CREATE TABLE running (  -- actions that have started and not ended; seen_at: when this was last known
     id TEXT PRIMARY KEY,
     run TEXT NOT NULL,

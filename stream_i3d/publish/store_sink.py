@@ -68,7 +68,7 @@ class StoreSink:
         self._clock = clock
         self._changed = threading.Condition()
         self._events: deque[ActionEvent] = deque()
-        self._clips: deque[tuple[str, str | None]] = deque(maxlen=settings.queue)
+        self._clips: deque[tuple[str | None, str]] = deque(maxlen=settings.queue)
         self._closing = False
         self._failure = ""
         self._touch_at = self._tidy_at = 0.0
@@ -89,8 +89,8 @@ class StoreSink:
             self.accepted += 1
             self._changed.notify()
 
-    def set_clip(self, event_id: str, clip: str | None) -> None:
-        """Have the name of an event's clip noted, or that the clip is gone."""
+    def note_clip(self, event_id: str | None, clip: str) -> None:
+        """Have the name of an event's clip noted; without an event, that the clip is gone."""
         with self._changed:
             self._clips.append((event_id, clip))
             self._changed.notify()
@@ -177,7 +177,7 @@ class StoreSink:
         while self._clips:
             event_id, clip = self._clips.popleft()
             try:
-                store.set_clip(event_id, clip)
+                store.note_clip(event_id, clip)
             except OSError:
                 self._clips.appendleft((event_id, clip))
                 raise

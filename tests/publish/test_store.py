@@ -273,8 +273,8 @@ def test_too_many_undelivered_events_are_given_up_the_oldest_first_and_counted(t
 def test_a_clip_is_noted_with_both_events_of_its_action(tmp_path: Path) -> None:
     store = make(tmp_path)
     store.add([*action(1), *action(2)], NOW)
-    store.set_clip("door-1-1", "a.mp4")
-    store.set_clip("door-1-2", "b.mp4")
-    store.set_clip("door-1-2", None)
+    store.note_clip("door-1-1", "a.mp4")
+    store.note_clip("door-1-2", "b.mp4")
+    store.note_clip(None, "b.mp4")
     store.close()
     assert rows(tmp_path, "clip") == [("a.mp4",), ("a.mp4",), (None,), (None,)]

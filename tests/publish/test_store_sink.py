@@ -48,7 +48,7 @@ def test_what_is_queued_at_the_end_is_written(tmp_path: Path) -> None:
     sink = make(tmp_path)
     for one in action(1):
         sink.write(one)
-    sink.set_clip("door-1-1", "a.mp4")
+    sink.note_clip("door-1-1", "a.mp4")
     sink.close(WAIT_S)
     assert rows(tmp_path, "event, clip") == [("start", "a.mp4"), ("end", "a.mp4")]
 
