@@ -83,12 +83,13 @@ class ClipFolder:
             removed.append(path.name)
         if total > self._quota:
             raise OSError(f"the quota of {self._quota / 1e6:.0f} MB is too small for what is being recorded")
+        return removed
+
+    def check_disk(self) -> None:
+        """Check that the disk has more room than is to stay free. OSError where it has not."""
         free = shutil.disk_usage(self.path).free
         if free < self._min_free:
-            raise OSError(
-                f"{free / 1e6:.0f} MB are free on the disk, fewer than min_free_mb {self._min_free / 1e6:.0f}"
-            )
-        return removed
+            raise OSError(f"{free / 1e6:.0f} MB are free on the disk; min_free_mb is {self._min_free / 1e6:.0f}")
 
     def _clips(self) -> list[tuple[float, int, Path]]:
         """Return time, size and path of the clips, the oldest first."""
