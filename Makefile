@@ -11,7 +11,7 @@ DURATION ?= 40
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean system-test node
+.PHONY: help setup demo test check bench faults clean system-test node
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(STAMP)  ## Lint, format, types, and which module may import which
 
 bench: $(STAMP)  ## Run every scripts/bench_*.py
 	@set -e; for bench in scripts/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+faults: $(STAMP) system-test  ## Make every fault of docs/faults.md and see what becomes of it (ARGS="--short")
+	$(BIN)/python scripts/faults.py $(ARGS)
 
 clean:  ## Remove caches and what the tests left; .venv stays (rm -rf .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NODE)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 import click
 import numpy as np
 from _bench import report
+from _full_checkpoint import full_checkpoint
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
@@ -41,7 +41,6 @@ from stream_i3d.inference.setup import settle_model, wait_passively
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
 from stream_i3d.scenes import LABELS, render_clip
 
-ROOT = Path(__file__).parents[1]
 Case = tuple[BackendName, Precision, bool]  # the last: int8
 ON_CPU: dict[str, Case] = {
     "torch-fp32-window": ("torch", "fp32", False),
@@ -105,8 +104,9 @@ class Network:
 
     def _quantised(self, folder: Path, count: int) -> str:
         """Write the int8 form."""
-        from stream_i3d.inference.conversion import make_program, to_openvino, write_ir
+        from stream_i3d.inference.conversion import make_program, to_openvino
         from stream_i3d.inference.export import quantise
+        from stream_i3d.inference.openvino_runner import write_ir
         from stream_i3d.models.checkpoint import load_checkpoint
 
         model, spec = load_checkpoint(self.checkpoint, self.spec)
@@ -114,20 +114,6 @@ class Network:
         clips = generated_clips(spec, count, lambda what, done, total: None)
         write_ir(quantise(to_openvino(make_program(model, spec.preprocessing)), clips), spec, path)
         return str(path)
-
-
-def full_checkpoint(folder: Path) -> str:
-    """Write the published network's shapes, filled by the goldens' rule; return the file."""
-    from stream_i3d.models.checkpoint import save_checkpoint
-    from stream_i3d.models.i3d import I3D
-
-    sys.path.insert(0, str(ROOT))
-    from tests.golden_rule import fill_by_rule
-
-    model, path = I3D(400), folder / "full.safetensors"
-    model.load_state_dict(fill_by_rule(model.state_dict(), 1))
-    save_checkpoint(path, model.eval(), ModelSpec(num_classes=400))
-    return str(path)
 
 
 def held_out(spec: ModelSpec, count: int) -> list[Clip]:

@@ -218,6 +218,13 @@ class SecurityConfig(Section, frozen=True, kw_only=True):
         return [self.clients] if isinstance(self.clients, str) else self.clients or []
 
 
+class LoggingConfig(Section, frozen=True, kw_only=True):
+    """What is logged, to standard error: from which level on, as `text` for people or `json`, one object a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
@@ -233,6 +240,7 @@ class Config(Section, frozen=True, kw_only=True):
     preview: PreviewConfig = PreviewConfig()
     control: ControlConfig = ControlConfig()
     security: SecurityConfig = SecurityConfig()
+    logging: LoggingConfig = LoggingConfig()
 
     def __post_init__(self) -> None:
         """Check that the sinks can be told apart, and have what they need."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import cv2
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
@@ -81,6 +80,8 @@ def resize_short_side(image: Image, short_side: int) -> Image:
     size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
     if size == (width, height):
         return image
+    import cv2  # here: supervisor and worker resize nothing, and are 20 MB and 0.1 s lighter without it
+
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 

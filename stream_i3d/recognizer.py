@@ -84,7 +84,6 @@ class Recognizer:
         self._now_ns = now_ns
         self._smoother = make_smoother(judging.smoothing)
         self._epoch: int | None = None
-        self._started = 0
         self._events = EventDetector(camera, judging.events, self._new_id)
         self._judged_at = 0.0  # when the newest window that was judged ended
         self._date_offset = 0.0  # from the steady clock to the published one, when the running action started
@@ -236,8 +235,8 @@ class Recognizer:
         return Latency(queue=round(queue_ms, 3), inference=round(inference_ms, 3), total=round(total_ms, 3))
 
     def _new_id(self, start_time: float) -> str:
-        self._started += 1
-        return f"{self._camera}-{self._epoch}-{self._started}"
+        # By its time rather than by counting: a worker that was started again must not use an id a second time.
+        return f"{self._camera}-{self._epoch}-{round(start_time * 1000)}"
 
 
 def _clamp(probability: np.float32) -> float:

@@ -16,7 +16,7 @@ import yaml
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.redact import redact
+from stream_i3d.redact import HIDDEN, names_a_secret, redact_data
 
 Reading = Callable[[dict[str, Any]], dict[str, Any]]
 """Plain data as it was written -> as everyone means it."""
@@ -100,26 +100,8 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def to_yaml(settings: Section) -> str:
-    """Return settings as YAML, with passwords redacted: in URLs, and those that have a key of their own."""
-    plain = without_secrets(msgspec.to_builtins(settings))
-    return redact(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-
-
-_SECRETS = frozenset({"password", "secret", "token", "headers"})
-"""Keys whose values are nobody's business."""
-
-
-def without_secrets(data: Any) -> Any:
-    """Return plain data with what stands under a secret's key, at any depth, replaced by ``***``."""
-    if isinstance(data, dict):
-        return {key: _hidden(item) if key in _SECRETS else without_secrets(item) for key, item in data.items()}
-    return [without_secrets(item) for item in data] if isinstance(data, list) else data
-
-
-def _hidden(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _hidden(item) for key, item in value.items()}
-    return value if value is None else "***"
+    """Return settings as YAML, with their secrets hidden."""
+    return yaml.safe_dump(redact_data(msgspec.to_builtins(settings)), sort_keys=False, allow_unicode=True)
 
 
 def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> Any:
@@ -132,6 +114,7 @@ def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> An
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        problem = re.sub(r"'[^'<]{3,}'", f"'{HIDDEN}'", problem)  # of a password such as *x, what it takes for an alias
         if isinstance(error, RecursionError):
             problem = "it is nested too deeply, or refers to itself"
         mark = getattr(error, "problem_mark", None)
@@ -168,7 +151,7 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
         if inner is None:
             inner = data[parent] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"{parent}: expected a mapping, got {inner!r}")
+            raise ConfigError(f"{parent}: expected a mapping, got {_shown(parent, inner)}")
         data = inner
     data[last] = value
 
@@ -234,9 +217,14 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
         text = "expected three octal digits, such as 0600"
     elif "matching regex" in text:  # all other settings with a pattern are names
         text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
-    secret = not _SECRETS.isdisjoint(re.findall(r"[^.\[\]]+", dotted))
-    got = "" if ", got" in text or secret or isinstance(given, dict) else f", got {redact(repr(given))}"
+    got = "" if ", got" in text or isinstance(given, dict) else f", got {_shown(dotted, given)}"
     return f"{dotted}: {text}{got}"
+
+
+def _shown(dotted: str, given: Any) -> str:
+    """Return a value as an error may show it."""
+    secret = any(names_a_secret(part) for part in re.findall(r"[^.\[\]]+", dotted))
+    return HIDDEN if secret else repr(redact_data(given))
 
 
 def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:

@@ -17,20 +17,26 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from stream_i3d.config import Config
+from stream_i3d.config import Config, LoggingConfig
 from stream_i3d.errors import StreamI3DError
+from stream_i3d.logs import configure_logging, log_uncaught
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
 
 EXIT_FATAL = 2
 """Exit code of a stage that met an error of ours that a restart will not mend."""
 
+EXIT_CRASHED = 1
+"""Exit code of a stage that met any other error; it is started again."""
+
 _EXIT_ORPHANED = 3
+_COMM_BYTES = 15  # of Linux
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -38,7 +44,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
 
     Attributes:
         detail: What it is, for people.
-        address: Where the worker publishes predictions, or a capture process its previews; "" where neither.
+        address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
         control: Where the supervisor takes requests; filled in by the supervisor.
     """
@@ -58,7 +64,10 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
-    """The worker's figures so far: counts, rates per second, milliseconds."""
+    """A worker's figures so far: counts, rates per second, milliseconds.
+
+    `sink_dropped` are messages that were not published, or by some sink not written.
+    """
 
     frames: int = 0
     windows: int = 0
@@ -74,8 +83,45 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     sink_dropped: int = 0
 
 
+class SinkFigures(Struct, frozen=True, kw_only=True):
+    """How one sink fares, since it was made.
+
+    Attributes:
+        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
+        written: Messages that its medium has taken; of the recorder, clips.
+        dropped: Messages that are lost to it: its queue was full, or its medium failed.
+        failing: Whether it does not work now.
+        failed: Messages that the other side refused for good.
+        detail: Why it does not work now, for people; "" where it does. Never holds a secret.
+    """
+
+    name: str
+    queued: int
+    written: int
+    dropped: int
+    failing: bool = False
+    failed: int = 0
+    detail: str = ""
+
+
+class PublisherSummary(Struct, frozen=True, kw_only=True, tag="publisher"):
+    """The publisher's figures so far.
+
+    Attributes:
+        published: Messages that went out on the PUB socket.
+        sinks: Of every other sink.
+        rejected_messages: What came on its channel and was not of a worker.
+        workers_away: Workers that are being started again.
+    """
+
+    published: int = 0
+    sinks: list[SinkFigures] = []
+    rejected_messages: int = 0
+    workers_away: int = 0
+
+
 class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):
-    """The worker has published this status of a camera."""
+    """The publisher has published this status of a camera."""
 
     status: CameraStatus
 
@@ -115,8 +161,15 @@ class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
     paused: bool
 
 
-StageMessage = Ready | Failed | Summary | CameraNews | Done
-Order = WorkerOrder | CaptureOrder
+class PublisherOrder(Struct, frozen=True, kw_only=True, tag="publisher"):
+    """The cameras that there are now, and where their previews are ("" where that is not known)."""
+
+    number: int
+    cameras: dict[str, str]
+
+
+StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | Done
+Order = WorkerOrder | CaptureOrder | PublisherOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
 
@@ -197,47 +250,36 @@ class Stage:
         return newest
 
 
-def enter_stage(name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, level: int) -> None:
+def enter_stage(
+    name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, logging_config: LoggingConfig
+) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
-    An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL.
+    An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL; any other is logged, and
+    ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
+    _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
-    configure_logging(level)
+    configure_logging(logging_config, name)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     try:
         main(stage, job)
     except StreamI3DError as error:
         stage.say(Failed(message=redact(str(error))))
         sys.exit(EXIT_FATAL)
+    except Exception as error:  # the outermost frame: multiprocessing would print it as it is, passwords and all
+        log_uncaught(type(error), error, error.__traceback__, name)
+        sys.exit(EXIT_CRASHED)
+    finally:
+        logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
 
 
-def configure_logging(level: int) -> None:
-    """Log to standard error, one redacted line a record."""
-    handler = _StderrHandler()
-    handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
-    root = logging.getLogger("stream_i3d")
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    root.propagate = False
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """Writes to whatever sys.stderr is at the time (a capture process moves it)."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-
-class _RedactingFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+def _show_name(name: str) -> None:
+    """Have `ps -o comm` and `top` show a stage's name (its first 15 bytes), where the system has a place for that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:_COMM_BYTES])
 
 
 def _end_with_parent() -> None:

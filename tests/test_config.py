@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stream_i3d.config import (
     LIVE_SETTINGS,
+    CameraConfig,
     Config,
     EventsConfig,
     change_settings,
@@ -22,6 +23,7 @@ from stream_i3d.config import (
 from stream_i3d.errors import ConfigError
 from stream_i3d.settings import to_yaml
 
+VARIABLES = ("CAMERA_PASSWORD", "CAMERA_URL", "CAMERA_USER", "MQTT_PASSWORD", "WEBHOOK_SECRET")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -86,7 +88,7 @@ def test_a_flag_may_stand_over_a_section_left_empty(write):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_example_configurations_are_valid(path):
-    config = load_config(path, {}, environ={"CAMERA_PASSWORD": "x", "CAMERA_URL": "rtsp://h/x", "CAMERA_USER": "u"})
+    config = load_config(path, {}, environ=dict.fromkeys(VARIABLES, "rtsp://h/x"))
     assert config.cameras
 
 
@@ -569,3 +571,23 @@ def test_any_change_gives_a_valid_configuration_or_an_error_of_ours(changes):
     except ConfigError:
         return
     assert convert(msgspec.to_builtins(changed)) == changed
+
+
+def test_an_error_in_yaml_does_not_show_what_may_be_a_password(tmp_path):
+    file = tmp_path / "settings.yaml"
+    for value in ("*geheim", "!geheim x"):
+        file.write_text(f"cameras:\n- source: {value}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, {})
+        assert "geheim" not in str(caught.value) and "is not valid YAML" in str(caught.value)
+
+
+def test_what_a_url_hides_is_hidden_where_a_mapping_was_expected():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"model": "rtsp://a:geheim@camera", "model.name": "x"})
+    assert str(caught.value) == "model: expected a mapping, got 'rtsp://***@camera'"
+
+
+def test_a_shown_configuration_hides_a_password_with_a_blank():
+    shown = to_yaml(Config(cameras=[CameraConfig(source="rtsp://admin:ge heim@camera/x")]))
+    assert "rtsp://***@camera/x" in shown and "heim" not in shown

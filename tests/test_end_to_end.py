@@ -73,7 +73,7 @@ class Service:
         raise AssertionError(f"only {len(seen)} of {count} predictions; exit code {self.process.poll()}")
 
     def children(self) -> dict[str, psutil.Process]:
-        """Return the service's stage processes by what they have loaded: "worker" and "capture"."""
+        """Return the service's stage processes by what they have loaded: "worker", "capture" and "publisher"."""
         named = {}
         for child in psutil.Process(self.process.pid).children():
             loaded = {Path(region.path).name for region in child.memory_maps()}
@@ -81,6 +81,8 @@ class Service:
                 named["worker"] = child
             elif any(name.startswith("cv2") for name in loaded):
                 named["capture"] = child
+            elif any("zmq" in name for name in loaded):
+                named["publisher"] = child
         return named
 
     def close(self) -> None:
@@ -202,7 +204,7 @@ def test_no_process_outlives_a_supervisor_that_was_killed(tiny_checkpoint: Path)
     with running("--source", SCENE, "--checkpoint", tiny_checkpoint, *NEVER_IDLE) as service:
         service.predictions(1)
         children = list(service.children().values())
-        assert len(children) == 2
+        assert len(children) == 3
         service.process.kill()
         assert gone(children, 10)
 
@@ -224,6 +226,35 @@ def test_a_killed_process_is_started_again(victim: str, tiny_checkpoint: Path) -
         service.process.terminate()
         _, errors = service.process.communicate(timeout=10)
         assert f"{victim}" in errors and "starting it again" in errors
+
+
+def test_a_killed_publisher_is_started_again_at_its_address_and_no_event_is_lost(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    eager = ("--config", ROOT / "tests" / "eager-events.yaml", "--jsonl", output)
+    with running("--source", SCENE, "--checkpoint", tiny_checkpoint, *NEVER_IDLE, *eager) as service:
+        service.predictions(3)
+        for _ in range(2):
+            service.children()["publisher"].kill()
+            service.predictions(10)
+        service.process.terminate()
+        _, errors = service.process.communicate(timeout=10)
+        assert "publisher ended with code -9; starting it again" in errors
+    events = [line for line in map(json.loads, output.read_text().splitlines()) if line["schema"].endswith("event/1")]
+    seen = list(dict.fromkeys((line["id"], line["event"]) for line in events))
+    ids = list(dict.fromkeys(identity for identity, _ in seen))
+    assert ids and seen == [(identity, what) for identity in ids for what in ("start", "end")]
+
+
+def test_subscribers_are_told_of_cameras_whose_worker_was_killed(tiny_checkpoint: Path) -> None:
+    with running("--source", SCENE, "--checkpoint", tiny_checkpoint, *NEVER_IDLE) as service:
+        service.predictions(1)
+        service.children()["worker"].kill()
+        status = service.wait_for(lambda message: isinstance(message, CameraStatus) and message.state == "stalled")
+        assert isinstance(status, CameraStatus) and status.detail == "the worker is starting again"
+        service.wait_for(lambda message: isinstance(message, CameraStatus) and message.state == "live")
+        assert service.predictions(2)
 
 
 def test_capture_process_is_small_and_has_no_torch(tiny_checkpoint: Path, make_video: MakeVideo) -> None:

@@ -90,6 +90,7 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
         "stream_i3d.capture.process",
         "stream_i3d.capture.source",
         "stream_i3d.inference.worker",
+        "stream_i3d.publish.process",
         "stream_i3d.inference.offline",
         "stream_i3d.service.run",
         "stream_i3d.service.doctor",
@@ -98,6 +99,10 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
 )
 def test_what_the_processes_import_at_their_start_loads_no_torch(module):
     assert not loaded_by(f"import {module}") & {"torch", "safetensors", "rich", "PyQt6"}
+
+
+def test_the_worker_imports_no_opencv():
+    assert "cv2" not in loaded_by("import stream_i3d.inference.worker")
 
 
 def test_every_command_can_be_listed_without_torch():

@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
@@ -41,10 +42,10 @@ class SourceAddress:
             return f"webcam{self.target}" if self.target.isdigit() else _slug(self.target.rsplit("/", 1)[-1])
         if self.kind == "url":
             # The host is looked for after the last '@': a password may hold any character, also '/'.
-            authority = re.split(r"://|@", self.target)[-1]
+            authority = re.split(r"://|@", redact(self.target))[-1]
             bracketed = re.match(r"\[([0-9A-Fa-f:.]+)\]", authority)
             return _slug(bracketed[1] if bracketed else re.split(r"[:/?#]", authority)[0].lower())
-        return "synthetic" if self.kind == "synthetic" else _slug(Path(self.target).stem)
+        return "synthetic" if self.kind == "synthetic" else _slug(Path(redact(self.target)).stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def parse_source(text: str) -> SourceAddress:
     if scheme not in URL_SCHEMES:
         hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
         raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
+    if any(character.isspace() for character in text):
+        raise ConfigError(f"source {scheme}://...: there is a blank in it; write %20 in its place")
     return SourceAddress("url", text)
 
 

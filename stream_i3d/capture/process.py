@@ -25,6 +25,7 @@ from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.redact import redact
 from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
 from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.preview import PreviewPublisher
@@ -297,7 +298,7 @@ class CaptureLoop:
             state=state,
             fps=fps,
             reconnects=max(0, self._connections - 1),
-            detail=detail,
+            detail=redact(detail),
             final=final,
             paused=self._paused and not final,
             previews_dropped=0 if self._previewer is None else self._previewer.dropped,

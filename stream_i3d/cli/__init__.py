@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from stream_i3d.errors import StreamI3DError
     from stream_i3d.redact import redact
 
+    sys.excepthook = _print_error_of_ours
     try:
         code = app.main(args=arguments, prog_name="stream-i3d", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -36,3 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_error_of_ours(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what Python prints of an error that nobody caught, but not the passwords in it."""
+    import traceback
+
+    from stream_i3d.redact import redact
+
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import sys
 
@@ -29,12 +28,13 @@ def demo(duration: float | None, seed: int, gui: bool | None) -> None:
         open_window(config=demo_config(seed), duration_s=duration)
         return
 
+    from stream_i3d.config import LoggingConfig
+    from stream_i3d.logs import configure_logging
     from stream_i3d.messages import Recognition
     from stream_i3d.service.demo import STILL, run_demo
     from stream_i3d.service.summary import describe
-    from stream_i3d.stage import configure_logging
 
-    configure_logging(logging.WARNING)
+    configure_logging(LoggingConfig(level="warning"))
     duration = duration or _DURATION_S
     click.echo(f"stream-i3d demo: ten motions in synthetic scenes, recognised live for {duration:g} s (Ctrl-C ends it)")
     click.echo(CARRIED_MODEL_NOTE)

@@ -54,6 +54,8 @@ _KEYS = {
     "stay": "control.stay",
     "key": "security.key",
     "clients": "security.clients",
+    "log_level": "logging.level",
+    "log_format": "logging.format",
 }
 
 _RECOGNITION = [

@@ -28,6 +28,7 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--end-with-input", is_flag=True, hidden=True)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
 @click.option("--quiet", is_flag=True, help="Log warnings only.")
+@click.option("--log-format", help="text (default), or json: one object a line.")
 def run(
     sources: tuple[str, ...],
     config_file: Path | None,
@@ -47,6 +48,7 @@ def run(
     stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
     """
     flags["clients"] = list(clients) or None
+    flags["log_level"] = "warning" if quiet else None
     config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
@@ -54,12 +56,13 @@ def run(
         open_window(config=config)
         return
 
+    from stream_i3d.logs import configure_logging
     from stream_i3d.models.spec import CARRIED_CHECKPOINT
     from stream_i3d.service.run import run_service
     from stream_i3d.service.summary import describe
-    from stream_i3d.stage import Ready, configure_logging
+    from stream_i3d.stage import Ready
 
-    configure_logging(logging.WARNING if quiet else logging.INFO)
+    configure_logging(config.logging)
     log = logging.getLogger("stream_i3d")
 
     def on_ready(ready: Ready) -> None:  # not earlier: a mistake is answered by its one line alone

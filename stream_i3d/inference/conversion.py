@@ -16,8 +16,8 @@ import torch
 from msgspec import structs
 
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference.graph_file import IR, ONNX
-from stream_i3d.inference.openvino_runner import import_openvino
+from stream_i3d.inference.graph_file import CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.openvino_runner import import_openvino, write_ir
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.serving import export_program
@@ -26,9 +26,6 @@ from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     import openvino
-
-CLIPS, LOGITS = "clips", "logits"
-"""What an exported graph calls its input and its output."""
 
 
 def convert_setup(setup: ModelSetup, path: Path) -> None:
@@ -90,12 +87,6 @@ def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
     model.inputs[0].set_names({CLIPS})
     model.outputs[0].set_names({LOGITS})
     return model
-
-
-def write_ir(model: openvino.Model, spec: ModelSpec, path: Path) -> None:
-    """Write an OpenVINO model and its spec as .xml, and its weights as .bin beside it."""
-    model.set_rt_info(encode_spec(spec)[METADATA_KEY], [METADATA_KEY])
-    import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def _simplify_pools(model: openvino.Model) -> None:

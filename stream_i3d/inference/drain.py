@@ -31,9 +31,10 @@ _LEAVE_S = 1.0
 
 
 class WorkerJob(Struct, frozen=True, kw_only=True):
-    """What the worker process is to do."""
+    """What a worker process is to do; `relay` is where the publisher takes what is to be published."""
 
     cameras: list[CameraSlot]
+    relay: str
     setup: ModelSetup
     config: Config
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.inference.backends import BACKENDS
-from stream_i3d.inference.conversion import make_program, quiet, to_openvino, write_graph, write_ir
+from stream_i3d.inference.conversion import make_program, quiet, to_openvino, write_graph
 from stream_i3d.inference.graph_engine import Runner
 from stream_i3d.inference.graph_file import IR, ONNX, TORCH, is_graph
 from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu
-from stream_i3d.inference.openvino_runner import OpenVinoRunner, import_openvino
+from stream_i3d.inference.openvino_runner import OpenVinoRunner, import_openvino, write_ir
 from stream_i3d.inference.parity import Logits, Parity, compare
 from stream_i3d.inference.sample_clips import Clip, Progress, generated_clips, knows_scenes, video_clips
 from stream_i3d.models.checkpoint import load_checkpoint

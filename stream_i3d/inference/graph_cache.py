@@ -2,8 +2,9 @@
 
     home_folder()/graphs/KEY/model.xml, model.bin, compiled/
 
-A conversion takes seconds and needs torch; a kept one needs neither. KEY is of all that the graph depends on, so
-nothing here is ever out of date, only unused: the least recently used are removed.
+A conversion takes seconds and needs torch (but of Inception I3D to OpenVINO: inception_graph.py); a kept one needs
+neither. KEY is of all that the graph depends on, so nothing here is ever out of date, only unused: the least recently
+used are removed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 KEPT = 8
 """Converted networks; a full I3D takes 100 MB with what is compiled of it."""
 
-_VERSION = 1
+_VERSION = 2
 """Raised when a conversion of the same network gives another graph."""
 
 _NAMES = {IR: "OpenVINO IR", ONNX: "ONNX"}
@@ -93,10 +94,15 @@ def _make(setup: ModelSetup, folder: Path, suffix: str) -> None:
 
 
 def _convert(setup: ModelSetup, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == IR:
+        from stream_i3d.inference.inception_graph import write_inception  # it imports OpenVINO
+
+        if write_inception(setup, path):
+            return
     from stream_i3d.inference.conversion import convert_setup  # it imports torch
 
     log.info("converting %s to %s, which is done once", setup.model_name.checkpoint, _NAMES[path.suffix])
-    path.parent.mkdir(parents=True, exist_ok=True)
     convert_setup(setup, path)
 
 

@@ -19,6 +19,9 @@ IR, ONNX, TORCH = ".xml", ".onnx", ".pt2"
 SUFFIXES = (IR, ONNX)
 """Of files that can be run."""
 
+CLIPS, LOGITS = "clips", "logits"
+"""What an exported graph calls its input and its output."""
+
 _MAX_XML_BYTES = 64 * 2**20  # ours have 0.3 MB
 _METADATA_FIELD = 14
 """Of onnx.proto's ModelProto: repeated StringStringEntryProto metadata_props; its key is field 1, its value field 2."""

@@ -43,7 +43,7 @@ class Meter:
             self._total_ms.append(recognition.latency_ms.total)
             self._inference_ms.append(recognition.latency_ms.inference)
 
-    def summary(self, cameras: Sequence[Camera], rejected: int, sink_dropped: int) -> Summary:
+    def summary(self, cameras: Sequence[Camera], rejected: int, unpublished: int) -> Summary:
         """Return the figures so far."""
         total, inference = np.asarray(self._total_ms), np.asarray(self._inference_ms)
         dropped = self._windows_dropped.copy()
@@ -61,7 +61,7 @@ class Meter:
             frames_dropped=self._frames_dropped + sum(camera.windows.feed.frames_dropped for camera in cameras),
             windows_dropped=dict(dropped),
             rejected_messages=rejected,
-            sink_dropped=sink_dropped,
+            sink_dropped=unpublished,
         )
 
 

@@ -13,7 +13,7 @@ from stream_i3d.config import Precision
 from stream_i3d.errors import CheckpointError, DeviceError
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graph_engine import Clips, check_signature
-from stream_i3d.models.spec import ModelSpec, brief
+from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
 
 if TYPE_CHECKING:
     import openvino
@@ -97,6 +97,12 @@ def choose_cpu_precision(asked: Precision, bf16: bool) -> Precision:
     if asked not in allowed:
         raise DeviceError(f"precision {asked!r}: cpu has {', '.join(allowed)}; use one of them, or auto")
     return asked
+
+
+def write_ir(model: openvino.Model, spec: ModelSpec, path: Path) -> None:
+    """Write an OpenVINO model and its spec as .xml, and its weights as .bin beside it."""
+    model.set_rt_info(encode_spec(spec)[METADATA_KEY], [METADATA_KEY])
+    import_openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def _check(model: openvino.Model, spec: ModelSpec, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The worker process: drains every camera's frames, runs what is due, publishes.
+"""The worker process: drains every camera's frames, runs what is due, gives what it finds to the publisher.
 
 Two threads. The drain thread always reads, into the rings; the main thread takes the newest due windows, runs them as
-one batch and publishes. A thin shell: what is due is buffer.py's, what it means is recognizer.py's.
+one batch and sends what is to be published. A thin shell: what is due is buffer.py's, what it means is recognizer.py's.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from stream_i3d.config import Config
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.meter import Meter
 from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner
 from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
-from stream_i3d.messages import ActionEvent, CameraStatus
-from stream_i3d.publish.jsonl import JsonLinesSink
-from stream_i3d.publish.sink import QueuedSink
-from stream_i3d.publish.zmq_pub import ZmqSink
+from stream_i3d.messages import ActionEvent
 from stream_i3d.recognizer import Judging
-from stream_i3d.stage import CameraNews, Done, Ready, Stage, Summary, WorkerOrder
-from stream_i3d.transport.wire import Published
+from stream_i3d.stage import Done, Ready, Stage, Summary, WorkerOrder
+from stream_i3d.transport.relay import RelaySender
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
@@ -37,6 +33,8 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 8
 _POLL_S = 0.05
 _SUMMARY_INTERVAL_S = 1.0
+_ARRIVE_S = 10.0
+_LEAVE_S = 1.0
 
 
 def worker_main(stage: Stage, job: WorkerJob) -> None:
@@ -46,72 +44,45 @@ def worker_main(stage: Stage, job: WorkerJob) -> None:
 
 
 def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engine | StreamEngine]) -> None:
-    """Publish what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended."""
-    sinks = Sinks(job.config)  # first: a port in use is told before the model is loaded
-    try:
-        engine = load_engine(job.setup)
-        engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
-        judging = Judging.of(job.config, engine.labels, job.setup.model_name)
-        runner = make_runner(engine, job.config)
-        with Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain:
-            detail = f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}"
-            stage.say(
-                Ready(
-                    detail=detail,
-                    address=sinks.address,
-                    model=judging.model,
-                    labels=list(engine.labels),
-                    engine=engine.description,
-                )
+    """Send what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended."""
+    engine = load_engine(job.setup)
+    engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
+    judging = Judging.of(job.config, engine.labels, job.setup.model_name)
+    runner = make_runner(engine, job.config)
+    with (
+        RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
+        Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain,
+    ):
+        if not publisher.arrive(_ARRIVE_S):  # else the first predictions of a file would be lost
+            log.warning("there is no publisher yet; predictions are dropped until there is")
+        stage.say(
+            Ready(
+                detail=f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}",
+                model=judging.model,
+                labels=list(engine.labels),
+                engine=engine.description,
             )
-            WorkerLoop(stage, job, engine, runner, sinks, drain).run()
-    finally:
-        sinks.close()
-
-
-class Sinks:
-    """All sinks together: the PUB socket always, JSON lines where asked for."""
-
-    def __init__(self, config: Config) -> None:
-        self._zmq = ZmqSink(config.publish.address, config.security)
-        self.address = self._zmq.address
-        self._queued: list[QueuedSink] = []
-        if config.publish.jsonl is not None:
-            try:
-                self._queued.append(QueuedSink(JsonLinesSink(config.publish.jsonl), "jsonl"))
-            except BaseException:
-                self._zmq.close()
-                raise
-
-    @property
-    def dropped(self) -> int:
-        """Messages that queued sinks could not take."""
-        return sum(sink.dropped for sink in self._queued)
-
-    def write(self, message: Published) -> None:
-        """Give one message to every sink; never blocks."""
-        self._zmq.write(message)
-        for sink in self._queued:
-            sink.write(message)
-
-    def close(self) -> None:
-        """Close all sinks."""
-        self._zmq.close()
-        for sink in self._queued:
-            sink.close()
+        )
+        WorkerLoop(stage, job, engine, runner, publisher, drain).run()
 
 
 class WorkerLoop:
     """The main thread: take, run, publish, tell how the cameras fare, and follow orders between windows."""
 
     def __init__(
-        self, stage: Stage, job: WorkerJob, engine: Engine | StreamEngine, runner: Runner, sinks: Sinks, drain: Drain
+        self,
+        stage: Stage,
+        job: WorkerJob,
+        engine: Engine | StreamEngine,
+        runner: Runner,
+        publisher: RelaySender,
+        drain: Drain,
     ) -> None:
         self._stage = stage
         self._job = job
         self._engine = engine
         self._runner = runner
-        self._sinks = sinks
+        self._publisher = publisher
         self._drain = drain
         self._cameras = drain.cameras
         self._warm = min(max(1, len(self._cameras)), MAX_BATCH)
@@ -124,6 +95,7 @@ class WorkerLoop:
         busy = False
         while not self._stage.stopping.is_set():
             self._stage.beat()
+            self._publisher.attend()
             order = self._stage.order()
             if isinstance(order, WorkerOrder):
                 self._obey(order)
@@ -137,6 +109,8 @@ class WorkerLoop:
                 break
         for camera in self._cameras:
             self._publish_events(camera.windows.recognizer.finish())
+        if not self._publisher.leave(_LEAVE_S):
+            log.warning("the publisher has not got the last %d events and statuses", self._publisher.waiting)
         self._stage.say(self._summary())
 
     def _obey(self, order: WorkerOrder) -> None:
@@ -155,6 +129,7 @@ class WorkerLoop:
         for channel, slot in slots.items():
             if channel not in known:
                 self._welcome(Camera(slot, self._job, judging))
+        self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
         self._stage.say(Done(number=order.number))
 
     def _welcome(self, camera: Camera) -> None:
@@ -176,7 +151,7 @@ class WorkerLoop:
         self._meter.forget(camera)
         camera.end("removed")
         self._publish_events(camera.windows.recognizer.finish())
-        self._say_status(camera.health.status(time.monotonic(), camera.windows.feed.frames_dropped))
+        self._publisher.write(camera.health.status(time.monotonic(), camera.windows.feed.frames_dropped))
 
     def step(self) -> bool:
         """Publish what is due now, of each camera one window or chunk; return whether there was, or is, something."""
@@ -194,17 +169,17 @@ class WorkerLoop:
         return bool(due) or any(camera.windows.feed.pending for camera in self._cameras)
 
     def _summary(self) -> Summary:
-        return self._meter.summary(self._cameras, self._drain.rejected, self._sinks.dropped)
+        return self._meter.summary(self._cameras, self._drain.rejected, self._publisher.dropped)
 
     def _publish_all(self, judged: Sequence[Judged]) -> None:
         for recognition, events in judged:
-            self._sinks.write(recognition)
+            self._publisher.write(recognition)
             self._meter.count(recognition)
             self._publish_events(events)
 
     def _publish_events(self, events: Sequence[ActionEvent]) -> None:
         for event in events:
-            self._sinks.write(event)
+            self._publisher.write(event)
             if event.event == "start":
                 log.info("%s: %s started (%.2f)", event.camera, event.label, event.peak_confidence)
             elif event.end_time is not None:
@@ -218,11 +193,6 @@ class WorkerLoop:
             status = camera.health.due(now, camera.windows.feed.frames_dropped)
         if status is None:
             return
-        self._say_status(status)
+        self._publisher.write(status)
         if status.state != "live":
             self._publish_events(camera.windows.recognizer.finish())
-
-    def _say_status(self, status: CameraStatus) -> None:
-        """Tell the world, and the supervisor, which answers for the service."""
-        self._sinks.write(status)
-        self._stage.say(CameraNews(status=status))

@@ -23,6 +23,7 @@ from stream_i3d.models.arguments import scaled
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.layouts import LAYOUTS, OURS, Candidates, candidates, our_name, recognise
 from stream_i3d.models.registry import ARCHITECTURES, Architecture, build_model, find_architecture
+from stream_i3d.models.skeleton import without_weights
 from stream_i3d.models.spec import ModelSpec, brief, encode_spec, read_spec, resolve_checkpoint
 from stream_i3d.models.weight_files import COUNTER, Contents, check_values, read_contents, shown, strip_prefixes
 from stream_i3d.models.weight_files import write_file as _write
@@ -69,7 +70,7 @@ def load_checkpoint(
     if architecture is not None and spec.architecture != architecture:
         raise _another_architecture(architecture, (spec.architecture,), path)
     model = _skeleton(spec, path)
-    # assign: the network stands on the meta device, so nothing is initialised only to be overwritten.
+    # assign: the network has no memory for weights yet.
     model.load_state_dict(_fitted(state, model, path), assign=True)
     return model.eval(), spec
 
@@ -227,7 +228,7 @@ def _by_names(state: Mapping[str, Tensor], architecture: str | None, path: Path)
 @cache
 def _published_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
     """Return the tensors' shapes of an architecture as published, by name, in order; without BatchNorm's counters."""
-    with torch.device("meta"):
+    with without_weights():
         published = build_model(architecture).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in published.items() if not key.endswith(COUNTER)}
 
@@ -275,7 +276,7 @@ def _skeleton(spec: ModelSpec, path: Path) -> nn.Module:
     """Build a spec's network without memory for its weights."""
     try:
         row = find_architecture(spec.architecture)
-        with torch.device("meta"):
+        with without_weights():
             return build_model(spec.architecture, **_arguments(row, spec))
     except (ConfigError, TypeError, ValueError) as error:  # the latter two: options of another type
         reason = str(error) if isinstance(error, ConfigError) else brief(error)

@@ -1,8 +1,7 @@
-"""The plan of Inception-v1 with BatchNorm, which the 2D network and I3D share: channels, names, padding, the module.
+"""The plan of Inception-v1 with BatchNorm, which the 2D network and I3D share: the table, and the module.
 
-Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), with the BatchNorm of Ioffe & Szegedy (ICML 2015) and
-3 x 3 in place of 5 x 5 filters, as Carreira & Zisserman (CVPR 2017) inflate it. One table serves both networks, so
-that a 2D tensor and its inflated counterpart differ in the name of the convolution only.
+One table (inception_table.py) serves both networks, so that a 2D tensor and its inflated counterpart differ in the name
+of the convolution only.
 
 This module does not know how many dimensions a picture has: the networks bring their own convolutions and pools.
 """
@@ -15,64 +14,32 @@ import torch
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-
-Triple = tuple[int, int, int]
-"""(time, height, width)."""
-
-BN_EPS = 1e-3
-BN_MOMENTUM = 0.01
-"""In PyTorch's sense: the weight of the new batch. TensorFlow's decay of 0.99 is the same thing."""
-
-MIN_SIDE = 32
-"""The strides multiply to 32 in space: below that, the last map would be padding only."""
-
-CONVS: dict[str, tuple[int, int, int]] = {  # channels, kernel, stride
-    "Conv3d_1a_7x7": (64, 7, 2),
-    "Conv3d_2b_1x1": (64, 1, 1),
-    "Conv3d_2c_3x3": (192, 3, 1),
-}
-POOLS: dict[str, tuple[Triple, Triple]] = {  # kernel, stride; the first two leave time alone
-    "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
-    "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
-    "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
-    "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
-}
-MIXED: dict[str, tuple[int, int, int, int, int, int]] = {  # b0, b1a, b1b, b2a, b2b, b3b
-    "Mixed_3b": (64, 96, 128, 16, 32, 32),
-    "Mixed_3c": (128, 128, 192, 32, 96, 64),
-    "Mixed_4b": (192, 96, 208, 16, 48, 64),
-    "Mixed_4c": (160, 112, 224, 24, 64, 64),
-    "Mixed_4d": (128, 128, 256, 24, 64, 64),
-    "Mixed_4e": (112, 144, 288, 32, 64, 64),
-    "Mixed_4f": (256, 160, 320, 32, 128, 128),
-    "Mixed_5b": (256, 160, 320, 32, 128, 128),
-    "Mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-END_POINTS: tuple[str, ...] = (
-    "Conv3d_1a_7x7",
-    "MaxPool3d_2a_3x3",
-    "Conv3d_2b_1x1",
-    "Conv3d_2c_3x3",
-    "MaxPool3d_3a_3x3",
-    "Mixed_3b",
-    "Mixed_3c",
-    "MaxPool3d_4a_3x3",
-    "Mixed_4b",
-    "Mixed_4c",
-    "Mixed_4d",
-    "Mixed_4e",
-    "Mixed_4f",
-    "MaxPool3d_5a_2x2",
-    "Mixed_5b",
-    "Mixed_5c",
+from stream_i3d.models.inception_table import (
+    BN_EPS,
+    BN_MOMENTUM,
+    CONVS,
+    END_POINTS,
+    MIN_SIDE,
+    MIXED,
+    POOLS,
+    Triple,
+    same_padding,
 )
-"""The published names, in the order the data passes through them; the 2D network bears them too."""
 
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return the (front, back) zeros that TensorFlow's "same" padding adds along one axis of `size` elements."""
-    total = max(kernel - (size % stride or stride), 0)
-    return total // 2, total - total // 2
+__all__ = [
+    "BN_EPS",
+    "BN_MOMENTUM",
+    "CONVS",
+    "END_POINTS",
+    "MIN_SIDE",
+    "MIXED",
+    "POOLS",
+    "Mixed",
+    "Triple",
+    "check_keep_prob",
+    "initialise",
+    "same_padding",
+]
 
 
 class Mixed(nn.Module):

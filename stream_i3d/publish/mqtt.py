@@ -18,9 +18,9 @@ from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.mqtt_session import Session, tls_context
 from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, CameraPicture, Pictures, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
-from stream_i3d.publish.sink import SinkFigures
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import MqttSettings
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ class MqttSink:
     Drop policies: of events the outbox's; a full queue of predictions drops the oldest, counted; of a camera's states
     only the newest counts.
     """
+
+    durable = False
+    accepted = handled = 0
 
     def __init__(self, settings: MqttSettings, name: str, outbox: Outbox) -> None:
         """Args: `outbox` is this sink's from now on. Raises ConfigError where a file of TLS cannot be read."""
@@ -86,6 +89,7 @@ class MqttSink:
             queued=self._outbox.waiting,
             written=self._written,
             dropped=self._dropped + self._outbox.dropped,
+            failing=bool(self._failure),
             detail=self._failure,
         )
 

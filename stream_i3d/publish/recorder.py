@@ -21,8 +21,8 @@ from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.picture_ring import Picture, PictureRing
 from stream_i3d.publish.recording import Clocks, Recording
-from stream_i3d.publish.sink import SinkFigures
 from stream_i3d.sink_settings import RecorderSettings
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.addresses import reachable
 from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
@@ -43,6 +43,9 @@ NoteClip = Callable[[str | None, str], None]
 
 class RecorderSink:
     """Records clips. Drop policies: of previews the oldest go; with too many clips at once the new one is not made."""
+
+    durable = False
+    accepted = handled = 0
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class RecorderSink:
             queued=len(self._making),
             written=self._written,
             dropped=self._dropped,
+            failing=bool(self._failure),
             detail=self._failure,
         )
 

@@ -12,8 +12,7 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from msgspec import Struct
-
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import TOPICS, Published
 
 log = logging.getLogger(__name__)
@@ -22,25 +21,6 @@ _QUEUE = 1000
 
 KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
 """What settings call the kinds of messages -> the last part of their topics."""
-
-
-class SinkFigures(Struct, frozen=True, kw_only=True):
-    """How a sink fares, since it was made.
-
-    Attributes:
-        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
-        written: Messages that its medium has taken.
-        dropped: Messages that are lost to it: the queue was full, or the medium failed.
-        failed: Messages that the other side refused for good.
-        detail: Why it does not work now, for people; "" where it does. Never holds a secret.
-    """
-
-    name: str
-    queued: int = 0
-    written: int = 0
-    dropped: int = 0
-    failed: int = 0
-    detail: str = ""
 
 
 class Sink(Protocol):
@@ -54,9 +34,18 @@ class Sink(Protocol):
 
 
 class Outlet(Protocol):
-    """A sink at work, with threads of its own: no method but `close` waits for anything."""
+    """A sink at work, with threads of its own: no method but `close` waits for anything.
+
+    Attributes:
+        durable: Whether a message is safe only once this sink has handled it.
+        accepted: Of a durable one, messages that were queued so far.
+        handled: Of these, how many were written or given up.
+    """
 
     name: str
+    durable: bool
+    accepted: int
+    handled: int
 
     def write(self, message: Published) -> None:
         """Take one message; where there is no room, one is dropped and counted."""
@@ -72,7 +61,14 @@ class Outlet(Protocol):
 
 
 class QueuedSink:
-    """Writes to another sink from a thread of its own. Drop policy: a full queue drops the new message, counted."""
+    """Writes to another sink from a thread of its own. Drop policy: a full queue drops the new message, counted.
+
+    Attributes:
+        durable: Whether a message is safe only once this sink has handled it.
+        accepted: Messages that were queued so far.
+        handled: Of these, how many were written or given up.
+        dropped: Messages that were not written: the queue was full, or writing failed.
+    """
 
     def __init__(
         self,
@@ -80,15 +76,16 @@ class QueuedSink:
         name: str,
         size: int | None = None,
         what: Collection[str] = ("predictions", "events", "status"),
+        durable: bool = False,
     ) -> None:
         """Args: `size` of the queue in messages, and `what` is written of them (words of `KINDS`)."""
         self._sink = sink
         self.name = name
         self._kinds = {KINDS[word] for word in what}
         self._queue: queue.Queue[Published | None] = queue.Queue(size or _QUEUE)
-        self._written = 0
         self._failure = ""
-        self.dropped = 0
+        self.durable = durable
+        self.accepted = self.handled = self.dropped = self._written = 0
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
@@ -98,6 +95,7 @@ class QueuedSink:
             return
         try:
             self._queue.put_nowait(message)
+            self.accepted += 1
         except queue.Full:
             self.dropped += 1
 
@@ -108,9 +106,10 @@ class QueuedSink:
         """Return how it fares."""
         return SinkFigures(
             name=self.name,
-            queued=self._queue.qsize(),
+            queued=self.accepted - self.handled,
             written=self._written,
             dropped=self.dropped,
+            failing=bool(self._failure),
             detail=self._failure,
         )
 
@@ -138,5 +137,6 @@ class QueuedSink:
                 if self._failure:
                     log.info("%s: works again; messages lost meanwhile: %d", self.name, lost)
                 self._failure, lost = "", 0
+            self.handled += 1
         with contextlib.suppress(OSError):  # a medium that still fails; what it lost has been counted and said
             self._sink.close()

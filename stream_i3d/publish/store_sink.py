@@ -16,9 +16,9 @@ from pathlib import Path
 from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
-from stream_i3d.publish.sink import SinkFigures
 from stream_i3d.publish.store import EventStore
 from stream_i3d.sink_settings import StoreSettings
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class StoreSink:
             queued=len(self._events),
             written=self._written,
             dropped=self.dropped,
+            failing=bool(self._failure),
             detail=self._failure,
         )
 

@@ -17,10 +17,10 @@ import msgspec
 from stream_i3d import __version__
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import Outbox, Pending
-from stream_i3d.publish.sink import SinkFigures
 from stream_i3d.publish.webhook_policy import DELIVERY_HEADER, SIGNATURE_HEADER, Schedule, judge, retry_after, sign
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import WebhookSettings
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ class WebhookSink:
 
     A camera whose event is not taken waits, with pauses that grow; the events of other cameras go on meanwhile.
     """
+
+    durable = False
+    accepted = handled = 0
 
     def __init__(self, settings: WebhookSettings, name: str, outbox: Outbox) -> None:
         """Args: `outbox` is this sink's from now on."""
@@ -71,6 +74,7 @@ class WebhookSink:
             written=self._written,
             dropped=self._outbox.dropped,
             failed=self._failed,
+            failing=bool(self._failure),
             detail=self._failure,
         )
 

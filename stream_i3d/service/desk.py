@@ -48,6 +48,7 @@ class ControlDesk:
         self._server = server
         self._started_at = time.time()
         self._worker: Ready | None = None
+        self._publish = ""
         self._previews: dict[str, str] = {}
         self._statuses: dict[str, CameraStatus] = {}
         self._leaving: set[str] = set()
@@ -60,6 +61,8 @@ class ControlDesk:
         """Take note of what the process `name` has said."""
         if isinstance(said, CameraNews):
             self._statuses[said.status.camera] = said.status
+        elif name == "publisher":
+            self._publish = said.address
         elif name == "worker":
             self._worker = said
         else:
@@ -114,8 +117,8 @@ class ControlDesk:
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
-            ready=supervisor.is_ready("worker"),
-            publish=worker.address,
+            ready=supervisor.is_ready("worker") and supervisor.is_ready("publisher"),
+            publish=self._publish,
             model=worker.model,
             labels=worker.labels,
             engine=worker.engine,

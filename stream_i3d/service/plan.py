@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import structs
 
@@ -16,6 +16,8 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
+from stream_i3d.publish.factory import check_sinks
+from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -23,6 +25,7 @@ from stream_i3d.transport.addresses import (
     frame_channel,
     preview_address,
     preview_channel,
+    relay_channel,
 )
 
 MAX_CAMERAS = 64
@@ -30,7 +33,11 @@ MAX_CAMERAS = 64
 
 _STARTUP_SILENCE_S = 120.0
 _WORKER_SILENCE_S = 60.0
+_PUBLISHER_SILENCE_S = 20.0
 _CAPTURE_SLACK_S = 10.0
+
+
+Role = Literal["publisher", "worker", "capture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class StageRow:
         main: Runs in the child, as `main(stage, job)`.
         silent_limit_s: It is killed and started again when its heartbeat is older than this.
         startup_limit_s: The same, until it says it is ready (imports, loading weights).
+        role: What it is for. The run is ready when all workers and the publisher are, and over when all workers have
+            finished.
         shutdown_order: Lower ones are stopped first.
         grace_s: Seconds from being asked to end to being killed.
         essential: Whether the run ends where this process cannot go on.
@@ -53,6 +62,7 @@ class StageRow:
     startup_limit_s: float
     shutdown_order: int
     grace_s: float
+    role: Role = "capture"
     essential: bool = True
 
 
@@ -71,7 +81,7 @@ class PlannedCamera:
 
 
 class Plan:
-    """The table of processes: a worker, and a capture process per camera; and how it changes at run time.
+    """The table of processes: publisher, worker, a capture process per camera; and how it changes at run time.
 
     Holds what is wanted, and starts nothing. The jobs in it are always what a process started now should do.
     """
@@ -79,8 +89,10 @@ class Plan:
     def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
         """Args are those of `make_plan`."""
         check_bind(config.publish.address, config.security.keyed)
+        check_sinks(config)
         self.config = config
         self._folder = folder
+        self._relay = relay_channel(folder)
         self._worker = worker
         self._setup = settle_model(config.model, config.window)
         self._numbered = 0
@@ -91,15 +103,25 @@ class Plan:
 
     @property
     def rows(self) -> list[StageRow]:
-        """All processes, the worker first."""
-        return [self.worker_row, *(camera.row for camera in self.cameras.values())]
+        """All processes, in the order in which they are started."""
+        return [self.publisher_row, self.worker_row, *(camera.row for camera in self.cameras.values())]
+
+    @property
+    def publisher_row(self) -> StageRow:
+        """The publisher."""
+        job = PublisherJob(channel=self._relay, config=structs.replace(self.config, cameras=[]))  # without passwords
+        return StageRow(
+            "publisher", publisher_main, job, _PUBLISHER_SILENCE_S, _STARTUP_SILENCE_S, 2, grace_s=1.6, role="publisher"
+        )
 
     @property
     def worker_row(self) -> StageRow:
         """The worker as it should be now."""
         slots = [camera.slot for camera in self.cameras.values()]
-        job = WorkerJob(cameras=slots, setup=self._setup, config=self.config)
-        return StageRow("worker", self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6)
+        job = WorkerJob(cameras=slots, relay=self._relay, setup=self._setup, config=self.config)
+        return StageRow(
+            "worker", self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6, role="worker"
+        )
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
@@ -178,11 +200,11 @@ class Plan:
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
-    """Return the table of processes: a worker, and a capture process per camera.
+    """Return the table of processes: the publisher, a worker, and a capture process per camera.
 
     Args:
         config: What to run.
-        folder: A private folder for the frame channels.
+        folder: A private folder for the channels between them.
         worker: Entry point of the worker (benchmarks put a slow one in its place).
 
     Raises:

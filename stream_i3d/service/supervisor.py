@@ -13,15 +13,33 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
+from msgspec import structs
+
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
-from stream_i3d.service.plan import StageRow
-from stream_i3d.stage import EXIT_FATAL, CameraNews, Done, Failed, Order, Ready, StageLink, Summary, enter_stage
+from stream_i3d.logs import current_logging
+from stream_i3d.publish.process import PublisherJob
+from stream_i3d.service.figures import RunFigures
+from stream_i3d.service.plan import Role, StageRow
+from stream_i3d.stage import (
+    EXIT_FATAL,
+    CameraNews,
+    Done,
+    Failed,
+    Order,
+    PublisherOrder,
+    PublisherSummary,
+    Ready,
+    StageLink,
+    Summary,
+    enter_stage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +47,7 @@ _TICK_S = 0.05
 _KILL_WAIT_S = 0.5
 
 
-Said = Ready | Summary | CameraNews
+Said = Ready | Summary | PublisherSummary | CameraNews
 
 
 class Desk(Protocol):
@@ -71,7 +89,7 @@ class _Running:
         self._started = time.monotonic()
         self.process: BaseProcess = self._context.Process(
             target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), log.getEffectiveLevel()),
+            args=(self.row.name, self.row.main, self.row.job, self._link.child_side(), current_logging()),
             name=self.row.name,
             daemon=True,
         )
@@ -100,6 +118,16 @@ class _Running:
         self._retired_until = time.monotonic() + self.row.grace_s
         self._restart_at = None
         self.ask_to_end()
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the process is to end for good."""
+        return self._retired_until is not None
+
+    def preview(self, before: Mapping[str, str]) -> tuple[str, str]:
+        """Return a capture process's camera, and where its previews are or, while it is started again, were."""
+        camera = self.row.name.removeprefix("capture ")
+        return camera, before.get(camera, "") if self.ready is None else self.ready.address
 
     def gone(self, now: float) -> bool:
         """Tell whether a retired process has ended, killing it where its time is over."""
@@ -182,16 +210,16 @@ class Supervisor:
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
     ) -> None:
-        """Args: `on_ready` is called once, when the worker publishes; `desk` may change what runs meanwhile."""
+        """Args: `on_ready` is called once, when predictions are published; `desk` may change what runs meanwhile."""
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
-        self._worker_ready = False
+        self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Running] = []
         self._stop = threading.Event()
-        self._done: list[Summary] = []
-        self._current = Summary()
+        self._figures = RunFigures()
+        self._previews: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -201,10 +229,10 @@ class Supervisor:
         """Start everything, watch it, end it in order.
 
         Args:
-            duration_s: Seconds to run from when the worker is ready; None is until stopped or ended.
+            duration_s: Seconds to run from when the workers are ready; None is until stopped or ended.
 
         Returns:
-            The worker's figures over the whole run.
+            The figures of the whole run.
 
         Raises:
             ServiceError: A process met an error that a restart will not mend; all others have been ended.
@@ -215,7 +243,7 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
-        return _add(self._done, self._current)
+        return self._figures.total()
 
     def add(self, row: StageRow) -> None:
         """Start one more process."""
@@ -237,7 +265,6 @@ class Supervisor:
         return next(one for one in self._running if one.row.name == name)
 
     def _watch(self, duration_s: float | None) -> None:
-        worker = self._running[0]
         until = float("inf")
         while not self._stop.is_set():
             if self._desk is None:
@@ -247,10 +274,38 @@ class Supervisor:
             now = time.monotonic()
             for one in list(self._running):
                 self._look_after(one, now)
-            if self._worker_ready and until == float("inf") and duration_s is not None:
+            self._tell_ready()
+            self._tell_cameras()
+            if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
-            if now >= until or worker.finished:
+            if now >= until or all(one.finished for one in self._of_role("worker")):
                 return
+
+    def _of_role(self, role: Role) -> list[_Running]:
+        return [one for one in self._running if one.row.role == role]
+
+    def _tell_ready(self) -> None:
+        """Say once that all workers and the publisher do their work: the first time only, not after a restart."""
+        if self._all_ready:
+            return
+        workers = [one.ready for one in self._of_role("worker")]
+        publishers = [one.ready for one in self._of_role("publisher")]
+        if workers[0] is None or None in workers or None in publishers:
+            return
+        self._all_ready = True
+        address = publishers[0].address if publishers and publishers[0] else workers[0].address
+        self._on_ready(structs.replace(workers[0], address=address))
+
+    def _tell_cameras(self) -> None:
+        """Have the publisher know the cameras there are, and where their previews are."""
+        cameras = dict(one.preview(self._previews) for one in self._of_role("capture") if not one.is_retired)
+        if cameras == self._previews:
+            return
+        self._previews = cameras
+        for one in self._of_role("publisher"):
+            if isinstance(one.row.job, PublisherJob):
+                row = replace(one.row, job=structs.replace(one.row.job, cameras=cameras))
+                one.want(row, lambda number: PublisherOrder(number=number, cameras=cameras))
 
     def _look_after(self, one: _Running, now: float) -> None:
         """Hear one process, restart it where it needs that, and tell the desk what became of it."""
@@ -269,20 +324,10 @@ class Supervisor:
 
     def _hear(self, one: _Running) -> None:
         for message in one.listen():
-            if isinstance(message, Summary):
-                self._take_summary(message)
-                continue
-            if self._desk is not None:
+            if isinstance(message, Summary | PublisherSummary):
+                self._figures.take(one.row.name, one.process.pid or 0, message)
+            elif self._desk is not None:
                 self._desk.heard(one.row.name, message)
-            if isinstance(message, Ready) and one.row.shutdown_order and not self._worker_ready:
-                self._worker_ready = True  # the first time only, not after a restart
-                self._on_ready(message)
-
-    def _take_summary(self, summary: Summary) -> None:
-        """Keep the figures of a worker that was restarted: its counts begin at nought again."""
-        if summary.seconds < self._current.seconds:
-            self._done.append(self._current)
-        self._current = summary
 
     def _end_in_order(self) -> None:
         for order in sorted({one.row.shutdown_order for one in self._running}):
@@ -293,31 +338,6 @@ class Supervisor:
             for one in group:
                 one.end(deadline)
                 self._hear(one)
-
-
-def _add(done: Sequence[Summary], current: Summary) -> Summary:
-    """Return the newest figures with the counts of earlier workers added."""
-    if not done:
-        return current
-    dropped: dict[str, int] = {}
-    for summary in (*done, current):
-        for reason, number in summary.windows_dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + number
-    every = [*done, current]
-    return Summary(
-        frames=sum(one.frames for one in every),
-        windows=sum(one.windows for one in every),
-        skipped=sum(one.skipped for one in every),
-        seconds=sum(one.seconds for one in every),
-        latency_p50_ms=current.latency_p50_ms,
-        latency_p95_ms=current.latency_p95_ms,
-        inference_p50_ms=current.inference_p50_ms,
-        overhead_p95_ms=current.overhead_p95_ms,
-        frames_dropped=sum(one.frames_dropped for one in every),
-        windows_dropped=dropped,
-        rejected_messages=sum(one.rejected_messages for one in every),
-        sink_dropped=sum(one.sink_dropped for one in every),
-    )
 
 
 @contextmanager

@@ -114,6 +114,13 @@ def frame_channel(folder: Path, camera_index: int) -> str:
     return f"tcp://127.0.0.1:{_free_port()}"
 
 
+def relay_channel(folder: Path) -> str:
+    """Return the private address at which the publisher takes what workers say: ipc on POSIX, else loopback TCP."""
+    if os.name == "posix":
+        return f"ipc://{folder / 'relay'}"
+    return f"tcp://127.0.0.1:{_free_port()}"
+
+
 def _port(match: re.Match[str]) -> int:
     """Return the port of an address, 0 where the system is to choose it."""
     return 0 if match["port"] == "*" else int(match["port"])

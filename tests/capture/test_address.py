@@ -176,3 +176,17 @@ def test_the_ends_of_the_ranges_are_allowed(query):
 def test_options_without_their_question_mark_are_not_silently_ignored():
     with pytest.raises(ConfigError, match="seed"):
         parse_source("synthetic://seed=1")
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0"])
+def test_a_url_with_a_blank_is_refused_without_showing_it(blank):
+    with pytest.raises(ConfigError) as caught:
+        parse_source(f"rtsp://admin:ge{blank}heim@camera/1")
+    assert str(caught.value) == "source rtsp://...: there is a blank in it; write %20 in its place"
+
+
+@pytest.mark.parametrize(
+    "text", ["admin:geheim@camera", "rtsp:/admin:geheim@camera", "admin:x/geheim@camera", "http://camera/?pwd=x@geheim"]
+)
+def test_a_mistaken_url_does_not_give_its_password_away_as_a_name(text):
+    assert "geheim" not in parse_source(text).default_name

@@ -230,6 +230,13 @@ def test_a_webcam_that_was_live_and_is_unplugged_is_awaited(rig: Rig) -> None:
     assert any("/dev/video0 does not exist; next try in" in detail for detail in rig.details("reconnecting"))
 
 
+def test_what_a_source_says_of_itself_is_cleaned_before_it_leaves_the_process(rig: Rig) -> None:
+    rig.openings = [SourceUnavailable("rtsp://admin:geheim@camera: refused"), rig.camera(5, then_stop=True)]
+    rig.run()
+    assert "rtsp://***@camera: refused; next try in 1 s" in rig.details("connecting")
+    assert all("geheim" not in report.detail for report in rig.channel.reports)
+
+
 def test_the_end_of_a_file_is_the_last_word(rig: Rig) -> None:
     source = rig.file(10)
     rig.openings = [source]

@@ -104,14 +104,13 @@ def test_a_conversion_that_fails_leaves_nothing(
 
 
 def test_the_least_recently_used_are_removed(tiny_checkpoint: Path, made: list[str]) -> None:
-    for length in range(16, 16 + KEPT):
+    known: set[Path] = set()
+    for second, length in enumerate(range(16, 16 + KEPT)):
         use(setup_of(tiny_checkpoint, clip_len=length))
-    folders = sorted(
-        (path for path in graphs_folder().iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
-    )
-    assert len(folders) == KEPT
-    for age, folder in enumerate(reversed(folders)):
-        os.utime(folder, (1e9 - age, 1e9 - age))
+        (made_now,) = {path for path in graphs_folder().iterdir() if path.is_dir()} - known
+        known.add(made_now)
+        os.utime(made_now, (1e9 + second, 1e9 + second))
+    assert len(known) == KEPT
     use(setup_of(tiny_checkpoint))  # the oldest, and in use again
     use(setup_of(tiny_checkpoint, clip_len=16 + KEPT))  # one too many
     del made[:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,55 +26,22 @@ from stream_i3d.config import (
     WindowConfig,
     change_settings,
 )
-from stream_i3d.errors import CheckpointError, ConfigError, TransportError
+from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import worker
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.worker import MAX_BATCH, serve
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.stage import CameraNews, CameraSlot, Done, Ready, StageMessage, Summary, WorkerOrder
-from stream_i3d.transport.sockets import FrameSender, Publisher, Subscriber
+from stream_i3d.transport.sockets import FrameSender, Subscriber
 from stream_i3d.transport.wire import decode_published, encode_frame, encode_report
 from tests.inference.fakes import FakeEngine
 from tests.samples import frame, number_of, report
+from tests.stages import WAIT_S, FakeStage
 
-WAIT_S = 30.0
 CLIP_LEN, STRIDE = 8, 4
-
-
-class FakeStage:
-    """The child's side of a link without a parent; what it says and its heartbeats can be waited for."""
-
-    def __init__(self) -> None:
-        self.name = "worker"
-        self.stopping = threading.Event()
-        self.said: list[StageMessage] = []
-        self.beats = 0
-        self.orders: queue.SimpleQueue[WorkerOrder] = queue.SimpleQueue()
-        self._changed = threading.Condition()
-
-    def order(self) -> WorkerOrder | None:
-        return None if self.orders.empty() else self.orders.get()
-
-    def beat(self) -> None:
-        with self._changed:
-            self.beats += 1
-            self._changed.notify_all()
-
-    def say(self, message: StageMessage) -> None:
-        with self._changed:
-            self.said.append(message)
-            self._changed.notify_all()
-
-    def wait_until(self, true: Callable[[], bool]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(true, WAIT_S)
-
-    @property
-    def summary(self) -> Summary:
-        """The last figures."""
-        return [Summary(), *(message for message in self.said if isinstance(message, Summary))][-1]
 
 
 class Service:
@@ -104,7 +70,12 @@ class Service:
         model = ModelConfig(checkpoint="fake.safetensors")
         small = Preprocessing(clip_len=CLIP_LEN, short_side=32, crop_size=32)
         setup = ModelSetup(path="/w/fake.safetensors", spec=None, config=model, preprocessing=small, labels=None)
-        self.job = WorkerJob(cameras=slots, setup=setup, config=Config(**config))
+        relay = f"ipc://{folder}/relay"
+        self.job = WorkerJob(cameras=slots, relay=relay, setup=setup, config=Config(**config))
+        self.publisher = FakeStage("publisher")
+        self._publishing = threading.Thread(
+            target=publisher_main, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config))
+        )
         self.load: Callable[[ModelSetup], FakeEngine] = lambda setup: engine
         self._arrived: dict[str, int] = {}
         self._changed = threading.Condition()
@@ -113,7 +84,8 @@ class Service:
         self.senders: dict[str, FrameSender] = {}
 
     def start(self) -> Service:
-        """Start the worker and connect a sender to each of its channels."""
+        """Start the publisher and the worker, and connect a sender to each of its channels."""
+        self._publishing.start()
         self._thread.start()
         self.stage.wait_until(lambda: any(isinstance(message, Ready) for message in self.stage.said))
         for slot in self.job.cameras:
@@ -136,9 +108,17 @@ class Service:
         """A camera beside those of the start."""
         return CameraSlot(name=name, channel=f"ipc://{self.output.parent}/more-{name}", lossless=True, **more)
 
-    def said_of(self, camera: str) -> list[CameraStatus]:
-        news = [message.status for message in self.stage.said if isinstance(message, CameraNews)]
-        return [status for status in news if status.camera == camera]
+    def status(self, camera: str, state: str) -> CameraStatus:
+        """Wait until the camera's newest published status is of this state; return it."""
+
+        def newest() -> CameraStatus | None:
+            said = [message.status for message in self.publisher.said if isinstance(message, CameraNews)]
+            return [None, *(status for status in said if status.camera == camera)][-1]
+
+        self.publisher.wait_until(lambda: (status := newest()) is not None and status.state == state)
+        status = newest()
+        assert status is not None
+        return status
 
     def send(self, first: int, last: int, camera: str = "door", **more: Any) -> None:
         """Send frames first..last; every one must find room."""
@@ -170,14 +150,30 @@ class Service:
         assert not self._thread.is_alive()
         if self.error is not None:
             raise self.error
+        self._end_publisher()
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
     def close(self) -> None:
         self.stage.stopping.set()
         if self._thread.is_alive():
             self._thread.join(WAIT_S)
+        self._end_publisher()
         for sender in self.senders.values():
             sender.close()
+
+    @property
+    def address(self) -> str:
+        """Where it publishes."""
+        self.publisher.wait_until(lambda: bool(self.publisher.said))
+        ready = self.publisher.said[0]
+        assert isinstance(ready, Ready)
+        return ready.address
+
+    def _end_publisher(self) -> None:
+        self.publisher.stopping.set()
+        if self._publishing.ident is not None:
+            self._publishing.join(WAIT_S)
+            assert not self._publishing.is_alive()
 
     def _run(self) -> None:
         try:
@@ -251,8 +247,7 @@ def test_a_clip_is_the_frames_of_its_window(make: Start) -> None:
 def test_subscribers_receive_what_the_wire_promises(make: Start) -> None:
     service = make(lossless=True, publish={"status_interval_s": 0.05})
     service.start()
-    assert isinstance(service.stage.said[0], Ready)
-    with Subscriber(service.stage.said[0].address) as subscriber:
+    with Subscriber(service.address) as subscriber:
         first = subscriber.receive(WAIT_S)  # once a status comes, the subscription stands
         assert first is not None
         assert first[0] == b"v1/door/status"
@@ -271,7 +266,7 @@ def test_subscribers_receive_what_the_wire_promises(make: Start) -> None:
 
 
 def test_the_engine_is_warmed_up_before_the_worker_says_that_it_is_ready(make: Start) -> None:
-    service = make(cameras=("a", "b", "c"), publish={"address": "tcp://127.0.0.1:*"})
+    service = make(cameras=("a", "b", "c"))
     warmed_when_ready: list[list[int]] = []
     say = service.stage.say
 
@@ -287,7 +282,6 @@ def test_the_engine_is_warmed_up_before_the_worker_says_that_it_is_ready(make: S
     ready = service.stage.said[0]
     assert isinstance(ready, Ready)
     assert ready.detail == "i3d (fake.safetensors), a fake"
-    assert int(ready.address.removeprefix("tcp://127.0.0.1:")) > 0
 
 
 def test_windows_of_cameras_that_are_due_together_are_one_batch(make: Start) -> None:
@@ -491,7 +485,7 @@ def test_a_camera_is_connecting_from_the_first_then_as_it_reports(make: Start) -
 def test_a_camera_that_sends_nothing_new_is_stalled(make: Start) -> None:
     service = make(capture=CaptureConfig(stall_timeout_s=0.2), publish={"status_interval_s": 0.05})
     service.start()
-    with Subscriber(f"ipc://{service.output.parent}/pub", ["v1/door/status"]) as subscriber:
+    with Subscriber(service.address, ["v1/door/status"]) as subscriber:
         assert subscriber.receive(WAIT_S) is not None
         service.report(state="live")
         service.send(0, 3)
@@ -590,39 +584,15 @@ def test_windows_that_were_skipped_are_counted_apart(make: Start) -> None:
     assert service.engine.batches == []
 
 
-def test_an_address_in_use_is_told_before_the_model_is_loaded(make: Start) -> None:
-    with Publisher("tcp://127.0.0.1:*") as other:
-        service = make(publish={"address": other.address})
-        loaded: list[ModelSetup] = []
-        service.load = lambda setup: loaded.append(setup) or service.engine  # type: ignore[func-returns-value]
-        service._thread.start()
-        with pytest.raises(TransportError, match="is in use by another process"):
-            service.join()
-    assert loaded == []
-
-
-def test_a_file_that_cannot_be_written_is_told_and_the_address_is_free_again(make: Start, tmp_path: Path) -> None:
-    with Publisher("tcp://127.0.0.1:*") as probe:
-        address = probe.address
-    service = make(publish={"jsonl": str(tmp_path / "missing" / "out.jsonl"), "address": address})
-    service._thread.start()
-    with pytest.raises(ConfigError, match="cannot write JSON lines to"):
-        service.join()
-    Publisher(address).close()
-
-
-def test_a_model_that_cannot_be_loaded_is_the_workers_error_and_frees_the_address(make: Start) -> None:
+def test_a_model_that_cannot_be_loaded_is_the_workers_error(make: Start) -> None:
     def fail(setup: ModelSetup) -> FakeEngine:
         raise CheckpointError("damaged")
 
-    with Publisher("tcp://127.0.0.1:*") as probe:
-        address = probe.address
-    service = make(publish={"address": address})
+    service = make()
     service.load = fail
     service._thread.start()
     with pytest.raises(CheckpointError, match="damaged"):
         service.join()
-    Publisher(address).close()
 
 
 def test_json_lines_hold_what_the_socket_publishes_one_object_a_line(make: Start) -> None:
@@ -691,7 +661,7 @@ def test_a_camera_that_is_removed_says_stopped_as_its_last_word_and_its_counts_s
     service.settled(12, "hall")
     door = service.job.cameras[0]
     service.order(door)
-    assert [service.said_of("hall")[-1].state, service.said_of("hall")[-1].detail] == ["stopped", "removed"]
+    assert service.status("hall", "stopped").detail == "removed"
     service.senders.pop("hall").close()
     service.send(12, 15)
     lines = service.end()
@@ -724,7 +694,7 @@ def test_with_stay_it_goes_on_when_all_cameras_have_ended(make: Start) -> None:
     service = make(control=ControlConfig(stay=True)).start()
     service.report(state="stopped", fps=0.0, detail="the end", final=True)
     service.settled(1)
-    assert service.said_of("door")[-1].state == "stopped"
+    assert service.status("door", "stopped").detail == "the end"
     before = service.stage.beats
     service.stage.wait_until(lambda: service.stage.beats >= before + 3)
     service.stage.stopping.set()
@@ -745,8 +715,7 @@ def test_why_a_capture_process_gave_up_is_published(make: Start) -> None:
     service = make(cameras=("door", "hall")).start()
     door, hall = service.job.cameras
     service.order(door, structs.replace(hall, failure="no such file: a.mp4"))
-    service.stage.wait_until(lambda: bool(service.said_of("hall")) and service.said_of("hall")[-1].state == "stopped")
-    assert service.said_of("hall")[-1].detail == "no such file: a.mp4"
+    assert service.status("hall", "stopped").detail == "no such file: a.mp4"
 
 
 def test_a_channel_that_cannot_be_bound_is_told_and_the_others_go_on(

@@ -9,7 +9,8 @@ import pytest
 
 from stream_i3d.publish import sink as sink_module
 from stream_i3d.publish.jsonl import JsonLinesSink
-from stream_i3d.publish.sink import QueuedSink, SinkFigures
+from stream_i3d.publish.sink import QueuedSink
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
 from tests.samples import event, recognition, status
 
@@ -98,7 +99,7 @@ def test_only_what_was_asked_for_is_written() -> None:
         queued.write(message)
     queued.close(WAIT_S)
     assert target.written == [7]
-    assert queued.figures() == SinkFigures(name="test", written=1)
+    assert queued.figures() == SinkFigures(name="test", queued=0, written=1, dropped=0)
 
 
 def test_that_a_medium_works_again_is_said_with_what_it_cost(caplog: pytest.LogCaptureFixture) -> None:

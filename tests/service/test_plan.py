@@ -20,6 +20,7 @@ from stream_i3d.config import (
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.worker import worker_main
+from stream_i3d.publish.process import publisher_main
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan, name_cameras
 
 
@@ -85,16 +86,26 @@ def test_a_source_that_means_nothing_is_told() -> None:
         names_of("rstp://camera/")
 
 
-def test_the_plan_is_a_worker_and_a_capture_process_per_camera(tiny: ModelConfig, tmp_path: Path) -> None:
+def test_the_plan_is_a_publisher_a_worker_and_a_capture_process_per_camera(tiny: ModelConfig, tmp_path: Path) -> None:
     plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
-    assert [row.name for row in plan] == ["worker", "capture door", "capture hall"]
-    assert [row.main for row in plan] == [worker_main, capture_main, capture_main]
-    assert [row.shutdown_order for row in plan] == [1, 0, 0]  # captures first, so that their last word is published
+    assert [row.name for row in plan] == ["publisher", "worker", "capture door", "capture hall"]
+    assert [row.main for row in plan] == [publisher_main, worker_main, capture_main, capture_main]
+    assert [row.role for row in plan] == ["publisher", "worker", "capture", "capture"]
+    assert [row.shutdown_order for row in plan] == [2, 1, 0, 0]  # so that the last word of each is published
+
+
+def test_worker_and_publisher_agree_on_their_channel_and_the_publisher_is_told_no_password(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    plan = make_plan(config_of("rtsp://u:s3cret@cam/1", model=tiny), tmp_path)
+    publisher, worker = plan[0].job, plan[1].job
+    assert publisher.channel == worker.relay
+    assert "s3cret" not in repr(publisher)
 
 
 def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfig, tmp_path: Path) -> None:
     plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
-    worker, captures = plan[0].job, [row.job for row in plan[1:]]
+    worker, captures = plan[1].job, [row.job for row in plan[2:]]
     assert isinstance(worker, WorkerJob)
     assert all(isinstance(job, CaptureJob) for job in captures)
     assert [(slot.name, slot.channel) for slot in worker.cameras] == [(job.camera, job.channel) for job in captures]
@@ -104,7 +115,7 @@ def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfi
 
 def test_window_settings_reach_the_capture_processes(tiny: ModelConfig, tmp_path: Path) -> None:
     plan = make_plan(config_of("0", model=tiny, window=WindowConfig(sample_fps=12.5)), tmp_path)
-    assert plan[1].job.preprocessing.sample_fps == 12.5
+    assert plan[2].job.preprocessing.sample_fps == 12.5
 
 
 @pytest.mark.parametrize(
@@ -121,19 +132,19 @@ def test_only_what_is_read_at_full_speed_and_is_no_camera_is_held_back(
     tiny: ModelConfig, tmp_path: Path, source: str, fast: bool, lossless: bool
 ) -> None:
     plan = make_plan(config_of(source, model=tiny, capture=CaptureConfig(fast=fast)), tmp_path)
-    assert [slot.lossless for slot in plan[0].job.cameras] == [lossless]
+    assert [slot.lossless for slot in plan[1].job.cameras] == [lossless]
 
 
 def test_a_capture_process_may_be_silent_for_as_long_as_its_time_limits_take(tiny: ModelConfig, tmp_path: Path) -> None:
     capture = CaptureConfig(open_timeout_s=30.0, read_timeout_s=20.0)
-    row = make_plan(config_of("0", model=tiny, capture=capture), tmp_path)[1]
+    row = make_plan(config_of("0", model=tiny, capture=capture), tmp_path)[2]
     assert min(row.silent_limit_s, row.startup_limit_s) > 50
 
 
-def test_processes_end_within_three_seconds(tiny: ModelConfig, tmp_path: Path) -> None:
+def test_processes_end_within_five_seconds(tiny: ModelConfig, tmp_path: Path) -> None:
     plan = make_plan(config_of("0", "1", model=tiny), tmp_path)
-    graces = {order: max(row.grace_s for row in plan if row.shutdown_order == order) for order in (0, 1)}
-    assert sum(graces.values()) < 3.0
+    graces = {order: max(row.grace_s for row in plan if row.shutdown_order == order) for order in (0, 1, 2)}
+    assert sum(graces.values()) < 5.0
 
 
 def test_a_plan_can_be_sent_to_other_processes(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -144,7 +155,7 @@ def test_a_plan_can_be_sent_to_other_processes(tiny: ModelConfig, tmp_path: Path
 def test_another_worker_may_be_put_in_place(tiny: ModelConfig, tmp_path: Path) -> None:
     def slow(stage: Any, job: Any) -> None: ...
 
-    assert make_plan(config_of("0", model=tiny), tmp_path, slow)[0].main is slow
+    assert make_plan(config_of("0", model=tiny), tmp_path, slow)[1].main is slow
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5556", "tcp://*:5556", "tcp://192.168.1.5:5556", "tcp://[::]:5556"])
@@ -179,7 +190,7 @@ def test_a_camera_that_is_added_is_the_workers_too_and_has_channels_of_its_own(p
     plan.remove("door")
     plan.add("synthetic://?seed=1")
     assert [slot.name for slot in plan.worker_row.job.cameras] == ["hall", "synthetic"]
-    jobs = [row.job for row in plan.rows[1:]]
+    jobs = [row.job for row in plan.rows[2:]]
     assert len({job.channel for job in jobs} | {job.preview_channel for job in jobs}) == 4
     assert [slot.channel for slot in plan.worker_row.job.cameras] == [job.channel for job in jobs]
 
@@ -282,7 +293,7 @@ def test_settings_that_change_are_those_a_restarted_worker_gets(plan: Plan) -> N
 def test_pauses_and_failures_are_kept_for_a_restart(plan: Plan) -> None:
     plan.pause("door", True)
     plan.give_up("hall", "no such file")
-    assert [row.job.paused for row in plan.rows[1:]] == [True, False]
+    assert [row.job.paused for row in plan.rows[2:]] == [True, False]
     assert [slot.failure for slot in plan.worker_row.job.cameras] == [None, "no such file"]
 
 
@@ -295,5 +306,6 @@ def test_only_cameras_of_the_start_may_end_the_run_and_none_where_it_stays(tiny:
 
 def test_where_it_stays_it_may_start_without_a_camera(tiny: ModelConfig, tmp_path: Path) -> None:
     assert [row.name for row in make_plan(config_of(model=tiny, control=ControlConfig(stay=True)), tmp_path)] == [
-        "worker"
+        "publisher",
+        "worker",
     ]

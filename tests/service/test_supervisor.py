@@ -25,9 +25,20 @@ from stream_i3d.backoff import Backoff
 from stream_i3d.errors import CheckpointError, ServiceError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.service import supervisor as supervisor_module
-from stream_i3d.service.plan import StageRow
+from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
-from stream_i3d.stage import EXIT_FATAL, CameraNews, CaptureOrder, Done, Order, Ready, Stage, Summary
+from stream_i3d.stage import (
+    EXIT_FATAL,
+    CameraNews,
+    CaptureOrder,
+    Done,
+    Order,
+    PublisherSummary,
+    Ready,
+    SinkFigures,
+    Stage,
+    Summary,
+)
 from tests.samples import status
 
 WAIT_S = 60.0
@@ -76,6 +87,35 @@ def finishes_after_capture(stage: Stage, log: Path) -> None:
     while not stage.stopping.wait(0.02) and turns < 20:
         stage.beat()
         turns += "capture started" in log.read_text()
+
+
+def publishes(stage: Stage, log: Path) -> None:
+    note(log, f"{stage.name} started {os.getpid()}")
+    stage.say(Ready(detail="publishing", address="tcp://127.0.0.1:2"))
+    stage.say(PublisherSummary(sinks=[SinkFigures(name="jsonl", queued=0, written=1, dropped=3)]))
+    work(stage)
+    note(log, f"{stage.name} stopped")
+
+
+def publishes_and_crashes(stage: Stage, log: Path) -> None:
+    if begin(stage, log) < 2:
+        os._exit(7)
+    work(stage)
+
+
+def finishes_late(stage: Stage, log: Path) -> None:
+    """A worker that goes on until the publisher has started, and finishes after the others."""
+    finishes(stage, log)
+    while not starts_of("publisher", log) and not stage.stopping.wait(0.02):
+        stage.beat()
+    stage.stopping.wait(0.5)
+
+
+def finishes_with_second_publisher(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    while starts_of("publisher", log) < 2 and not stage.stopping.wait(0.02):
+        stage.beat()
+    stage.say(Summary(frames=10, seconds=1.0))
 
 
 def gives_up(stage: Stage, log: Path) -> None:
@@ -154,6 +194,11 @@ def tells_of_a_camera(stage: Stage, log: Path) -> None:
     work(stage)
 
 
+def notes_what_ps_shows(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    note(log, Path("/proc/self/comm").read_text().rstrip("\n"))
+
+
 def row(
     main: Callable[[Stage, Any], None],
     log: Path,
@@ -162,7 +207,9 @@ def row(
     startup_limit_s: float = WAIT_S,
     grace_s: float = 20.0,
 ) -> StageRow:
-    return StageRow(name, main, log, silent_limit_s, startup_limit_s, int(name == "worker"), grace_s)
+    order = {"worker": 1, "publisher": 2}.get(name, 0)
+    role: Role = "publisher" if name == "publisher" else "worker" if name.startswith("worker") else "capture"
+    return StageRow(name, main, log, silent_limit_s, startup_limit_s, order, grace_s, role)
 
 
 @pytest.fixture
@@ -255,6 +302,22 @@ def test_capture_processes_are_ended_before_the_worker(log: Path) -> None:
     assert stopped[2:] == ["worker stopped"]
 
 
+def test_a_run_is_ready_once_with_the_publishers_address_and_ends_with_its_workers(log: Path) -> None:
+    said: list[Ready] = []
+    rows = [row(publishes, log, "publisher"), row(finishes, log, "worker 1"), row(finishes_late, log, "worker 2")]
+    summary = Supervisor(rows, said.append).run(WAIT_S)
+    assert [(ready.detail, ready.address) for ready in said] == [("worker 1 is up", "tcp://127.0.0.1:2")]
+    assert summary.frames == 20
+    assert summary.sink_dropped == 3
+    assert log.read_text().splitlines()[-1] == "publisher stopped"
+
+
+def test_a_publisher_that_is_killed_is_started_again_and_the_run_goes_on(log: Path) -> None:
+    rows = [row(publishes_and_crashes, log, "publisher"), row(finishes_with_second_publisher, log)]
+    assert Supervisor(rows).run(WAIT_S).frames == 10
+    assert starts_of("publisher", log) == 2
+
+
 def test_a_duration_counts_from_when_the_worker_is_ready(log: Path) -> None:
     said: list[Ready] = []
     summary = Supervisor([row(works, log)], said.append).run(0.01)
@@ -334,6 +397,12 @@ def test_a_process_that_does_not_heed_the_request_to_end_is_killed(log: Path) ->
     supervisors[0].run(WAIT_S)
     assert len(pids(log)) == 1
     assert not psutil.pid_exists(pids(log)[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="this system has no /proc")
+def test_a_process_is_seen_by_its_name(log: Path) -> None:
+    Supervisor([row(notes_what_ps_shows, log, "worker of cameras in the hall")]).run(WAIT_S)
+    assert "worker of camer\n" in log.read_text()
 
 
 def test_an_interrupt_from_the_terminal_does_not_end_a_process_by_itself(log: Path) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,16 @@ def most_common_label(jsonl: str) -> str:
     return firsts.most_common(1)[0][0]
 
 
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A run in the background, which ends with the block at the latest."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
 def losses(folder: Path) -> list[float]:
     return [float(row["loss"]) for row in read_rows(folder / "steps.csv")]
 
@@ -137,13 +148,13 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_unbroken_
     arguments = ["--config", config, "--deterministic", "--seed", "3"]
     assert cli("train", *arguments, f"output={whole}").returncode == 0
     command = [sys.executable, "-m", "stream_i3d", "train", *map(str, arguments), f"output={broken}"]
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while child.poll() is None:
-        # Mid-epoch, mid-interval: after the state of step 5, before that of step 10.
-        if (broken / STATE_NAME).exists() and len(losses(broken)) >= 7:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-        time.sleep(0.01)
+    with started(command) as child:
+        while child.poll() is None:
+            # Mid-epoch, mid-interval: after the state of step 5, before that of step 10.
+            if (broken / STATE_NAME).exists() and len(losses(broken)) >= 7:
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+            time.sleep(0.01)
     assert child.returncode == -signal.SIGKILL, "it ended before it could be killed"
     resumed = cli("train", "--resume", broken)
     assert resumed.returncode == 0, resumed.stderr
@@ -188,11 +199,11 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_says_how_to_go_on(tmp_path
     config = config_file(tmp_path / "scenes.yaml", SCENES | {"run": SCENES["run"] | {"epochs": 10000}})
     out = tmp_path / "run"
     command = [sys.executable, "-m", "stream_i3d", "train", "--config", str(config), f"output={out}"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while child.poll() is None and len(losses(out)) < 2:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    with started(command) as child:
+        while child.poll() is None and len(losses(out)) < 2:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
     assert child.returncode == 0, said
     assert f"go on with: stream-i3d train --resume {out}" in said
     assert (out / STATE_NAME).is_file()

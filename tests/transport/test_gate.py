@@ -132,6 +132,7 @@ def test_a_service_that_hangs_up_is_waited_for_by_clients_that_were_let_in_or_ha
     with known, socket.create_server(("127.0.0.1", port)) as tunnel, Subscriber(publisher.address) as plain:
         while known.receive(0) is not None:
             pass  # of before
+        tunnel.settimeout(SOON_S)
         for _ in range(20):
             tunnel.accept()[0].close()
             assert known.receive(0) is plain.receive(0) is None
@@ -140,6 +141,7 @@ def test_a_service_that_hangs_up_is_waited_for_by_clients_that_were_let_in_or_ha
 def test_a_service_that_hangs_up_on_a_client_it_never_knew_is_told(ring):
     with socket.create_server(("127.0.0.1", 0)) as tunnel:
         address = f"tcp://127.0.0.1:{tunnel.getsockname()[1]}"
+        tunnel.settimeout(SOON_S)
         with Subscriber(address, keys=ring.client()) as new, pytest.raises(TransportError, match="hangs up"):
             for _ in range(20):
                 tunnel.accept()[0].close()

@@ -1,0 +1,164 @@
+"""From starting a command to its first prediction: a video file, the carried model and the full Inception I3D.
+
+Every round starts every case once, in turn; medians count. Each start is a new process, as a user's is. The operating
+system keeps files in memory from one start to the next, so a first start after boot reads some 100 MB (with torch 300)
+more from the disk than is seen here.
+
+    import-...      what supervisor and worker import, each in a bare Python; import-torch is torch alone
+    run-file-...    `stream-i3d run --source FILE`, up to the first recognised window; the file is played at its own
+                    rate, so 0.6 s of it are the 16 frames of that window. "-first" with nothing kept from an earlier
+                    start, "-torch" with --backend torch; else as `auto` chooses, with what an earlier start kept
+    recognize       `stream-i3d recognize FILE` of two seconds, up to the first line it writes
+
+    median_ms       of the whole; of it: engine_ms up to the network being loaded, warm_up_ms from there to being ready,
+                    window_ms from there to the first prediction
+    cpu_ms          processor time of all its processes up to then and to their end, which other work disturbs less
+    ratio           import-torch's median to this one's
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from _bench import report
+from _full_checkpoint import full_checkpoint
+from _scene_video import write_scene_video
+
+BASE = "import-torch"
+MARKS = {"engine": " engine: ", "ready": " publishing on "}
+"""What the service logs when it gets there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A command, and whether it may use what earlier starts kept."""
+
+    arguments: tuple[str, ...]
+    kept: bool = True
+
+
+@dataclass(slots=True)
+class Start:
+    """Seconds since the command was started, by what was reached then; and of processor time."""
+
+    reached: dict[str, float] = field(default_factory=dict)
+    cpu: float = 0.0
+
+
+def cases_of(folder: Path, full: str) -> dict[str, Case]:
+    """Return the commands by their names."""
+    video, short = folder / "video.mp4", folder / "short.mp4"
+    write_scene_video(video, 3, (640, 480), 30, 30)
+    write_scene_video(short, 3, (640, 480), 30, 2)
+    run = ("-m", "stream_i3d", "run", "--publish", f"ipc://{folder}/pub", "--jsonl", "-", "--source", str(video))
+    imports = {
+        BASE: "import torch",
+        "import-service": "import stream_i3d.service.run",
+        "import-worker": "import stream_i3d.inference.worker, openvino",
+        "import-worker-torch": "import stream_i3d.inference.worker, stream_i3d.inference.engine",
+    }
+    cases = {name: Case(("-c", f"{code}; print(flush=True)")) for name, code in imports.items()}
+    for network, given in {"motion": (), "i3d": ("--checkpoint", full)}.items():
+        cases[f"run-file-{network}-first"] = Case((*run, *given), kept=False)
+        cases[f"run-file-{network}"] = Case((*run, *given))
+        cases[f"run-file-{network}-torch"] = Case((*run, *given, "--backend", "torch"))
+    return cases | {"recognize": Case(("-m", "stream_i3d", "recognize", str(short)))}
+
+
+def start(case: Case, home: Path) -> Start:
+    """Run a case until it has said its first word of substance, and end it."""
+    found, before = Start(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, *case.arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "STREAM_I3D_HOME": str(home)},
+        text=True,
+    )
+    said: list[str] = []
+    reader = threading.Thread(target=_read_log, args=(process, began, found, said))
+    reader.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if _is_result(line):
+            found.reached["end"] = time.monotonic() - began
+            break
+    process.terminate()
+    process.stdout.read()
+    process.wait()
+    reader.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found.cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    if "end" not in found.reached:
+        raise SystemExit(f"{' '.join(case.arguments)} ended without a prediction:\n{''.join(said)}")
+    return found
+
+
+def _read_log(process: subprocess.Popen[str], began: float, found: Start, said: list[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        said.append(line)
+        for mark, text in MARKS.items():
+            if text in line:
+                found.reached.setdefault(mark, time.monotonic() - began)
+
+
+def _is_result(line: str) -> bool:
+    """Tell whether a line is a recognised window, or the end of an import."""
+    message = json.loads(line) if line.strip() else None
+    return message is None or (message["schema"].startswith("stream-i3d/prediction/") and message["state"] != "warming")
+
+
+def row_of(name: str, starts: Sequence[Start], base: float) -> dict[str, Any]:
+    """Return a case's figures."""
+
+    def median_ms(first: str, last: str) -> float | None:
+        spans = [one.reached[last] - one.reached.get(first, 0.0) for one in starts if last in one.reached]
+        return round(1e3 * statistics.median(spans), 1) if spans else None
+
+    whole = median_ms("", "end")
+    assert whole is not None
+    row: dict[str, Any] = {"case": name, "median_ms": whole, "ratio": round(1e3 * base / whole, 3)}
+    if any("ready" in one.reached for one in starts):
+        row |= {
+            "engine_ms": median_ms("", "engine"),
+            "warm_up_ms": median_ms("engine", "ready"),
+            "window_ms": median_ms("ready", "end"),
+        }
+    return row | {"cpu_ms": round(1e3 * statistics.median(one.cpu for one in starts), 1)}
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True, help="Times that each case is started.")
+def main(rounds: int) -> None:
+    """Measure how long the first prediction takes."""
+    with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
+        folder = Path(name)
+        cases = cases_of(folder, full_checkpoint(folder))
+        starts: dict[str, list[Start]] = {case: [] for case in cases}
+        for number in range(rounds + 1):
+            for case_name, case in cases.items():
+                home = folder / ("kept" if case.kept else f"first-{number}-{case_name}")
+                one = start(case, home)
+                if number:  # the first round fills caches
+                    starts[case_name].append(one)
+        base = statistics.median(one.reached["end"] for one in starts[BASE])
+        report("start", [row_of(case, found, base) for case, found in starts.items()])
+
+
+if __name__ == "__main__":
+    main()

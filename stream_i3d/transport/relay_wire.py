@@ -1,0 +1,134 @@
+"""What workers and the publisher say to each other, as bytes and back. Pure; all that comes in is checked first.
+
+Worker -> publisher: `[greeting JSON]`, or `[number, topic, JSON]` where the last two are what will be published. The
+number is 8 bytes, big-endian: of messages that must not be lost (events, statuses) 1, 2, 3 ... in the life of the
+process, of others 0. Publisher -> worker: `[answer JSON]`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from stream_i3d.errors import WireError
+from stream_i3d.messages import CameraName, Count, Recognition
+from stream_i3d.transport.wire import Published, decode_published, encode_published
+
+MAX_GREETING_BYTES = 16 * 1024
+MAX_ANSWER_BYTES = 1024
+
+_NUMBER = struct.Struct(">Q")
+_MAX_CAMERAS = 256
+_T = TypeVar("_T")
+
+
+class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greeting", forbid_unknown_fields=True):
+    """A worker's word about itself: at first, when its cameras change, every second, and when it leaves.
+
+    Attributes:
+        worker: Its name.
+        pid: Its process, whose end the publisher notices.
+        life: Another one for every process of that name.
+        session: The publisher that it means, from its answer; 0 for not known yet.
+        first: Number of the first message that must not be lost and will follow.
+        cameras: Whose words it publishes.
+        leaving: Whether it ends well, so that nothing is left to be told of its cameras.
+    """
+
+    version: Literal[1] = 1
+    worker: Annotated[str, Meta(min_length=1, max_length=64)]
+    pid: Count
+    life: Count
+    session: Count
+    first: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    cameras: Annotated[list[CameraName], Meta(max_length=_MAX_CAMERAS)]
+    leaving: bool = False
+
+
+class Answer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="answer", forbid_unknown_fields=True):
+    """The publisher's word to a worker.
+
+    Attributes:
+        session: Another one for every publisher process.
+        known: Whether it takes this worker's messages; if not, it waits for a greeting that means this session.
+        settled: Number of the newest message of the worker's life that is safe, all before it included.
+    """
+
+    version: Literal[1] = 1
+    session: Count
+    known: bool
+    settled: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message to be published; `number` is 0 where it may be lost."""
+
+    number: int
+    message: Published
+
+
+_encoder = msgspec.json.Encoder()
+_decode_greeting = msgspec.json.Decoder(Greeting)
+_decode_answer = msgspec.json.Decoder(Answer)
+
+
+def must_arrive(message: Published) -> bool:
+    """Tell whether a message must not be lost; the next prediction makes up for one that is."""
+    return not isinstance(message, Recognition)
+
+
+def encode_said(number: int, message: Published) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a message that is to be published."""
+    return (_NUMBER.pack(number), *encode_published(message))
+
+
+def encode_greeting(greeting: Greeting) -> bytes:
+    """Return a greeting's only part."""
+    return _encoder.encode(greeting)
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Return an answer's only part."""
+    return _encoder.encode(answer)
+
+
+def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
+    """Decode a worker's message.
+
+    Raises:
+        WireError: It is not one of ours.
+    """
+    if len(parts) == 1:
+        return _decode(_decode_greeting, parts[0], MAX_GREETING_BYTES, "greeting")
+    if len(parts) != 3:
+        raise WireError(f"a message of {len(parts)} parts; allowed are 1 (a greeting) and 3 (number, topic, JSON)")
+    if len(parts[0]) != _NUMBER.size:
+        raise WireError(f"a number of {len(parts[0])} bytes; allowed are {_NUMBER.size}")
+    said = Said(_NUMBER.unpack(parts[0])[0], decode_published(parts[1:]))
+    if must_arrive(said.message) != bool(said.number):
+        raise WireError(f"number {said.number} on a {type(said.message).__name__}; allowed is 0 on predictions only")
+    return said
+
+
+def decode_answer(part: bytes) -> Answer:
+    """Decode the publisher's answer.
+
+    Raises:
+        WireError: It is not one of ours.
+    """
+    return _decode(_decode_answer, part, MAX_ANSWER_BYTES, "answer")
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], part: bytes, limit: int, what: str) -> _T:
+    if len(part) > limit:
+        raise WireError(f"{what}: {len(part)} bytes; at most {limit} are allowed")
+    try:
+        return decoder.decode(part)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"{what}: not of version 1: {error}") from None

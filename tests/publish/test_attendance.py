@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+from stream_i3d.messages import ActionEvent, CameraStatus
+from stream_i3d.publish.attendance import NOT_ANSWERING, REMOVED, SILENT_S, STARTING_AGAIN, Attendance
+from stream_i3d.transport.relay_wire import Greeting
+from stream_i3d.transport.wire import Published
+from tests.samples import event, recognition, status
+from tests.transport.test_relay_wire import greeting
+
+ALIVE = greeting()
+
+
+class Rig:
+    """An attendance, and processes that live or not."""
+
+    def __init__(self) -> None:
+        self.attendance = Attendance(interval_s=5.0)
+        self.dead: set[int] = set()
+
+    def greet(self, now: float = 0.0, **more: Any) -> list[Published]:
+        return self.attendance.greeted(greeting(**more), now)
+
+    def said(self, message: Published, now: float = 0.0, of: Greeting = ALIVE) -> None:
+        self.attendance.said(of, message, now)
+
+    def due(self, now: float) -> list[Published]:
+        return self.attendance.due(now, lambda pid: pid not in self.dead)
+
+
+def told(messages: list[Published]) -> list[tuple[str, str]]:
+    """Camera and what is said of it."""
+    return [
+        (one.camera, one.event if isinstance(one, ActionEvent) else f"{one.state}: {one.detail}")
+        for one in messages
+        if isinstance(one, ActionEvent | CameraStatus)
+    ]
+
+
+def test_nothing_is_said_for_a_worker_that_is_there() -> None:
+    rig = Rig()
+    assert rig.greet() == []
+    rig.said(status())
+    rig.said(event())
+    assert rig.due(1.0) == [] and rig.due(SILENT_S) == []
+    assert rig.attendance.away == 0
+
+
+def test_a_worker_that_was_killed_has_its_actions_ended_and_its_cameras_stalled_at_every_interval() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(status(last_frame_age_s=0.5, reconnects=3), now=1.0)
+    rig.said(event(), now=1.0)
+    rig.dead.add(7)
+    said = rig.due(3.0)
+    assert told(said) == [
+        ("door", "end"),
+        ("door", f"stalled: {STARTING_AGAIN}"),
+        ("hall", f"stalled: {STARTING_AGAIN}"),
+    ]
+    door = said[1]
+    assert isinstance(door, CameraStatus)
+    assert (door.last_frame_age_s, door.fps, door.reconnects) == (2.5, 0.0, 3)
+    assert rig.attendance.away == 1
+    assert rig.due(7.9) == []
+    assert [one.camera for one in rig.due(8.0)] == ["door", "hall"]
+
+
+def test_once_it_is_there_again_nothing_more_is_said() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.dead.add(7)
+    assert rig.due(1.0)
+    assert rig.greet(2.0, pid=8, life=2) == []
+    assert rig.due(10.0) == []
+    assert rig.attendance.away == 0
+
+
+def test_an_action_of_the_life_before_is_ended_by_the_greeting_where_its_end_was_not_noticed() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(event())
+    assert told(rig.greet(2.0, pid=8, life=2)) == [("door", "end")]
+
+
+def test_a_worker_that_lives_and_is_silent_is_away_until_it_is_heard() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(status())
+    assert told(rig.due(SILENT_S + 0.1))[0] == ("door", f"stalled: {NOT_ANSWERING}")
+    rig.said(recognition(), now=SILENT_S + 1)
+    assert rig.due(SILENT_S + 2) == []
+
+
+def test_one_that_has_left_is_not_away() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.greet(1.0, leaving=True)
+    rig.dead.add(7)
+    assert rig.due(100.0) == []
+
+
+def test_a_camera_that_has_stopped_stays_so_without_its_worker() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(status(state="stopped", detail="the end"))
+    rig.dead.add(7)
+    assert told(rig.due(1.0)) == [("door", "stopped: the end"), ("hall", f"stalled: {STARTING_AGAIN}")]
+
+
+def test_a_camera_that_is_removed_is_said_to_be_where_its_worker_did_not() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(status())
+    rig.said(event())
+    rig.said(status(camera="hall", state="stopped", detail="removed"))
+    assert told(rig.greet(2.0, cameras=[])) == [("door", "end"), ("door", f"stopped: {REMOVED}")]
+    rig.dead.add(7)
+    assert rig.due(10.0) == []
+
+
+def test_a_camera_that_another_worker_has_now_is_not_removed() -> None:
+    rig = Rig()
+    rig.greet()
+    rig.said(status())
+    rig.greet(1.0, worker="second", pid=9, life=2, cameras=["door"])
+    assert rig.greet(2.0, cameras=["hall"]) == []
