@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from stream_i3d.config import Config, LoggingConfig
-from stream_i3d.errors import StreamI3DError
+from stream_i3d.errors import StreamI3DError, brief
 from stream_i3d.logs import configure_logging, log_uncaught
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
@@ -37,6 +37,9 @@ EXIT_CRASHED = 1
 
 _EXIT_ORPHANED = 3
 _COMM_BYTES = 15  # of Linux
+_MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
+
+log = logging.getLogger(__name__)
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -207,9 +210,11 @@ class StageLink:
         messages: list[StageMessage] = []
         try:
             while self._reader.poll():
-                messages.append(_decode(self._reader.recv_bytes()))
+                messages.append(_decode(self._reader.recv_bytes(_MAX_MESSAGE_BYTES)))
         except (EOFError, OSError):
             pass  # the child is gone; its exit code says the rest
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.error("a process of this service said what is no message, which was left out: %s", brief(error))
         return messages
 
     def silent_for(self, now: float) -> float:
@@ -244,9 +249,11 @@ class Stage:
         newest = None
         try:
             while self._orders.poll():
-                newest = _decode_order(self._orders.recv_bytes())
+                newest = _decode_order(self._orders.recv_bytes(_MAX_MESSAGE_BYTES))
         except (EOFError, OSError):
             pass  # the supervisor is gone; the parent watch says so
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.error("%s: an order that is none was left out: %s", self.name, brief(error))
         return newest
 
 

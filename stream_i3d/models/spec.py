@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from stream_i3d.errors import CheckpointError, LabelsError, did_you_mean
+from stream_i3d.errors import brief as brief
 from stream_i3d.models import zoo
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.preprocess import Preprocessing
@@ -43,6 +44,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         provenance: Free text by topic: where the weights come from, their licence, their accuracy.
         temperature: Logits are divided by it before the softmax, so that a probability is the share of times it is
             right (Guo et al., ICML 2017); 1 where that was never measured, as in files that lack it.
+        mode: What an exported graph takes: windows, or one step of a carried stream. Weights serve both.
     """
 
     num_classes: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -54,6 +56,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preprocessing: Preprocessing = Preprocessing()
     provenance: dict[str, str] = {}
     temperature: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    mode: Literal["window", "streaming"] = "window"
 
 
 class _Header(Struct):
@@ -173,13 +176,6 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
         f"give the path of a .safetensors, .pt or .pth file, {CARRIED_CHECKPOINT!r} for the one carried here, "
         "or a name that `stream-i3d weights list` shows"
     )
-
-
-def brief(error: BaseException) -> str:
-    """Return another library's message as a part of one line: its first line, printable, 200 characters at most."""
-    lines = str(error).strip().splitlines()
-    text = "".join(character if character.isprintable() else "?" for character in (lines[0] if lines else ""))
-    return text[:200] or type(error).__name__
 
 
 def is_safetensors(path: Path) -> bool:
