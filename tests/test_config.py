@@ -23,6 +23,7 @@ from stream_i3d.config import (
 from stream_i3d.errors import ConfigError
 from stream_i3d.settings import to_yaml
 
+VARIABLES = ("CAMERA_PASSWORD", "CAMERA_URL", "CAMERA_USER", "MQTT_PASSWORD", "WEBHOOK_SECRET")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -87,7 +88,7 @@ def test_a_flag_may_stand_over_a_section_left_empty(write):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_example_configurations_are_valid(path):
-    config = load_config(path, {}, environ={"CAMERA_PASSWORD": "x", "CAMERA_URL": "rtsp://h/x", "CAMERA_USER": "u"})
+    config = load_config(path, {}, environ=dict.fromkeys(VARIABLES, "rtsp://h/x"))
     assert config.cameras
 
 
