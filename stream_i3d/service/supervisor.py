@@ -13,15 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_end
 from typing import Protocol
 
 from msgspec import structs
 
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.child import Child, Said, StageHealth
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.plan import Role, StageRow
-from stream_i3d.stage import CameraNews, Order, PublisherSummary, Ready, Summary
+from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary, Ready, Summary
 
 _TICK_S = 0.05
 _SHUTDOWN_S = 5.0
@@ -74,6 +76,7 @@ class Supervisor:
         self._running: list[Child] = []
         self._stop = threading.Event()
         self._figures = RunFigures()
+        self._previews: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -142,6 +145,7 @@ class Supervisor:
                 self._look_after(one, now, starts)
                 may_start = may_start and not starts
             self._tell_ready()
+            self._tell_cameras()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
             if now >= until or all(one.state == "finished" for one in self._of_role("worker")):
@@ -161,6 +165,17 @@ class Supervisor:
         self._all_ready = True
         address = publishers[0].address if publishers and publishers[0] else workers[0].address
         self._on_ready(structs.replace(workers[0], address=address))
+
+    def _tell_cameras(self) -> None:
+        """Have the publisher know the cameras there are, and where their previews are."""
+        cameras = dict(one.preview(self._previews) for one in self._of_role("capture") if not one.is_retired)
+        if cameras == self._previews:
+            return
+        self._previews = cameras
+        for one in self._of_role("publisher"):
+            if isinstance(one.row.job, PublisherJob):
+                row = replace(one.row, job=structs.replace(one.row.job, cameras=cameras))
+                one.want(row, lambda number: PublisherOrder(number=number, cameras=cameras))
 
     def _attend(self, wait_s: float) -> None:
         """Wait for a request, or a stop, and see to it."""
