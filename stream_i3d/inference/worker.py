@@ -182,6 +182,7 @@ class WorkerLoop:
     def _publish_events(self, events: Sequence[ActionEvent]) -> None:
         for event in events:
             self._publisher.write(event)
+            self._meter.count_event(event)
             if event.event == "start":
                 log.info("%s: %s started (%.2f)", event.camera, event.label, event.peak_confidence)
             elif event.end_time is not None:

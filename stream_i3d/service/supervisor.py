@@ -13,16 +13,18 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import structs
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import (
@@ -31,6 +33,7 @@ from stream_i3d.stage import (
     Done,
     Failed,
     Order,
+    PublisherOrder,
     PublisherSummary,
     Ready,
     StageLink,
@@ -45,6 +48,30 @@ _KILL_WAIT_S = 0.5
 
 
 Said = Ready | Summary | PublisherSummary | CameraNews
+
+
+StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+"""Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageHealth:
+    """How one process fares, for those who watch the service.
+
+    Attributes:
+        restarts: How often it was started again because it crashed or fell silent.
+        planned_restarts: How often it was started again in order, for the memory it held.
+        silent_s: Seconds since its last heartbeat; None while it does not run, as are `rss_bytes` and `pid`.
+        rss_bytes: Memory it holds, where that is known.
+    """
+
+    name: str
+    state: StageState
+    restarts: int
+    planned_restarts: int
+    silent_s: float | None
+    rss_bytes: int | None
+    pid: int | None
 
 
 class Desk(Protocol):
@@ -73,6 +100,7 @@ class _Running:
         self._backoff = Backoff(random.Random())
         self._restart_at: float | None = None
         self.failure = ""
+        self.restarts = 0
         self._unheard: list[Said] = []
         self._orders = 0
         self._retired_until: float | None = None
@@ -115,6 +143,16 @@ class _Running:
         self._retired_until = time.monotonic() + self.row.grace_s
         self._restart_at = None
         self.ask_to_end()
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the process is to end for good."""
+        return self._retired_until is not None
+
+    def preview(self, before: Mapping[str, str]) -> tuple[str, str]:
+        """Return a capture process's camera, and where its previews are or, while it is started again, were."""
+        camera = self.row.name.removeprefix("capture ")
+        return camera, before.get(camera, "") if self.ready is None else self.ready.address
 
     def gone(self, now: float) -> bool:
         """Tell whether a retired process has ended, killing it where its time is over."""
@@ -162,6 +200,28 @@ class _Running:
         else:
             self._plan_restart(now, f"ended with code {self.process.exitcode}")
 
+    def health(self) -> StageHealth:
+        """Return how it fares; may be called from any thread."""
+        runs = self._restart_at is None and self.process.exitcode is None
+        return StageHealth(
+            name=self.row.name,
+            state=self._state(runs),
+            restarts=self.restarts,
+            planned_restarts=0,
+            silent_s=max(0.0, self._link.silent_for(time.monotonic())) if runs else None,
+            rss_bytes=None,
+            pid=self.process.pid if runs else None,
+        )
+
+    def _state(self, runs: bool) -> StageState:
+        if self.finished:
+            return "failed" if self.failure else "finished"
+        if self._retired_until is not None:
+            return "ending" if runs else "gone"
+        if not runs:
+            return "waiting"
+        return "starting" if self.ready is None else "running"
+
     def _check_alive(self, now: float) -> None:
         limit = self.row.silent_limit_s if self.ready else self.row.startup_limit_s
         if self._link.silent_for(now) > limit:
@@ -172,6 +232,7 @@ class _Running:
             self._backoff.healthy_for(now - self._started if self.ready else 0.0)
 
     def _plan_restart(self, now: float, what: str) -> None:
+        self.restarts += 1
         delay = self._backoff.failed()
         log.error("%s %s; starting it again in %.1f s", self.row.name, what, delay)
         self._restart_at = now + delay
@@ -197,6 +258,7 @@ class Supervisor:
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
         on_turn: Callable[[float], None] = lambda now: None,
+        on_said: Sequence[Callable[[str, int, Said], None]] = (),
     ) -> None:
         """Make it; nothing is started yet.
 
@@ -205,16 +267,19 @@ class Supervisor:
             on_ready: Called once, when predictions are published.
             desk: May change what runs meanwhile.
             on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+            on_said: Each is called with all that processes say, their stage's name and their number.
         """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
         self._on_turn = on_turn
+        self._on_said = on_said
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Running] = []
         self._stop = threading.Event()
         self._figures = RunFigures()
+        self._previews: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -256,6 +321,10 @@ class Supervisor:
         """Tell whether a process does its work now."""
         return any(one.ready is not None and one.process.is_alive() for one in self._running if one.row.name == name)
 
+    def stages(self) -> list[tuple[StageRow, StageHealth]]:
+        """Return every process and how it fares; may be called from any thread."""
+        return [(one.row, one.health()) for one in list(self._running)]
+
     def _named(self, name: str) -> _Running:
         return next(one for one in self._running if one.row.name == name)
 
@@ -271,6 +340,7 @@ class Supervisor:
             for one in list(self._running):
                 self._look_after(one, now)
             self._tell_ready()
+            self._tell_cameras()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
             if now >= until or all(one.finished for one in self._of_role("worker")):
@@ -291,6 +361,17 @@ class Supervisor:
         address = publishers[0].address if publishers and publishers[0] else workers[0].address
         self._on_ready(structs.replace(workers[0], address=address))
 
+    def _tell_cameras(self) -> None:
+        """Have the publisher know the cameras there are, and where their previews are."""
+        cameras = dict(one.preview(self._previews) for one in self._of_role("capture") if not one.is_retired)
+        if cameras == self._previews:
+            return
+        self._previews = cameras
+        for one in self._of_role("publisher"):
+            if isinstance(one.row.job, PublisherJob):
+                row = replace(one.row, job=structs.replace(one.row.job, cameras=cameras))
+                one.want(row, lambda number: PublisherOrder(number=number, cameras=cameras))
+
     def _look_after(self, one: _Running, now: float) -> None:
         """Hear one process, restart it where it needs that, and tell the desk what became of it."""
         self._hear(one)
@@ -308,6 +389,8 @@ class Supervisor:
 
     def _hear(self, one: _Running) -> None:
         for message in one.listen():
+            for on_said in self._on_said:
+                on_said(one.row.name, one.process.pid or 0, message)
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.process.pid or 0, message)
             elif self._desk is not None:
