@@ -7,11 +7,14 @@ STAMP := $(VENV)/.installed
 NODE := tests/node/node_modules
 # Seconds that `make demo` runs for.
 DURATION ?= 40
+# Seconds that `make fuzz` gives each target, and which of them: wire, config, checkpoint.
+FUZZ_SECONDS ?= 180
+FUZZ_TARGETS ?=
 # More arguments for pytest, such as ARGS="-k rtsp -x".
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean system-test node
+.PHONY: help setup demo test check bench faults fuzz clean system-test node
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +37,13 @@ check: $(STAMP)  ## Lint, format, types, and which module may import which
 
 bench: $(STAMP)  ## Run every scripts/bench_*.py
 	@set -e; for bench in scripts/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+fuzz: $(STAMP)  ## Throw mutated messages, configurations and checkpoints at their readers (FUZZ_SECONDS=180 each)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+faults: $(STAMP) system-test  ## Make every fault of docs/faults.md and see what becomes of it (ARGS="--short")
+	$(BIN)/python scripts/faults.py $(ARGS)
 
 clean:  ## Remove caches and what the tests left; .venv stays (rm -rf .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NODE)

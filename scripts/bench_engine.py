@@ -13,6 +13,8 @@ is what the worker does for a window: uint8 clips in, logits out.
     media_...        the same on clips of the videos in --media
 
 On a machine with an NVIDIA GPU the same for it, at batch 1 and 32; its rows say "not measured" elsewhere.
+torch-cuda-window takes whole clips up; torch-cuda-ring-window 8 new frames of each, into rings on the GPU, as the
+worker does at stride 8.
 """
 
 from __future__ import annotations
@@ -36,9 +38,12 @@ from numpy.typing import NDArray
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
 from stream_i3d.inference.backends import BACKENDS, load_engine
 from stream_i3d.inference.parity import Logits, compare
+from stream_i3d.inference.runner import GatheringEngine
 from stream_i3d.inference.sample_clips import generated_clips, video_clips
 from stream_i3d.inference.setup import settle_model, wait_passively
+from stream_i3d.messages import FrameStamp
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
+from stream_i3d.ring import FrameRing
 from stream_i3d.scenes import LABELS, render_clip
 
 Case = tuple[BackendName, Precision, bool]  # the last: int8
@@ -54,6 +59,7 @@ ON_GPU: dict[str, Case] = {
     "torch-cuda-window": ("torch", "auto", False),
     "tensorrt-window": ("tensorrt", "fp16", False),
 }
+GPU_RING = "torch-cuda-ring-window"
 GPU_BATCHES = (1, 32)
 EAGER, PEAK, MATRIX = "eager-fp32", "matmul-peak", 2048
 HELD_OUT_SEED = 7_000_000
@@ -78,6 +84,8 @@ class Network:
             if BACKENDS[backend].installed and not (int8 and importlib.util.find_spec("nncf") is None):
                 file = self._quantised(folder, quantised_on) if int8 else checkpoint
                 self.calls[case] = self._engine(file, backend, precision)
+        if device != "cpu":
+            self.calls[GPU_RING] = self._from_rings()
 
     def _eager(self) -> Call:
         import torch
@@ -101,6 +109,24 @@ class Network:
         engine = load_engine(settle_model(config, WindowConfig()))
         print(f"{Path(file).name}: {engine.description}", flush=True)
         return lambda clips: engine.logits(engine.prepare(clips))
+
+    def _from_rings(self) -> Call:
+        config = ModelConfig(checkpoint=self.checkpoint, backend="torch", device=self.device)
+        engine = load_engine(settle_model(config, WindowConfig()))
+        assert isinstance(engine, GatheringEngine)
+        made, stride, rings = self.spec.preprocessing, WindowConfig().stride, list[FrameRing]()
+        stamp = FrameStamp(camera="bench", epoch=1, seq=0, capture_ns=0, wall_time=0.0)
+
+        def call(clips: list[Clip]) -> Logits:
+            while len(rings) < len(clips):
+                rings.append(FrameRing(made.window_frames + stride + 64, made.crop_size, 3, engine.make_ring))
+            for ring, clip in zip(rings, clips, strict=False):
+                for frame in clip if not ring.end else clip[-stride:]:
+                    ring.push(stamp, frame)
+            places = [ring.elsewhere(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
+            return engine.logits(engine.gather(places))
+
+        return call
 
     def _quantised(self, folder: Path, count: int) -> str:
         """Write the int8 form."""
@@ -216,7 +242,7 @@ def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]
         timing_rows(Network(checkpoint, folder, 0, str(device)), GPU_BATCHES, rounds) if device.type == "cuda" else []
     )
     measured = {row["case"] for row in rows}
-    return rows + [{"case": case, "note": "not measured"} for case in ON_GPU if case not in measured]
+    return rows + [{"case": case, "note": "not measured"} for case in (*ON_GPU, GPU_RING) if case not in measured]
 
 
 @click.command()

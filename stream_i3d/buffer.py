@@ -1,4 +1,4 @@
-"""The ring of recent frames, the schedule of windows over it, and what is due: one camera's stream, before any model.
+"""The schedule of windows over the ring of recent frames, and what is due: one camera's stream, before any model.
 
 Pure: no socket, thread or clock. The worker's drain thread pushes; its main thread takes. A lock, where two threads
 share a feed, is the caller's.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.messages import Clip, FrameStamp, Window
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.ring import FrameRing, MakeMemory
 
 DropReason = Literal["stale", "gap", "epoch", "span", "overrun"]
 """Why a due window was not recognised: a newer one was due already; a frame of it is missing; it crosses a reconnect;
@@ -63,68 +64,6 @@ class Augmenting:
         if stamp.epoch != before.epoch or stamp.seq != before.seq + 1:
             return False
         return stamp.elapsed - before.elapsed < self._stall_s
-
-
-class FrameRing:
-    """The last `capacity` frames in one preallocated array.
-
-    Frames are addressed by position: the how-manieth frame pushed, from 0. One copy in (`push`), none out where the
-    memory is contiguous (`view`).
-    """
-
-    def __init__(self, capacity: int, size: int, channels: int = 3) -> None:
-        self._frames = np.zeros((capacity, size, size, channels), np.uint8)
-        self._stamps: list[FrameStamp | None] = [None] * capacity
-        self._end = 0
-
-    @property
-    def capacity(self) -> int:
-        """Frames held at most."""
-        return len(self._frames)
-
-    @property
-    def end(self) -> int:
-        """Position the next frame will get."""
-        return self._end
-
-    def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> int:
-        """Copy (size, size, channels) uint8 pixels in; return the frame's position."""
-        slot = self._end % self.capacity
-        self._frames[slot] = pixels
-        self._stamps[slot] = stamp
-        self._end += 1
-        return self._end - 1
-
-    def stamp(self, position: int) -> FrameStamp:
-        """Return the stamp of a frame that is still held."""
-        stamp = self._stamps[position % self.capacity]
-        assert stamp is not None and self.holds(position)
-        return stamp
-
-    def holds(self, position: int) -> bool:
-        """Tell whether the frame at `position` has not been overwritten."""
-        return self._end - self.capacity <= position < self._end
-
-    def grown(self, capacity: int) -> FrameRing:
-        """Return a ring of more capacity with the same frames at the same positions; views into this one stay whole."""
-        larger = FrameRing(capacity, self._frames.shape[1], self._frames.shape[3])
-        for position in range(max(0, self._end - self.capacity), self._end):
-            larger._frames[position % capacity] = self._frames[position % self.capacity]
-            larger._stamps[position % capacity] = self._stamps[position % self.capacity]
-        larger._end = self._end
-        return larger
-
-    def view(self, first: int, last: int, interval: int = 1) -> NDArray[np.uint8]:
-        """Return the frames at first, first + interval, ..., last as (T, size, size, channels) uint8.
-
-        A view without a copy, unless the stretch wraps around the ring's end. It shows newer frames once it has been
-        overwritten: check `holds(first)` after reading it.
-        """
-        start, stop = first % self.capacity, last % self.capacity
-        if start <= stop:
-            return self._frames[start : stop + 1 : interval]
-        slots = np.arange(first, last + 1, interval) % self.capacity
-        return self._frames[slots]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +149,26 @@ class CameraFeed:
     _MAX_NOTES = 8
 
     def __init__(
-        self, preprocessing: Preprocessing, stride: int, max_span_ratio: float, augment: Augment | None = None
+        self,
+        preprocessing: Preprocessing,
+        stride: int,
+        max_span_ratio: float,
+        augment: Augment | None = None,
+        make_memory: MakeMemory | None = None,
     ) -> None:
-        """Args: `augment` makes of each arriving frame what the ring holds; None keeps frames as they are."""
+        """Prepare for a stream.
+
+        Args:
+            preprocessing: Of the frames.
+            stride: Frames between windows.
+            max_span_ratio: How much longer than its frames' time a window may take.
+            augment: Makes of each arriving frame what the ring holds; None keeps frames as they are.
+            make_memory: What the ring keeps frames in (see `ring.RingMemory`); None is plain memory.
+        """
         self._interval = preprocessing.frame_interval
         self._augmenting = Augmenting(augment, preprocessing.sample_fps)
         self._window_frames = preprocessing.window_frames
-        self._ring = FrameRing(self._capacity(stride), preprocessing.crop_size, self._augmenting.channels)
+        self._ring = FrameRing(self._capacity(stride), preprocessing.crop_size, self._augmenting.channels, make_memory)
         self._scheduler = WindowScheduler(preprocessing, stride, max_span_ratio)
         self._pending: Due | None = None
         self._notes: deque[tuple[Window, FrameStamp]] = deque(maxlen=self._MAX_NOTES)
@@ -281,7 +233,8 @@ class CameraFeed:
             self.windows_dropped["overrun"] += 1
             return None
         frames = self._ring.view(due.first, due.last, self._interval)
-        return Clip(self._window(due), self._ring.stamp(due.last), frames, due.first)
+        elsewhere = self._ring.elsewhere(due.first, due.last, self._interval)
+        return Clip(self._window(due), self._ring.stamp(due.last), frames, due.first, elsewhere=elsewhere)
 
     def intact(self, clip: Clip) -> bool:
         """Tell whether a clip just read was not overwritten meanwhile; counts it as dropped where it was."""

@@ -40,7 +40,8 @@ class CameraConfig(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: its name, weights (`motion` or a path), labels (a carried list or a text file), where it runs.
 
-    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start).
+    `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start),
+    `device_ring` whether a GPU keeps the cameras' frames, so that each goes up once and not with every window.
 
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
     `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
@@ -57,6 +58,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     precision: Precision = "auto"
     compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    device_ring: bool = True
 
     def __post_init__(self) -> None:
         """Check that the flow network's weights are there if, and only if, there is such a network."""

@@ -84,3 +84,10 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def brief(error: object) -> str:
+    """Return another library's message as a part of one line: its first line, printable, 200 characters at most."""
+    lines = str(error).strip().splitlines()
+    text = "".join(character if character.isprintable() else "?" for character in (lines[0] if lines else ""))
+    return text[:200] or type(error).__name__

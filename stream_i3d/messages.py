@@ -86,12 +86,14 @@ class Clip:
     """What the model is given: `frames` is (clip_len, size, size, C) uint8, often a view into the ring.
 
     C is 3, RGB, or 5: RGB and the codes of the optical flow from the frame before, x and y (`flow.quantise`).
+    `elsewhere` is what an engine finds the same frames by on its own device, where they are there already.
     """
 
     window: Window
     newest: FrameStamp
     frames: NDArray[np.uint8]
     first_position: int
+    elsewhere: object = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

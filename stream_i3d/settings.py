@@ -15,8 +15,11 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.errors import ConfigError, brief, did_you_mean
 from stream_i3d.redact import HIDDEN, names_a_secret, redact_data
+from stream_i3d.yaml_text import MAX_BYTES, parse_yaml
+
+_SHOWN = 200
 
 Reading = Callable[[dict[str, Any]], dict[str, Any]]
 """Plain data as it was written -> as everyone means it."""
@@ -84,11 +87,13 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not (equals and key):
-            raise ConfigError(f"{argument!r} is no setting: write key=value, such as optimizer.lr=0.01")
+            raise ConfigError(f"{_shortened(repr(argument))} is no setting: write key=value, such as optimizer.lr=0.01")
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise ConfigError(f"{key}: {value!r} is not valid YAML; quote it if it is meant as text") from None
+            parsed = parse_yaml(value, key)
+        except ConfigError:
+            raise ConfigError(
+                f"{brief(key)}: {_shortened(repr(value))} is not valid YAML; quote it if it is meant as text"
+            ) from None
         # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); everyone means the number.
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
             parsed = float(parsed)
@@ -106,20 +111,14 @@ def to_yaml(settings: Section) -> str:
 
 def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> Any:
     try:
-        data = _substitute(yaml.safe_load(path.read_text(encoding="utf-8")), environ, "")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:  # not by its size: it may be a pipe, or a device that never ends
+            text = file.read(MAX_BYTES * 4 + 1).decode("utf-8")
+    except (OSError, ValueError) as error:  # ValueError: also a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(
             f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        problem = re.sub(r"'[^'<]{3,}'", f"'{HIDDEN}'", problem)  # of a password such as *x, what it takes for an alias
-        if isinstance(error, RecursionError):
-            problem = "it is nested too deeply, or refers to itself"
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{line} is not valid YAML: {problem}") from None
+    data = _substitute(parse_yaml(text, str(path)), environ, "")
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -156,6 +155,11 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
     data[last] = value
 
 
+def _shortened(text: str) -> str:
+    """Return what somebody gave as a part of one line."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _fields(kind: type[Struct]) -> tuple[str, ...]:
     return kind.__struct_encode_fields__
 
@@ -167,8 +171,8 @@ def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
     for key, value in data.items():
         here = f"{where}.{key}" if where else str(key)
         if key not in hints:
-            hint = did_you_mean(str(key), hints)
-            raise ConfigError(f"unknown key {here!r}{hint}; allowed here: {', '.join(_fields(kind))}")
+            hint = did_you_mean(str(key)[:_SHOWN], hints)
+            raise ConfigError(f"unknown key {_shortened(repr(here))}{hint}; allowed here: {', '.join(_fields(kind))}")
         for inner in _structs_in(hints[key]):
             for index, item in enumerate(value if isinstance(value, list) else [value]):
                 _refuse_unknown_keys(item, inner, f"{here}[{index}]" if isinstance(value, list) else here)
@@ -204,7 +208,7 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
 def _shown(dotted: str, given: Any) -> str:
     """Return a value as an error may show it."""
     secret = any(names_a_secret(part) for part in re.findall(r"[^.\[\]]+", dotted))
-    return HIDDEN if secret else repr(redact_data(given))
+    return HIDDEN if secret else _shortened(repr(redact_data(given)))
 
 
 def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:

@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from stream_i3d.config import Config, LoggingConfig
-from stream_i3d.errors import StreamI3DError
+from stream_i3d.errors import StreamI3DError, brief
 from stream_i3d.logs import configure_logging, log_uncaught
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
@@ -35,6 +36,10 @@ EXIT_CRASHED = 1
 """Exit code of a stage that met any other error; it is started again."""
 
 _EXIT_ORPHANED = 3
+_COMM_BYTES = 15  # of Linux
+_MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
+
+log = logging.getLogger(__name__)
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -187,9 +192,11 @@ class StageLink:
         messages: list[StageMessage] = []
         try:
             while self._reader.poll():
-                messages.append(_decode(self._reader.recv_bytes()))
+                messages.append(_decode(self._reader.recv_bytes(_MAX_MESSAGE_BYTES)))
         except (EOFError, OSError):
             pass  # the child is gone; its exit code says the rest
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.error("a process of this service said what is no message, which was left out: %s", brief(error))
         return messages
 
     def silent_for(self, now: float) -> float:
@@ -224,9 +231,11 @@ class Stage:
         newest = None
         try:
             while self._orders.poll():
-                newest = _decode_order(self._orders.recv_bytes())
+                newest = _decode_order(self._orders.recv_bytes(_MAX_MESSAGE_BYTES))
         except (EOFError, OSError):
             pass  # the supervisor is gone; the parent watch says so
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.error("%s: an order that is none was left out: %s", self.name, brief(error))
         return newest
 
 
@@ -239,6 +248,7 @@ def enter_stage(
     ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
+    _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
     configure_logging(logging_config, name)
@@ -253,6 +263,12 @@ def enter_stage(
         sys.exit(EXIT_CRASHED)
     finally:
         logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
+
+
+def _show_name(name: str) -> None:
+    """Have `ps -o comm` and `top` show a stage's name (its first 15 bytes), where the system has a place for that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:_COMM_BYTES])
 
 
 def _end_with_parent() -> None:

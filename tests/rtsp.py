@@ -6,6 +6,7 @@ import os
 import queue
 import subprocess
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ class RtspServer:
         port: 0 for a free one. A camera that comes back needs the port it had: `RtspServer(port=gone.port)`.
         user: With `password`, the name that clients must give.
         password: See `user`.
+        prefix: What the command line begins with, such as `nsenter`.
         timeout_s: How long the server may take until it listens.
         **options: Other options of scripts/rtsp-server, such as fps="29.97", size="320x240", codec="mjpeg".
 
@@ -59,6 +61,7 @@ class RtspServer:
         port: int = 0,
         user: str | None = None,
         password: str | None = None,
+        prefix: Sequence[str] = (),
         timeout_s: float = 30.0,
         **options: str | int | float,
     ) -> None:
@@ -71,7 +74,7 @@ class RtspServer:
             options |= {"user": user, "password": password}
         source = ["--pattern", pattern] if file is None else [str(file)]
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        self._command = [str(SCRIPT), *source, f"--port={port}", *flags, "--exit-with-parent"]
+        self._command = [*prefix, str(SCRIPT), *source, f"--port={port}", *flags, "--exit-with-parent"]
 
     @property
     def login_url(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.errors import ConfigError, brief, did_you_mean
 from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
@@ -91,7 +91,7 @@ def parse_synthetic(query: str) -> SyntheticOptions:
     """Read the options after synthetic://; ConfigError names the one that is not allowed."""
     before, _, options_text = query.partition("?")
     if before.strip("/"):
-        raise ConfigError(f"synthetic://{query}: options stand after a '?'; {_SYNTHETIC_ALLOWED}")
+        raise ConfigError(f"synthetic://{brief(query)}: options stand after a '?'; {_SYNTHETIC_ALLOWED}")
     values = dict(parse_qsl(options_text, keep_blank_values=True))
     allowed = ("seed", "fps", "size", "duration")
     for key in values:
@@ -107,11 +107,11 @@ def parse_synthetic(query: str) -> SyntheticOptions:
             duration_s=float(values.get("duration", "0")),
         )
     except ValueError:
-        raise ConfigError(f"synthetic://{query}: a value that is no number; {_SYNTHETIC_ALLOWED}") from None
+        raise ConfigError(f"synthetic://{brief(query)}: a value that is no number; {_SYNTHETIC_ALLOWED}") from None
     if not (0.1 <= options.fps <= 240 and min(width, height) >= 64 and max(width, height) <= 4096):
-        raise ConfigError(f"synthetic://{query}: out of range; {_SYNTHETIC_ALLOWED}")
+        raise ConfigError(f"synthetic://{brief(query)}: out of range; {_SYNTHETIC_ALLOWED}")
     if not (options.seed >= 0 and 0 <= options.duration_s < 1e9):
-        raise ConfigError(f"synthetic://{query}: out of range; {_SYNTHETIC_ALLOWED}")
+        raise ConfigError(f"synthetic://{brief(query)}: out of range; {_SYNTHETIC_ALLOWED}")
     return options
 
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import DropReason, FrameRing
+from stream_i3d.buffer import DropReason
 from stream_i3d.config import WindowConfig
 from stream_i3d.messages import Clip, FrameStamp, Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES, STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.ring import FrameRing
 
 MAX_WAITING_FRAMES = 32
 """Frames that may wait for the network, 1.3 s at 25 a second; where more do, all are dropped and the stream is cut."""

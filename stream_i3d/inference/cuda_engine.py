@@ -1,8 +1,9 @@
 """PyTorch on an NVIDIA GPU: frames go up as uint8, everything else is one recorded launch per batch size.
 
 A batch of one window is some 200 kernels of a few microseconds, so that launching them costs more than running them; a
-CUDA graph is launched as a whole. Written without a GPU at hand: its logic is tested on a CPU, with recordings that are
-plain calls, and no figure of it was measured.
+CUDA graph is launched as a whole. A window whose frames are on the GPU already (device_ring.py) is gathered straight
+into what its graph reads, as uint8; normalising, and the rearranging for the stem, are in the graph. Written without a
+GPU at hand: its logic is tested on a CPU, with recordings that are plain calls, and no figure of it was measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
+from stream_i3d.inference.device_ring import DeviceClip, DeviceRing, make_queues
 from stream_i3d.inference.engine import TorchEngine
 from stream_i3d.models.serving import ServingForm
 from stream_i3d.preprocess import Preprocessing
@@ -53,6 +55,11 @@ class Graphs:
         self._function, self._record = function, record
         self._recordings: dict[torch.Size, Recording] = {}
 
+    def inputs(self, shape: torch.Size) -> torch.Tensor | None:
+        """Return the memory that a recording reads, to be filled and called with; None where there is none yet."""
+        recording = self._recordings.get(shape)
+        return None if recording is None else recording.inputs
+
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return what the function returns; the next call with this shape overwrites it."""
         recording = self._recordings.get(inputs.shape)
@@ -60,7 +67,8 @@ class Graphs:
             if len(self._recordings) >= MAX_GRAPHS:
                 return self._function(inputs)
             recording = self._recordings[inputs.shape] = self._record(self._function, inputs)
-        recording.inputs.copy_(inputs, non_blocking=True)
+        if inputs is not recording.inputs:
+            recording.inputs.copy_(inputs, non_blocking=True)
         recording.replay()
         return recording.outputs
 
@@ -75,7 +83,8 @@ def record_graph(function: TensorFunction, example: torch.Tensor) -> Recording:
             function(inputs)
     torch.cuda.current_stream(example.device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # The drain thread may be putting frames into its own queue meanwhile: that is no part of this recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = function(inputs)
     return Recording(inputs, outputs, graph.replay)
 
@@ -100,6 +109,7 @@ class CudaEngine(TorchEngine):
         self._device = device
         self._serving = ServingForm(self._forward, preprocessing, channels, self._network.dtype).to(device)
         self._graphs = Graphs(self._serve, record)
+        self._queues = make_queues(device)
         self.description += ", CUDA graphs"
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -110,6 +120,25 @@ class CudaEngine(TorchEngine):
         for row, clip in zip(staged, clips, strict=True):
             row.copy_(torch.from_numpy(clip))
         return staged.to(self._device, non_blocking=True)
+
+    def make_ring(self, capacity: int, size: int, channels: int) -> DeviceRing:
+        """Return a ring's memory that is on the GPU too; its clips are for `gather`."""
+        return DeviceRing(capacity, size, channels, self._queues)
+
+    @torch.inference_mode()
+    def gather(self, clips: Sequence[DeviceClip]) -> torch.Tensor:
+        """Have the GPU put clips of its rings together, in the memory that the recording for so many reads.
+
+        It does not wait. One batch at a time: the next one of this size overwrites it.
+        """
+        made, count = self._preprocessing, len(clips)
+        shape = torch.Size((count, made.clip_len, made.crop_size, made.crop_size, self._channels))
+        batch = self._graphs.inputs(shape)
+        if batch is None:
+            batch = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        for row, clip in zip(batch, clips, strict=True):
+            clip.gather(row)
+        return batch
 
     @torch.inference_mode()
     def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:

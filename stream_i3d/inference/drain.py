@@ -18,6 +18,7 @@ from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import CameraReport
 from stream_i3d.recognizer import Judging, Recognizer
+from stream_i3d.ring import MakeMemory
 from stream_i3d.stage import CameraSlot
 from stream_i3d.status import CameraHealth
 from stream_i3d.transport.sockets import FRAME_HWM, FrameReceivers
@@ -42,13 +43,16 @@ class WorkerJob(Struct, frozen=True, kw_only=True):
 class Camera:
     """One camera's windows and health, shared by the two threads under its lock."""
 
-    def __init__(self, slot: CameraSlot, job: WorkerJob, judging: Judging) -> None:
+    def __init__(
+        self, slot: CameraSlot, job: WorkerJob, judging: Judging, make_memory: MakeMemory | None = None
+    ) -> None:
+        """Args: `make_memory` makes what its ring keeps frames in; None is plain memory."""
         window, config = job.config.window, job.config
         preprocessing = job.setup.preprocessing
         self.slot = slot
         self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
         self.windows = CameraWindows(
-            make_feed(preprocessing, window, make_augment(job.setup)),
+            make_feed(preprocessing, window, make_augment(job.setup), make_memory),
             Recognizer(slot.name, judging, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, decode_spec
@@ -23,6 +23,9 @@ CLIPS, LOGITS = "clips", "logits"
 """What an exported graph calls its input and its output."""
 
 _MAX_XML_BYTES = 64 * 2**20  # ours have 0.3 MB
+_MAX_XML_DEPTH = 100
+_MAX_TEXT_BYTES = 16 * 2**20
+_MAX_FIELDS = 10_000  # of one message; a network's own are some ten, with some ten entries of metadata
 _METADATA_FIELD = 14
 """Of onnx.proto's ModelProto: repeated StringStringEntryProto metadata_props; its key is field 1, its value field 2."""
 
@@ -50,7 +53,7 @@ def read_graph_spec(path: Path) -> ModelSpec:
         text = _from_xml(path) if suffix == IR else _from_onnx(path)
     except OSError as error:
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
-    except (ElementTree.ParseError, ValueError) as error:
+    except (expat.ExpatError, ValueError) as error:
         kind = "OpenVINO IR" if suffix == IR else "ONNX"
         raise CheckpointError(
             f"checkpoint {str(path)!r} is not a whole {kind} file ({brief(error)}): export it again"
@@ -63,14 +66,29 @@ def read_graph_spec(path: Path) -> ModelSpec:
 
 
 def _from_xml(path: Path) -> str | None:
-    """Return the text under `METADATA_KEY` in an IR's rt_info."""
+    """Return the text under `METADATA_KEY` in an IR's rt_info; no tree is built of the rest."""
     if path.stat().st_size > _MAX_XML_BYTES:
         raise ValueError("larger than 64 MiB")
-    data = path.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # an IR has none, and they can be made to grow without bounds
+    found: list[str] = []
+    within: list[str] = []
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        within.append(name)
+        if within[1:] == ["rt_info", METADATA_KEY] and "value" in attributes:
+            found.append(attributes["value"])
+        if len(within) > _MAX_XML_DEPTH:
+            raise ValueError("it is nested too deeply")
+
+    def refuse(*_: object) -> None:  # an IR has no entities, and they can be made to grow without bounds
         raise ValueError("it declares entities")
-    found = ElementTree.fromstring(data).find(f"rt_info/{METADATA_KEY}")
-    return None if found is None else found.get("value")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = lambda name: within.pop()
+    parser.StartDoctypeDeclHandler = refuse
+    with path.open("rb") as file:
+        parser.ParseFile(file)
+    return found[0] if found else None
 
 
 def _from_onnx(path: Path) -> str | None:
@@ -80,7 +98,7 @@ def _from_onnx(path: Path) -> str | None:
         for field, length in _fields(file, size):
             if field == _METADATA_FIELD:
                 end = file.tell() + length
-                entry = {name: file.read(part) for name, part in _fields(file, end)}
+                entry = {name: file.read(min(part, _MAX_TEXT_BYTES)) for name, part in _fields(file, end)}
                 if entry.get(1) == METADATA_KEY.encode():
                     return entry.get(2, b"").decode()
     return None
@@ -91,7 +109,9 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
 
     Afterwards the file is put behind the field, whatever was read of it.
     """
-    while (start := file.tell()) < end:
+    for _ in range(_MAX_FIELDS):
+        if (start := file.tell()) >= end:
+            return
         key = _varint(file)
         kind, length = key & 7 if key > 7 else None, 0  # there is no field 0
         if kind == _VARINT:
@@ -108,6 +128,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
         if kind == _BYTES:
             yield key >> 3, length
         file.seek(behind)
+    raise ValueError(f"it has more than {_MAX_FIELDS} fields")
 
 
 def _varint(file: BinaryIO) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from stream_i3d.buffer import Augment, CameraFeed
-from stream_i3d.config import Config, WindowConfig
+from stream_i3d.config import Config, ModelConfig, WindowConfig
 from stream_i3d.inference.chunk_feed import ChunkFeed
-from stream_i3d.inference.runner import Feed, WindowRunner
+from stream_i3d.inference.runner import Feed, GatheringEngine, WindowRunner
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.stream_runner import StreamRunner
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.ring import MakeMemory
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 Runner = WindowRunner | StreamRunner
 
 
-def make_feed(preprocessing: Preprocessing, window: WindowConfig, augment: Augment | None = None) -> Feed:
+def make_feed(
+    preprocessing: Preprocessing,
+    window: WindowConfig,
+    augment: Augment | None = None,
+    make_memory: MakeMemory | None = None,
+) -> Feed:
     """Return what takes in one camera's frames.
 
     Args:
@@ -29,10 +35,16 @@ def make_feed(preprocessing: Preprocessing, window: WindowConfig, augment: Augme
         window: The mode, and its settings.
         augment: Makes of each arriving frame what the network sees; None keeps frames as they are, as streaming mode
             always does.
+        make_memory: What the ring keeps its frames in, see `memory_maker`; streaming mode takes plain memory.
     """
     if window.mode == "streaming":
         return ChunkFeed(preprocessing, window)
-    return CameraFeed(preprocessing, window.stride, window.max_span_ratio, augment)
+    return CameraFeed(preprocessing, window.stride, window.max_span_ratio, augment, make_memory)
+
+
+def memory_maker(engine: object, model: ModelConfig) -> MakeMemory | None:
+    """Return what makes cameras' rings where an engine wants them on its own device; None is plain memory."""
+    return engine.make_ring if model.device_ring and isinstance(engine, GatheringEngine) else None
 
 
 def make_runner(engine: Engine | StreamEngine, config: Config, now_ns: Callable[[], int] = time.monotonic_ns) -> Runner:

@@ -19,6 +19,7 @@ from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.messages import ActionEvent, Clip, FrameStamp, Prediction, Recognition, Window
 from stream_i3d.motion import motion_measure
 from stream_i3d.recognizer import Drops, Recognizer, softmax
+from stream_i3d.ring import RingMemory
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
@@ -39,6 +40,17 @@ class FusingEngine(Protocol):
 
     def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """(B, num_classes) float32 of each network -> the same of all: what `Engine.logits` returns."""
+
+
+@runtime_checkable
+class GatheringEngine(Protocol):
+    """An `Engine` on a device that keeps cameras' rings there, so that each frame goes up once."""
+
+    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+        """Return memory for a ring; clips from it have an `elsewhere`."""
+
+    def gather(self, clips: Sequence[Any]) -> Any:
+        """Return what `prepare` does of as many clips, given by their `elsewhere`; the next call may overwrite it."""
 
 
 @dataclass(slots=True)
@@ -108,7 +120,7 @@ class WindowRunner:
         if not windows:
             return []
         started_ns = self._now_ns()
-        batch = self._engine.prepare([clip.frames for _, clip, _ in windows])
+        batch = self._prepare([clip for _, clip, _ in windows])
         intact = [camera.intact(clip) for camera, clip, _ in windows]
         logits, own = self._run(batch)
         probabilities = softmax(logits, self._engine.temperature)  # (B, num_classes) float32
@@ -123,6 +135,12 @@ class WindowRunner:
                     camera.recognizer.judge(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
                 )
         return judged
+
+    def _prepare(self, clips: Sequence[Clip]) -> Any:
+        """Return the clips as a batch: gathered where their frames are on the device already, else brought there."""
+        if isinstance(self._engine, GatheringEngine) and all(clip.elsewhere is not None for clip in clips):
+            return self._engine.gather([clip.elsewhere for clip in clips])
+        return self._engine.prepare([clip.frames for clip in clips])
 
     def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
         """Return the logits to judge by, and the probabilities of each network where there are several."""

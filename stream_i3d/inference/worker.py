@@ -16,7 +16,7 @@ from msgspec import structs
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.meter import Meter
-from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner
+from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner, memory_maker
 from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.messages import ActionEvent
@@ -49,9 +49,10 @@ def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engi
     engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
     judging = Judging.of(job.config, engine.labels, job.setup.model_name)
     runner = make_runner(engine, job.config)
+    memory = memory_maker(engine, job.setup.config)
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
-        Drain([Camera(slot, job, judging) for slot in job.cameras]) as drain,
+        Drain([Camera(slot, job, judging, memory) for slot in job.cameras]) as drain,
     ):
         if not publisher.arrive(_ARRIVE_S):  # else the first predictions of a file would be lost
             log.warning("there is no publisher yet; predictions are dropped until there is")
@@ -84,6 +85,7 @@ class WorkerLoop:
         self._runner = runner
         self._publisher = publisher
         self._drain = drain
+        self._memory = memory_maker(engine, job.setup.config)
         self._cameras = drain.cameras
         self._warm = min(max(1, len(self._cameras)), MAX_BATCH)
         self._meter = Meter()
@@ -128,7 +130,7 @@ class WorkerLoop:
         known = {camera.slot.channel for camera in self._cameras}
         for channel, slot in slots.items():
             if channel not in known:
-                self._welcome(Camera(slot, self._job, judging))
+                self._welcome(Camera(slot, self._job, judging, self._memory))
         self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
         self._stage.say(Done(number=order.number))
 

@@ -278,7 +278,8 @@ def _skeleton(spec: ModelSpec, path: Path) -> nn.Module:
         row = find_architecture(spec.architecture)
         with without_weights():
             return build_model(spec.architecture, **_arguments(row, spec))
-    except (ConfigError, TypeError, ValueError) as error:  # the latter two: options of another type
+    except (ConfigError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        # all but the first: options of another type, or of a size that no tensor can have
         reason = str(error) if isinstance(error, ConfigError) else brief(error)
         raise CheckpointError(f"checkpoint {str(path)!r} is of no network that can be built: {reason}") from error
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from stream_i3d.errors import CheckpointError, LabelsError, did_you_mean
+from stream_i3d.errors import brief as brief
 from stream_i3d.models import zoo
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.preprocess import Preprocessing
@@ -173,13 +174,6 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
         f"give the path of a .safetensors, .pt or .pth file, {CARRIED_CHECKPOINT!r} for the one carried here, "
         "or a name that `stream-i3d weights list` shows"
     )
-
-
-def brief(error: BaseException) -> str:
-    """Return another library's message as a part of one line: its first line, printable, 200 characters at most."""
-    lines = str(error).strip().splitlines()
-    text = "".join(character if character.isprintable() else "?" for character in (lines[0] if lines else ""))
-    return text[:200] or type(error).__name__
 
 
 def is_safetensors(path: Path) -> bool:

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.torch
@@ -37,6 +37,8 @@ _CONFIGS = ("config", "cfg")
 
 _MAX_BYTES = 4 * 2**30  # files are read whole; the largest networks here, with an optimiser's state, have 0.6 GB
 
+_MAX_SHARED = 4
+"""How many times a file's size its tensors may be: several names may stand for one tensor (tied weights)."""
 
 _UNREAD = (
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -79,6 +81,7 @@ def read_contents(path: Path) -> Contents:
     except OSError as error:
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
     given = _state_dict_of(raw, path)
+    _check_sizes(given, path)
     tensors = {key: _usable(key, tensor, path) for key, tensor in given.items()}
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in given.values())
     return Contents(tensors, _config_of(raw), dict(dtypes))
@@ -107,13 +110,45 @@ class _Unread:
 def _read_torch(path: Path) -> object:
     with path.open("rb") as file:
         try:
+            _refuse_compressed(file, path)
             with torch.serialization.safe_globals([(_Unread, name) for name in _UNREAD]):
                 return torch.load(file, map_location="cpu", weights_only=True)
+        except CheckpointError:
+            raise
         except Exception as error:  # on arbitrary bytes the unpickler may raise anything at all
             raise CheckpointError(
                 f"checkpoint {str(path)!r} is damaged, or holds more than tensors, which is refused because reading "
                 "it could run code: give safetensors, or a file made by torch.save(state_dict)"
             ) from error
+
+
+def _refuse_compressed(file: BinaryIO, path: Path) -> None:
+    """Refuse a zip that unpacks to more than it is: torch packs without compressing, and reads what others compressed.
+
+    Its own reader is asked, since two readers may see two directories in one file.
+    """
+    zipped = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    if not zipped:
+        return
+    reader = torch._C.PyTorchFileReader(file)
+    unpacked = sum(reader.get_record_size(name) for name in reader.get_all_records())
+    file.seek(0)
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is a compressed zip, which can unpack to anything: save it with torch.save, "
+            "which does not compress"
+        )
+
+
+def _check_sizes(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse tensors that say they are many times the file: few bytes can be many tensors' (each is copied here)."""
+    claimed = sum(value.numel() * value.element_size() for value in given.values() if isinstance(value, Tensor))
+    if claimed > _MAX_SHARED * path.stat().st_size:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} has less data than its shapes say ({claimed} bytes in a file of "
+            f"{path.stat().st_size}): copy it again"
+        )
 
 
 def _state_dict_of(raw: object, path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.training.list_file import ListLine, read_list_file
 
 _SHOWN = 8
+_INDEX_DIGITS = 9
 
 
 class VideoItem(Struct, frozen=True):
@@ -184,10 +185,10 @@ def _settle_labels(lines: list[ListLine], labels: Sequence[str] | None, path: Pa
     if not all(_is_index(line.label) for line in lines):
         return tuple(sorted({line.label for line in lines}))
     used = {int(line.label) for line in lines}
-    missing = [index for index in range(max(used)) if index not in used]
-    if missing:
+    missing = next((index for index in range(max(used)) if index not in used), None)
+    if missing is not None:
         raise ConfigError(
-            f"{path}: classes are given as numbers up to {max(used)}, but there is no video of class {missing[0]}; "
+            f"{path}: classes are given as numbers up to {max(used)}, but there is no video of class {missing}; "
             "give data.labels, a file with a class name per line, if this is meant"
         )
     return tuple(map(str, range(max(used) + 1)))
@@ -215,7 +216,7 @@ def _places(lines: list[ListLine], labels: Sequence[str], path: Path) -> dict[st
 
 
 def _is_index(label: str) -> bool:
-    return label.isascii() and label.isdigit()
+    return label.isascii() and label.isdigit() and len(label) <= _INDEX_DIGITS
 
 
 def _unknown(name: str, labels: Sequence[str]) -> str:

@@ -18,6 +18,9 @@ _PATH_NAMES = ("path", "video", "file", "filename", "video_path")
 _LABEL_NAMES = ("label", "class", "label_name")
 _FRAMES_NAMES = ("frames", "num_frames", "total_frames")
 
+_MAX_BYTES = 256 * 2**20  # Kinetics-400 has 240,000 videos, a line of some 60 bytes each
+_MAX_DIGITS = 9
+
 
 class ListLine(Struct, frozen=True):
     """A line that names a video.
@@ -68,6 +71,8 @@ def read_list_file(path: Path) -> list[ListLine]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path} is larger than 256 MiB, and no list, which has a line `path label` per video")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -118,7 +123,7 @@ def _frames(path: Path, number: int, words: list[str], columns: _Columns) -> int
     if columns.frames is None or not words[columns.frames]:
         return None
     text = words[columns.frames]
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise ConfigError(
             f"{path}, line {number}: {text!r} stands where the number of frames does; a line is `path label` or "
             "`path frames label`"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.errors import WireError
+from stream_i3d.errors import WireError, brief
 from stream_i3d.messages import CameraName, CameraStatus, Count, ModelName
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -180,4 +180,4 @@ def _decode(decoder: msgspec.json.Decoder[_Message], body: bytes, limit: int, wh
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"not a {what} of stream-i3d/control/1: {error}") from None
+        raise WireError(f"not a {what} of stream-i3d/control/1: {brief(error)}") from None

@@ -26,6 +26,7 @@ from stream_i3d.errors import ConfigError, TransportError
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAX_BYTES = 64 * 1024  # a key file has some 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ def read_key_file(path: Path) -> KeyFile:
         ConfigError: It cannot be read, holds no whole keys, or holds a secret that others can read.
     """
     try:
-        mode = path.stat().st_mode
+        mode, size = path.stat().st_mode, path.stat().st_size
+        if size > _MAX_BYTES or not (path.is_file() or path.is_dir()):  # a pipe would hold us up, a device never end
+            raise ValueError
         public, secret = zmq.auth.load_certificate(path)
     except OSError as error:
         raise ConfigError(

@@ -15,10 +15,8 @@ import zmq
 from stream_i3d.errors import TransportError, WireError
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.curve import ClientKeys, ServerKeys
-from stream_i3d.transport.sockets import BoundedSocket, connect, set_heartbeats
+from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, BoundedSocket, connect, set_heartbeats
 from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
-
-_MAX_SUBSCRIPTION_BYTES = 1024
 
 
 class PreviewPublisher(BoundedSocket):
@@ -27,7 +25,7 @@ class PreviewPublisher(BoundedSocket):
     def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
         super().__init__(zmq.XPUB)
         self._socket.setsockopt(zmq.SNDHWM, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
         set_heartbeats(self._socket)
         self.address = self._bind(address, keys)
         self._topics: set[bytes] = set()

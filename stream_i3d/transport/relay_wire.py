@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.errors import WireError
+from stream_i3d.errors import WireError, brief
 from stream_i3d.messages import CameraName, Count, Recognition
 from stream_i3d.transport.wire import Published, decode_published, encode_published
 
@@ -131,4 +131,4 @@ def _decode(decoder: msgspec.json.Decoder[_T], part: bytes, limit: int, what: st
     try:
         return decoder.decode(part)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"{what}: not of version 1: {error}") from None
+        raise WireError(f"{what}: not of version 1: {brief(error)}") from None

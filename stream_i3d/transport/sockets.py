@@ -25,8 +25,11 @@ from stream_i3d.transport.wire import MAX_FRAME_BYTES, MAX_PUBLISHED_BYTES, enco
 if TYPE_CHECKING:
     from stream_i3d.transport.curve import ClientKeys, ServerKeys
 
-FRAME_HWM = 4
+FRAME_HWM = 8  # as many as the sampler repeats at most, all at once, where a network comes in bursts
 PUBLISH_HWM = 1000
+MAX_SUBSCRIPTION_BYTES = 1024
+"""More than any topic. ZeroMQ keeps a subscription as a tree of its bytes: one of 8 MB took 300 MB and six seconds in
+which nothing was published (scripts/faults.py). Whoever sends more is cut off."""
 _HEARTBEAT_MS = 2000
 
 
@@ -319,6 +322,7 @@ class Publisher(BoundedSocket):
         # A little linger, so that the last words (an action's end, "stopped") leave the process; bounded.
         super().__init__(zmq.PUB, linger_ms=300)
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
         set_heartbeats(self._socket)
         self.address = self._bind(address, keys)
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.errors import WireError
+from stream_i3d.errors import WireError, brief
 from stream_i3d.messages import (
     ActionEvent,
     CameraReport,
@@ -101,7 +101,7 @@ def decode_capture(parts: Sequence[memoryview | bytes]) -> ReceivedFrame | Camer
     try:
         header = _decode_header(parts[0])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"a header that is not ours: {error}") from None
+        raise WireError(f"a header that is not ours: {brief(error)}") from None
     if isinstance(header, CameraReport):
         if len(parts) != 1:
             raise WireError("a report with a second part; allowed is one part")
@@ -139,7 +139,7 @@ def decode_published(parts: Sequence[bytes]) -> Published:
     try:
         message: Published = _decode_published[pieces[2]](body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"not a {pieces[2]} message of version 1: {error}") from None
+        raise WireError(f"not a {pieces[2]} message of version 1: {brief(error)}") from None
     if message.camera != pieces[1]:
         raise WireError(f"a message of camera {message.camera!r} under the topic of {pieces[1][:64]!r}")
     return message

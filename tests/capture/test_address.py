@@ -178,6 +178,12 @@ def test_options_without_their_question_mark_are_not_silently_ignored():
         parse_source("synthetic://seed=1")
 
 
+def test_what_a_source_holds_cannot_make_a_second_line_of_a_log():
+    with pytest.raises(ConfigError) as caught:
+        parse_source("synthetic://a\r\nERROR forged")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("blank", [" ", "\t", "\u00a0"])
 def test_a_url_with_a_blank_is_refused_without_showing_it(blank):
     with pytest.raises(ConfigError) as caught:

@@ -76,12 +76,15 @@ def test_both_kinds_carry_a_spec(tmp_path: Path) -> None:
         ("m.onnx", b"\x80" * 40, r"is not a whole ONNX file \(a number is too long\)"),
         ("m.onnx", b"\xff\xff", "it ends within a number"),
         ("m.onnx", b"no onnx at all", "is not a whole ONNX file"),
+        ("m.xml", ('<!DOCTYPE x [<!ENTITY a "aaaa">]>' + carrying(SPEC)).encode("utf-16"), "it declares entities"),
+        ("m.xml", "<a>" * 200, "it is nested too deeply"),
+        ("m.onnx", b"\x08\x01" * 10_001 + onnx((METADATA_KEY, SPEC)), "it has more than 10000 fields"),
         ("m.xml", carrying("{}"), "describes itself in a way this version cannot read"),
         ("m.xml", carrying(SPEC.replace('"num_classes":10', '"num_classes":9')), "describes itself in a way"),
         ("m.onnx", onnx((METADATA_KEY, "[" * 100_000)), "describes itself in a way"),
         ("m.pt2", b"anything", "is a torch.export program, which is not run here, since reading one can run code"),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, name: str, content: bytes | str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:

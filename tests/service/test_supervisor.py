@@ -194,6 +194,11 @@ def tells_of_a_camera(stage: Stage, log: Path) -> None:
     work(stage)
 
 
+def notes_what_ps_shows(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    note(log, Path("/proc/self/comm").read_text().rstrip("\n"))
+
+
 def row(
     main: Callable[[Stage, Any], None],
     log: Path,
@@ -392,6 +397,12 @@ def test_a_process_that_does_not_heed_the_request_to_end_is_killed(log: Path) ->
     supervisors[0].run(WAIT_S)
     assert len(pids(log)) == 1
     assert not psutil.pid_exists(pids(log)[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="this system has no /proc")
+def test_a_process_is_seen_by_its_name(log: Path) -> None:
+    Supervisor([row(notes_what_ps_shows, log, "worker of cameras in the hall")]).run(WAIT_S)
+    assert "worker of camer\n" in log.read_text()
 
 
 def test_an_interrupt_from_the_terminal_does_not_end_a_process_by_itself(log: Path) -> None:

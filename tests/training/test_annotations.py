@@ -147,6 +147,8 @@ def test_indices_without_labels_are_their_own_names(tmp_path: Path) -> None:
         ("a.mp4 0\nb.mp4 2\n", ("wave", "clap"), "line 2: class 2 is out of range; there are 2 classes"),
         ("a.mp4 wave\nb.mp4 1\n", ("wave", "clap"), "line 2: no class '1'"),
         ("a.mp4 -1\nb.mp4 1\n", ("wave", "clap"), "line 1: no class '-1'"),
+        ("a.mp4 0\nb.mp4 999999999\n", None, "numbers up to 999999999, but there is no video of class 1;"),
+        (f"a.mp4 0\nb.mp4 {'9' * 5000}\n", ("wave", "clap"), "line 1: no class '0'"),
         ("a.mp4 0\nb.mp4 3\n", None, "numbers up to 3, but there is no video of class 1; give data.labels"),
         ("a.mp4 wave\nb.mp4 clap\na.mp4 clap\n", None, r"line 3: a\.mp4 is 'clap' here and 'wave' on line 1"),
     ],

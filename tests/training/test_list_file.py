@@ -74,6 +74,7 @@ def test_a_byte_order_mark_and_windows_lines_are_no_part_of_a_word(tmp_path: Pat
         ("a.mp4,wave\nb.mp4,\n", "line 2: the path or the label is missing"),
         ("frames,path,label\n3,a.mp4\n", "line 2: the path or the label is missing"),
         ("path,frames,label\na.mp4,many,wave\n", "line 2: 'many' stands where the number of frames does"),
+        (f"path,frames,label\na.mp4,{'9' * 5000},wave\n", "line 2: '9+' stands where the number of frames does"),
         ('"a.mp4,wave\nb.mp4,clap\n', "line 1: .*mend the quotes"),
     ],
 )

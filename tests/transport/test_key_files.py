@@ -45,6 +45,15 @@ def test_new_keys_are_what_pyzmq_reads_and_fit_each_other(tmp_path):
     assert sorted(path.name for path in secret_file.parent.iterdir()) == ["me.key", "me.key_secret"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_a_pipe_or_a_large_file_is_no_key_and_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "pipe.key")
+    (tmp_path / "large.key").write_bytes(b"\n" * 70_000 + b'    public-key = "x"')
+    for name in ("pipe.key", "large.key"):
+        with pytest.raises(ConfigError, match="is no key file"):
+            read_key_file(tmp_path / name)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are for POSIX")
 def test_only_the_owner_can_read_a_new_secret_key_whatever_the_umask(tmp_path):
     before = os.umask(0)

@@ -16,7 +16,15 @@ from stream_i3d.errors import TransportError
 from stream_i3d.messages import ActionEvent, CameraReport, CameraStatus
 from stream_i3d.transport.control_sockets import ControlServer
 from stream_i3d.transport.preview import PreviewPublisher
-from stream_i3d.transport.sockets import FRAME_HWM, PUBLISH_HWM, FrameReceivers, FrameSender, Publisher, Subscriber
+from stream_i3d.transport.sockets import (
+    FRAME_HWM,
+    MAX_SUBSCRIPTION_BYTES,
+    PUBLISH_HWM,
+    FrameReceivers,
+    FrameSender,
+    Publisher,
+    Subscriber,
+)
 from stream_i3d.transport.wire import Published, ReceivedFrame, decode_capture, decode_published, encode_published
 from tests.samples import event, frame, number_of, recognition, report, status
 
@@ -260,6 +268,17 @@ def test_a_subscriber_that_does_not_read_loses_the_newest_messages(tmp_path):
             numbers += [message.frames_dropped] if isinstance(message, CameraStatus) else []
     assert PUBLISH_HWM / 2 <= len(numbers) < 10 * PUBLISH_HWM
     assert numbers[: PUBLISH_HWM // 2] == list(range(PUBLISH_HWM // 2))
+
+
+def test_a_subscription_longer_than_any_topic_is_cut_off(tmp_path):
+    with Publisher(f"ipc://{tmp_path / 'out'}") as publisher, zmq.Context() as context, context.socket(zmq.XSUB) as end:
+        end.setsockopt(zmq.LINGER, 0)
+        monitor = end.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        end.connect(publisher.address)
+        end.send(b"\x01" + b"v" * 2 * MAX_SUBSCRIPTION_BYTES)
+        assert monitor.poll(SOON_S * 1000)
+        end.disable_monitor()
+        monitor.close()
 
 
 def test_the_last_words_before_closing_are_heard(tmp_path):

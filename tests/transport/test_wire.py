@@ -319,6 +319,14 @@ def test_any_values_in_a_header_are_refused_or_give_a_usable_stamp(changes):
         assert number_of(message.pixels) == 7
 
 
+def test_what_a_message_holds_cannot_make_a_second_line_of_a_log():
+    for parts in ([b'{"kind":"frame","a\\r\\nERROR forged":1}'], [b"v1/a/event", b'{"schema":"x\\ny"}']):
+        decode = decode_capture if len(parts) == 1 else decode_published
+        with pytest.raises(WireError) as caught:
+            decode(parts)
+        assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_clock_of_many_digits_is_refused():
     with pytest.raises(WireError):
         decode_capture(header(capture_ns=10**400))

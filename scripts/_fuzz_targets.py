@@ -1,0 +1,400 @@
+"""What `make fuzz` throws bytes at: each target is a function of bytes that may raise errors of our own tree only.
+
+The first byte of an input chooses a reader, the rest is what it reads. Files go through a folder of their own, since
+that is how they come. Knows no fuzzer: tests/test_fuzz_targets.py and `fuzz.py --replay` call the same functions.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from stream_i3d.errors import StreamI3DError
+
+Reader = Callable[[bytes], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Readers that belong together, and valid inputs to begin with: (number of the reader, what it reads)."""
+
+    readers: Sequence[Reader]
+    seeds: Callable[[], list[tuple[int, bytes]]]
+
+    def run(self, data: bytes) -> None:
+        """Have the chosen reader read; an error of our tree is what should come of bad input, in one line."""
+        if not data:
+            return
+        try:
+            self.readers[data[0] % len(self.readers)](data[1:])
+        except StreamI3DError as error:
+            if len(str(error).splitlines()) != 1 or len(str(error)) > 4000:
+                raise AssertionError(f"not one short line: {str(error)[:200]!r}") from error
+
+    def corpus(self) -> list[bytes]:
+        """Return the seeds as inputs."""
+        return [bytes([number]) + content for number, content in self.seeds()]
+
+
+@cache
+def _folder() -> Path:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="stream-i3d-fuzz-", dir=memory))
+
+
+def _file(name: str, content: bytes, mode: int = 0o600) -> Path:
+    path = _folder() / name
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def _parts(data: bytes) -> list[bytes]:
+    """Cut an input into the parts of a message."""
+    return data.split(b"\xff\xfe\xff")
+
+
+# --- wire
+
+
+def _capture(data: bytes) -> None:
+    from stream_i3d.transport.wire import ReceivedFrame, decode_capture
+
+    message = decode_capture(_parts(data))
+    if isinstance(message, ReceivedFrame):
+        assert message.pixels.shape[2] == 3
+        assert message.pixels.nbytes <= len(data)
+
+
+def _published(data: bytes) -> None:
+    from stream_i3d.transport.wire import decode_published, encode_published
+
+    message = decode_published(_parts(data))
+    assert decode_published(encode_published(message)) == message
+
+
+def _preview(data: bytes) -> None:
+    from stream_i3d.transport.wire import decode_preview, encode_preview
+
+    assert encode_preview(decode_preview(data)) == data
+
+
+def _request(data: bytes) -> None:
+    from stream_i3d.transport.control import decode_request, encode_control
+
+    message = decode_request(data)
+    assert decode_request(encode_control(message)) == message
+
+
+def _reply(data: bytes) -> None:
+    from stream_i3d.transport.control import decode_reply, encode_control
+
+    message = decode_reply(data)
+    assert decode_reply(encode_control(message)) == message
+
+
+@cache
+def _link() -> tuple[object, object]:
+    import multiprocessing
+
+    from stream_i3d.stage import StageLink
+
+    link = StageLink(multiprocessing.get_context("spawn"))
+    return link, link.child_side()
+
+
+def _stage(data: bytes) -> None:
+    from stream_i3d.stage import Stage, StageLink
+
+    link, side = _link()
+    assert isinstance(link, StageLink)
+    assert isinstance(side, tuple)
+    said, orders, beat = side
+    said.send_bytes(data[:60_000])
+    link.receive()
+    link._orders.send_bytes(data[:60_000])
+    Stage("fuzzed", said, orders, beat).order()
+
+
+def _address(data: bytes) -> None:
+    from stream_i3d.capture.address import parse_source
+    from stream_i3d.redact import redact
+    from stream_i3d.transport.addresses import check_address
+
+    text = data.decode(errors="replace")
+    redact(text)
+    for read in (parse_source, check_address):
+        try:
+            read(text)
+        except StreamI3DError as error:
+            assert len(str(error).splitlines()) == 1
+
+
+def _relay(data: bytes) -> None:
+    from stream_i3d.transport.relay_wire import Greeting, decode_from_worker, encode_greeting, encode_said
+
+    message = decode_from_worker(_parts(data))
+    again = (
+        [encode_greeting(message)] if isinstance(message, Greeting) else encode_said(message.number, message.message)
+    )
+    assert decode_from_worker(again) == message
+
+
+def _answer(data: bytes) -> None:
+    from stream_i3d.transport.relay_wire import decode_answer, encode_answer
+
+    assert decode_answer(encode_answer(decode_answer(data))) == decode_answer(data)
+
+
+def _wire_seeds() -> list[tuple[int, bytes]]:
+    import msgspec
+
+    from stream_i3d import messages, stage
+    from stream_i3d.config import Config
+    from stream_i3d.transport import control, relay_wire
+
+    cut, dump = b"\xff\xfe\xff", msgspec.json.encode
+    header = messages.FrameHeader(camera="a", epoch=1, seq=2, capture_ns=3, wall_time=4.5, shape=(2, 2, 3))
+    report = messages.CameraReport(camera="a", state="live", fps=25.0, reconnects=0, detail="")
+    model = messages.ModelName(name="i3d", checkpoint="motion")
+    status = messages.CameraStatus(
+        camera="a", state="live", fps=9.5, last_frame_age_s=0.1, reconnects=0, frames_dropped=0, detail="fine"
+    )
+    event = messages.ActionEvent(
+        camera="a", id="1", event="end", label="x", start_time=1.0, end_time=2.0, peak_confidence=0.5
+    )
+    score = messages.LabelScore(index=0, label="x", probability=0.5, raw_probability=0.5)
+    said = messages.Recognition(
+        camera="a", epoch=1, seq=2, state="action", label="x", confidence=0.5, top_k=[score], frames_dropped=0,
+        window=messages.Window(first_frame=0, last_frame=15, start_time=0.0, end_time=0.6), windows_dropped=0,
+        latency_ms=messages.Latency(queue=1.0, inference=2.0, total=3.0), model=model,
+    )  # fmt: skip
+    info = control.CameraInfo(name="a", source="0", paused=False, preview=None, status=status)
+    requests: list[control.Request] = [
+        control.SayHello(id=1), control.ListCameras(), control.AddCamera(source="0", name="a"),
+        control.RemoveCamera(camera="a"), control.RenameCamera(camera="a", name="b"), control.PauseCamera(camera="a"),
+        control.ResumeCamera(camera="a"), control.ChangeSettings(settings={"window.stride": 4}), control.GetSettings(),
+    ]  # fmt: skip
+    replies: list[control.Reply] = [
+        control.HelloReply(version="0", pid=1, started_at=0.5, ready=True, model=model, labels=["x"]),
+        control.CamerasReply(cameras=[info]), control.SettingsReply(settings={"window.stride": 4}),
+        control.ErrorReply(message="no"),
+    ]  # fmt: skip
+    slot = stage.CameraSlot(name="a", channel="ipc://x", lossless=False)
+    words: list[msgspec.Struct] = [
+        stage.Ready(detail="x", model=model, labels=["x"]), stage.Failed(message="no"), stage.Summary(frames=1),
+        stage.CameraNews(status=status), stage.Done(number=1), stage.CaptureOrder(number=1, paused=True),
+        stage.WorkerOrder(number=1, cameras=[slot], config=Config()),
+    ]  # fmt: skip
+    published = {"prediction": said, "event": event, "status": status}
+    greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, cameras=["a"])
+    return [
+        (0, dump(header) + cut + bytes(12)),
+        (0, dump(report)),
+        *((1, f"v1/a/{topic}".encode() + cut + dump(message)) for topic, message in published.items()),
+        (2, b"SI3P\x01\0\0\0" + bytes(16) + b"\xff\xd8\xff"),
+        *((3, control.encode_control(message)) for message in requests),
+        *((4, control.encode_control(message)) for message in replies),
+        *((5, dump(message)) for message in words),
+        *((6, text) for text in (b"rtsp://u:p@h:554/s?x=1", b"tcp://[::1]:5556", b"ipc://x", b"synthetic://3", b"0")),
+        (7, dump(greeting)),
+        *((7, cut.join(relay_wire.encode_said(number, message))) for number, message in ((0, said), (5, event))),
+        (8, dump(relay_wire.Answer(session=1, known=True, settled=2))),
+    ]
+
+
+# --- config: all text that a person writes, or is sent
+
+
+def _config(data: bytes) -> None:
+    from stream_i3d.config import convert, load_config
+    from stream_i3d.settings import to_yaml
+
+    config = load_config(_file("config.yaml", data), {}, environ={"HOME": "x"})
+    to_yaml(config)
+    assert convert(_builtins(config)) == config
+
+
+def _training_config(data: bytes) -> None:
+    from stream_i3d.settings import load_settings, to_yaml
+    from stream_i3d.training.config import TrainConfig
+
+    to_yaml(load_settings(TrainConfig, _file("train.yaml", data), {}, environ={}))
+
+
+def _builtins(value: object) -> object:
+    import msgspec
+
+    return msgspec.to_builtins(value)
+
+
+def _overrides(data: bytes) -> None:
+    from stream_i3d.config import load_config
+    from stream_i3d.settings import parse_overrides
+
+    load_config(None, parse_overrides(data.decode(errors="replace").split("\n")))
+
+
+def _labels(data: bytes) -> None:
+    from stream_i3d.models.labels import load_labels
+
+    load_labels(_file("labels.txt", data))
+
+
+def _key(data: bytes) -> None:
+    from stream_i3d.transport.key_files import AllowList, read_key_file
+
+    path = _file("client.key", data)
+    try:
+        read_key_file(path)
+    except StreamI3DError as error:
+        assert len(str(error).splitlines()) == 1
+    assert b"x" * 40 not in AllowList([path])
+
+
+def _list(data: bytes) -> None:
+    from stream_i3d.training.annotations import read_annotations
+
+    read_annotations(str(_file("list.csv", data)))
+
+
+def _config_seeds() -> list[tuple[int, bytes]]:
+    root = Path(__file__).parent.parent
+    bombs = [
+        b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n",
+        b"a: &a {x: 1}\nb: &b {<<: [*a,*a]}\nc: {<<: *b}\n",
+        b"window: {stride: !!int '8', sample_fps: !!float '2.5', mode: !!str window}\nmodel: !!map {compile: yes}",
+        b"events: {on_threshold: 1e-3, min_on_s: .inf}\n? [a]\n: !!set {b}\n--- |\n text\n...",
+        b"publish: {jsonl: !!timestamp 2026-01-01 00:00:00.5 +1:00, top_k: 0x1f}\nidle: !!omap [a: !!binary aGk=]",
+        b"cameras: [{source: '${HOME}', name: x}, {source: 0}]\nsecurity: {key: k, clients: [c]}",
+    ]
+    keys = b'metadata\ncurve\n    public-key = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"\n'
+    return [
+        *((0, path.read_bytes()) for path in sorted((root / "configs").glob("*.yaml"))),
+        *((1, path.read_bytes()) for path in sorted((root / "configs/train").glob("*.yaml"))),
+        *((0, bomb) for bomb in bombs),
+        (2, b"window.stride=4\nmodel.device=cpu\nidle.min_motion=1e-3"),
+        (3, b"left\nright\nup"),
+        (4, keys),
+        (4, keys + b'    secret-key = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"\n'),
+        (5, b'path,frames,label\na.mp4,250,0\n"b c.mp4",3,1\n'),
+        (5, b"a.mp4 0\nb.mp4 1\n# c\n"),
+    ]
+
+
+# --- checkpoint: files that hold a network
+
+
+def _safetensors(data: bytes) -> None:
+    _load("a.safetensors", data)
+
+
+def _safetensors_header(data: bytes) -> None:
+    """What is read is the header's JSON; its length and some tensors' bytes are put around it."""
+    _load("b.safetensors", len(data).to_bytes(8, "little") + data + bytes(4096))
+
+
+def _spec(data: bytes) -> None:
+    """What is read is the JSON of a spec."""
+    header = json.dumps({"__metadata__": {"stream_i3d": data.decode(errors="replace")}}).encode()
+    _load("c.safetensors", len(header).to_bytes(8, "little") + header)
+
+
+def _torch_file(data: bytes) -> None:
+    _load("d.pt", data)
+
+
+def _pickle(data: bytes) -> None:
+    """What is read is the pickle within a torch.save file that is otherwise whole."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+        archive.writestr("archive/data/0", bytes(4096))
+    _load("e.pt", packed.getvalue())
+
+
+def _onnx(data: bytes) -> None:
+    from stream_i3d.inference.graph_file import read_graph_spec
+
+    read_graph_spec(_file("f.onnx", data))
+
+
+def _xml(data: bytes) -> None:
+    from stream_i3d.inference.graph_file import read_graph_spec
+
+    read_graph_spec(_file("g.xml", data))
+
+
+def _load(name: str, data: bytes) -> None:
+    from stream_i3d.models.checkpoint import load_checkpoint
+
+    load_checkpoint(_file(name, data))
+
+
+def _checkpoint_seeds() -> list[tuple[int, bytes]]:
+    import torch
+
+    from stream_i3d.models.registry import OptionValue
+    from stream_i3d.models.spec import METADATA_KEY, ModelSpec, carried_checkpoint, encode_spec
+
+    state = {"logits.weight": torch.ones(2, 3), "bn.num_batches_tracked": torch.tensor(1), "half": torch.ones(2).half()}
+    files = []
+    for zipped in (True, False):
+        packed = io.BytesIO()
+        torch.save({"state_dict": state, "meta": {"config": "x"}}, packed, _use_new_zipfile_serialization=zipped)
+        files.append(packed.getvalue())
+    with zipfile.ZipFile(io.BytesIO(files[0])) as archive:
+        pickle = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    tensors = json.dumps({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"b": "c"}})
+    whole = len(tensors).to_bytes(8, "little") + tensors.encode() + bytes(24)
+    carried = carried_checkpoint().read_bytes()
+    header = carried[8 : 8 + int.from_bytes(carried[:8], "little")]
+    options: dict[str, dict[str, OptionValue]] = {
+        "i3d": {"dropout_keep_prob": 0.5},
+        "c3d": {"clip_len": 16, "crop_size": 112},
+        "convnet-lstm": {"max_steps": 25},
+        "i3d-r50": {"variant": "heavy", "non_local": "gaussian"},
+        "two-stream": {"fusion": "probabilities"},
+    }
+    specs = [
+        encode_spec(ModelSpec(num_classes=2, architecture=name, options=own, labels=("a", "b")))[METADATA_KEY]
+        for name, own in options.items()
+    ]
+    value = specs[0].replace("&", "&amp;").replace('"', "&quot;")
+    entry = b"\x0a\x0astream_i3d\x12" + _varint(len(specs[0])) + specs[0].encode()
+    return [
+        (0, whole),
+        (1, header),
+        (1, tensors.encode()),
+        *((2, text.encode()) for text in specs),
+        *((3, content) for content in files),
+        (4, pickle),
+        (5, b"\x08\x0a\x72" + _varint(len(entry)) + entry),
+        (6, f'<?xml version="1.0"?><net><rt_info><stream_i3d value="{value}"/></rt_info></net>'.encode()),
+    ]
+
+
+def _varint(value: int) -> bytes:
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])
+
+
+TARGETS = {
+    "wire": Target((_capture, _published, _preview, _request, _reply, _stage, _address, _relay, _answer), _wire_seeds),
+    "config": Target((_config, _training_config, _overrides, _labels, _key, _list), _config_seeds),
+    "checkpoint": Target(
+        (_safetensors, _safetensors_header, _spec, _torch_file, _pickle, _onnx, _xml), _checkpoint_seeds
+    ),
+}

@@ -1,0 +1,46 @@
+"""The short form of the fault suite (scripts/faults.py): real processes, cameras and clients, and faults in earnest."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rtsp import requires_rtsp
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "faults.py"
+
+
+def names() -> list[str]:
+    """Name the faults of the short form."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        return [fault.name for fault in runpy.run_path(str(SCRIPT))["FAULTS"] if fault.short]
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[dict[str, dict[str, Any]]]:
+    """Run the suite once; its rows by the names of the faults."""
+    command = [sys.executable, str(SCRIPT), "--short"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    last = done.stdout.strip().splitlines()[-1:]
+    assert last and last[0].startswith("{"), done.stderr
+    yield {row["fault"]: row for row in json.loads(last[0])["rows"]}
+
+
+@requires_rtsp
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("name", names())
+def test_the_service_gets_over(name: str, rows: dict[str, dict[str, Any]]) -> None:
+    assert rows[name]["result"] != "FAIL", rows[name]["note"]
