@@ -82,6 +82,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 class WindowConfig(Section, frozen=True, kw_only=True):
     """Windows on the stream. None takes what the checkpoint was trained with.
 
+    With `adaptive`, strides are raised, alike for all cameras, while the machine cannot keep up. A window waits at most
+    `batch_wait_ms` for those of other cameras that are about to come, where larger batches pay.
+
     In `streaming` mode the network is carried along the stream instead, each frame passes through it once, and
     `averaging` is how many predictions in a row it averages.
     """
@@ -93,6 +96,8 @@ class WindowConfig(Section, frozen=True, kw_only=True):
     sample_fps: Annotated[float, Meta(ge=1, le=240)] | None = None
     max_span_ratio: Annotated[float, Meta(gt=1, le=10)] = 1.5
     averaging: Annotated[int, Meta(ge=1, le=64)] = 1
+    adaptive: bool = True
+    batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 2.0
 
     def __post_init__(self) -> None:
         """Check that the settings are those of the mode."""

@@ -69,7 +69,8 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     """A worker's figures so far: counts, rates per second, milliseconds.
 
-    `sink_dropped` are messages that were not published, or by some sink not written.
+    `sink_dropped` are messages that were not published, or by some sink not written; `stride` is the one in force,
+    `busy` the share of the last second for which the engine ran, `ended` whether it has cameras and all have ended.
     """
 
     frames: int = 0
@@ -84,6 +85,10 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     windows_dropped: dict[str, int] = {}
     rejected_messages: int = 0
     sink_dropped: int = 0
+    stride: int | None = None
+    busy: float = 0.0
+    cameras: int = 0
+    ended: bool = False
 
 
 class SinkFigures(Struct, frozen=True, kw_only=True):

@@ -28,9 +28,10 @@ from stream_i3d.config import (
 )
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import worker
+from stream_i3d.inference.batch_limit import MAX_BATCH
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
-from stream_i3d.inference.worker import MAX_BATCH, serve
+from stream_i3d.inference.worker import serve
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.publish.process import PublisherJob, publisher_main
@@ -52,7 +53,7 @@ class Service:
         lossless: bool = given.pop("lossless", False)
         publish = {"address": f"ipc://{folder}/pub", "jsonl": str(folder / "out.jsonl"), "top_k": 3}
         config: dict[str, Any] = {
-            "window": WindowConfig(stride=STRIDE),
+            "window": WindowConfig(stride=STRIDE, adaptive=False),
             "smoothing": SmoothingConfig(method="none"),
             "idle": IdleConfig(min_confidence=0, min_motion=0),
             "events": EventsConfig(min_on_s=0, min_off_s=0),
@@ -293,7 +294,7 @@ def test_windows_of_cameras_that_are_due_together_are_one_batch(make: Start) -> 
     service.arrived(12, "a")
     service.arrived(8, "b")
     service.engine.release(2)
-    assert service.engine.begun() == [11, 7]
+    assert service.engine.begun() == [7, 11]  # the oldest first
     lines = service.end()
     assert [line["seq"] for line in of_kind(lines, "prediction", "a") if line["state"] == "action"] == [7, 11]
     assert [line["seq"] for line in of_kind(lines, "prediction", "b") if line["state"] == "action"] == [7]
@@ -372,7 +373,7 @@ def test_one_camera_held_back_does_not_hold_up_the_others(make: Start) -> None:
     service.send(0, 7, "b")
     service.arrived(8, "b")
     service.engine.release(2)
-    assert service.engine.begun() == [11, 7]
+    assert service.engine.begun() == [7, 11]  # the oldest first
     service.end()
 
 
