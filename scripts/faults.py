@@ -10,18 +10,17 @@ JSON line; the exit code is 1 where the service did not get over a fault, or a p
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from pathlib import Path
 
 import click
 from _bench import report
-from _faults import cameras, clock, messages, passwords, processes, storage
+from _faults import cameras, clock, delivery, messages, passwords, processes, storage
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
-GROUPS = (processes, cameras, messages, storage, clock, passwords)  # passwords last
+GROUPS = (processes, cameras, messages, delivery, storage, clock, passwords)  # passwords last
 FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 
 
@@ -38,13 +37,11 @@ def main(only: tuple[str, ...], short: bool, list_only: bool, keep: Path | None)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
     rows = []
-    with Rig(short) as rig:
+    with Rig(short, keep=keep) as rig:
         for fault in chosen:
             click.echo(f"{fault.name}: {fault.done} ...", err=True)
             rows.append(run_fault(fault, rig))
             click.echo(f"    {rows[-1]['result']} {rows[-1]['seconds'] or ''} {rows[-1]['note']}", err=True)
-        if keep is not None:
-            shutil.copytree(rig.public, keep, dirs_exist_ok=True)
     report("faults", rows)
     sys.exit(1 if failed(rows) else 0)
 

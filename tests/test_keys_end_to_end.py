@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +133,28 @@ def test_watch_needs_the_key(guarded: Guarded, cli: Cli) -> None:
         done = cli(*common, *flags)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: {address} ") and why in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_subscriber_in_another_language_needs_a_key_on_the_list(guarded: Guarded) -> None:
+    if not (ROOT / "tests" / "node" / "node_modules").exists() and os.environ.get("CI") != "true":
+        pytest.skip("tests/node/node_modules is needed: run `make test`")
+    folder = guarded.ring.folder
+    program = ["node", str(ROOT / "tests" / "node" / "subscriber.mjs"), guarded.hello.publish]
+    strangers = [
+        [*program, "1"],
+        [*program, "1", "v1/", str(folder / "stranger.key_secret"), str(folder / "service.key")],
+        [*program, "1", "v1/", str(folder / "clients" / "friend.key_secret"), str(folder / "other.key")],
+    ]
+    friend = [*program, "8", "v1/synthetic/prediction", *guarded.flags()[1::2]]
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)) for command in strangers]
+        for one in waiting:
+            stack.callback(one.kill)
+        # They were there before, and one message would have been enough for them.
+        done = subprocess.run(friend, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert [one.poll() for one in waiting] == [None] * 3
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["received"] == 8
 
 
 def test_a_refused_key_stands_in_the_log_and_no_secret_does(guarded: Guarded) -> None:

@@ -87,10 +87,10 @@ def weights(service: Service) -> dict[tuple[str, int], float]:
     return {(name, one.pid): one.memory_info().rss / 1e6 for name, one in processes.items()}
 
 
-def listening(service: Service) -> list[Listening]:
-    """Return every socket that a process of the service listens on."""
+def listening(service: Service, processes: Sequence[psutil.Process] = ()) -> list[Listening]:
+    """Return every socket that some processes (none given: all of the service) listen on."""
     places: set[Listening] = set()
-    for process in service.family():
+    for process in processes or service.family():
         with suppress(psutil.Error):
             for one in process.net_connections("tcp"):
                 if one.status == psutil.CONN_LISTEN:

@@ -1,4 +1,4 @@
-"""The world that faults happen in: two cameras with passwords, a service on both, and folders for what they write.
+"""The world that faults happen in: cameras with passwords, a service on them, a broker, folders for what they write.
 
 `public` is what the whole suite writes and is searched for passwords at the end; `private` holds what must know them.
 """
@@ -19,8 +19,12 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
+from _faults.broker import USER as USER_AT_BROKER
+from _faults.broker import Broker
+from _faults.broker import missing as broker_missing
 from _faults.service import Service, pause
 from _faults.watch import Unmet
+from stream_i3d.config import Config
 from stream_i3d.scenes import SceneRenderer
 from tests.rtsp import RtspServer
 
@@ -51,7 +55,7 @@ def make_clip(path: Path, size: tuple[int, int] = SIZE, seconds: float = 20.0, s
 
 
 class Rig:
-    """Cameras "a" and "b", and the service `main` on both, for as long as the context lasts.
+    """Cameras, a broker, and the service `main` with all its sinks, for as long as the context lasts.
 
     Attributes:
         short: Whether waits are those of the short form.
@@ -59,24 +63,36 @@ class Rig:
         disk: A small file system of its own for what the sinks write, or None where none could be mounted.
     """
 
-    def __init__(self, short: bool) -> None:
+    def __init__(
+        self,
+        short: bool,
+        names: Sequence[str] = ("a", "b"),
+        size: tuple[int, int] = SIZE,
+        keep: Path | None = None,
+    ) -> None:
+        """Args: `names` are those of the cameras; `keep` gets a copy of what was written."""
         self.short = short
-        self.password, self.wrong_password = (f"s3cret-{secrets.token_hex(8)}" for _ in range(2))
+        self.password, self.wrong_password, self.mqtt_password = (f"s3cret-{secrets.token_hex(8)}" for _ in range(3))
+        self._names, self._size, self._keep = names, size, keep
         self.folder = Path(tempfile.mkdtemp(prefix="faults-"))
         self.private, self.public = self.folder / "private", self.folder / "public"
         self.private.mkdir(mode=0o700)
         self.public.mkdir()
         self.disk: Path | None = None
+        self.broker: Broker | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         try:
             self._open.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self.disk = self._mount()
-            self.clip = make_clip(self.folder / "clip.mp4")
-            self.servers = {name: self._open.enter_context(self.camera()) for name in ("a", "b")}
+            self.disk = self._mount()  # the broker and the service are ended before it goes
+            self._open.callback(self._copy)
+            self.clip = make_clip(self.folder / "clip.mp4", self._size)
+            self.servers = {name: self._open.enter_context(self.camera()) for name in self._names}
+            if broker_missing() is None:
+                self.broker = self._open.enter_context(Broker(self.private, self.public, self.mqtt_password))
             sources = {name: server.login_url for name, server in self.servers.items()}
-            self.main = self._open.enter_context(self.service("main", sources, {"publish": {"jsonl": self.jsonl}}))
+            self.main = self._open.enter_context(self.service("main", sources, self._settings()))
             self.main.steady()
         except BaseException:
             self._open.close()
@@ -89,9 +105,41 @@ class Rig:
         self._open.close()
 
     @property
-    def jsonl(self) -> str:
+    def jsonl(self) -> Path:
         """Where the main service writes JSON lines: on the small disk where there is one."""
-        return str((self.disk or self.public) / "main.jsonl")
+        return (self.disk or self.public) / "main.jsonl"
+
+    @property
+    def store(self) -> Path:
+        """Where the main service has its event store, likewise."""
+        return (self.disk or self.public) / "events.sqlite"
+
+    @property
+    def clips(self) -> Path:
+        """Where the main service records clips, likewise."""
+        return (self.disk or self.public) / "clips"
+
+    def _settings(self) -> dict[str, Any]:
+        if "sinks" not in Config.__struct_fields__:
+            return {"publish": {"jsonl": str(self.jsonl)}}
+        return {"sinks": self._sinks()}
+
+    def _sinks(self) -> list[dict[str, Any]]:
+        sinks: list[dict[str, Any]] = [
+            {"type": "jsonl", "path": str(self.jsonl), "max_bytes": 4_000_000, "keep": 1},
+            {"type": "store", "path": str(self.store)},
+            {"type": "recorder", "folder": str(self.clips), "quota_mb": 8, "min_free_mb": 1, "max_side": 160, "fps": 5},
+        ]
+        if self.broker is not None:
+            login = {"username": USER_AT_BROKER, "password": self.mqtt_password}
+            sinks.append({"type": "mqtt", "host": "127.0.0.1", "port": self.broker.port, "backoff_limit_s": 4, **login})
+        return sinks
+
+    def _copy(self) -> None:
+        """Keep a copy of what was written, where that is asked for."""
+        for folder in (self.public, self.disk):
+            if self._keep is not None and folder is not None:
+                shutil.copytree(folder, self._keep, dirs_exist_ok=True)
 
     def camera(self, prefix: Sequence[str] = (), **options: Any) -> RtspServer:
         """Return a camera that is not started yet; `options` are those of RtspServer."""

@@ -18,7 +18,7 @@ def full_disk(rig: Rig) -> Outcome:
     """Fill the disk that the main service writes to, and empty it again."""
     if rig.disk is None:
         raise Unmet("no small disk")
-    lines, filler = Path(rig.jsonl), rig.disk / "filler"
+    lines, filler = rig.jsonl, rig.disk / "filler"
     until(lambda: lines.exists() and lines.stat().st_size > 0, _WRITES_S, "JSON lines are written")
     stages, start = rig.main.stages(), time.monotonic()
     try:

@@ -17,9 +17,11 @@ from msgspec import structs
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.graph_file import CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.inception_graph import inception_graph
 from stream_i3d.inference.openvino_runner import import_openvino, write_ir
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.i3d import I3D
 from stream_i3d.models.serving import export_program
 from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
 from stream_i3d.preprocess import Preprocessing
@@ -41,6 +43,10 @@ def convert_setup(setup: ModelSetup, path: Path) -> None:
     """
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
     spec = structs.replace(spec, preprocessing=setup.preprocessing)
+    if path.suffix == IR and isinstance(model, I3D):  # in a tenth of the converter's time
+        tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+        write_ir(inception_graph(tensors, spec), spec, path)
+        return
     write_graph(make_program(model, spec.preprocessing, spec.in_channels), spec, path)
 
 

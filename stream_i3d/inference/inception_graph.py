@@ -1,8 +1,8 @@
 """Inception I3D as an OpenVINO graph, made of its weights directly: in a tenth of a second, and without torch.
 
-By way of torch (conversion.py), which serves every network, the same takes 5 to 7 s of processor time at the first
-start of a checkpoint, and some 300 MB that the worker keeps. A test holds the two graphs together. What is unusual
-about a file (another layout, bfloat16, damage) is left to that way and to its errors.
+By way of torch.export (conversion.py), which serves every network, the same takes 5 to 7 s of processor time at the
+first start of a checkpoint, and some 300 MB that the worker keeps. Tests hold it to the numbers of the network itself.
+What is unusual about a file (another layout, bfloat16, damage) is left to torch to read, and to its errors.
 """
 
 from __future__ import annotations

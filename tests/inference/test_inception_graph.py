@@ -27,6 +27,7 @@ from tests.golden_rule import fill_by_rule
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
+from stream_i3d.inference import conversion
 from stream_i3d.inference.graph_file import read_graph_spec
 from stream_i3d.inference.inception_graph import write_inception
 from stream_i3d.inference.openvino_runner import OpenVinoRunner
@@ -129,6 +130,19 @@ def test_what_is_unusual_is_left_to_the_way_by_torch(
     path = write(tiny_checkpoint, tmp_path / "unusual.safetensors")
     assert not write_inception(structs.replace(setup, path=str(path)), tmp_path / "graph.xml")
     assert not (tmp_path / "graph.xml").exists()
+
+
+def test_a_file_of_another_program_is_read_by_torch_and_built_likewise(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the slow way was taken")
+
+    monkeypatch.setattr(conversion, "make_program", never)
+    setup = structs.replace(setup_of(tiny_checkpoint), path=str(pickled(tiny_checkpoint, tmp_path / "tiny.pt")))
+    conversion.convert_setup(structs.replace(setup, spec=None), tmp_path / "by-torch.xml")
+    assert write_inception(setup_of(tiny_checkpoint), tmp_path / "direct.xml")
+    assert (tmp_path / "by-torch.bin").read_bytes() == (tmp_path / "direct.bin").read_bytes()
 
 
 def test_half_precision_is_read_as_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 // Reads N messages from a publisher of stream-i3d and checks their form, as a service in another language would.
 //
-//   node subscriber.mjs ENDPOINT N [TOPIC_PREFIX]
+//   node subscriber.mjs ENDPOINT N [TOPIC_PREFIX [MY.key_secret SERVICE.key]]
+//
+// With key files, `stream-i3d keys new` makes them, it speaks CURVE, and to nobody but the service of that key.
 //
 // Prints one JSON line and ends with 0; the first message of the wrong form ends it with 1 and says why.
 //   received  messages read
 //   labels    labels of the predictions and events among them, each once (null: idle or warming)
 //   gaps      steps of window.last_frame from one prediction to the next that differ from the camera's commonest step
+import { readFileSync } from "node:fs"
 import { Subscriber } from "zeromq"
 
 const score = { index: "number", label: "string", probability: "number", raw_probability: "number" }
@@ -77,12 +80,21 @@ class Strides {
   }
 }
 
-const [endpoint, count, prefix = "v1/"] = process.argv.slice(2)
+function keyIn(path, kind) {
+  const found = new RegExp(`^\\s*${kind}-key = "(.{40})"`, "m").exec(readFileSync(path, "utf8"))
+  if (!found) throw new Error(`${path} has no ${kind} key`)
+  return found[1]
+}
+
+const [endpoint, count, prefix = "v1/", mine, service] = process.argv.slice(2)
 if (!endpoint || !(Number(count) > 0)) {
-  console.error("usage: node subscriber.mjs ENDPOINT N [TOPIC_PREFIX]")
+  console.error("usage: node subscriber.mjs ENDPOINT N [TOPIC_PREFIX [MY.key_secret SERVICE.key]]")
   process.exit(2)
 }
-const socket = new Subscriber({ linger: 0 })
+const keys = mine && {
+  curveServerKey: keyIn(service, "public"), curvePublicKey: keyIn(mine, "public"), curveSecretKey: keyIn(mine, "secret"),
+}
+const socket = new Subscriber({ linger: 0, ...keys })
 socket.connect(endpoint)
 socket.subscribe(prefix)
 const labels = new Set()
