@@ -43,6 +43,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start),
     `device_ring` whether a GPU keeps the cameras' frames, so that each goes up once and not with every window.
 
+    With `devices` there is a worker on each of them (one may be named twice), and they share the cameras.
+
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
     `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
     """
@@ -55,13 +57,16 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     labels: str | None = None
     backend: BackendName = "auto"
     device: str = "auto"
+    devices: Annotated[list[str], Meta(max_length=64)] = []
     precision: Precision = "auto"
     compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     device_ring: bool = True
 
     def __post_init__(self) -> None:
-        """Check that the flow network's weights are there if, and only if, there is such a network."""
+        """Check that the flow network's weights are there if, and only if, there is such a network; and the devices."""
+        if self.devices and self.device != "auto":
+            raise ValueError("device and devices exclude each other: give one of them")
         if self.two_stream and self.flow_checkpoint is None:
             raise ValueError(
                 f"{self.name} needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
@@ -72,6 +77,11 @@ class ModelConfig(Section, frozen=True, kw_only=True):
                 f"flow_checkpoint is of no use to {self.name!r}: give name {TWO_STREAM} (--model {TWO_STREAM}), or "
                 "leave it out"
             )
+
+    @property
+    def all_devices(self) -> list[str]:
+        """Where a worker runs, each."""
+        return self.devices or [self.device]
 
     @property
     def two_stream(self) -> bool:

@@ -70,7 +70,8 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     """A worker's figures so far: counts, rates per second, milliseconds.
 
     `sink_dropped` are messages that were not published, or by some sink not written; `stride` is the one in force,
-    `busy` the share of the last second for which the engine ran, `ended` whether it has cameras and all have ended.
+    `busy` the share of the last second for which the engine ran; `ended` is whether one of several workers has cameras
+    and all of them have ended.
     """
 
     frames: int = 0

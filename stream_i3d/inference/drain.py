@@ -32,12 +32,19 @@ _LEAVE_S = 1.0
 
 
 class WorkerJob(Struct, frozen=True, kw_only=True):
-    """What a worker process is to do; `relay` is where the publisher takes what is to be published."""
+    """What a worker process is to do.
+
+    Attributes:
+        relay: Where the publisher takes what is to be published.
+        linger: Whether it only says that all its cameras have ended, instead of ending, as one of several workers does:
+            another camera may be given to it.
+    """
 
     cameras: list[CameraSlot]
     relay: str
     setup: ModelSetup
     config: Config
+    linger: bool = False
 
 
 class Camera:

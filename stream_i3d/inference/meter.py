@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from stream_i3d.inference.drain import Camera
-from stream_i3d.inference.pace import Pace
 from stream_i3d.messages import Recognition
 from stream_i3d.stage import Summary
 
@@ -44,7 +43,7 @@ class Meter:
             self._total_ms.append(recognition.latency_ms.total)
             self._inference_ms.append(recognition.latency_ms.inference)
 
-    def summary(self, cameras: Sequence[Camera], rejected: int, unpublished: int, pace: Pace) -> Summary:
+    def summary(self, cameras: Sequence[Camera], rejected: int, unpublished: int) -> Summary:
         """Return the figures so far."""
         total, inference = np.asarray(self._total_ms), np.asarray(self._inference_ms)
         dropped = self._windows_dropped.copy()
@@ -63,10 +62,6 @@ class Meter:
             windows_dropped=dict(dropped),
             rejected_messages=rejected,
             sink_dropped=unpublished,
-            stride=pace.stride,
-            busy=round(pace.busy, 3),
-            cameras=len(cameras),
-            ended=bool(cameras) and all(camera.health.finished for camera in cameras),
         )
 
 

@@ -127,6 +127,7 @@ class WorkerLoop:
         self._pace.retune(job.config.window, self._cameras)
         self._meter = Meter()
         self._summary_at = 0.0
+        self._ended = False
 
     def run(self) -> None:
         """Serve until stopped, or until every camera has ended and its windows are done."""
@@ -144,7 +145,9 @@ class WorkerLoop:
             # Where all cameras were removed, others may be added; so only cameras that ended end the run.
             finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
             wait_s = self.step()
-            if wait_s == _POLL_S and finished and not stay:
+            ended = finished and wait_s == _POLL_S and not stay
+            self._ended = ended and self._job.linger
+            if ended and not self._job.linger:
                 break
         for camera in self._cameras:
             self._publish_events(camera.windows.recognizer.finish())
@@ -217,7 +220,14 @@ class WorkerLoop:
         return 0.0 if due or any(camera.windows.feed.pending for camera in self._cameras) else _POLL_S
 
     def _summary(self) -> Summary:
-        return self._meter.summary(self._cameras, self._drain.rejected, self._publisher.dropped, self._pace)
+        summary = self._meter.summary(self._cameras, self._drain.rejected, self._publisher.dropped)
+        return structs.replace(
+            summary,
+            stride=self._pace.stride,
+            busy=round(self._pace.busy, 3),
+            cameras=len(self._cameras),
+            ended=self._ended,
+        )
 
     def _publish_all(self, judged: Sequence[Judged]) -> None:
         for recognition, events in judged:

@@ -622,6 +622,31 @@ def test_an_order_changes_the_stride_from_then_on(make: Start) -> None:
     assert windows_of(service.end()) == [7, 11, 15, 19, 21, 28, 35, 42, 49]
 
 
+def test_the_stride_in_force_is_published_at_once_when_it_changes(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.report(state="live")
+    assert service.status("door", "live").stride == STRIDE
+    service.order(*service.job.cameras, **{"window.stride": 7})
+    service.publisher.wait_until(lambda: service.status("door", "live").stride == 7)
+    service.end()
+    assert service.stage.summary.stride == 7
+
+
+def test_one_of_several_workers_says_that_its_cameras_have_ended_and_takes_others(make: Start) -> None:
+    service = make(lossless=True)
+    service.job = structs.replace(service.job, linger=True)
+    service.start()
+    service.report(state="stopped", fps=0.0, detail="the end", final=True)
+    service.stage.wait_until(lambda: service.stage.summary.ended)
+    service.order(service.slot("hall"))
+    service.senders.pop("door").close()
+    service.stage.wait_until(lambda: not service.stage.summary.ended and service.stage.summary.cameras == 1)
+    service.send(0, 7, "hall")
+    service.settled(8, "hall")
+    service.stage.stopping.set()
+    assert windows_of(service.join(), "hall") == [7]
+
+
 def test_an_order_changes_what_is_recognised_and_how_many_labels_are_listed(make: Start) -> None:
     service = make(lossless=True).start()
     service.send(0, 11)

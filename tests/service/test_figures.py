@@ -44,3 +44,16 @@ def test_what_sinks_have_dropped_and_what_the_publisher_rejected_count_too() -> 
 
 def test_a_run_in_which_nothing_was_said_has_none() -> None:
     assert RunFigures().total() == Summary()
+
+
+def test_several_workers_have_ended_when_all_that_have_cameras_say_so() -> None:
+    figures = RunFigures()
+    names = ["worker 1", "worker 2", "worker 3"]
+    figures.take("worker 1", 1, Summary(cameras=2, ended=True))
+    figures.take("worker 2", 2, Summary(cameras=0))
+    assert not figures.all_ended(names)  # one has not said anything yet
+    figures.take("worker 3", 3, Summary(cameras=1))
+    assert not figures.all_ended(names)
+    figures.take("worker 3", 3, Summary(cameras=1, ended=True))
+    assert figures.all_ended(names)
+    assert not figures.all_ended(["worker 2"])  # without any camera others may be added
