@@ -1,15 +1,17 @@
 """Every backend, precision and batch on the full Inception I3D, against the plain fp32 eager network in the same run.
 
 Weights are those of the goldens' rule (tests/golden_rule.py): timing does not depend on what is in them. Clips are 16 x
-224 x 224. Every round times every case once, in turn, so that noise of the machine meets all; the median counts. A call
-is what the worker does for a window: uint8 clips in, logits out.
+224 x 224; cases ending in -streaming-8 are streaming mode's, which take 8 new frames of one camera. Every round times
+every case once, in turn, so that noise of the machine meets all; the median counts. A call is what the worker does:
+uint8 frames in, logits out.
 
     median_ms        of a call; ms_per_window: by clip
-    ratio            eager-fp32's time for as many clips to this one's
+    ratio            eager-fp32's time for as many clips to this one's; of streaming mode, for one clip to 8 frames'
     floor_share      the time that the network's arithmetic takes at the machine's matrix-product rate (matmul-peak, of
                      bf16, 2048 x 2048 x 2048, in the same rounds) to this one's
     agree            share of the same first labels as the fp32 eager network's, on the carried model `motion` and
-                     generated clips that its training did not see; prob_diff: the largest of a probability
+                     generated clips that its training did not see; prob_diff: the largest of a probability. Of
+                     streaming mode: on steps of generated streams, with the fp32 eager carried network's
     media_...        the same on clips of the videos in --media
 
 On a machine with an NVIDIA GPU the same for it, at batch 1 and 32; its rows say "not measured" elsewhere.
@@ -32,6 +34,7 @@ from typing import Any
 import click
 import numpy as np
 from _bench import report
+from _carried_cases import CarriedNetwork, held_out_streams
 from _full_checkpoint import full_checkpoint
 from numpy.typing import NDArray
 
@@ -65,6 +68,8 @@ EAGER, PEAK, MATRIX = "eager-fp32", "matmul-peak", 2048
 HELD_OUT_SEED = 7_000_000
 QUANTISED_ON = 300
 """Clips for int8 of the carried model; of the full one 8, as its figures do not depend on the values."""
+QUANTISED_ON_STREAMS = 30
+"""Streams for the same of streaming mode: 10 steps of each."""
 
 Clip = NDArray[np.uint8]
 Call = Callable[[list[Clip]], Logits]
@@ -190,8 +195,10 @@ def matrix_product(device: str) -> Callable[[], object]:
     return product
 
 
-def timing_rows(network: Network, batches: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each case and batch."""
+def timing_rows(
+    network: Network, batches: Sequence[int], rounds: int, carried: dict[str, Callable[[], object]] | None = None
+) -> list[dict[str, Any]]:
+    """Return a row for each case and batch, and for each of `carried`, a step of streaming mode."""
     from stream_i3d.models.checkpoint import load_checkpoint
     from stream_i3d.models.cost import count_flops
 
@@ -202,6 +209,8 @@ def timing_rows(network: Network, batches: Sequence[int], rounds: int) -> list[d
     for batch in batches:
         clips = [rng.integers(0, 256, shape, np.uint8) for _ in range(batch)]
         calls |= {f"{case} {batch}": partial(call, clips) for case, call in network.calls.items()}
+    carried = carried or {}
+    calls |= carried
     medians = {name: statistics.median(values) for name, values in times(calls, rounds).items()}
     model, _ = load_checkpoint(network.checkpoint, network.spec)
     flops, rate = count_flops(model, (1, 3, *shape[:3])), 2 * MATRIX**3 / medians[PEAK]
@@ -220,6 +229,10 @@ def timing_rows(network: Network, batches: Sequence[int], rounds: int) -> list[d
                     "floor_share": round(batch * flops / rate / median, 3),
                 }
             )
+    for case in carried:
+        row = {"case": case, "median_ms": round(1e3 * medians[case], 2)}
+        row["ratio"] = round(medians[f"{network.base} {batches[0]}"] / batches[0] / medians[case], 2)
+        rows.append(row | {"floor_share": round(flops / 2 / rate / medians[case], 3)})  # a step is half of a window
     return [*rows, {"case": peak, "median_ms": round(1e3 * medians[PEAK], 2), "note": f"{rate / 1e9:.0f} GFLOP/s"}]
 
 
@@ -249,17 +262,24 @@ def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]
 @click.option("--rounds", default=20, help="Times that each case runs.")
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 4), show_default=True, help="Clips at once.")
 @click.option("--clips", default=400, show_default=True, help="Generated clips for the accuracy.")
+@click.option("--streams", default=60, show_default=True, help="Generated streams for the accuracy of streaming mode.")
 @click.option("--media", type=click.Path(path_type=Path), help="Folder of real videos, for the accuracy.")
-def main(rounds: int, batches: tuple[int, ...], clips: int, media: Path | None) -> None:
+def main(rounds: int, batches: tuple[int, ...], clips: int, streams: int, media: Path | None) -> None:
     """Compare the backends."""
     wait_passively()
     quiet: Any = lambda what, done, total: None  # noqa: E731
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STREAM_I3D_HOME"] = folder  # what is converted here is of no use to anyone
         full = full_checkpoint(Path(folder))
-        rows = timing_rows(Network(full, Path(folder), 8), batches, rounds)
+        network = Network(full, Path(folder), 8)
+        carried = CarriedNetwork(full, network.spec, Path(folder), 1)
+        rows = timing_rows(network, batches, rounds, carried.calls())
         motion = Network(CARRIED_CHECKPOINT, Path(folder), QUANTISED_ON)
-        rows = with_accuracy(rows, accuracy(motion, held_out(motion.spec, clips)), ("agree", "prob_diff"))
+        found = accuracy(motion, held_out(motion.spec, clips))
+        if streams:
+            also = CarriedNetwork(CARRIED_CHECKPOINT, motion.spec, Path(folder), QUANTISED_ON_STREAMS)
+            found |= also.accuracy(held_out_streams(motion.spec, streams, HELD_OUT_SEED))
+        rows = with_accuracy(rows, found, ("agree", "prob_diff"))
         if media is not None:
             found = accuracy(motion, video_clips(media, motion.spec, 100, quiet))
             rows = with_accuracy(rows, found, ("media_agree", "media_prob_diff"))

@@ -1,26 +1,49 @@
-"""`stream-i3d doctor`: what this machine has, and what to do about what it lacks."""
+"""`stream-i3d doctor`: what this machine has, or whether a configuration can run on it, and what to do about it."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 
 @click.command()
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="Look at a deployment instead: this file."
+)
+@click.option("--cameras", is_flag=True, help="With --config: open every camera, up to 5 s each.")
+@click.option("--running", is_flag=True, help="With --config: the service runs now, so its addresses are in use.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-def doctor(as_json: bool) -> None:
-    """Look at versions, GPU, codecs, cameras and system parts; exit code 1 where something needed is missing."""
+def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool) -> None:
+    """Look at versions, GPU, codecs, cameras and system parts; with --config, at all that a deployment needs.
+
+    Exit code 1 where something needed is not there (fail), 2 where the configuration cannot be read.
+
+    \b
+    stream-i3d doctor
+    stream-i3d doctor --config /etc/stream-i3d/config.yaml --cameras
+    """
     import msgspec
 
-    from stream_i3d.service.doctor import examine
+    from stream_i3d.service.finding import Finding, failed
 
-    findings = examine()
-    if as_json:
-        click.echo(msgspec.json.encode(findings).decode())
+    findings: list[Finding] = []
+    if config_file is None:
+        from stream_i3d.service.doctor import examine
+
+        looked_at = iter(examine())
     else:
-        for finding in findings:
+        from stream_i3d.config import load_config
+        from stream_i3d.service.deployment import examine_deployment
+
+        looked_at = examine_deployment(load_config(config_file, {}), config_file, cameras, running)
+    for finding in looked_at:
+        findings.append(finding)
+        if not as_json:
             click.echo(f"{finding.state:<8} {finding.what:<19} {finding.found}")
             if finding.remedy:
                 click.echo(f"{'':<28} -> {finding.remedy}")
-    sys.exit(1 if any(finding.state == "missing" for finding in findings) else 0)
+    if as_json:
+        click.echo(msgspec.json.encode(findings).decode())
+    sys.exit(1 if failed(findings) else 0)

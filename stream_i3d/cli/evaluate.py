@@ -12,6 +12,8 @@ import click
 from stream_i3d.cli.extras import check_extra
 
 if TYPE_CHECKING:
+    from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.stream_engine import StreamEngine
     from stream_i3d.training.calibration import Calibration
     from stream_i3d.training.config import TrainConfig
     from stream_i3d.training.evaluation import NamedDataset, Network, Progress
@@ -49,6 +51,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Mode of the live path, with --streaming.",
 )
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino", "onnxruntime", "tensorrt"]),
+    help="What runs the live path, with --streaming (default: torch).",
+)
+@click.option("--live", metavar="FILE", help="An export of CHECKPOINT that runs the live path, with --streaming.")
 @click.option(
     "--seconds-per-video",
     type=click.FloatRange(1),
@@ -135,8 +143,7 @@ def _evaluate(
     if options["calibrate"]:
         check_calibratable(checkpoint)
     network = load_network(checkpoint, config)
-    if options["streaming"]:  # one that has no live path is told before the work
-        _ = network.stream_engine() if options["mode"] == "streaming" else network.live_engine()
+    engine = _live_engine(network, checkpoint, options) if options["streaming"] else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
@@ -150,7 +157,7 @@ def _evaluate(
         data = options["data"]
         dataset = videos_for(network, config, data)
         evaluation = measure(network, dataset, config, data=data, average=average, names=names, progress=progress)
-        streaming = _stream(network, dataset, config, options, progress) if options["streaming"] else None
+        streaming = _stream(network, dataset, config, options, progress, engine) if engine is not None else None
     return structs.replace(evaluation, calibration=calibration, streaming=streaming)
 
 
@@ -166,8 +173,36 @@ def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress:
     return found
 
 
+def _live_engine(network: Network, checkpoint: str, options: dict[str, Any]) -> Engine | StreamEngine:
+    """Return what runs the live path; a network that has none is told before the work."""
+    import msgspec
+    from msgspec import structs
+
+    from stream_i3d.config import ModelConfig, WindowConfig
+    from stream_i3d.errors import ConfigError
+    from stream_i3d.inference.mode import load_mode_engine
+    from stream_i3d.inference.setup import settle_model
+
+    own = network.own_engine(options["mode"])
+    if options["backend"] in (None, "torch") and options["live"] is None:
+        return own
+    window = WindowConfig(mode=options["mode"])
+    given = {"backend": options["backend"] or "auto", "precision": network.precision, "device": str(network.device)}
+    model = msgspec.convert({"checkpoint": options["live"] or checkpoint, **given}, ModelConfig)
+    setup = settle_model(structs.replace(model, name=network.spec.architecture), window)
+    engine = load_mode_engine(setup, window)
+    if engine.labels != tuple(network.labels) or setup.preprocessing != network.preprocessing:
+        raise ConfigError(f"--live {options['live']} is of other labels or clips than {network.name}: export it again")
+    return engine
+
+
 def _stream(
-    network: Network, dataset: NamedDataset, config: TrainConfig, options: dict[str, Any], progress: Progress
+    network: Network,
+    dataset: NamedDataset,
+    config: TrainConfig,
+    options: dict[str, Any],
+    progress: Progress,
+    engine: Engine | StreamEngine,
 ) -> StreamingReport:
     from stream_i3d.config import Config, WindowConfig
     from stream_i3d.training.stream_videos import SCENE_SECONDS, SCENE_SECONDS_CARRIED, stream_videos
@@ -179,7 +214,7 @@ def _stream(
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes, long)
     live = Config(window=WindowConfig(mode=mode))
     return evaluate_stream(
-        network, videos, live, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
+        network, videos, live, engine=engine, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
     )
 
 

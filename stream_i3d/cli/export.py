@@ -22,6 +22,13 @@ import click
     metavar="FOLDER",
     help="Videos like those that the network will see: they tell int8 what to expect, and are compared on.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["window", "streaming"]),
+    default="window",
+    show_default=True,
+    help="Take clips, or be one step of a network that is carried along streams.",
+)
 @click.option("--clip-len", type=click.IntRange(8, 1024), help="Frames in a clip (default: as trained).")
 @click.option("--architecture", help="What the weights are of, where their tensors leave that open.")
 def export(**flags: Any) -> None:
@@ -34,6 +41,7 @@ def export(**flags: Any) -> None:
 
     The result takes clips as they are, (batch, frames, height, width, channels) uint8, and gives float32 logits. It
     carries labels, preprocessing and temperature, so `run` and `recognize` take .xml and .onnx as a checkpoint.
+    With --mode streaming it takes 8 frames, the number of steps before, and what it gave as contexts then.
     """
     from stream_i3d.capture.silence import silence_ffmpeg
 
@@ -45,6 +53,7 @@ def export(**flags: Any) -> None:
 
     wait_passively()
     from stream_i3d.inference.export import ExportJob, check_job, export_checkpoint
+    from stream_i3d.models.streaming_plan import STEP_FRAMES
 
     job = ExportJob(**flags)
     check_job(job)
@@ -56,9 +65,10 @@ def export(**flags: Any) -> None:
         )
     made = exported.spec.preprocessing
     size = sum(file.stat().st_size for file in exported.files) / 1e6
+    taken = f"steps of {STEP_FRAMES}" if job.mode == "streaming" else f"clips of {made.clip_len}"
     named = " and ".join(str(file) for file in exported.files)
     click.echo(
-        f"{named}: {exported.spec.architecture}, {exported.spec.num_classes} classes, clips of {made.clip_len} x "
+        f"{named}: {exported.spec.architecture}, {exported.spec.num_classes} classes, {taken} x "
         f"{made.crop_size} x {made.crop_size} x {exported.spec.in_channels} uint8, {size:.1f} MB"
     )
     click.echo(f"run by {exported.description}, against its source on {exported.parity.clips} {exported.clips}:")

@@ -8,13 +8,14 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig
+from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig, ModeName
 from stream_i3d.errors import ConfigError, DeviceError
 from stream_i3d.inference.graph_cache import compiled_folder, kept_graph
 from stream_i3d.inference.graph_file import IR, ONNX, is_graph, read_graph_spec
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from stream_i3d.inference.engine import Engine
     from stream_i3d.inference.graph_engine import GraphEngine, Runner
+    from stream_i3d.inference.graph_stream_engine import GraphStreamEngine
+    from stream_i3d.inference.stream_engine import StreamEngine
     from stream_i3d.models.spec import ModelSpec
 
     Reader = Callable[[Path, ModelSpec, Path | None], Runner]
@@ -94,6 +97,10 @@ FASTER_ON_X86: Mapping[str, str] = MappingProxyType(
 """What was measured to beat torch on CPUs with AVX-512, in bf16 and in fp32, by architecture (docs/benchmarks.md)."""
 
 
+CARRYING: tuple[BackendName, ...] = ("torch", "openvino")
+"""What runs streaming mode."""
+
+
 class Choice(Struct, frozen=True):
     """A backend, and why it was taken."""
 
@@ -101,8 +108,12 @@ class Choice(Struct, frozen=True):
     reason: str
 
 
-def choose_backend(setup: ModelSetup) -> Choice:
+def choose_backend(setup: ModelSetup, mode: ModeName = "window") -> Choice:
     """Return what runs a network.
+
+    Args:
+        setup: Which network.
+        mode: Whether it takes windows, or is carried along streams, which `CARRYING` can do.
 
     Raises:
         ConfigError: What was asked for is not installed, or cannot run this network.
@@ -111,7 +122,12 @@ def choose_backend(setup: ModelSetup) -> Choice:
     if setup.flow is not None:
         return _only_torch(asked)
     if is_graph(file):
-        return _for_graph(asked, file)
+        return _for_graph(asked, file, mode)
+    if mode == "streaming" and asked not in ("auto", *CARRYING):
+        raise ConfigError(
+            f"backend {asked!r} does not run streaming mode: give one of {', '.join(CARRYING)}, or auto; or leave out "
+            "window.mode (--mode)"
+        )
     if asked != "auto":
         return _installed(BACKENDS[asked], "asked for")
     if setup.config.compile:
@@ -143,8 +159,41 @@ def load_engine(setup: ModelSetup) -> Engine:
         from stream_i3d.inference.engine import load_torch_engine  # it imports torch
 
         engine = load_torch_engine(setup)
-    log.info("engine: %s (%s: %s)", engine.description, choice.backend.name, choice.reason)
+    _tell(engine, choice)
     return engine
+
+
+def load_carried_engine(setup: ModelSetup) -> StreamEngine:
+    """Load a network that is carried along streams, with the backend of choice; raises as `load_engine`."""
+    choice = choose_backend(setup, "streaming")
+    engine: StreamEngine
+    if choice.backend.graph:
+        engine = _load_graph_stream_engine(setup, choice.backend)
+    else:
+        from stream_i3d.inference.stream_engine import load_stream_engine  # it imports torch
+
+        engine = load_stream_engine(setup)
+    _tell(engine, choice)
+    return engine
+
+
+def _tell(engine: Engine | StreamEngine, choice: Choice) -> None:
+    log.info("engine: %s (%s: %s)", engine.description, choice.backend.name, choice.reason)
+
+
+def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStreamEngine:
+    from stream_i3d.inference.graph_stream_engine import GraphStreamEngine
+    from stream_i3d.inference.openvino_runner import choose_cpu_precision, has_bf16
+    from stream_i3d.inference.openvino_stepper import OpenVinoStepper
+
+    _check_device(setup, backend)
+    precision = choose_cpu_precision(setup.config.precision, has_bf16())
+    given = is_graph(setup.path)
+    with nullcontext(Path(setup.path)) if given else kept_graph(setup, backend.graph, "streaming") as path:
+        spec = read_graph_spec(path)
+        labels = label_names(setup, spec)
+        stepper = OpenVinoStepper(path, spec, precision, setup.config.threads, compiled_folder(path))
+        return GraphStreamEngine(stepper, spec, labels)
 
 
 def _load_graph_engine(setup: ModelSetup, backend: Backend) -> GraphEngine:
@@ -215,11 +264,13 @@ def _only_torch(asked: BackendName) -> Choice:
     return Choice(BACKENDS["torch"], "two streams run with torch only")
 
 
-def _for_graph(asked: BackendName, file: Path) -> Choice:
+def _for_graph(asked: BackendName, file: Path, mode: ModeName) -> Choice:
     """Choose by an exported file's kind; OpenVINO reads both."""
     able = [backend for backend in BACKENDS.values() if backend.graph == file.suffix.lower()]
     if file.suffix.lower() == ONNX:
         able.insert(1, BACKENDS["openvino"])
+    if mode == "streaming":
+        able = [backend for backend in able if backend.name in CARRYING]
     names = [backend.name for backend in able]
     if asked == "auto":
         first = next((backend for backend in able if backend.installed), able[0])

@@ -15,50 +15,59 @@ from typing import TYPE_CHECKING
 import torch
 from msgspec import structs
 
+from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.graph_file import CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.graph_stream_engine import CONTEXT, FRAMES, NEXT_CONTEXT, STEPS
 from stream_i3d.inference.inception_graph import inception_graph
 from stream_i3d.inference.openvino_runner import import_openvino, write_ir
-from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.inference.setup import ModelSetup, check_carried
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.serving import export_program
 from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
+from stream_i3d.models.streaming_serving import export_step
 from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     import openvino
 
 
-def convert_setup(setup: ModelSetup, path: Path) -> None:
+def convert_setup(setup: ModelSetup, path: Path, mode: ModeName = "window") -> None:
     """Write the network of a settled choice, for clips as the choice makes them.
 
     Args:
         setup: Of one network.
         path: Its suffix says what is written; the folder exists.
+        mode: Whether it takes windows, or is carried along streams.
 
     Raises:
         CheckpointError, ConfigError: The checkpoint cannot be loaded, or its network cannot be converted.
         OSError: The file cannot be written.
     """
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
-    spec = structs.replace(spec, preprocessing=setup.preprocessing)
-    if path.suffix == IR and isinstance(model, I3D):  # in a tenth of the converter's time
+    if mode == "streaming":
+        check_carried(spec, setup.preprocessing, setup.model_name.checkpoint)
+    spec = structs.replace(spec, preprocessing=setup.preprocessing, mode=mode)
+    if path.suffix == IR and mode == "window" and isinstance(model, I3D):  # in a tenth of the converter's time
         tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
         write_ir(inception_graph(tensors, spec), spec, path)
         return
-    write_graph(make_program(model, spec.preprocessing, spec.in_channels), spec, path)
+    write_graph(make_program(model, spec.preprocessing, spec.in_channels, mode), spec, path)
 
 
 def make_program(
-    model: torch.nn.Module, preprocessing: Preprocessing, channels: int = 3
+    model: torch.nn.Module, preprocessing: Preprocessing, channels: int = 3, mode: ModeName = "window"
 ) -> torch.export.ExportedProgram:
-    """Return a network's graph; see `models.serving.export_program`.
+    """Return a network's graph; see `models.serving.export_program` and `models.streaming_serving.export_step`.
 
     Raises:
         CheckpointError: torch cannot make one.
     """
     with _one_line(f"{type(model).__name__} cannot be exported"), quiet():
+        if mode == "streaming":
+            assert isinstance(model, I3D)
+            return export_step(model, preprocessing)
         return export_program(model, preprocessing, channels)
 
 
@@ -79,7 +88,7 @@ def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
 
 
 def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
-    """Return a graph as OpenVINO's, for any number of clips at once.
+    """Return a graph as OpenVINO's, for any number of clips at once; one of a step is for one camera.
 
     Raises:
         CheckpointError: It cannot be converted.
@@ -87,12 +96,24 @@ def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
     library = import_openvino()
     with _one_line("OpenVINO cannot convert this network"), quiet():
         model = library.convert_model(program)
-        _, *clip = program.example_inputs[0][0].shape  # it was made with one
-        model.reshape([-1, *clip])
+        inputs, outputs = _names(program)
+        shapes = [list(example.shape) for example in program.example_inputs[0]]
+        if inputs == [CLIPS]:
+            shapes[0][0] = -1
+        model.reshape(dict(zip(model.inputs, map(library.PartialShape, shapes), strict=True)))
         _simplify_pools(model)
-    model.inputs[0].set_names({CLIPS})
-    model.outputs[0].set_names({LOGITS})
+    for port, name in zip((*model.inputs, *model.outputs), (*inputs, *outputs), strict=True):
+        port.set_names({name})
     return model
+
+
+def _names(program: torch.export.ExportedProgram) -> tuple[list[str], list[str]]:
+    """Return what to call a graph's inputs and outputs."""
+    contexts = len(program.example_inputs[0]) - 2
+    if contexts < 0:
+        return [CLIPS], [LOGITS]
+    numbers = range(contexts)
+    return [FRAMES, STEPS, *map(CONTEXT.format, numbers)], [LOGITS, *map(NEXT_CONTEXT.format, numbers)]
 
 
 def _simplify_pools(model: openvino.Model) -> None:
@@ -124,7 +145,8 @@ def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
     import onnx
 
     with _one_line("this network cannot be converted to ONNX"), quiet():
-        exported = torch.onnx.export(program, input_names=[CLIPS], output_names=[LOGITS], verbose=False, dynamo=True)
+        inputs, outputs = _names(program)
+        exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False, dynamo=True)
     assert exported is not None
     proto = exported.model_proto
     onnx.helper.set_model_props(proto, encode_spec(spec))

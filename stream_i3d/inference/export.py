@@ -17,15 +17,18 @@ import torch
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.inference.backends import BACKENDS
 from stream_i3d.inference.conversion import make_program, quiet, to_openvino, write_graph
+from stream_i3d.inference.export_step import Item, calibration_items, compare_steps, make_stepper, sample_streams
 from stream_i3d.inference.graph_engine import Runner
 from stream_i3d.inference.graph_file import IR, ONNX, TORCH, is_graph
 from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu
 from stream_i3d.inference.openvino_runner import OpenVinoRunner, import_openvino, write_ir
 from stream_i3d.inference.parity import Logits, Parity, compare
 from stream_i3d.inference.sample_clips import Clip, Progress, generated_clips, knows_scenes, video_clips
+from stream_i3d.inference.setup import check_carried
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
@@ -50,6 +53,9 @@ TOLERANCE = 1e-3
 CALIBRATION_CLIPS, PARITY_CLIPS = 300, 64
 """NNCF's own default, and as many as make the comparison of a full I3D a matter of half a minute."""
 
+CALIBRATION_STREAMS, PARITY_STREAMS = 40, 4
+"""The same in streaming mode; of the former, 30 are calibrated on."""
+
 
 class ExportJob(Struct, frozen=True, kw_only=True):
     """What to export.
@@ -62,6 +68,7 @@ class ExportJob(Struct, frozen=True, kw_only=True):
         int8: Whether weights and activations are quantised to 8 bits.
         calibrate: Folder of videos: they say what activations are like, and serve the comparison.
         clip_len: Frames in a clip, in place of what the checkpoint was trained with.
+        mode: Whether the result takes clips, or is one step of a network that is carried along streams.
     """
 
     checkpoint: str
@@ -71,6 +78,7 @@ class ExportJob(Struct, frozen=True, kw_only=True):
     int8: bool = False
     calibrate: Path | None = None
     clip_len: int | None = None
+    mode: ModeName = "window"
 
 
 class Exported(Struct, frozen=True, kw_only=True):
@@ -105,15 +113,21 @@ def export_checkpoint(job: ExportJob, progress: Progress) -> Exported:
         path = Path(folder) / job.output.name
         progress("converting", 0, 1)
         _write(job, model, spec, [clip for index, clip in enumerate(clips) if index % 4 or compared is clips], path)
-        runner = _runner(job.format, path, spec)
-        parity = _compare(model, spec, runner, compared[:PARITY_CLIPS], progress)
+        if job.mode == "streaming":
+            stepper = make_stepper(path, model, spec)
+            parity = compare_steps(model, spec, stepper, compared, progress)
+            description = f"{stepper.description}, streaming"
+        else:
+            runner = _runner(job.format, path, spec)
+            parity = _compare(model, spec, runner, compared[:PARITY_CLIPS], progress)
+            description = runner.description
         if not job.int8 and not parity.logit_difference <= TOLERANCE * parity.logit_deviation:
             raise CheckpointError(
                 f"exporting {job.checkpoint} gives another network on {parity.clips} {named}: {parity}; nothing was "
                 "written; try another --format"
             )
         files = _keep(path, job.output)
-    return Exported(spec=spec, description=runner.description, files=files, parity=parity, clips=named)
+    return Exported(spec=spec, description=description, files=files, parity=parity, clips=named)
 
 
 def check_job(job: ExportJob) -> None:
@@ -147,11 +161,18 @@ def _load(job: ExportJob) -> tuple[torch.nn.Module, ModelSpec]:
         raise CheckpointError(f"{spec.architecture} sees {' and '.join(row.streams)}: export each network by itself")
     made = spec.preprocessing if job.clip_len is None else structs.replace(spec.preprocessing, clip_len=job.clip_len)
     kind = f"{job.format}, {'int8' if job.int8 else 'float32'}, from {resolve_checkpoint(job.checkpoint).name}"
-    return model, structs.replace(spec, preprocessing=made, provenance={**spec.provenance, "exported": kind})
+    provenance = {**spec.provenance, "exported": kind}
+    if job.mode == "streaming":
+        check_carried(spec, made, resolve_checkpoint(job.checkpoint).name, spec.architecture)
+    return model, structs.replace(spec, preprocessing=made, provenance=provenance, mode=job.mode)
 
 
 def _clips(job: ExportJob, spec: ModelSpec, progress: Progress) -> tuple[list[Clip], str]:
     """Return the clips to calibrate and compare on, and what to call them."""
+    if job.mode == "streaming":
+        count = CALIBRATION_STREAMS if job.int8 else PARITY_STREAMS
+        named = "generated streams" if job.calibrate is None else f"streams of {job.calibrate}"
+        return sample_streams(job.calibrate, spec, count, progress), named
     count = CALIBRATION_CLIPS if job.int8 else PARITY_CLIPS
     if job.calibrate is not None:
         return video_clips(job.calibrate, spec, count, progress), f"clips of {job.calibrate}"
@@ -161,8 +182,10 @@ def _clips(job: ExportJob, spec: ModelSpec, progress: Progress) -> tuple[list[Cl
 
 
 def _write(job: ExportJob, model: torch.nn.Module, spec: ModelSpec, clips: Sequence[Clip], path: Path) -> None:
-    program = make_program(model, spec.preprocessing, spec.in_channels)
-    if job.int8:
+    program = make_program(model, spec.preprocessing, spec.in_channels, job.mode)
+    if job.int8 and job.mode == "streaming":
+        write_ir(quantise_step(to_openvino(program), calibration_items(model, spec, clips)), spec, path)
+    elif job.int8:
         write_ir(quantise(to_openvino(program), clips), spec, path)
     else:
         write_graph(program, spec, path)
@@ -175,6 +198,19 @@ def quantise(model: openvino.Model, clips: Sequence[Clip]) -> openvino.Model:
         model: Of `conversion.to_openvino`.
         clips: What it will see.
     """
+    return _quantise(model, [clip[None] for clip in clips], [])
+
+
+def quantise_step(model: openvino.Model, items: Sequence[Item]) -> openvino.Model:
+    """Return one step of a carried network with its convolutions in int8; `items`: of `calibration_items`.
+
+    What silences a stream's beginning stays as it is, and so do contexts.
+    """
+    return _quantise(model, items, ["Multiply", "Add", "Divide"])
+
+
+def _quantise(model: openvino.Model, items: Sequence[object], left_alone: list[str]) -> openvino.Model:
+    """Quantise; operations of the kinds `left_alone` stay as they are."""
     import_openvino()
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -183,10 +219,11 @@ def quantise(model: openvino.Model, clips: Sequence[Clip]) -> openvino.Model:
     with quiet(), contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
         return nncf.quantize(
             model,
-            nncf.Dataset([clip[None] for clip in clips]),
-            subset_size=len(clips),
+            nncf.Dataset(items),
+            subset_size=len(items),
             preset=nncf.QuantizationPreset.PERFORMANCE,  # after a ReLU the other one gains nothing
             fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(types=left_alone),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
             ),

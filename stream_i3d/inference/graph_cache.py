@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
+from stream_i3d.config import ModeName
 from stream_i3d.inference.graph_file import IR, ONNX
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.zoo import home_folder
@@ -43,12 +44,13 @@ def graphs_folder() -> Path:
 
 
 @contextlib.contextmanager
-def kept_graph(setup: ModelSetup, suffix: str) -> Iterator[Path]:
+def kept_graph(setup: ModelSetup, suffix: str, mode: ModeName = "window") -> Iterator[Path]:
     """Give the graph of a checkpoint, converted now where it was not before.
 
     Args:
         setup: Of one network.
         suffix: `graph_file.IR` or `graph_file.ONNX`.
+        mode: Whether the graph takes windows, or is carried along streams.
 
     Yields:
         The file. Where the cache cannot be written it is gone afterwards: read it within.
@@ -56,21 +58,21 @@ def kept_graph(setup: ModelSetup, suffix: str) -> Iterator[Path]:
     Raises:
         CheckpointError, ConfigError: The checkpoint cannot be loaded.
     """
-    folder = graphs_folder() / _key(setup, suffix)
+    folder = graphs_folder() / _key(setup, suffix, mode)
     path = folder / f"model{suffix}"
     with contextlib.ExitStack() as stack:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(folder.with_suffix(".lock")))  # another process may be at it
             if not path.is_file():
-                _make(setup, folder, suffix)
+                _make(setup, folder, suffix, mode)
             folder.touch()
             _prune(folder.parent)
         except OSError as error:
             log.warning("cannot keep the converted network in %s (%s): it is converted at each start", folder, error)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             path = folder / f"model{suffix}"
-            _convert(setup, path)
+            _convert(setup, path, mode)
         yield path
 
 
@@ -85,31 +87,32 @@ def compiled_folder(path: Path) -> Path | None:
     return folder
 
 
-def _make(setup: ModelSetup, folder: Path, suffix: str) -> None:
+def _make(setup: ModelSetup, folder: Path, suffix: str, mode: ModeName) -> None:
     """Convert into `folder`, which appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-        _convert(setup, Path(made) / "graph" / f"model{suffix}")
+        _convert(setup, Path(made) / "graph" / f"model{suffix}", mode)
         shutil.rmtree(folder, ignore_errors=True)
         (Path(made) / "graph").replace(folder)
 
 
-def _convert(setup: ModelSetup, path: Path) -> None:
+def _convert(setup: ModelSetup, path: Path, mode: ModeName) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == IR:
+    if path.suffix == IR and mode == "window":
         from stream_i3d.inference.inception_graph import write_inception  # it imports OpenVINO
 
         if write_inception(setup, path):
             return
     from stream_i3d.inference.conversion import convert_setup  # it imports torch
 
-    log.info("converting %s to %s, which is done once", setup.model_name.checkpoint, _NAMES[path.suffix])
-    convert_setup(setup, path)
+    what = f"{_NAMES[path.suffix]}, streaming" if mode == "streaming" else _NAMES[path.suffix]
+    log.info("converting %s to %s, which is done once", setup.model_name.checkpoint, what)
+    convert_setup(setup, path, mode)
 
 
-def _key(setup: ModelSetup, suffix: str) -> str:
+def _key(setup: ModelSetup, suffix: str, mode: ModeName) -> str:
     """Return a name for all that a converted network depends on."""
     parts = [
-        msgspec.json.encode([_VERSION, suffix, setup.spec, setup.config.name, setup.preprocessing]),
+        msgspec.json.encode([_VERSION, suffix, mode, setup.spec, setup.config.name, setup.preprocessing]),
         *(f"{name} {importlib.metadata.version(name)}".encode() for name in _DISTRIBUTIONS[suffix]),
     ]
     return hashlib.sha256(_digest([Path(setup.path)]).encode() + b"".join(parts)).hexdigest()[:32]

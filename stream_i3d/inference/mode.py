@@ -58,10 +58,6 @@ def make_runner(engine: Engine | StreamEngine, config: Config, now_ns: Callable[
 
 def load_mode_engine(setup: ModelSetup, window: WindowConfig) -> Engine | StreamEngine:
     """Load the network for the mode; call `wait_passively` before. Raises as `load_engine` does."""
-    if window.mode == "streaming":
-        from stream_i3d.inference.stream_engine import load_stream_engine
+    from stream_i3d.inference.backends import load_carried_engine, load_engine
 
-        return load_stream_engine(setup)
-    from stream_i3d.inference.backends import load_engine
-
-    return load_engine(setup)
+    return load_carried_engine(setup) if window.mode == "streaming" else load_engine(setup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,34 +51,51 @@ class OpenVinoRunner:
         Raises:
             CheckpointError: The file is damaged.
         """
-        openvino = import_openvino()
-        core = openvino.Core()
-        if cache is not None:
-            core.set_property({"CACHE_DIR": str(cache)})
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads or allowed_cores(),
-            # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
-            "ENABLE_CPU_PINNING": False,
-        }
-        try:
-            model = core.read_model(path)
-            _check(model, spec, path)
-            self._compiled = core.compile_model(model, _DEVICE, settings)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} cannot be run by OpenVINO ({_reason(error)}): export it again"
-            ) from error
-        int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
-        self._request = self._compiled.create_infer_request()
-        named = f"int8 and {precision}" if int8 else precision
-        self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
+        compiled, self.description = compile_graph(
+            path, precision, threads, cache, lambda model: _check(model, spec, path)
+        )
+        self._request = compiled.create_infer_request()
 
     def __call__(self, clips: Clips) -> NDArray[np.float32]:
         """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
         outputs = self._request.infer([clips], share_inputs=True)
         return np.asarray(outputs[0], dtype=np.float32)
+
+
+def compile_graph(
+    path: Path, precision: Precision, threads: int, cache: Path | None, adapt: Callable[[openvino.Model], None]
+) -> tuple[Any, str]:
+    """Return a compiled file, and a description of it.
+
+    Args:
+        path, precision, threads, cache: As for `OpenVinoRunner`.
+        adapt: Given the model as it was read: checks it, and may change it.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    openvino = import_openvino()
+    core = openvino.Core()
+    if cache is not None:
+        core.set_property({"CACHE_DIR": str(cache)})
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads or allowed_cores(),
+        # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        model = core.read_model(path)
+        adapt(model)
+        compiled = core.compile_model(model, _DEVICE, settings)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} cannot be run by OpenVINO ({_reason(error)}): export it again"
+        ) from error
+    int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+    named = f"int8 and {precision}" if int8 else precision
+    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
 
 
 def has_bf16() -> bool:

@@ -21,6 +21,7 @@ from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS, render_clip
+from stream_i3d.scenes.render import Scene
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,17 @@ def generated_clips(spec: ModelSpec, count: int, progress: Progress) -> list[Cli
     return clips
 
 
+def generated_streams(spec: ModelSpec, count: int, frames: int, progress: Progress) -> list[Clip]:
+    """Return streams of generated scenes that last, (frames, H, W, 3) each: what leaves the picture comes in again."""
+    made, streams = spec.preprocessing, []
+    for index in range(count):
+        progress("making streams", index, count)
+        scene = Scene(np.random.default_rng((_SCENES_SEED, index)), LABELS[index % len(LABELS)], _scene_size(made))
+        pictures = (scene.frame(number / made.sample_fps) for number in range(frames))
+        streams.append(np.stack([prepare_frame(picture, made) for picture in pictures]))
+    return streams
+
+
 def knows_scenes(spec: ModelSpec) -> bool:
     """Tell whether generated scenes are what a network was trained on."""
     return spec.labels is not None and set(spec.labels) == set(LABELS)
@@ -110,10 +122,14 @@ def _frames(path: Path, spec: ModelSpec) -> Iterator[Clip]:
 
 
 def _scene(made: Preprocessing, index: int) -> Clip:
-    side = min(made.short_side, 240)  # the generator's things are of that order; larger pictures are resized
-    size = (side * 4 // 3, side)
-    frames = render_clip((_SCENES_SEED, index), LABELS[index % len(LABELS)], made.window_frames, made.sample_fps, size)
+    size, label = _scene_size(made), LABELS[index % len(LABELS)]
+    frames = render_clip((_SCENES_SEED, index), label, made.window_frames, made.sample_fps, size)
     return np.stack([prepare_frame(frame, made) for frame in frames[:: made.frame_interval]])
+
+
+def _scene_size(made: Preprocessing) -> tuple[int, int]:
+    side = min(made.short_side, 240)  # the generator's things are of that order; larger pictures are resized
+    return side * 4 // 3, side
 
 
 def _noise(spec: ModelSpec, index: int) -> Clip:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -70,12 +69,14 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
             streaming mode is not for such a network.
     """
     setup = _settle(model, window)
+    name = setup.model_name.checkpoint
+    if is_graph(setup.path) and setup.spec is not None and setup.spec.mode != window.mode:
+        raise ConfigError(
+            f"window.mode {window.mode} (--mode): {name} was exported for {setup.spec.mode} mode; give that, or the "
+            "checkpoint that it was exported from"
+        )
     if window.mode == "streaming":
-        if is_graph(Path(setup.path)) or model.backend not in ("auto", "torch"):
-            raise ConfigError(
-                "streaming mode runs checkpoints with torch: give a checkpoint, and leave out model.backend (--backend)"
-            )
-        check_carried(setup.spec, setup.preprocessing, setup.model_name.checkpoint, setup.config.name)
+        check_carried(setup.spec, setup.preprocessing, name, setup.config.name)
     return setup
 
 

@@ -25,7 +25,8 @@ from stream_i3d.preprocess import Preprocessing
 class StreamEngine(Protocol):
     """What carries a network along the streams of several cameras. One thread uses it.
 
-    A camera's state is whatever `step` returned for it last; it is opaque, and is not changed by further steps.
+    A camera's state is whatever `step` returned for it last; it is opaque, and goes into one further step only, which
+    may change it.
     """
 
     labels: tuple[str, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -44,6 +44,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         provenance: Free text by topic: where the weights come from, their licence, their accuracy.
         temperature: Logits are divided by it before the softmax, so that a probability is the share of times it is
             right (Guo et al., ICML 2017); 1 where that was never measured, as in files that lack it.
+        mode: What an exported graph takes: windows, or one step of a carried stream. Weights serve both.
     """
 
     num_classes: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -55,6 +56,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     preprocessing: Preprocessing = Preprocessing()
     provenance: dict[str, str] = {}
     temperature: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    mode: Literal["window", "streaming"] = "window"
 
 
 class _Header(Struct):

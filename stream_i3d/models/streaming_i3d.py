@@ -133,18 +133,22 @@ class StreamingI3D(nn.Module):
         """
         self._check(frames, state)
         begun = (0,) * len(frames) if state is None else state.steps
-        pass_ = _Pass(None if state is None else state.contexts, begun)
-        x = _without_first_frame(frames, begun)
+        pass_ = Pass(None if state is None else state.contexts, begun)
+        emitted = self.emit(_without_first_frame(frames, begun), pass_)
+        fed = frames.shape[2] // STEP_FRAMES
+        return emitted, StreamState(tuple(pass_.contexts), tuple(steps + fed for steps in begun))
+
+    def emit(self, frames: Tensor, pass_: Pass) -> Emitted:
+        """Run the layers on frames (B, in_channels, 8 * n, H, W); `pass_` then has what the next ones need."""
+        x = frames
         for name in END_POINTS:
             x = self._stage(name, x, pass_)
         last = pass_.extend(_mean_over_places(x), POOLED_STEPS - 1)
         features = (last[:, :, :-1] + last[:, :, 1:]) / POOLED_STEPS
         logits = cast(nn.Module, self.logits)(features)[..., 0, 0]
-        fed = frames.shape[2] // STEP_FRAMES
-        after = StreamState(tuple(pass_.contexts), tuple(steps + fed for steps in begun))
-        return Emitted(x, features[..., 0, 0], logits), after
+        return Emitted(x, features[..., 0, 0], logits)
 
-    def _stage(self, name: str, x: Tensor, pass_: _Pass) -> Tensor:
+    def _stage(self, name: str, x: Tensor, pass_: Pass) -> Tensor:
         """Run one end point."""
         stage = self.get_submodule(name)
         if name in MIXED:
@@ -172,7 +176,7 @@ class StreamingI3D(nn.Module):
             )
 
 
-class _Pass:
+class Pass:
     """One pass through the layers: hands each its context, collects the next ones, and silences what is too early.
 
     Attributes:
@@ -205,7 +209,7 @@ class _Pass:
         return x
 
 
-def _mixed(module: Mixed, x: Tensor, pass_: _Pass) -> Tensor:
+def _mixed(module: Mixed, x: Tensor, pass_: Pass) -> Tensor:
     """(B, in, T, H, W) >= 0 -> (B, out, T, H, W) >= 0, one time step late."""
     whole = pass_.extend(x, 2)
     first = pass_.extend(pass_.silence(_unit(module.b1a, x)), 2)

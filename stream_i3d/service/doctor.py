@@ -8,14 +8,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Literal
-
-from msgspec import Struct
 
 from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.backends import BACKENDS, Backend
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
+from stream_i3d.service import limits
+from stream_i3d.service.finding import Finding
 
 _PACKAGES = (
     "torch", "opencv-python", "numpy", "pyzmq", "msgspec", "safetensors", "pyyaml", "click", "rich", "filelock",
@@ -23,19 +22,11 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-class Finding(Struct, frozen=True, kw_only=True):
-    """One thing looked at. `remedy` says what to do where it is not ok; "missing" is needed, "absent" is optional."""
-
-    what: str
-    state: Literal["ok", "absent", "missing"]
-    found: str
-    remedy: str = ""
-
-
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, since it imports torch and OpenCV."""
     checks: list[Callable[[], list[Finding]]] = [
-        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _system_parts,
+        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _window, _limits,
+        _system_parts,
     ]  # fmt: skip
     return [finding for check in checks for finding in check()]
 
@@ -52,7 +43,7 @@ def _packages() -> list[Finding]:
             findings.append(Finding(what=name, state="ok", found=importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             remedy = f"pip install {name}"
-            findings.append(Finding(what=name, state="missing", found="not installed", remedy=remedy))
+            findings.append(Finding(what=name, state="fail", found="not installed", remedy=remedy))
     return findings
 
 
@@ -110,7 +101,7 @@ def _codecs() -> list[Finding]:
     if has_ffmpeg():
         return [Finding(what="FFmpeg in OpenCV", state="ok", found="files, RTSP, RTMP, HTTP")]
     remedy = "pip install --force-reinstall opencv-python (another build of cv2 is in its place)"
-    return [Finding(what="FFmpeg in OpenCV", state="missing", found="not built in", remedy=remedy)]
+    return [Finding(what="FFmpeg in OpenCV", state="fail", found="not built in", remedy=remedy)]
 
 
 def _cameras() -> list[Finding]:
@@ -125,7 +116,7 @@ def _cameras() -> list[Finding]:
     closed = [path for path in webcams if not os.access(path, os.R_OK | os.W_OK)]
     if closed:
         remedy = "sudo usermod -aG video $USER, then log in again"
-        return [Finding(what="webcams", state="missing", found=f"no access to {', '.join(closed)}", remedy=remedy)]
+        return [Finding(what="webcams", state="fail", found=f"no access to {', '.join(closed)}", remedy=remedy)]
     return [Finding(what="webcams", state="ok", found=", ".join(webcams))]
 
 
@@ -134,9 +125,22 @@ def _carried_model() -> list[Finding]:
         spec = read_spec(CARRIED_CHECKPOINT)
     except CheckpointError as error:
         remedy = "reinstall stream-i3d"
-        return [Finding(what="carried model", state="missing", found=str(error), remedy=remedy)]
+        return [Finding(what="carried model", state="fail", found=str(error), remedy=remedy)]
     labels = ", ".join(spec.labels or ()) if spec is not None else "unknown"
     return [Finding(what="carried model", state="ok", found=f"{CARRIED_CHECKPOINT}: {labels}")]
+
+
+def _window() -> list[Finding]:
+    try:
+        found = importlib.metadata.version("pyqt6")
+    except importlib.metadata.PackageNotFoundError:
+        remedy = "not needed without a screen; pip install 'stream-i3d[gui]'"
+        return [Finding(what="PyQt6", state="absent", found="not installed (the window)", remedy=remedy)]
+    return [Finding(what="PyQt6", state="ok", found=found)]
+
+
+def _limits() -> list[Finding]:
+    return [limits.open_files(), limits.clock()]
 
 
 def _system_parts() -> list[Finding]:

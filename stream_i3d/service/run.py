@@ -18,6 +18,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.worker import worker_main
 from stream_i3d.service.desk import ControlDesk
+from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
@@ -57,10 +58,21 @@ def run_service(
         plan = Plan(config, Path(folder), worker)
         desk = None if server is None else ControlDesk(plan, server)
         control = "" if server is None else server.address
-        supervisor = Supervisor(plan.rows, lambda ready: on_ready(structs.replace(ready, control=control)), desk)
+        notifier = Notifier()
+
+        def tell_ready(ready: Ready) -> None:
+            notifier.ready(f"publishing on {ready.address}: {ready.detail}")
+            on_ready(structs.replace(ready, control=control))
+
+        supervisor = Supervisor(plan.rows, tell_ready, desk, notifier.alive)
+
+        def stop() -> None:
+            notifier.stopping()
+            supervisor.stop()
+
         if end_with_input:
-            threading.Thread(target=_at_end_of_input, args=(supervisor.stop,), daemon=True).start()
-        with stop_on_signals(supervisor.stop):
+            threading.Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
+        with stop_on_signals(stop):
             return supervisor.run(duration_s)
 
 

@@ -196,11 +196,20 @@ class Supervisor:
         rows: Sequence[StageRow],
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
+        on_turn: Callable[[float], None] = lambda now: None,
     ) -> None:
-        """Args: `on_ready` is called once, when predictions are published; `desk` may change what runs meanwhile."""
+        """Make it; nothing is started yet.
+
+        Args:
+            rows: What to run.
+            on_ready: Called once, when predictions are published.
+            desk: May change what runs meanwhile.
+            on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+        """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
+        self._on_turn = on_turn
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Running] = []
@@ -258,6 +267,7 @@ class Supervisor:
             else:
                 self._desk.attend(self, _TICK_S)
             now = time.monotonic()
+            self._on_turn(now)
             for one in list(self._running):
                 self._look_after(one, now)
             self._tell_ready()

@@ -14,6 +14,7 @@ import torch
 from msgspec import structs
 from torch import Tensor, nn
 
+from stream_i3d.config import ModeName
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision, set_threads
 from stream_i3d.inference.setup import check_carried
@@ -92,6 +93,10 @@ class Network:
     def set_temperature(self, temperature: float) -> None:
         """Use another temperature from now on; the file stays as it is."""
         self.spec = structs.replace(self.spec, temperature=temperature)
+
+    def own_engine(self, mode: ModeName) -> TorchEngine | TorchStreamEngine:
+        """Return the same network as the engine of the live path; raises as `stream_engine` and `live_engine`."""
+        return self.stream_engine() if mode == "streaming" else self.live_engine()
 
     def live_engine(self) -> TorchEngine:
         """Return the same network as the engine of the live path.

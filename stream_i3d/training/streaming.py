@@ -181,6 +181,7 @@ def evaluate_stream(
     videos: Sequence[StreamVideo],
     config: Config,
     *,
+    engine: Engine | StreamEngine | None = None,
     seed: int = 0,
     seconds_per_video: float = 20.0,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -192,6 +193,7 @@ def evaluate_stream(
         videos: In any order; they are shuffled by the seed.
         config: The live path's settings; the ways of smoothing are `SMOOTHINGS`, and nothing is idle for want of
             motion.
+        engine: What runs live, of the configuration's mode; None takes the network itself.
         seed: Of the order.
         seconds_per_video: Longer videos are cut off there.
         progress: Told how far it is.
@@ -201,7 +203,7 @@ def evaluate_stream(
             read or is as long as a window.
     """
     config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.min_confidence, min_motion=0))
-    engine = network.stream_engine() if config.window.mode == "streaming" else network.live_engine()
+    engine = engine or network.own_engine(config.window.mode)
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
     playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
     spans, labels = playback.spans, network.labels

@@ -420,7 +420,7 @@ def test_doctor_lists_what_is_here_and_exits_0_where_nothing_needed_is_missing(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stream_i3d.service import doctor
-    from stream_i3d.service.doctor import Finding
+    from stream_i3d.service.finding import Finding
 
     findings = [
         Finding(what="torch", state="ok", found="2.10"),
@@ -431,11 +431,11 @@ def test_doctor_lists_what_is_here_and_exits_0_where_nothing_needed_is_missing(
     assert done.code == 0
     assert done.out.splitlines()[0].split() == ["ok", "torch", "2.10"]
     assert done.out.splitlines()[2].strip() == "-> not needed"
-    findings.append(Finding(what="pyzmq", state="missing", found="not installed", remedy="pip install pyzmq"))
+    findings.append(Finding(what="pyzmq", state="fail", found="not installed", remedy="pip install pyzmq"))
     done = run("doctor", "--json")
     assert done.code == 1
     assert [(one["what"], one["state"]) for one in json.loads(done.out)] == [
-        ("torch", "ok"), ("GPU", "absent"), ("pyzmq", "missing"),
+        ("torch", "ok"), ("GPU", "absent"), ("pyzmq", "fail"),
     ]  # fmt: skip
 
 

@@ -192,6 +192,20 @@ def test_streaming_mode_is_measured_on_longer_scenes(run: Run, config: Path, che
     assert "streaming mode, a prediction every 8 frames" in shown
 
 
+@pytest.mark.parametrize("mode", ["window", "streaming"])
+def test_another_backend_runs_the_live_path(
+    run: Run, config: Path, checkpoint: Path, tmp_path: Path, mode: str
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    out = tmp_path / "result.json"
+    live = ("--streaming", "--mode", mode, "--backend", "openvino", "--seconds-per-video", 5)
+    code, _, err = run(config, checkpoint, "data.scenes.held_out=1", *live, "--out", out)
+    assert (code, err) == (0, "")
+    found = read_results(out).streaming
+    assert found is not None
+    assert 0 < found.largest_difference < 1e-5  # not the same sums, and the same function
+
+
 def test_streaming_mode_is_refused_to_what_cannot_be_carried(run: Run, config: Path, tmp_path: Path) -> None:
     path = tmp_path / "r50.safetensors"
     spec = ModelSpec(num_classes=10, architecture="i3d-r50", width=1 / 64, labels=tuple(LABELS))

@@ -13,8 +13,8 @@ from msgspec import structs
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.inference import export as export_module
-from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.export import TOLERANCE, ExportJob, export_checkpoint
+from stream_i3d.inference.backends import load_carried_engine, load_engine
+from stream_i3d.inference.export import CALIBRATION_STREAMS, PARITY_STREAMS, TOLERANCE, ExportJob, export_checkpoint
 from stream_i3d.inference.graph_file import read_graph_spec
 from stream_i3d.inference.parity import compare
 from stream_i3d.inference.sample_clips import generated_clips, knows_scenes, video_clips
@@ -67,6 +67,42 @@ def test_an_export_agrees_with_its_source_and_runs_as_a_checkpoint(
     engine, clips = load_engine(setup), clips_of(2)
     logits = engine.logits(engine.prepare(clips))
     np.testing.assert_allclose(logits, plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("openvino", ".xml"), ("onnx", ".onnx"), ("torch", ".pt2")])
+def test_a_step_of_streaming_mode_agrees_with_its_source(
+    tiny_checkpoint: Path, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    needs(kind)
+    output = tmp_path / f"tiny{suffix}"
+    exported = export_checkpoint(job(tiny_checkpoint, output, kind, mode="streaming"), nobody)
+    assert (exported.parity.clips, exported.clips) == (PARITY_STREAMS * 9, "generated streams")
+    assert exported.parity.agreement == 1.0
+    assert exported.parity.logit_difference < 1e-4 * exported.parity.logit_deviation
+    assert exported.spec.mode == "streaming"
+    if kind == "openvino":
+        config = ModelConfig(checkpoint=str(output), precision="fp32", threads=1)
+        engine = load_carried_engine(settle_model(config, WindowConfig(mode="streaming")))
+        assert exported.description == engine.description
+
+
+@pytest.mark.slow
+def test_an_int8_step_is_calibrated_on_streams_and_compared_on_others(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    needs("int8")
+    output = tmp_path / "tiny.xml"
+    exported = export_checkpoint(job(tiny_checkpoint, output, int8=True, mode="streaming"), nobody)
+    assert exported.description.endswith(", cpu, int8 and fp32, streaming")
+    assert exported.parity.clips == CALIBRATION_STREAMS // 4 * 9
+    assert 0 < exported.parity.logit_difference < 0.5 * exported.parity.logit_deviation
+
+
+def test_what_cannot_be_carried_is_not_exported_as_a_step(tmp_path: Path) -> None:
+    needs("openvino")
+    path = tmp_path / "r50.safetensors"
+    spec = ModelSpec(num_classes=10, architecture="i3d-r50", width=1 / 64)
+    save_checkpoint(path, build_model("i3d-r50", num_classes=10, width=1 / 64), spec)
+    with pytest.raises(ConfigError, match=r"^streaming mode is for .*, and r50.safetensors is i3d-r50"):
+        export_checkpoint(job(path, tmp_path / "r50.xml", mode="streaming"), nobody)
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
+from xml.sax.saxutils import quoteattr
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.registry import build_model
-from stream_i3d.models.spec import ModelSpec
+from stream_i3d.models.spec import ModelSpec, encode_spec
 from stream_i3d.preprocess import Preprocessing
 
 
@@ -147,6 +149,16 @@ def test_settling_does_not_import_torch(tiny_checkpoint: Path) -> None:
     assert done.stdout == "False\n"
 
 
-def test_streaming_mode_with_another_backend_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"streaming mode runs checkpoints with torch: .* leave out model\.backend"):
-        settle_model(ModelConfig(backend="openvino"), WindowConfig(mode="streaming"))
+@pytest.mark.parametrize(("exported", "asked"), [("window", "streaming"), ("streaming", "window")])
+def test_a_file_that_was_exported_for_the_other_mode_is_refused(
+    tmp_path: Path, exported: Literal["window", "streaming"], asked: Literal["window", "streaming"]
+) -> None:
+    spec = ModelSpec(num_classes=2, mode=exported)
+    path = tmp_path / "a.xml"
+    path.write_text(f"<net><rt_info><stream_i3d value={quoteattr(encode_spec(spec)['stream_i3d'])}/></rt_info></net>")
+    for mode in (exported, asked):
+        if mode == exported:
+            assert settle_model(ModelConfig(checkpoint=str(path)), WindowConfig(mode=mode)).spec == spec
+            continue
+        with pytest.raises(ConfigError, match=rf"{asked} \(--mode\): a.xml was exported for {exported} mode"):
+            settle_model(ModelConfig(checkpoint=str(path)), WindowConfig(mode=mode))

@@ -13,7 +13,8 @@ from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import engine
 from stream_i3d.inference.backends import Backend
 from stream_i3d.service import doctor
-from stream_i3d.service.doctor import Finding, examine
+from stream_i3d.service.doctor import examine
+from stream_i3d.service.finding import Finding
 
 
 def finding(what: str) -> Finding:
@@ -42,7 +43,7 @@ def test_a_package_that_is_missing_is_told_with_how_to_install_it(monkeypatch: p
         return "1.0"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert finding("pyzmq") == Finding(what="pyzmq", state="missing", found="not installed", remedy="pip install pyzmq")
+    assert finding("pyzmq") == Finding(what="pyzmq", state="fail", found="not installed", remedy="pip install pyzmq")
     assert finding("numpy").state == "ok"
 
 
@@ -57,7 +58,7 @@ def test_backends_are_listed_with_how_to_install_those_that_are_missing(monkeypa
 def test_an_opencv_without_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "has_ffmpeg", lambda: False)
     found = finding("FFmpeg in OpenCV")
-    assert found.state == "missing"
+    assert found.state == "fail"
     assert "pip install" in found.remedy
 
 
@@ -87,7 +88,7 @@ def test_webcams_are_listed_and_locked_ones_told(monkeypatch: pytest.MonkeyPatch
     assert finding("webcams") == Finding(what="webcams", state="ok", found=str(device))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     locked = finding("webcams")
-    assert (locked.state, locked.found) == ("missing", f"no access to {device}")
+    assert (locked.state, locked.found) == ("fail", f"no access to {device}")
     assert "usermod" in locked.remedy
     monkeypatch.setattr(video, "list_webcams", list)
     assert finding("webcams").state == "absent"
@@ -99,7 +100,7 @@ def test_a_missing_carried_model_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(doctor, "read_spec", fail)
     found = finding("carried model")
-    assert (found.state, found.found) == ("missing", "the carried checkpoint is not there")
+    assert (found.state, found.found) == ("fail", "the carried checkpoint is not there")
 
 
 def test_system_parts_that_only_tests_need_are_absent_rather_than_missing(monkeypatch: pytest.MonkeyPatch) -> None:
