@@ -1,11 +1,11 @@
 """What the processes of the service weigh, and whether they grow: the full Inception I3D on a video played at its rate.
 
-One case for each backend that is installed, one after the other, each for --minutes with one 640 x 480 camera at 30
-frames/s and stride 8. Every process of the service is weighed every second; a row is a process.
+One case for each backend that is installed, one after the other, each for --minutes with --cameras (1) of 640 x 480 at
+30 frames/s and stride 8. Every process of the service is weighed every second; a row is a process.
 
     rss_mb           the most, of resident memory; wanted_mb: the bar; ratio: the bar to it
     peak_mb          the most since the process began, loading included (Linux)
-    pss_mb, uss_mb   at the end, with memory that processes share divided among them, and without it
+    pss_mb, uss_mb   the most, with memory that processes share divided among them, and without it
     slope_mb_min     growth per minute after the first quarter, by least squares over its resident memory
     minutes          resident memory at the end of each minute
 """
@@ -40,13 +40,13 @@ _FILM_S = 10.0
 
 @dataclass(slots=True)
 class Weights:
-    """One process's resident memory over time, and what it was made of at the end."""
+    """One process's resident memory over time, and the most of other measures."""
 
     at_s: list[float] = field(default_factory=list)
     rss_mb: list[float] = field(default_factory=list)
     peak_mb: float | None = None
-    pss_mb: float | None = None
-    uss_mb: float | None = None
+    pss_mb: float = 0.0
+    uss_mb: float = 0.0
 
 
 class Scales:
@@ -79,11 +79,13 @@ class Scales:
             full = psutil.Process(pid).memory_full_info()
         except psutil.Error:
             return  # it ended while it was looked at
+        if not full.rss:
+            return  # it has ended, and nobody has taken note yet
         weights.at_s.append(now)
         weights.rss_mb.append(full.rss / 1e6)
         weights.peak_mb = _peak_mb(pid)
-        weights.uss_mb = full.uss / 1e6
-        weights.pss_mb = getattr(full, "pss", 0) / 1e6 or None  # Linux only
+        weights.uss_mb = max(weights.uss_mb, full.uss / 1e6)
+        weights.pss_mb = max(weights.pss_mb, getattr(full, "pss", 0) / 1e6)  # Linux only
 
 
 def _peak_mb(pid: int) -> float | None:
@@ -108,7 +110,7 @@ def row_of(case: str, process: str, weights: Weights) -> dict[str, Any]:
         "wanted_mb": wanted,
         "ratio": None if wanted is None else round(wanted / float(rss.max()), 2),
         "peak_mb": _rounded(weights.peak_mb),
-        "pss_mb": _rounded(weights.pss_mb),
+        "pss_mb": _rounded(weights.pss_mb or None),
         "uss_mb": _rounded(weights.uss_mb),
         "slope_mb_min": _rounded(slope),
         "minutes": " ".join(f"{end:.0f}" for end in ends),
@@ -135,9 +137,10 @@ def run_case(backend: BackendName, checkpoint: str, videos: Sequence[Path], minu
 
 @click.command()
 @click.option("--minutes", default=1.0, show_default=True, help="Of each case.")
+@click.option("--cameras", default=1, show_default=True, help="At once.")
 @click.option("--checkpoint", help="Another network than the full Inception I3D, of 400 classes.")
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS_ON_CPU), help="Only this; repeatable.")
-def main(minutes: float, checkpoint: str | None, backends: tuple[BackendName, ...]) -> None:
+def main(minutes: float, cameras: int, checkpoint: str | None, backends: tuple[BackendName, ...]) -> None:
     """Weigh the service."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
@@ -148,8 +151,8 @@ def main(minutes: float, checkpoint: str | None, backends: tuple[BackendName, ..
         given = checkpoint or full_checkpoint(folder)
         for backend in backends or BACKENDS_ON_CPU:
             if BACKENDS[backend].installed:
-                found = run_case(backend, given, [video], minutes)
-                rows += [row_of(backend, process, weights) for process, weights in found.items()]
+                found = run_case(backend, given, [video] * cameras, minutes)
+                rows += [row_of(backend, process, weights) for process, weights in sorted(found.items())]
     report("memory", rows)
 
 

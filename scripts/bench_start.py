@@ -8,6 +8,7 @@ more from the disk than is seen here.
     run-file-...    `stream-i3d run --source FILE`, up to the first recognised window; the file is played at its own
                     rate, so 0.6 s of it are the 16 frames of that window. "-first" with nothing kept from an earlier
                     start, "-torch" with --backend torch; else as `auto` chooses, with what an earlier start kept
+    run-4-files-... the same with four cameras, up to the first window of any
     recognize       `stream-i3d recognize FILE` of two seconds, up to the first line it writes
 
     median_ms       of the whole; of it: engine_ms up to the network being loaded, warm_up_ms from there to being ready,
@@ -75,6 +76,7 @@ def cases_of(folder: Path, full: str) -> dict[str, Case]:
         cases[f"run-file-{network}-first"] = Case((*run, *given), kept=False)
         cases[f"run-file-{network}"] = Case((*run, *given))
         cases[f"run-file-{network}-torch"] = Case((*run, *given, "--backend", "torch"))
+    cases["run-4-files-motion"] = Case((*run, *("--source", str(video)) * 3))
     return cases | {"recognize": Case(("-m", "stream_i3d", "recognize", str(short)))}
 
 
@@ -144,11 +146,15 @@ def row_of(name: str, starts: Sequence[Start], base: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Times that each case is started.")
-def main(rounds: int) -> None:
+@click.option("--case", "only", multiple=True, help="Leave out the others, but for import-torch; repeatable.")
+def main(rounds: int, only: tuple[str, ...]) -> None:
     """Measure how long the first prediction takes."""
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
         folder = Path(name)
-        cases = cases_of(folder, full_checkpoint(folder))
+        every = cases_of(folder, full_checkpoint(folder))
+        if unknown := set(only) - set(every):
+            raise click.UsageError(f"no case {', '.join(unknown)}; there are {', '.join(every)}")
+        cases = {case: every[case] for case in every if not only or case in (BASE, *only)}
         starts: dict[str, list[Start]] = {case: [] for case in cases}
         for number in range(rounds + 1):
             for case_name, case in cases.items():

@@ -20,7 +20,7 @@ from _faults import cameras, clock, delivery, messages, passwords, processes, st
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
-GROUPS = (processes, cameras, messages, delivery, storage, clock, passwords)  # passwords last
+GROUPS = (processes, cameras, messages, storage, clock, delivery, passwords)  # the last two look back on all
 FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/schemas/*.json, one JSON Schema (2020-12) for each published message, from the message classes.
+"""Writes docs/schemas/*.json, one JSON Schema (2020-12) for each published message and for /status, from their classes.
 
 Each file stands alone: nothing in it refers to another file or to another place in itself. With --check nothing is
 written, and the exit code is 1 where a file is not what the classes say.
@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from stream_i3d.messages import PUBLISHED, schema_name
+from stream_i3d.service.snapshot import Snapshot
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -24,7 +25,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 def schema_files() -> dict[str, str]:
     """Return the text of each file by its name."""
-    return {f"{schema_name(kind).split('/')[1]}.json": _text(make_schema(kind)) for kind in PUBLISHED}
+    return {f"{schema_name(kind).split('/')[1]}.json": _text(make_schema(kind)) for kind in (*PUBLISHED, Snapshot)}
 
 
 def make_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:

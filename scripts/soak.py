@@ -16,10 +16,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from _bench import report
 from _faults.census import Census
 from _faults.growth import describe
@@ -97,11 +99,11 @@ def run_faults(rig: Rig, minutes: float, every_s: float) -> list[dict[str, Any]]
     start = time.monotonic()
     rows: list[dict[str, Any]] = []
     end = start + 60 * minutes
+    early, later = cycle([*EARLY.items(), *ALWAYS.items()]), cycle(ALWAYS.items())
     while (due := start + every_s * (len(rows) + 1)) <= end - every_s / 2:
         pause(max(0.0, due - time.monotonic()))
         first_half = time.monotonic() - start < 30 * minutes
-        turns = [*EARLY.items(), *ALWAYS.items()] if first_half else list(ALWAYS.items())
-        rows.append(make_fault(rig, *turns[len(rows) % len(turns)]))
+        rows.append(make_fault(rig, *next(early if first_half else later)))
         click.echo(f"{rows[-1]}", err=True)
     pause(max(0.0, end - time.monotonic()))
     return rows
@@ -121,7 +123,7 @@ def problems(rows: list[dict[str, Any]], processes: list[dict[str, Any]], zombie
 @click.command()
 @click.option("--minutes", default=30.0)
 @click.option("--fault-every", default=60.0, help="Seconds.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Copy logs and messages into this folder at the end.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Copy logs, messages and all samples into this folder.")
 def main(minutes: float, fault_every: float, keep: Path | None) -> None:
     """Run it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
@@ -131,6 +133,8 @@ def main(minutes: float, fault_every: float, keep: Path | None) -> None:
             faults = run_faults(rig, minutes, fault_every)
         rig.main.close()
         events = compare_events(rig)
+    if keep is not None:
+        (keep / "samples.json").write_bytes(msgspec.json.encode(census.lives()))
     processes = [describe(name, lives, warm_up_s, least_s) for name, lives in census.lives().items()]
     wrong = problems(faults, processes, census.zombies, events)
     for line in wrong:

@@ -241,6 +241,23 @@ class LoggingConfig(Section, frozen=True, kw_only=True):
     format: Literal["text", "json"] = "text"
 
 
+class MonitoringConfig(Section, frozen=True, kw_only=True):
+    """Metrics, health and status over HTTP (docs/monitoring.md).
+
+    `address` is HOST:PORT, `auto` (127.0.0.1:8556), `off` or null. Off loopback clients must give a token: `token`, or
+    what stands in `token_file`, which only its owner can read.
+    """
+
+    address: str | None = None
+    token: str | None = None
+    token_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one token at most."""
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are two ways to give the same: leave one of them out")
+
+
 class Config(Section, frozen=True, kw_only=True):
     """Everything `run` can be told."""
 
@@ -256,6 +273,7 @@ class Config(Section, frozen=True, kw_only=True):
     control: ControlConfig = ControlConfig()
     security: SecurityConfig = SecurityConfig()
     logging: LoggingConfig = LoggingConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
 
 
 LIVE_SETTINGS = (

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from stream_i3d.config import Config, LoggingConfig
 from stream_i3d.errors import StreamI3DError, brief
+from stream_i3d.histogram import Histogram
 from stream_i3d.logs import configure_logging, log_uncaught
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.redact import redact
@@ -49,7 +50,8 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
         detail: What it is, for people.
         address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
-        control: Where the supervisor takes requests; filled in by the supervisor.
+        control: Where the supervisor takes requests; filled in by the supervisor, as is `monitor`.
+        monitor: Where metrics and health are, over HTTP.
     """
 
     detail: str
@@ -58,12 +60,40 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     labels: list[str] = []
     engine: str = ""
     control: str = ""
+    monitor: str = ""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     """The stage cannot go on; one line that says why."""
 
     message: str
+
+
+class CameraFigures(Struct, frozen=True, kw_only=True):
+    """What a worker has done for one camera since it took the camera in.
+
+    Attributes:
+        windows: Run through the network; `skipped` were spared that for want of motion.
+        windows_dropped: Due, and not recognised, by reason.
+        predictions: Published, by state.
+        events: Published, by kind: "start", "end".
+        queue: From the newest frame's capture to inference, as in messages.Latency; `inference` and `total` likewise.
+        frame_age_s: Seconds since the last new frame; None before the first.
+        stride: Sampled frames from one window to the next as it is now; None where nobody has said.
+    """
+
+    frames: int = 0
+    frames_dropped: int = 0
+    windows: int = 0
+    windows_dropped: dict[str, int] = {}
+    skipped: int = 0
+    predictions: dict[str, int] = {}
+    events: dict[str, int] = {}
+    queue: Histogram = msgspec.field(default_factory=Histogram)
+    inference: Histogram = msgspec.field(default_factory=Histogram)
+    total: Histogram = msgspec.field(default_factory=Histogram)
+    frame_age_s: float | None = None
+    stride: int | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
@@ -88,8 +118,8 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     sink_dropped: int = 0
     stride: int | None = None
     busy: float = 0.0
-    cameras: int = 0
     ended: bool = False
+    cameras: dict[str, CameraFigures] = {}
 
 
 class SinkFigures(Struct, frozen=True, kw_only=True):

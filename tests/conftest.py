@@ -27,6 +27,9 @@ from stream_i3d.scenes import LABELS, SceneRenderer
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
+# The fault suite's broker and service serve tests too.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
 # For the processes that tests start: two threads of two processes on two busy cores wait for each other at every
 # operation (seen: a tiny network took seconds a window beside a training run).
 os.environ.setdefault("OMP_NUM_THREADS", "1")

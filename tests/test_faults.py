@@ -20,11 +20,7 @@ SCRIPT = ROOT / "scripts" / "faults.py"
 
 def names() -> list[str]:
     """Name the faults of the short form."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        return [fault.name for fault in runpy.run_path(str(SCRIPT))["FAULTS"] if fault.short]
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
+    return [fault.name for fault in runpy.run_path(str(SCRIPT))["FAULTS"] if fault.short]
 
 
 @pytest.fixture(scope="module")

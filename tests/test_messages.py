@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stream_i3d.messages import PUBLISHED, CameraName, VideoRecognition, schema_name
 from tests.samples import event, recognition, report, segment, stamp, status
+from tests.service.snapshots import snapshot
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "make_schemas.py"))
@@ -33,6 +34,7 @@ SAMPLES: dict[str, list[msgspec.Struct]] = {
         *(status(state=state) for state in ("stalled", "reconnecting", "stopped")),
     ],
     "segment": [segment(), segment(windows=1, start_time=-0.5)],
+    "service": [snapshot(), snapshot(cameras=[], sinks=[], stages=[], model=None, ready=False)],
 }
 
 
@@ -57,8 +59,8 @@ def test_the_committed_schemas_are_what_the_classes_say():
     assert SCRIPT["differences"](ROOT / "docs" / "schemas") == [], "run scripts/make_schemas.py"
 
 
-def test_there_is_a_schema_for_every_published_message_and_a_sample_of_each():
-    assert len(SCRIPT["schema_files"]()) == len(PUBLISHED) == len(SAMPLES)
+def test_there_is_a_schema_for_every_published_message_and_for_the_status_page_and_a_sample_of_each():
+    assert len(SCRIPT["schema_files"]()) == len(PUBLISHED) + 1 == len(SAMPLES)
     assert {path.stem for path in (ROOT / "docs" / "schemas").glob("*.json")} == set(SAMPLES)
 
 
@@ -104,7 +106,7 @@ def test_a_message_validates_against_its_own_schema_only(name, other):
     assert validator(name).is_valid(as_json(SAMPLES[other][0])) == (name == other)
 
 
-@pytest.mark.parametrize(("name", "message"), [(name, messages[0]) for name, messages in SAMPLES.items()])
+@pytest.mark.parametrize(("name", "message"), [(name, SAMPLES[name][0]) for name in SAMPLES if name != "service"])
 def test_a_message_without_a_field_that_the_design_has_does_not_validate(name, message):
     body = as_json(message)
     for field in body.keys() - {"skipped", "streams", "paused", "previews_dropped", "stride"}:

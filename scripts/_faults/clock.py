@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from _faults.rig import EAGER, Rig
+from _faults.ledger import Entry, stored
+from _faults.rig import Rig, until
 from _faults.service import START_S, Service, pause
 from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
@@ -35,7 +36,14 @@ def set_back(rig: Rig) -> Outcome:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     sources = {"clocked": rig.servers["b"].login_url}
-    settings = {"publish": {"status_interval_s": 2.0}, "capture": EAGER["capture"]}
+    lines, store = rig.public / "clock.jsonl", rig.public / "clock.sqlite"
+    settings = {
+        "publish": {"status_interval_s": 2.0},
+        "sinks": [
+            {"type": "jsonl", "path": str(lines), "max_bytes": 10_000, "keep": 3},
+            {"type": "store", "path": str(store)},
+        ],
+    }
     with rig.service("clock", sources, settings, env=env) as service:
         service.steady()
         pause(2.0)
@@ -51,6 +59,9 @@ def set_back(rig: Rig) -> Outcome:
         right = time.monotonic()
         pause(seconds)
         _all_well(service, right, back_by_s=0.0)
+        said = {Entry(one.camera, one.id, one.event) for one in service.watch.events()}
+        until(lambda: said <= set(stored(store)), 10.0, "every event is in the store")
+        until((rig.public / "clock.jsonl.3").exists, 10.0, "JSON lines are rotated")
         if service.said("starting it again") != 1:
             raise Unmet("a process was started again that nobody had killed")
     return Outcome(again, "an hour back, and forward again; a capture process killed in between")
@@ -86,7 +97,7 @@ FAULTS = [
     Fault(
         "clock",
         "the clock set back an hour, and forward again",
-        "latencies, events, heartbeats and restarts as ever",
+        "latencies, events, heartbeats, restarts, rotation as ever",
         5.0,
         set_back,
         short=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from _faults.broker import missing
-from _faults.ledger import Entry, mqtt_events, once, out_of_order, stored, wait_for_delivery
+from _faults.ledger import Entry, compare_events, mqtt_events, once, out_of_order, stored, wait_for_delivery
 from _faults.messages import listening
 from _faults.rig import Rig, until
 from _faults.service import pause
@@ -47,6 +47,18 @@ def broker_away(rig: Rig) -> Outcome:
         raise Unmet("; ".join(problems))
     repeated = len(heard) - len(once(heard))
     return Outcome(took, f"{len(sent)} events delivered, {repeated} of them twice; online after {online:.1f} s")
+
+
+def all_events(rig: Rig) -> Outcome:
+    """End the service, see that every event it has published is stored and delivered, and start it again."""
+    rig.main.supervisor.terminate()
+    rig.main.reap()
+    found = compare_events(rig)
+    rig.main.start()
+    rig.main.steady()
+    if found["problems"]:
+        raise Unmet("; ".join(found["problems"]))
+    return Outcome(None, f"{found['store']} in the store, {found['mqtt']} by MQTT ({found['mqtt_repeated']} repeated)")
 
 
 def _inject(rig: Rig, seconds: float) -> list[Entry]:
@@ -117,5 +129,13 @@ FAULTS = [
         15.0,
         broker_away,
         missing=_missing,
-    )
+    ),
+    Fault(
+        "events",
+        "all the faults before this one",
+        "every event published is in the store once, and was delivered in order",
+        None,
+        all_events,
+        missing=_missing,
+    ),
 ]

@@ -33,6 +33,15 @@ _HEADER = {
 }  # fmt: skip
 _REPORT = {"kind": "report", "version": 1, "camera": "a", "state": "live", "fps": 1, "reconnects": 0, "detail": ""}
 
+_REQUESTS = [  # of HTTP; the other sockets must bear them too
+    b"GET /metrics HTTP/1.1\r\n" + b"X-Long: " + b"y" * 200_000 + b"\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+    b"GET /" + b"%2e%2e/" * 20_000 + b" HTTP/1.1\r\n\r\n",
+    b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nx",
+    b"GET /status HTTP/9.9\r\nHost: evil.example\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: ",  # and never more
+]
+
 Listening = str | tuple[str, int]
 """The path of a Unix socket, or host and port."""
 
@@ -107,6 +116,10 @@ def _attack(place: Listening, chance: random.Random) -> None:
         other.sendall(_GREETING[:20])  # a greeting that breaks off
         third.sendall(_GREETING + b"\x00\xff" + chance.randbytes(5000))  # a good one, and nonsense after it
         pause(0.01)
+    for request in _REQUESTS:
+        with _connected(place) as caller, suppress(OSError):
+            caller.sendall(request)
+            pause(0.01)
     for kind in (b"PUSH", b"DEALER", b"SUB"):
         for parts in _nonsense(kind, chance):
             with _connected(place) as peer, suppress(OSError):  # it does not speak our kind, or has cut us off

@@ -15,6 +15,7 @@ _PIECE = 1 << 20
 
 def search(rig: Rig) -> Outcome:
     """Search logs, messages, stored files and command lines for the passwords; there must be none."""
+    rig.scrape()
     words = (rig.password, rig.wrong_password, rig.mqtt_password)
     needles = [spelled.encode() for one in words for spelled in (one, quote(one, safe=""))]
     files = [file for folder in (rig.public, rig.disk) if folder is not None for file in _files(folder)]

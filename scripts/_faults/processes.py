@@ -87,10 +87,20 @@ def hang_capture(rig: Rig) -> Outcome:
 
 def hang_worker(rig: Rig) -> Outcome:
     """SIGSTOP the worker: it is replaced."""
-    rig.calm("worker")
-    victim, start = rig.main.stage("worker"), time.monotonic()
+    return _hang(rig, "worker")
+
+
+def hang_publisher(rig: Rig) -> Outcome:
+    """SIGSTOP the publisher: it is replaced."""
+    return _hang(rig, "publisher")
+
+
+def _hang(rig: Rig, name: str) -> Outcome:
+    rig.calm(name)
+    victim, start = rig.main.stage(name), time.monotonic()
     victim.suspend()
-    until(lambda: not victim.is_running(), 90.0, "the hung worker is replaced")
+    until(lambda: not victim.is_running(), 90.0, f"the hung {name} is replaced")
+    rig.main.stage(name)
     return Outcome(rig.main.steady() - start)
 
 
@@ -126,4 +136,5 @@ FAULTS = [
     Fault("end", "SIGTERM to the supervisor", "all ended, exit code 0", 5.0, end_in_order),
     Fault("hang-capture", "SIGSTOP of a capture process", "said within 6 s, replaced", 30.0, hang_capture, short=False),
     Fault("hang-worker", "SIGSTOP of the worker", "replaced", 90.0, hang_worker, short=False),
+    Fault("hang-publisher", "SIGSTOP of the publisher", "replaced", 90.0, hang_publisher, short=False),
 ]

@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ import numpy as np
 from _faults.broker import USER as USER_AT_BROKER
 from _faults.broker import Broker
 from _faults.broker import missing as broker_missing
-from _faults.service import Service, pause
+from _faults.service import Service, free_port, pause
 from _faults.watch import Unmet
 from stream_i3d.config import Config
 from stream_i3d.scenes import SceneRenderer
@@ -80,6 +82,7 @@ class Rig:
         self.public.mkdir()
         self.disk: Path | None = None
         self.broker: Broker | None = None
+        self.monitor = f"127.0.0.1:{free_port()}"
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -120,9 +123,24 @@ class Rig:
         return (self.disk or self.public) / "clips"
 
     def _settings(self) -> dict[str, Any]:
-        if "sinks" not in Config.__struct_fields__:
-            return {"publish": {"jsonl": str(self.jsonl)}}
-        return {"sinks": self._sinks()}
+        settings: dict[str, Any] = {"publish": {"jsonl": str(self.jsonl)}}
+        if "sinks" in Config.__struct_fields__:
+            settings = {"sinks": self._sinks()}
+        if "monitoring" in Config.__struct_fields__:
+            settings["monitoring"] = {"address": self.monitor}
+        return settings
+
+    def scrape(self) -> None:
+        """Add what the main service says over HTTP now to what is searched for passwords."""
+        if "monitoring" not in self.main.settings:
+            return
+        with (self.public / "http").open("ab") as file:
+            for route in ("metrics", "healthz", "readyz", "status"):
+                try:
+                    with urlopen(f"http://{self.monitor}/{route}", timeout=10) as answer:
+                        file.write(answer.read())
+                except HTTPError as error:  # not well just now
+                    file.write(error.read())
 
     def _sinks(self) -> list[dict[str, Any]]:
         sinks: list[dict[str, Any]] = [

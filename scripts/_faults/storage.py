@@ -6,16 +6,18 @@ import errno
 import time
 from pathlib import Path
 
+from _faults.ledger import Entry, stored
 from _faults.rig import Rig, until
 from _faults.service import pause
 from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
+from stream_i3d.messages import ActionEvent
 
 _WRITES_S = 20.0
 
 
 def full_disk(rig: Rig) -> Outcome:
-    """Fill the disk that the main service writes to, and empty it again."""
+    """Fill the disk that the main service writes to, and empty it again; no event may be lost."""
     if rig.disk is None:
         raise Unmet("no small disk")
     lines, filler = rig.jsonl, rig.disk / "filler"
@@ -23,17 +25,24 @@ def full_disk(rig: Rig) -> Outcome:
     stages, start = rig.main.stages(), time.monotonic()
     try:
         _fill(filler)
-        pause(5.0 if rig.short else 15.0)
-        gap = max(rig.main.watch.longest_gap(camera, start, time.monotonic()) for camera in rig.main.cameras)
+        pause(6.0 if rig.short else 20.0)
+        full = time.monotonic()
     finally:
         filler.unlink(missing_ok=True)
     size, emptied = lines.stat().st_size, time.monotonic()
     until(lambda: lines.stat().st_size > size, _WRITES_S, "JSON lines are written again")
-    back = time.monotonic() - emptied
-    said = rig.main.said("cannot write")
+    until(lambda: not _missing_events(rig, start, full), _WRITES_S, "events of the full disk's time are in the store")
+    back, said = time.monotonic() - emptied, rig.main.said("cannot write")
+    gap = max(rig.main.watch.longest_gap(camera, start, full) for camera in rig.main.cameras)
     if gap > 2.0 or stages != rig.main.stages() or not said:
         raise Unmet(f"longest gap {gap:.1f} s; said {said} times; started again: {stages != rig.main.stages()}")
     return Outcome(back, f"said {said} times; longest gap {gap:.2f} s")
+
+
+def _missing_events(rig: Rig, start: float, end: float) -> set[Entry]:
+    """Return the events that were published between two times and are not in the store."""
+    said = [one.message for one in rig.main.watch.between(start, end) if isinstance(one.message, ActionEvent)]
+    return {Entry(one.camera, one.id, one.event) for one in said} - set(stored(rig.store))
 
 
 def _fill(filler: Path) -> None:
@@ -52,7 +61,7 @@ FAULTS = [
     Fault(
         "full-disk",
         "the disk that the sinks write to is full, and emptied again",
-        "said; predictions go on; written again",
+        "said; predictions go on; written again; no event lost",
         10.0,
         full_disk,
     )

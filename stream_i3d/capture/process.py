@@ -173,7 +173,7 @@ class CaptureLoop:
         config, started = self._job.config, self._clock.monotonic_ns()
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         self._connections += 1
-        log.info("%s: connected (%s)", self._job.camera, source.description)
+        log.debug("%s: connected (%s)", self._job.camera, source.description)
         reader = FrameReader(
             source,
             self._job.camera,
@@ -257,7 +257,7 @@ class CaptureLoop:
             raise SourceUnavailable(problem)
         delay = self._backoff.failed()
         if self._backoff.failures == 1:
-            log.warning(
+            log.debug(  # its status says so too, and that is logged by the supervisor
                 "%s: %s; trying again with pauses of up to %g s",
                 self._job.camera,
                 problem,

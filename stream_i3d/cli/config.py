@@ -32,6 +32,7 @@ def check(files: tuple[Path, ...]) -> None:
     """Check configuration files: words, values, cameras, and whether the model and the key files are there."""
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
+    from stream_i3d.service.monitor_access import monitor_token
     from stream_i3d.service.plan import name_cameras
     from stream_i3d.transport.addresses import check_bind
     from stream_i3d.transport.curve import load_server_keys
@@ -39,6 +40,7 @@ def check(files: tuple[Path, ...]) -> None:
     for file in files:
         loaded = load_config(file, {})
         cameras = name_cameras(loaded)
+        monitor_token(loaded.monitoring)
         check_bind(loaded.publish.address, load_server_keys(loaded.security) is not None)
         setup = settle_model(loaded.model, loaded.window)
         names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)

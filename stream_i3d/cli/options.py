@@ -54,6 +54,7 @@ _KEYS = {
     "stay": "control.stay",
     "key": "security.key",
     "clients": "security.clients",
+    "monitor": "monitoring.address",
     "log_level": "logging.level",
     "log_format": "logging.format",
 }

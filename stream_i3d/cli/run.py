@@ -28,6 +28,12 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--end-with-input", is_flag=True, hidden=True)
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
 @click.option("--quiet", is_flag=True, help="Log warnings only.")
+@click.option(
+    "--monitor",
+    is_flag=False,
+    flag_value="auto",
+    help="Serve /metrics, /healthz, /readyz, /status there (without a value: 127.0.0.1:8556).",
+)
 @click.option("--log-format", help="text (default), or json: one object a line.")
 def run(
     sources: tuple[str, ...],
@@ -69,6 +75,8 @@ def run(
         log.info("publishing on %s: %s", ready.address, ready.detail)
         if ready.control:
             log.info("taking requests on %s", ready.control)
+        if ready.monitor:
+            log.info("metrics and health on %s", ready.monitor)
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
 

@@ -201,7 +201,8 @@ def _write_all(arrays: Mapping[Path, NDArray[Any]]) -> None:
     try:
         for path, array in arrays.items():
             parts[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
-            with parts[path].open("wb") as file:
+            parts[path].unlink(missing_ok=True)  # of a process of this number that crashed
+            with parts[path].open("xb") as file:  # made new: it could be somebody's link
                 np.save(file, array, allow_pickle=False)
         for path, part in parts.items():
             part.replace(path)

@@ -87,18 +87,23 @@ class Batches:
         self, engine: Engine | StreamEngine, limit: Callable[[Engine | StreamEngine, int], int], cameras: int
     ) -> None:
         self._engine, self._limit_for = engine, limit
-        self._tried, self._warm = cameras, 0
+        self._tried, self._warm = _largest_tried(cameras), 0
         self.limit = limit(engine, cameras)
         self.warm_for(max(1, cameras))
 
     def warm_for(self, cameras: int) -> None:
         """Have all sizes warm that so many cameras can make."""
         if cameras >= 2 * self.limit and self.limit >= self._tried:  # it was there for want of cameras
-            self._tried, self.limit = cameras, max(self.limit, self._limit_for(self._engine, cameras))
+            self._tried, self.limit = _largest_tried(cameras), max(self.limit, self._limit_for(self._engine, cameras))
         most = min(cameras, self.limit)
         if self._warm < most:
             self._engine.warm_up(range(self._warm + 1, most + 1))
             self._warm = most
+
+
+def _largest_tried(cameras: int) -> int:
+    """Return the largest power of two among batches of so many cameras: what is measured at most."""
+    return 1 << max(0, cameras.bit_length() - 1)
 
 
 class WorkerLoop:
@@ -225,7 +230,6 @@ class WorkerLoop:
             summary,
             stride=self._pace.stride,
             busy=round(self._pace.busy, 3),
-            cameras=len(self._cameras),
             ended=self._ended,
         )
 
@@ -238,6 +242,7 @@ class WorkerLoop:
     def _publish_events(self, events: Sequence[ActionEvent]) -> None:
         for event in events:
             self._publisher.write(event)
+            self._meter.count_event(event)
             if event.event == "start":
                 log.info("%s: %s started (%.2f)", event.camera, event.label, event.peak_confidence)
             elif event.end_time is not None:

@@ -7,8 +7,6 @@ pickles are opened with weights_only, so one that would run code is refused, and
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from stream_i3d.errors import CheckpointError
+from stream_i3d.files import replace_file
 from stream_i3d.models.spec import brief, is_safetensors
 
 COUNTER = ".num_batches_tracked"
@@ -223,17 +222,10 @@ def shown(key: object) -> str:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old one or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"checkpoint {str(path)!r} cannot be written ({brief(error)}): free some space or give another folder"
         ) from error

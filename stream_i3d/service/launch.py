@@ -22,6 +22,7 @@ from msgspec import structs
 
 from stream_i3d.config import Config, SecurityConfig
 from stream_i3d.errors import ServiceError
+from stream_i3d.files import PRIVATE, replace_file
 from stream_i3d.transport.control import HelloReply, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
 
@@ -51,7 +52,7 @@ class LaunchedService:
         )
         # Passwords of cameras are in it: a file that only this user reads, and no argument, which everybody sees.
         self._settings, self._log = folder / "settings.yaml", folder / "log"
-        self._settings.write_text(yaml.safe_dump(msgspec.to_builtins(settings)), encoding="utf-8")
+        replace_file(self._settings, yaml.safe_dump(msgspec.to_builtins(settings)).encode(), PRIVATE)
         command = [sys.executable, "-m", "stream_i3d", "run", "--config", str(self._settings), "--end-with-input"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)

@@ -14,10 +14,15 @@ from typing import Any
 
 from msgspec import structs
 
-from stream_i3d.config import Config
+from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.worker import worker_main
+from stream_i3d.service.camera_log import CameraLog
 from stream_i3d.service.desk import ControlDesk
+from stream_i3d.service.http_server import HttpServer
+from stream_i3d.service.monitor import Monitor, stage_snapshot
+from stream_i3d.service.monitor_access import monitor_address, monitor_token
+from stream_i3d.service.monitor_routes import MonitorRoutes
 from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
@@ -51,20 +56,27 @@ def run_service(
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
+    monitor = Monitor()
     with (
         tempfile.TemporaryDirectory(prefix="stream-i3d-") as folder,  # mode 0700: the channels in it are private
         _control_server(config, keys) as server,
+        _endpoint(config.monitoring, monitor) as endpoint,
     ):
         plan = Plan(config, Path(folder), worker)
         desk = None if server is None else ControlDesk(plan, server)
-        control = "" if server is None else server.address
         notifier = Notifier()
+        told = {"control": "" if server is None else server.address, "monitor": endpoint}
 
         def tell_ready(ready: Ready) -> None:
             notifier.ready(f"publishing on {ready.address}: {ready.detail}")
-            on_ready(structs.replace(ready, control=control))
+            on_ready(structs.replace(ready, **told))
 
-        supervisor = Supervisor(plan.rows, tell_ready, desk, notifier.alive)
+        def turned(now: float) -> None:
+            notifier.alive(now)
+            monitor.turned()
+
+        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.heard, CameraLog().heard))
+        monitor.stages = lambda: [stage_snapshot(row, health) for row, health in supervisor.stages()]
 
         def stop() -> None:
             notifier.stopping()
@@ -74,6 +86,17 @@ def run_service(
             threading.Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
         with stop_on_signals(stop):
             return supervisor.run(duration_s)
+
+
+@contextmanager
+def _endpoint(config: MonitoringConfig, monitor: Monitor) -> Iterator[str]:
+    """Serve metrics and health over HTTP and give the address, or "" where that is off."""
+    address, token = monitor_address(config), monitor_token(config)
+    if address is None:
+        yield ""
+        return
+    with HttpServer(*address, MonitorRoutes(monitor.snapshot, token)) as server:
+        yield server.address
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import structs
 
@@ -47,6 +48,30 @@ _KILL_WAIT_S = 0.5
 Said = Ready | Summary | PublisherSummary | CameraNews
 
 
+StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+"""Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageHealth:
+    """How one process fares, for those who watch the service.
+
+    Attributes:
+        restarts: How often it was started again because it crashed or fell silent.
+        planned_restarts: How often it was started again in order, for the memory it held.
+        silent_s: Seconds since its last heartbeat; None while it does not run, as are `rss_bytes` and `pid`.
+        rss_bytes: Memory it holds, where that is known.
+    """
+
+    name: str
+    state: StageState
+    restarts: int
+    planned_restarts: int
+    silent_s: float | None
+    rss_bytes: int | None
+    pid: int | None
+
+
 class Desk(Protocol):
     """Who takes requests while the service runs; called by the supervisor's own thread only."""
 
@@ -73,6 +98,7 @@ class _Running:
         self._backoff = Backoff(random.Random())
         self._restart_at: float | None = None
         self.failure = ""
+        self.restarts = 0
         self._unheard: list[Said] = []
         self._orders = 0
         self._retired_until: float | None = None
@@ -162,6 +188,28 @@ class _Running:
         else:
             self._plan_restart(now, f"ended with code {self.process.exitcode}")
 
+    def health(self) -> StageHealth:
+        """Return how it fares; may be called from any thread."""
+        runs = self._restart_at is None and self.process.exitcode is None
+        return StageHealth(
+            name=self.row.name,
+            state=self._state(runs),
+            restarts=self.restarts,
+            planned_restarts=0,
+            silent_s=max(0.0, self._link.silent_for(time.monotonic())) if runs else None,
+            rss_bytes=None,
+            pid=self.process.pid if runs else None,
+        )
+
+    def _state(self, runs: bool) -> StageState:
+        if self.finished:
+            return "failed" if self.failure else "finished"
+        if self._retired_until is not None:
+            return "ending" if runs else "gone"
+        if not runs:
+            return "waiting"
+        return "starting" if self.ready is None else "running"
+
     def _check_alive(self, now: float) -> None:
         limit = self.row.silent_limit_s if self.ready else self.row.startup_limit_s
         if self._link.silent_for(now) > limit:
@@ -172,6 +220,7 @@ class _Running:
             self._backoff.healthy_for(now - self._started if self.ready else 0.0)
 
     def _plan_restart(self, now: float, what: str) -> None:
+        self.restarts += 1
         delay = self._backoff.failed()
         log.error("%s %s; starting it again in %.1f s", self.row.name, what, delay)
         self._restart_at = now + delay
@@ -197,6 +246,7 @@ class Supervisor:
         on_ready: Callable[[Ready], None] = lambda ready: None,
         desk: Desk | None = None,
         on_turn: Callable[[float], None] = lambda now: None,
+        on_said: Sequence[Callable[[str, int, Said], None]] = (),
     ) -> None:
         """Make it; nothing is started yet.
 
@@ -205,11 +255,13 @@ class Supervisor:
             on_ready: Called once, when predictions are published.
             desk: May change what runs meanwhile.
             on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
+            on_said: Each is called with all that processes say, their stage's name and their number.
         """
         self._rows = rows
         self._on_ready = on_ready
         self._desk = desk
         self._on_turn = on_turn
+        self._on_said = on_said
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[_Running] = []
@@ -255,6 +307,10 @@ class Supervisor:
     def is_ready(self, name: str) -> bool:
         """Tell whether a process does its work now."""
         return any(one.ready is not None and one.process.is_alive() for one in self._running if one.row.name == name)
+
+    def stages(self) -> list[tuple[StageRow, StageHealth]]:
+        """Return every process and how it fares; may be called from any thread."""
+        return [(one.row, one.health()) for one in list(self._running)]
 
     def _named(self, name: str) -> _Running:
         return next(one for one in self._running if one.row.name == name)
@@ -313,6 +369,8 @@ class Supervisor:
 
     def _hear(self, one: _Running) -> None:
         for message in one.listen():
+            for on_said in self._on_said:
+                on_said(one.row.name, one.process.pid or 0, message)
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.process.pid or 0, message)
             elif self._desk is not None:

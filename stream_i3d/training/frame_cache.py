@@ -111,7 +111,7 @@ def _save(file: Path, frames: Iterable[Image]) -> None:
     """Write frames as they come, so that no video has to be in memory whole."""
     partial = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with partial.open("wb") as stream:
+        with partial.open("xb") as stream:
             _write(stream, frames)
         partial.replace(file)
     finally:

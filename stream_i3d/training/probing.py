@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from stream_i3d.capture.video import open_file
 from stream_i3d.errors import ConfigError, SourceError
+from stream_i3d.files import replace_file
 from stream_i3d.training.annotations import Annotations
 
 log = logging.getLogger(__name__)
@@ -144,9 +145,7 @@ def _recall(file: Path) -> dict[str, Probe]:
 
 
 def _remember(file: Path, probes: Mapping[str, Probe]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(msgspec.json.encode(probes))
-        partial.replace(file)
+        replace_file(file, msgspec.json.encode(probes))
     except (OSError, UnicodeEncodeError) as error:
         log.warning("data.cache: it could not be noted which videos can be read: %s", error)

@@ -6,8 +6,6 @@ networks trained apart, their predictions averaged). Does not know how scores ca
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +16,7 @@ from msgspec import Struct
 from torch import Tensor
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.files import replace_file
 from stream_i3d.training.calibration import Calibration
 from stream_i3d.training.metrics import EVALUATIONS, ConfidenceBin, confidence_bins, measure
 from stream_i3d.training.streaming_report import StreamingReport
@@ -157,14 +156,10 @@ def write_results(path: Path, evaluation: Evaluation) -> None:
     """
     # A line for each video; inside a string the quote would stand behind a backslash.
     data = msgspec.json.encode(evaluation).replace(b'{"video":', b'\n{"video":')
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     make_folder(path)
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from None
 
 

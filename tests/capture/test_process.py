@@ -416,7 +416,7 @@ def test_no_report_and_no_log_line_holds_the_password(
         rig.time.clock(),
         rig.stderr,  # type: ignore[arg-type]
     )
-    with caplog.at_level("INFO"):
+    with caplog.at_level("DEBUG"):
         loop.run()
     said = [report.detail for report in rig.channel.reports] + [record.getMessage() for record in caplog.records]
     assert any("connection refused" in line for line in said)

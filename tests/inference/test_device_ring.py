@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from stream_i3d.buffer import CameraFeed
-from stream_i3d.config import ModelConfig, WindowConfig
+from stream_i3d.config import Config, ModelConfig, WindowConfig
 from stream_i3d.inference.cuda_engine import CudaEngine, record_graph
 from stream_i3d.inference.device_ring import CpuQueues, DeviceClip, DeviceRing, Queues, make_queues
 from stream_i3d.inference.mode import make_feed, memory_maker
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
+from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.recognizer import Judging, Recognizer
@@ -164,21 +165,18 @@ def test_a_slot_is_not_written_before_its_last_frame_is_up() -> None:
     assert into[:, 0, 0, 0].tolist() == [3, 4]
 
 
-def engines() -> tuple[CudaEngine, Recorder]:
-    """The GPU engine on the CPU, of the network of `network`."""
-    record = Recorder()
-    return CudaEngine(NETWORK, LABELS, MADE, CPU, "fp32", record=record), record
+MADE, LABELS = TINY.preprocessing, TINY.labels or ()
 
 
-MADE = TINY.preprocessing
-LABELS = TINY.labels or ()
-NETWORK: torch.nn.Module
+@pytest.fixture
+def record() -> Recorder:
+    return Recorder()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def network(tiny_checkpoint: Path) -> None:
-    global NETWORK
-    NETWORK, _ = load_checkpoint(tiny_checkpoint)
+@pytest.fixture
+def engine(tiny_checkpoint: Path, record: Recorder) -> CudaEngine:
+    """The GPU's engine, on the CPU."""
+    return CudaEngine(load_checkpoint(tiny_checkpoint)[0], LABELS, MADE, CPU, "fp32", record=record)
 
 
 class Heard:
@@ -201,23 +199,18 @@ class Heard:
         return batch
 
 
-def judging() -> Judging:
-    from stream_i3d.config import Config
-    from stream_i3d.messages import ModelName
-
-    return Judging.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
-
-
 def windows(feed: Any) -> CameraWindows:
-    return CameraWindows(feed, Recognizer("door", judging(), lambda: 0))
+    judging = Judging.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
+    return CameraWindows(feed, Recognizer("door", judging, lambda: 0))
 
 
 @pytest.mark.parametrize(("interval", "cameras"), [(1, 1), (1, 2), (2, 2)])
-def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(interval: int, cameras: int) -> None:
+def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(
+    engine: CudaEngine, record: Recorder, interval: int, cameras: int
+) -> None:
     made = Preprocessing(
         short_side=MADE.short_side, crop_size=MADE.crop_size, clip_len=MADE.clip_len, frame_interval=interval
     )
-    engine, record = engines()
     engine.warm_up([cameras])
     heard = Heard(engine)
     memory = memory_maker(heard, ModelConfig())
@@ -238,8 +231,7 @@ def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(interval
     assert [shape[0] for shape in record.shapes] == [cameras]
 
 
-def test_it_is_gathered_into_what_the_recording_reads() -> None:
-    engine, record = engines()
+def test_it_is_gathered_into_what_the_recording_reads(engine: CudaEngine, record: Recorder) -> None:
     ring = engine.make_ring(20, MADE.crop_size, 3)
     clip = ring.elsewhere(0, 15, 1)
     assert engine.gather([clip]) is not engine.gather([clip])  # nothing is recorded yet
@@ -251,8 +243,9 @@ def test_it_is_gathered_into_what_the_recording_reads() -> None:
     assert record.replays == before + 1
 
 
-def test_the_runner_gathers_where_all_windows_are_on_the_device_and_counts_what_was_overwritten() -> None:
-    engine, _ = engines()
+def test_the_runner_gathers_where_all_windows_are_on_the_device_and_counts_what_was_overwritten(
+    engine: CudaEngine,
+) -> None:
     heard = Heard(engine)
     runner = WindowRunner(heard, 0.0, False, lambda: 0)
     on_device = windows(make_feed(MADE, WindowConfig(stride=8), None, memory_maker(heard, ModelConfig())))
@@ -273,8 +266,7 @@ def test_the_runner_gathers_where_all_windows_are_on_the_device_and_counts_what_
     assert on_device.feed.windows_dropped["overrun"] == 1
 
 
-def test_a_larger_stride_takes_the_frames_along_to_a_larger_ring() -> None:
-    engine, _ = engines()
+def test_a_larger_stride_takes_the_frames_along_to_a_larger_ring(engine: CudaEngine) -> None:
     feed = make_feed(MADE, WindowConfig(stride=1), None, engine.make_ring)
     for seq in range(15):
         feed.push(stamp(seq), pixels(seq, MADE.crop_size))
@@ -319,17 +311,10 @@ def test_two_threads_never_mix_frames_of_different_windows() -> None:
         thread.join()
 
 
-@pytest.mark.parametrize(
-    ("engine", "model", "wanted"),
-    [
-        (lambda: engines()[0], ModelConfig(), True),
-        (lambda: engines()[0], ModelConfig(device_ring=False), False),
-        (FakeEngine, ModelConfig(), False),
-    ],
-    ids=["a GPU's engine", "switched off", "an engine on the CPU"],
-)
-def test_who_gets_a_ring_on_the_device(engine: Callable[[], object], model: ModelConfig, wanted: bool) -> None:
-    assert (memory_maker(engine(), model) is not None) is wanted
+def test_who_gets_a_ring_on_the_device(engine: CudaEngine) -> None:
+    assert memory_maker(engine, ModelConfig()) is not None
+    assert memory_maker(engine, ModelConfig(device_ring=False)) is None
+    assert memory_maker(FakeEngine(), ModelConfig()) is None
 
 
 def test_plain_memory_is_nowhere_else() -> None:
@@ -349,9 +334,9 @@ def test_a_device_without_queues_does_all_at_once() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_the_same_logits_come_out() -> None:
-    device = torch.device("cuda:0")
-    engine = CudaEngine(NETWORK, LABELS, MADE, device, "fp32", record=record_graph)
+def test_on_a_gpu_the_same_logits_come_out(tiny_checkpoint: Path) -> None:
+    model, _ = load_checkpoint(tiny_checkpoint)
+    engine = CudaEngine(model, LABELS, MADE, torch.device("cuda:0"), "fp32", record=record_graph)
     engine.warm_up([1])
     feed = make_feed(MADE, WindowConfig(stride=8), None, engine.make_ring)
     rng = np.random.default_rng(0)

@@ -29,6 +29,7 @@ from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import (
     EXIT_FATAL,
+    CameraFigures,
     CameraNews,
     CaptureOrder,
     Done,
@@ -106,7 +107,7 @@ def publishes_and_crashes(stage: Stage, log: Path) -> None:
 def lingers(stage: Stage, log: Path) -> None:
     """A worker, one of several, whose cameras have ended."""
     begin(stage, log)
-    stage.say(Summary(frames=10, seconds=1.0, cameras=1, ended=True))
+    stage.say(Summary(frames=10, seconds=1.0, cameras={"door": CameraFigures()}, ended=True))
     work(stage)
 
 

@@ -1,0 +1,160 @@
+"""Gathers what the processes say of themselves into snapshots. Fed by the supervisor's thread, asked by HTTP's."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+from msgspec import structs
+
+from stream_i3d import __version__
+from stream_i3d.messages import CameraStatus
+from stream_i3d.service.camera_totals import CameraTotals
+from stream_i3d.service.liveness import LOOP_LIMIT_S, whats_missing
+from stream_i3d.service.plan import StageRow
+from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
+from stream_i3d.service.supervisor import StageHealth
+from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
+
+_CAPTURE = "capture "
+_LOOK_S = 1.0
+_AGE_SLACK_S = 2.0
+"""A worker tells the age of a frame once a second; what comes on top of that is added to the age."""
+
+
+class Monitor:
+    """What is known of the service, under a lock of its own.
+
+    Attributes:
+        stages: Gives all processes as they are; set by who runs them, and callable from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.stages: Callable[[], Sequence[StageSnapshot]] = lambda: ()
+        self._lock = threading.Lock()
+        self._started_at = time.time()
+        self._turned_at = time.monotonic()
+        self._readies: dict[str, Ready] = {}
+        self._statuses: dict[str, CameraStatus] = {}
+        self._totals = CameraTotals()
+        self._summary_at = time.monotonic()
+        self._publisher = PublisherSummary()
+        self._rejected: dict[str, int] = {}
+        self._processes = Processes()
+
+    def heard(self, name: str, pid: int, said: StageMessage) -> None:
+        """Take in what the process `pid` of the stage `name` says."""
+        with self._lock:
+            if isinstance(said, Ready):
+                self._readies[name] = said
+            elif isinstance(said, CameraNews):
+                self._statuses[said.status.camera] = said.status
+            elif isinstance(said, PublisherSummary):
+                self._publisher = said
+                self._rejected[name] = said.rejected_messages
+            elif isinstance(said, Summary):
+                self._totals.take(name, pid, said)
+                self._rejected[name] = said.rejected_messages
+                self._summary_at = time.monotonic()
+
+    def turned(self) -> None:
+        """Note that the supervisor's loop turns."""
+        self._turned_at = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        """Return all that is known now."""
+        with self._lock:  # HTTP's threads take turns here, so that they look at a process once
+            stages = [self._processes.looked_at(stage) for stage in (self._own(), *self.stages())]
+        cameras = [one.name.removeprefix(_CAPTURE) for one in stages if one.role == "capture" and one.state != "gone"]
+        now = time.monotonic()
+        with self._lock:
+            for name in self._statuses.keys() - set(cameras):
+                del self._statuses[name]  # removed; another may come by its name
+            model = next((one for one in self._readies.values() if one.model is not None), Ready(detail=""))
+            known = Snapshot(
+                version=__version__,
+                python=platform.python_version(),
+                started_at=round(self._started_at, 3),
+                time=round(time.time(), 3),
+                loop_age_s=round(now - self._turned_at, 3),
+                ready=model.model is not None,
+                publish=self._publish_address(),
+                model=model.model,
+                engine=model.engine,
+                stages=stages,
+                cameras=[self._camera(name, now) for name in cameras],
+                sinks=[SinkSnapshot(**structs.asdict(sink)) for sink in self._publisher.sinks],
+                published=self._publisher.published,
+                rejected_messages=dict(self._rejected),
+            )
+        return structs.replace(known, ready=not whats_missing(known))
+
+    def _own(self) -> StageSnapshot:
+        """Return this process, which has no heartbeat but its loop's."""
+        age_s = round(time.monotonic() - self._turned_at, 3)
+        return StageSnapshot(
+            name="supervisor",
+            role="supervisor",
+            state="running",
+            heartbeat_age_s=age_s,
+            heartbeat_limit_s=LOOP_LIMIT_S,
+            pid=os.getpid(),
+        )
+
+    def _publish_address(self) -> str:
+        """Return the publisher's address; those of capture processes are their previews'."""
+        ready = self._readies.get("publisher")
+        return "" if ready is None else ready.address
+
+    def _camera(self, name: str, now: float) -> CameraSnapshot:
+        figures = self._totals.of(name)
+        if figures.frame_age_s is not None:
+            late_s = max(0.0, now - self._summary_at - _AGE_SLACK_S)  # a worker that hangs must not hide a camera's age
+            figures = structs.replace(figures, frame_age_s=round(figures.frame_age_s + late_s, 3))
+        return CameraSnapshot(name=name, status=self._statuses.get(name), figures=figures)
+
+
+def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
+    """Return a process as it is shown."""
+    return StageSnapshot(
+        name=row.name,
+        role=row.role,
+        state=health.state,
+        restarts=health.restarts,
+        planned_restarts=health.planned_restarts,
+        heartbeat_age_s=None if health.silent_s is None else round(health.silent_s, 3),
+        heartbeat_limit_s=row.startup_limit_s if health.state == "starting" else row.silent_limit_s,
+        pid=health.pid,
+        rss_bytes=health.rss_bytes,
+    )
+
+
+class Processes:
+    """Looks at the memory and the open files of processes, at most once a second each."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[float, int | None, int | None]] = {}
+
+    def looked_at(self, stage: StageSnapshot) -> StageSnapshot:
+        """Return the stage with `rss_bytes` and `open_files`, where it runs and the system tells."""
+        if stage.pid is None:
+            return stage
+        now = time.monotonic()
+        seen = self._seen.get(stage.pid)
+        if seen is None or now - seen[0] > _LOOK_S:
+            self._seen = {pid: one for pid, one in self._seen.items() if now - one[0] <= _LOOK_S}
+            seen = self._seen[stage.pid] = (now, *_memory_and_files(stage.pid))
+        return structs.replace(stage, rss_bytes=seen[1], open_files=seen[2])
+
+
+def _memory_and_files(pid: int) -> tuple[int | None, int | None]:
+    try:
+        process = psutil.Process(pid)
+        return int(process.memory_info().rss), process.num_fds() if sys.platform != "win32" else None
+    except psutil.Error:  # it has just ended
+        return None, None

@@ -1,0 +1,83 @@
+"""Where the HTTP endpoint is bound, and the token it wants there: nobody is let in from elsewhere without one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from pathlib import Path
+
+from stream_i3d.config import MonitoringConfig
+from stream_i3d.errors import ConfigError
+from stream_i3d.transport.addresses import leaves_host
+
+DEFAULT_ADDRESS = "127.0.0.1:8556"
+"""What `auto` means."""
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:]+\]|[^:/\s\[\]]+):(?P<port>[0-9]{1,5})")
+_LEAST = 16
+_TOKEN = re.compile(r"[!-~]+")
+
+
+def monitor_address(config: MonitoringConfig) -> tuple[str, int] | None:
+    """Return host and port, or None where the endpoint is off.
+
+    Raises:
+        ConfigError: It is no address.
+    """
+    if config.address is None or config.address == "off":
+        return None
+    text = DEFAULT_ADDRESS if config.address == "auto" else config.address
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigError(
+            f"monitoring.address {config.address!r}: allowed is HOST:PORT, such as {DEFAULT_ADDRESS}, auto (which is "
+            "that) or off"
+        )
+    host = "0.0.0.0" if match["host"] == "*" else match["host"].strip("[]")
+    return host, int(match["port"])
+
+
+def monitor_token(config: MonitoringConfig) -> str | None:
+    """Return the token that clients must give, or None where anyone on this machine may ask.
+
+    Raises:
+        ConfigError: Others could connect and there is no token, or it cannot be read or is too easily guessed.
+    """
+    token = config.token if config.token_file is None else _read(Path(config.token_file))
+    address = monitor_address(config)
+    if token is None:
+        if address is not None and leaves_host(f"tcp://{_bracketed(address[0])}:{address[1]}"):
+            raise ConfigError(
+                f"refusing to serve HTTP on {config.address} without a token: anyone on the network could ask; give "
+                "monitoring.token_file (mode 0600) or monitoring.token (docs/monitoring.md), or use 127.0.0.1:PORT"
+            )
+        return None
+    if len(token) < _LEAST or not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"the token for HTTP: expected at least {_LEAST} characters without blanks, got {len(token)}; "
+            "`openssl rand -hex 32` makes one"
+        )
+    return token
+
+
+def _read(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise ConfigError(
+            f"cannot read the token in {path}: {reason}; `(umask 077; openssl rand -hex 32 > FILE)` makes one"
+        ) from None
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(
+            f"the token in {path} can be read by others (mode {stat.S_IMODE(mode):03o}): chmod 600 "
+            f"{shlex.quote(str(path))}"
+        )
+    return text
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

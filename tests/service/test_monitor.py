@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+
+from stream_i3d.messages import ModelName
+from stream_i3d.service import monitor as monitor_module
+from stream_i3d.service.monitor import Monitor
+from stream_i3d.service.snapshot import StageSnapshot
+from stream_i3d.stage import CameraFigures, CameraNews, PublisherSummary, Ready, SinkFigures, Summary
+from tests.samples import status
+from tests.service.snapshots import stage
+
+ROWS = [stage(pid=None), stage("publisher", pid=None), stage("capture door", pid=None)]
+
+
+def watching(*rows: StageSnapshot) -> Monitor:
+    monitor = Monitor()
+    monitor.stages = lambda: rows or tuple(ROWS)
+    return monitor
+
+
+def summary(frames: int, *cameras: str, age_s: float | None = 0.1) -> Summary:
+    figures = CameraFigures(frames=frames, frame_age_s=age_s)
+    return Summary(cameras=dict.fromkeys(cameras or ("door",), figures), rejected_messages=1)
+
+
+def test_before_anybody_has_spoken_nothing_is_known_and_nothing_ready() -> None:
+    known = watching().snapshot()
+    assert not known.ready and known.model is None and known.publish == ""
+    assert [camera.name for camera in known.cameras] == ["door"]
+    assert known.cameras[0].status is None
+
+
+def test_what_each_process_says_stands_in_its_place() -> None:
+    monitor = watching()
+    monitor.heard("publisher", 1, Ready(detail="", address="tcp://127.0.0.1:5556"))
+    monitor.heard("capture door", 3, Ready(detail="", address="ipc:///preview"))
+    monitor.heard("worker", 2, Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"), engine="torch"))
+    monitor.heard("worker", 2, summary(250))
+    monitor.heard("publisher", 1, CameraNews(status=status()))
+    sink = SinkFigures(name="mqtt", queued=1, written=2, dropped=3, failing=True)
+    monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4))
+    known = monitor.snapshot()
+    assert known.ready and known.publish == "tcp://127.0.0.1:5556"
+    assert (known.model, known.engine) == (ModelName(name="i3d", checkpoint="motion"), "torch")
+    assert (known.cameras[0].status, known.cameras[0].figures.frames) == (status(), 250)
+    [shown] = known.sinks
+    assert (shown.name, shown.queued, shown.written, shown.dropped, shown.failing) == ("mqtt", 1, 2, 3, True)
+    assert known.published == 9 and known.rejected_messages == {"worker": 1, "publisher": 4}
+
+
+def test_it_is_ready_only_while_worker_and_publisher_run() -> None:
+    loaded = Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"))
+    for state in ("waiting", "starting", "ending"):
+        monitor = watching(stage(state=state, pid=None), stage("publisher", pid=None))
+        monitor.heard("worker", 2, loaded)
+        assert not monitor.snapshot().ready
+
+
+def test_a_camera_that_was_removed_disappears_and_one_that_comes_by_its_name_is_new() -> None:
+    monitor = watching()
+    monitor.heard("worker", 2, summary(250, "door", "hall"))
+    monitor.heard("publisher", 1, CameraNews(status=status(camera="hall")))
+    assert [camera.name for camera in monitor.snapshot().cameras] == ["door"]
+    monitor.stages = lambda: [*ROWS, stage("capture hall", pid=None)]
+    [_, hall] = monitor.snapshot().cameras
+    assert (hall.name, hall.status) == ("hall", None)
+
+
+def test_counters_do_not_fall_when_the_worker_is_started_again() -> None:
+    monitor = watching()
+    frames = []
+    for pid, count in [(2, 100), (2, 250), (5, 0), (5, 40)]:
+        monitor.heard("worker", pid, summary(count))
+        frames.append(monitor.snapshot().cameras[0].figures.frames)
+    assert frames == [100, 250, 250, 290]
+
+
+def test_a_worker_that_hangs_does_not_hide_the_age_of_a_frame(monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(monitor_module.time, "monotonic", lambda: now[0])
+    monitor = watching()
+    monitor.heard("worker", 2, summary(250, age_s=0.5))
+
+    def age() -> float | None:
+        return monitor.snapshot().cameras[0].figures.frame_age_s
+
+    now[0] += 1.5
+    assert age() == 0.5  # its next word is under way
+    now[0] += 30.0
+    assert age() == 30.0
+
+
+def test_the_age_of_the_loop_is_since_it_last_turned(monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(monitor_module.time, "monotonic", lambda: now[0])
+    monitor = watching()
+    now[0] += 7
+    assert monitor.snapshot().loop_age_s == 7
+    monitor.turned()
+    assert monitor.snapshot().loop_age_s == 0
+
+
+def test_memory_and_open_files_are_those_of_the_process_and_of_one_that_has_ended_unknown() -> None:
+    gone = 2**22 + 1  # beyond the largest number that Linux gives
+    known = watching(stage(pid=os.getpid()), stage("publisher", pid=gone)).snapshot()
+    own, here, ended = known.stages
+    assert (own.name, own.pid, own.rss_bytes) == ("supervisor", os.getpid(), here.rss_bytes)
+    assert here.rss_bytes is not None and here.rss_bytes > 10_000_000
+    assert here.open_files is not None and here.open_files >= 3
+    assert (ended.rss_bytes, ended.open_files) == (None, None)
