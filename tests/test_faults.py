@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "faults.py"
 
 
-def names() -> list[str]:
-    """Name the faults of the short form."""
-    return [fault.name for fault in runpy.run_path(str(SCRIPT))["FAULTS"] if fault.short]
+def names(short: bool) -> list[str]:
+    """Name the faults of the suite, or of its short form."""
+    return [fault.name for fault in runpy.run_path(str(SCRIPT))["FAULTS"] if fault.short or not short]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,11 @@ def rows() -> Iterator[dict[str, dict[str, Any]]]:
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(short=True))
 def test_the_service_gets_over(name: str, rows: dict[str, dict[str, Any]]) -> None:
     assert rows[name]["result"] != "FAIL", rows[name]["note"]
+
+
+def test_every_fault_stands_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text()
+    assert [name for name in names(short=False) if f"| {name}: " not in page] == []

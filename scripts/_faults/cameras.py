@@ -68,24 +68,24 @@ def stop_sending(rig: Rig) -> Outcome:
 
 
 def bad_cameras(rig: Rig) -> Outcome:
-    """Start a service on a good camera, and one on the same beside three that cannot be had; compare the two."""
-    good = {"good": rig.servers["b"].login_url}
+    """Start a service on four good cameras, and one on a good camera beside three that cannot be had; compare."""
+    url = rig.servers["b"].login_url
     bad = {
         "wrong-password": f"rtsp://viewer:{rig.wrong_password}@127.0.0.1:{rig.servers['b'].port}/cam",
         "unknown-host": f"rtsp://viewer:{rig.password}@camera.invalid/cam",
         "refused-port": f"rtsp://viewer:{rig.password}@127.0.0.1:{free_port()}/cam",
     }
     seconds = 5.0 if rig.short else 20.0
-    with rig.service("alone", good) as service:
-        alone_s, _, alone = _performance(service, seconds)
-    with rig.service("beside", bad | good) as service:
+    with rig.service("all-good", {f"other-{number}": url for number in range(3)} | {"good": url}) as service:
+        others_s, _, others = _performance(service, seconds)
+    with rig.service("three-bad", bad | {"good": url}) as service:
         beside_s, gap, beside = _performance(service, seconds)
         for camera in bad:
             service.watch.first(_tried_again(camera), service.started, START_S, f"when {camera} is tried again")
-    if gap > 1.5 or beside < 0.8 * alone:
-        raise Unmet(f"{beside:.2f} predictions/s, alone {alone:.2f}; longest gap {gap:.1f} s")
-    note = f"first prediction alone {alone_s:.1f} s, beside them {beside_s:.1f} s; {beside:.2f}/s, alone {alone:.2f}/s"
-    return Outcome(beside_s - alone_s, note)
+    if gap > 1.5 or beside < 0.8 * others:
+        raise Unmet(f"{beside:.2f} predictions/s, beside good ones {others:.2f}; longest gap {gap:.1f} s")
+    note = f"first prediction after {beside_s:.1f} s, beside good ones {others_s:.1f} s; {beside:.2f}/s, {others:.2f}/s"
+    return Outcome(max(0.0, beside_s - others_s), note)
 
 
 def _performance(service: Service, seconds: float) -> tuple[float, float, float]:
@@ -93,7 +93,7 @@ def _performance(service: Service, seconds: float) -> tuple[float, float, float]
     first = service.steady(["good"])
     pause(seconds)
     now = time.monotonic()
-    rate = _count(service, first, now) / (now - first)
+    rate = _count(service, first, now, "good") / (now - first)
     return first - service.started, service.watch.longest_gap("good", first, now), rate
 
 
@@ -105,21 +105,21 @@ def poor_network(rig: Rig) -> Outcome:
         service.watch.first(_of("far", "live"), service.started, START_S, "the far camera live")
         start, stages = time.monotonic(), service.stages()
         pause(seconds)
-        during = _count(service, start, time.monotonic())
+        during = _count(service, start, time.monotonic(), "far")
         heal()
         healed = time.monotonic()
         back = service.steady(["far"])
         pause(5.0)
-        after = _count(service, back, time.monotonic()) / (time.monotonic() - back)
+        after = _count(service, back, time.monotonic(), "far") / (time.monotonic() - back)
         if service.stages() != stages or after < 0.8 * FPS / STRIDE:
             raise Unmet(f"processes started again, or only {after:.1f} predictions/s after it ({how})")
         return Outcome(back - healed, f"{how}; meanwhile {during / seconds:.2f} predictions/s, then {after:.2f}")
 
 
-def _count(service: Service, start: float, end: float) -> int:
-    """Return how many whole windows were recognised."""
-    messages = (one.message for one in service.watch.between(start, end))
-    return sum(isinstance(one, Recognition) and one.state != "warming" for one in messages)
+def _count(service: Service, start: float, end: float, camera: str) -> int:
+    """Return how many whole windows of a camera were recognised."""
+    seen = (one.message for one in service.watch.between(start, end) if isinstance(one.message, Recognition))
+    return sum(one.camera == camera and one.state != "warming" for one in seen)
 
 
 def _netem() -> bool:
@@ -202,8 +202,8 @@ FAULTS = [
     Fault(
         "bad-cameras",
         "wrong password, unknown host, refused port beside a good camera",
-        "the good one starts as soon and misses nothing",
-        3.0,
+        "the good one starts as soon as beside good ones, and misses nothing",
+        1.0,
         bad_cameras,
         short=False,
     ),

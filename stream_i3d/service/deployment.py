@@ -47,6 +47,7 @@ def examine_deployment(
     yield from _model(config)
     yield _keys(config)
     yield from _addresses(config, running)
+    yield _monitoring(config, running)
     yield from _places(config)
     if cameras:
         yield from _opened(config)
@@ -150,6 +151,20 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
         if leaves_host(first) and not first.endswith("*"):
             remedy = "open these in the firewall where others should watch"
             yield Finding(what="ports", state="ok", found=f"{publish}, {control}, {first} and on", remedy=remedy)
+
+
+def _monitoring(config: Config, running: bool) -> Finding:
+    """Look at the address and the token of the HTTP endpoint."""
+    from stream_i3d.service.monitor_access import monitor_address, monitor_token
+
+    what = "monitoring"
+    try:
+        address, token = monitor_address(config.monitoring), monitor_token(config.monitoring)
+    except StreamI3DError as error:
+        return _told(what, error, "mend `monitoring:`")
+    if address is None:
+        return Finding(what=what, state="ok", found="off: no metrics and no health over HTTP")
+    return reach.binds(what, lambda: reach.bind_tcp(*address, "with a token" if token else "without a token"), running)
 
 
 def _places(config: Config) -> Iterator[Finding]:

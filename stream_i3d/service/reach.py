@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from stream_i3d.errors import StreamI3DError
+from stream_i3d.errors import StreamI3DError, TransportError
 from stream_i3d.service.finding import Finding
 
 _IN_USE = "in use"
@@ -30,6 +31,20 @@ def binds(what: str, bind: Callable[[], str], running: bool) -> Finding:
             return Finding(what=what, state="ok", found="in use, as it should be while the service runs")
         remedy = "mend the address; if this service runs now, give --running"
         return Finding(what=what, state="fail", found=str(error), remedy=remedy)
+
+
+def bind_tcp(host: str, port: int, note: str) -> str:
+    """Bind a TCP address and let go of it; return it, and the note, for people.
+
+    Raises:
+        TransportError: It cannot be bound.
+    """
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return f"{host}, port {port} ({note})"
+    except OSError as error:
+        reason = _IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or "no such host")
+        raise TransportError(f"{host}, port {port}: {reason}") from None
 
 
 def connects(what: str, host: str, port: int, timeout_s: float) -> Finding:

@@ -71,6 +71,14 @@ def test_keys_are_looked_at_and_the_ports_are_named(tmp_path: Path, tiny_checkpo
     assert found["previews"].state == "ok"
 
 
+def test_monitoring_is_looked_at(tiny_checkpoint: Path) -> None:
+    assert looked_at(with_model(tiny_checkpoint))["monitoring"].found.startswith("off")
+    bare = with_model(tiny_checkpoint, monitoring={"address": "*:8556"})
+    assert (looked_at(bare)["monitoring"].state, "token" in looked_at(bare)["monitoring"].found) == ("fail", True)
+    good = with_model(tiny_checkpoint, monitoring={"address": "127.0.0.1:0", "token": "geheim-geheim-geheim"})
+    assert looked_at(good)["monitoring"].found.endswith("(with a token) can be bound")
+
+
 def test_an_address_that_is_taken_is_told(tiny_checkpoint: Path) -> None:
     from stream_i3d.transport.sockets import Publisher
 

@@ -21,6 +21,18 @@ def test_a_host_that_answers_is_told_from_one_that_does_not() -> None:
     assert reach.connects("broker", "x" * 80 + ".invalid", 1, 5.0).state == "warn"
 
 
+def test_a_port_is_bound_and_let_go_of() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(TransportError, match="in use"):
+            reach.bind_tcp("127.0.0.1", port, "x")
+    assert reach.bind_tcp("127.0.0.1", port, "x") == reach.bind_tcp("127.0.0.1", port, "x")
+    with pytest.raises(TransportError):
+        reach.bind_tcp("192.0.2.1", 0, "x")
+
+
 def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     assert reach.writable("clips", tmp_path / "a" / "b", 0.001).state == "ok"
     assert reach.writable("clips", tmp_path / "a", made=False).state == "fail"
