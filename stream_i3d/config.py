@@ -6,7 +6,7 @@ Knows nothing of models or cameras beyond their settings: what a checkpoint dema
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from msgspec import Meta, to_builtins
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
 from stream_i3d.settings import Section, convert_settings, load_settings
+from stream_i3d.sink_settings import RecorderSettings, SinkSettings, StoreSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 ModeName = Literal["window", "streaming"]
@@ -151,7 +152,7 @@ class EventsConfig(Section, frozen=True, kw_only=True):
 
 
 class PublishConfig(Section, frozen=True, kw_only=True):
-    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output)."""
+    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output). More: `sinks`."""
 
     address: str = "tcp://127.0.0.1:5556"
     jsonl: str | None = None
@@ -253,12 +254,31 @@ class Config(Section, frozen=True, kw_only=True):
     idle: IdleConfig = IdleConfig()
     events: EventsConfig = EventsConfig()
     publish: PublishConfig = PublishConfig()
+    sinks: list[SinkSettings] = []
     capture: CaptureConfig = CaptureConfig()
     preview: PreviewConfig = PreviewConfig()
     control: ControlConfig = ControlConfig()
     security: SecurityConfig = SecurityConfig()
     logging: LoggingConfig = LoggingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+
+    def __post_init__(self) -> None:
+        """Check that the sinks can be told apart, and have what they need."""
+        names = [name_sink(self.sinks, index) for index in range(len(self.sinks))]
+        if len(set(names)) < len(names):
+            raise ValueError(f"sinks: their names must differ, got {', '.join(names)}; give each a name of its own")
+        if sum(isinstance(sink, StoreSettings) for sink in self.sinks) > 1:
+            raise ValueError("sinks: there can be one store only; take the others out")
+        if not self.preview.enabled and any(isinstance(sink, RecorderSettings) for sink in self.sinks):
+            raise ValueError("sinks: a recorder is made of previews: leave preview.enabled true, or take it out")
+
+
+def name_sink(sinks: Sequence[SinkSettings], index: int) -> str:
+    """Return the name of a sink: the given one, else its type, numbered from the second on."""
+    sink = sinks[index]
+    kind = str(sink.__struct_config__.tag)
+    before = sum(type(one) is type(sink) for one in sinks[:index])
+    return sink.name or (f"{kind}-{before + 1}" if before else kind)
 
 
 LIVE_SETTINGS = (

@@ -44,7 +44,8 @@ def load_settings(
     Args:
         kind: What the file holds.
         path: A YAML file; `${NAME}` in its strings is taken from `environ`.
-        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out.
+        overrides: Dotted keys to values, such as {"window.stride": 4}; None values are left out, and `${NAME}` is
+            looked up in them too, so that no password need stand in the list of processes.
         environ: Where `${NAME}` is looked up.
         as_meant: Applied before validation.
 
@@ -54,7 +55,7 @@ def load_settings(
     data: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
     for key, value in overrides.items():
         if value is not None:
-            _set(data, key, value)
+            _set(data, key, _substitute(value, environ, key))
     where = f" (in {path})" if path is not None else ""
     try:
         return convert_settings(kind, data, as_meant)
@@ -167,15 +168,33 @@ def _fields(kind: type[Struct]) -> tuple[str, ...]:
 def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
     if not isinstance(data, dict):
         return
-    hints = get_type_hints(kind)
+    hints, tag_field = get_type_hints(kind), kind.__struct_config__.tag_field
     for key, value in data.items():
         here = f"{where}.{key}" if where else str(key)
+        if key == tag_field:
+            continue
         if key not in hints:
             hint = did_you_mean(str(key)[:_SHOWN], hints)
             raise ConfigError(f"unknown key {_shortened(repr(here))}{hint}; allowed here: {', '.join(_fields(kind))}")
-        for inner in _structs_in(hints[key]):
-            for index, item in enumerate(value if isinstance(value, list) else [value]):
-                _refuse_unknown_keys(item, inner, f"{here}[{index}]" if isinstance(value, list) else here)
+        inner = _structs_in(hints[key])
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            place = f"{here}[{index}]" if isinstance(value, list) else here
+            for one in _tagged(item, inner, place):
+                _refuse_unknown_keys(item, one, place)
+
+
+def _tagged(item: Any, kinds: Sequence[type[Struct]], where: str) -> Sequence[type[Struct]]:
+    """Return which of `kinds` an item is meant to be: where a tag tells them apart, the one that it names."""
+    field = kinds[0].__struct_config__.tag_field if kinds else None
+    if field is None or not isinstance(item, dict):
+        return kinds
+    tags = {str(kind.__struct_config__.tag): kind for kind in kinds}
+    given = item.get(field)
+    if not isinstance(given, str) or given not in tags:
+        hint = did_you_mean(str(given)[:_SHOWN], tags) if field in item else ""
+        what = f"unknown {field} {_shortened(repr(given))}{hint}" if field in item else f"no {field}"
+        raise ConfigError(f"{where}: {what}; allowed: {', '.join(tags)}")
+    return [tags[given]]
 
 
 def _structs_in(hint: Any) -> list[type[Struct]]:
@@ -199,7 +218,9 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
             return f"{dotted}: {text}"
     if text.startswith("invalid enum value"):
         text = f"expected one of {', '.join(_choices(kind, dotted))}"
-    if "matching regex" in text:  # the one setting with a pattern is a camera's name
+    if "matching regex" in text and dotted.endswith("mode"):
+        text = "expected three octal digits, such as 0600"
+    elif "matching regex" in text:  # all other settings with a pattern are names
         text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
     got = "" if ", got" in text or isinstance(given, dict) else f", got {_shown(dotted, given)}"
     return f"{dotted}: {text}{got}"
@@ -215,8 +236,9 @@ def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
     """Return what a Literal setting of `kind` allows."""
     hint: Any = kind
     for part in re.findall(r"[^.\[\]]+", dotted):
-        if not part.isdigit():  # of a list, every item is alike
-            hint = get_type_hints(next(iter(_structs_in(hint))))[part]
+        if not part.isdigit():  # of a list, every item is alike, or is of the kind that has this key
+            known = [get_type_hints(one) for one in _structs_in(hint)]
+            hint = next(hints[part] for hints in known if part in hints)
     return _literals(hint)
 
 

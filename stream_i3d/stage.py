@@ -118,13 +118,24 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
 
 
 class SinkFigures(Struct, frozen=True, kw_only=True):
-    """How one sink fares: messages that wait, that were written, and that could not be; whether it fails now."""
+    """How one sink fares, since it was made.
+
+    Attributes:
+        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
+        written: Messages that its medium has taken; of the recorder, clips.
+        dropped: Messages that are lost to it: its queue was full, or its medium failed.
+        failing: Whether it does not work now.
+        failed: Messages that the other side refused for good.
+        detail: Why it does not work now, for people; "" where it does. Never holds a secret.
+    """
 
     name: str
     queued: int
     written: int
     dropped: int
     failing: bool = False
+    failed: int = 0
+    detail: str = ""
 
 
 class PublisherSummary(Struct, frozen=True, kw_only=True, tag="publisher"):
@@ -184,8 +195,15 @@ class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
     paused: bool
 
 
+class PublisherOrder(Struct, frozen=True, kw_only=True, tag="publisher"):
+    """The cameras that there are now, and where their previews are ("" where that is not known)."""
+
+    number: int
+    cameras: dict[str, str]
+
+
 StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | Done
-Order = WorkerOrder | CaptureOrder
+Order = WorkerOrder | CaptureOrder | PublisherOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
 

@@ -23,6 +23,7 @@ from stream_i3d.config import (
 from stream_i3d.errors import ConfigError
 from stream_i3d.settings import to_yaml
 
+VARIABLES = ("CAMERA_PASSWORD", "CAMERA_URL", "CAMERA_USER", "MQTT_PASSWORD", "WEBHOOK_SECRET")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -87,7 +88,7 @@ def test_a_flag_may_stand_over_a_section_left_empty(write):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_the_example_configurations_are_valid(path):
-    config = load_config(path, {}, environ={"CAMERA_PASSWORD": "x", "CAMERA_URL": "rtsp://h/x", "CAMERA_USER": "u"})
+    config = load_config(path, {}, environ=dict.fromkeys(VARIABLES, "rtsp://h/x"))
     assert config.cameras
 
 
@@ -590,3 +591,11 @@ def test_what_a_url_hides_is_hidden_where_a_mapping_was_expected():
 def test_a_shown_configuration_hides_a_password_with_a_blank():
     shown = to_yaml(Config(cameras=[CameraConfig(source="rtsp://admin:ge heim@camera/x")]))
     assert "rtsp://***@camera/x" in shown and "heim" not in shown
+
+
+def test_a_password_in_an_option_comes_from_the_environment_too():
+    cameras = {"cameras": [{"source": "rtsp://viewer:${CAMERA_PASSWORD}@camera/x"}]}
+    loaded = load_config(None, cameras, {"CAMERA_PASSWORD": "geheim"})
+    assert loaded.cameras[0].source == "rtsp://viewer:geheim@camera/x"
+    with pytest.raises(ConfigError, match=r"cameras\[0\].source: the environment has no CAMERA_PASSWORD"):
+        load_config(None, cameras, {})

@@ -13,6 +13,7 @@ _COMMANDS = {
     "watch": "stream_i3d.cli.watch:watch",
     "gui": "stream_i3d.cli.gui:gui",
     "keys": "stream_i3d.cli.keys:keys",
+    "events": "stream_i3d.cli.events:events",
     "recognize": "stream_i3d.cli.recognize:recognize",
     "extract": "stream_i3d.cli.extract:extract",
     "collect": "stream_i3d.cli.collect:collect",

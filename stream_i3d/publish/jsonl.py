@@ -1,7 +1,11 @@
-"""The JSON-lines sink: one message a line, to a file or to standard output."""
+"""The JSON-lines sink: one message a line, to a file that may be rotated, or to standard output."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -11,23 +15,85 @@ from stream_i3d.transport.wire import Published, to_json_line
 
 
 class JsonLinesSink:
-    """Appends to `target`, flushed at every line so that a reader of the file is never behind; "-" is stdout."""
+    """Appends to `target`, each line at once so that a reader of the file is never behind; "-" is stdout.
 
-    def __init__(self, target: str) -> None:
-        """Raises ConfigError where the file cannot be opened."""
+    A line is written whole or not at all: what a full disk cut off is taken back.
+    """
+
+    def __init__(self, target: str, max_bytes: int = 0, keep: int = 5) -> None:
+        """Begin to append.
+
+        Args:
+            target: A file, or "-".
+            max_bytes: A file that would grow beyond it becomes `target.1`, what was `target.1` becomes `target.2`, and
+                so on; 0 never.
+            keep: How many full files are kept.
+
+        Raises:
+            ConfigError: The file cannot be opened.
+        """
+        self._path = None if target == "-" else Path(target)
+        self._max_bytes = max_bytes
+        self._keep = keep
+        self._size: int | None = None  # of a plain file, what of it is whole lines
         try:
-            self._file: BinaryIO = sys.stdout.buffer if target == "-" else Path(target).open("ab")  # noqa: SIM115
+            self._file: BinaryIO | io.FileIO = self._open() if self._path else sys.stdout.buffer
         except OSError as error:
             raise ConfigError(
                 f"cannot write JSON lines to {target}: {error.strerror}; give a file in a folder that exists"
             ) from None
 
     def write(self, message: Published) -> None:
-        """Write one line."""
-        self._file.write(to_json_line(message))
-        self._file.flush()
+        """Write one line; OSError where there is no room for all of it."""
+        line = to_json_line(message)
+        if self._max_bytes and self._size and self._size + len(line) > self._max_bytes:
+            self._rotate()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+            self._file.flush()
+        except OSError:
+            self._take_back()
+            raise
+        if self._size is not None:
+            self._size += len(line)
 
     def close(self) -> None:
         """Close the file; standard output is left open."""
-        if self._file is not sys.stdout.buffer:
+        if self._path is not None:
             self._file.close()
+
+    def _open(self) -> io.FileIO:
+        assert self._path is not None
+        file = io.FileIO(self._path, "ab")
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode):
+            self._size = found.st_size
+            if self._size and _last_byte(self._path) != b"\n":  # cut off when the power went
+                self._size += file.write(b"\n") or 0
+        return file
+
+    def _take_back(self) -> None:
+        if self._size is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), self._size)
+
+    def _rotate(self) -> None:
+        """Move the full file aside, once there is a new one: a disk without room for it changes nothing."""
+        assert self._path is not None
+        new = self._path.with_name(f"{self._path.name}.new")
+        file = io.FileIO(new, "wb")
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._keep + 1))]
+        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+        new.replace(self._path)
+        self._file.close()
+        self._file, self._size = file, 0
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)

@@ -14,7 +14,7 @@ from stream_i3d.config import Config
 from stream_i3d.messages import CameraStatus
 from stream_i3d.publish.attendance import Attendance
 from stream_i3d.publish.sinks import Sinks
-from stream_i3d.stage import CameraNews, Done, PublisherSummary, Ready, Stage
+from stream_i3d.stage import CameraNews, Done, PublisherOrder, PublisherSummary, Ready, Stage
 from stream_i3d.transport.relay import RelayReceiver
 from stream_i3d.transport.relay_wire import Greeting
 from stream_i3d.transport.wire import Published
@@ -33,16 +33,20 @@ class PublisherJob(Struct, frozen=True, kw_only=True):
     Attributes:
         channel: Where the workers send what is to be published; private.
         config: Where it goes; its cameras are not looked at.
+        cameras: The cameras that there are, and where their previews are ("" where that is not known yet).
     """
 
     channel: str
     config: Config
+    cameras: dict[str, str] = {}
 
 
 def publisher_main(stage: Stage, job: PublisherJob) -> None:
     """Entry point of the process."""
     sinks = Sinks(job.config)  # first: a port in use is told at once
     try:
+        if job.cameras:
+            sinks.follow(job.cameras)
         with RelayReceiver(job.channel) as receiver:
             stage.say(Ready(detail="publishing", address=sinks.address))
             PublisherLoop(stage, receiver, sinks, job.config.publish.status_interval_s).run()
@@ -67,6 +71,8 @@ class PublisherLoop:
         while not self._stage.stopping.is_set():
             self._stage.beat()
             if (order := self._stage.order()) is not None:
+                if isinstance(order, PublisherOrder):
+                    self._sinks.follow(order.cameras)
                 self._stage.say(Done(number=order.number))
             self.step(_POLL_S)
         until = time.monotonic() + _LAST_WORDS_S

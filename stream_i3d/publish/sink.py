@@ -1,4 +1,7 @@
-"""The protocol of sinks, and the bounded queue that keeps a slow one from stalling recognition."""
+"""The protocols of sinks, and the bounded queue that keeps a slow one from stalling recognition.
+
+A `Sink` is a medium and may take its time; an `Outlet` is what the publisher is given: nothing of it ever blocks.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from stream_i3d.stage import SinkFigures
-from stream_i3d.transport.wire import Published
+from stream_i3d.transport.wire import TOPICS, Published
 
 log = logging.getLogger(__name__)
 
 _QUEUE = 1000
+
+KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
+"""What settings call the kinds of messages -> the last part of their topics."""
 
 
 class Sink(Protocol):
@@ -26,6 +33,33 @@ class Sink(Protocol):
         """Finish what is begun and release the medium."""
 
 
+class Outlet(Protocol):
+    """A sink at work, with threads of its own: no method but `close` waits for anything.
+
+    Attributes:
+        durable: Whether a message is safe only once this sink has handled it.
+        accepted: Of a durable one, messages that were queued so far.
+        handled: Of these, how many were written or given up.
+    """
+
+    name: str
+    durable: bool
+    accepted: int
+    handled: int
+
+    def write(self, message: Published) -> None:
+        """Take one message; where there is no room, one is dropped and counted."""
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Take note of the cameras that there are now, and of their previews' addresses ("" where there is none)."""
+
+    def figures(self) -> SinkFigures:
+        """Return how it fares."""
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what is begun, for at most `timeout_s`, and end its threads."""
+
+
 class QueuedSink:
     """Writes to another sink from a thread of its own. Drop policy: a full queue drops the new message, counted.
 
@@ -33,37 +67,50 @@ class QueuedSink:
         durable: Whether a message is safe only once this sink has handled it.
         accepted: Messages that were queued so far.
         handled: Of these, how many were written or given up.
-        written: Messages that were written.
-        dropped: Messages that were not: the queue was full, or writing failed.
-        failing: Whether the last try to write failed.
+        dropped: Messages that were not written: the queue was full, or writing failed.
     """
 
-    def __init__(self, sink: Sink, name: str, durable: bool = False) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        size: int | None = None,
+        what: Collection[str] = ("predictions", "events", "status"),
+        durable: bool = False,
+    ) -> None:
+        """Args: `size` of the queue in messages, and `what` is written of them (words of `KINDS`)."""
         self._sink = sink
         self.name = name
+        self._kinds = {KINDS[word] for word in what}
+        self._queue: queue.Queue[Published | None] = queue.Queue(size or _QUEUE)
+        self._failure = ""
         self.durable = durable
-        self._queue: queue.Queue[Published | None] = queue.Queue(_QUEUE)
-        self.accepted = self.handled = self.written = self.dropped = 0
-        self.failing = False
+        self.accepted = self.handled = self.dropped = self._written = 0
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
     def write(self, message: Published) -> None:
         """Take one message; never blocks."""
+        if TOPICS[type(message)] not in self._kinds:
+            return
         try:
             self._queue.put_nowait(message)
             self.accepted += 1
         except queue.Full:
             self.dropped += 1
 
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Cameras make no difference here."""
+
     def figures(self) -> SinkFigures:
         """Return how it fares."""
         return SinkFigures(
             name=self.name,
             queued=self.accepted - self.handled,
-            written=self.written,
+            written=self._written,
             dropped=self.dropped,
-            failing=self.failing,
+            failing=bool(self._failure),
+            detail=self._failure,
         )
 
     def close(self, timeout_s: float = 1.0) -> None:
@@ -75,17 +122,21 @@ class QueuedSink:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        lost = 0
         while (message := self._queue.get()) is not None:
             try:
                 self._sink.write(message)
             except OSError as error:  # a full disk, a closed pipe: counted, said once, tried again with the next
                 self.dropped += 1
-                if not self.failing:
+                lost += 1
+                if not self._failure:
                     log.warning("%s: cannot write (%s); messages are dropped until it works again", self.name, error)
-                self.failing = True
+                self._failure = str(error)
             else:
-                self.written += 1
-                self.failing = False
+                self._written += 1
+                if self._failure:
+                    log.info("%s: works again; messages lost meanwhile: %d", self.name, lost)
+                self._failure, lost = "", 0
             self.handled += 1
         with contextlib.suppress(OSError):  # a medium that still fails; what it lost has been counted and said
             self._sink.close()

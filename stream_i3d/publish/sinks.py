@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
 from stream_i3d.config import Config
-from stream_i3d.publish.jsonl import JsonLinesSink
-from stream_i3d.publish.sink import QueuedSink
+from stream_i3d.publish.factory import make_outlets
+from stream_i3d.publish.sink import Outlet
 from stream_i3d.publish.zmq_pub import ZmqSink
 from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
+
+_CLOSE_S = 0.9
 
 
 class Sinks:
@@ -18,10 +23,9 @@ class Sinks:
         self._zmq = ZmqSink(config.publish.address, config.security)
         self.address = self._zmq.address
         self.published = 0
-        self._queued: list[QueuedSink] = []
+        self._outlets: list[Outlet] = []
         try:
-            if config.publish.jsonl is not None:
-                self._queued.append(QueuedSink(JsonLinesSink(config.publish.jsonl), "jsonl", durable=True))
+            self._outlets = make_outlets(config)
         except BaseException:
             self.close()
             raise
@@ -30,21 +34,27 @@ class Sinks:
         """Give one message to every sink, never blocking; return what `settled` wants to know of it."""
         self._zmq.write(message)
         self.published += 1
-        for sink in self._queued:
-            sink.write(message)
-        return tuple(sink.accepted for sink in self._queued if sink.durable)
+        for outlet in self._outlets:
+            outlet.write(message)
+        return tuple(outlet.accepted for outlet in self._outlets if outlet.durable)
 
     def settled(self, mark: tuple[int, ...]) -> bool:
         """Tell whether every durable sink has handled the message for which `write` returned `mark`."""
-        durable = (sink for sink in self._queued if sink.durable)
-        return all(sink.handled >= number for sink, number in zip(durable, mark, strict=True))
+        durable = (outlet for outlet in self._outlets if outlet.durable)
+        return all(outlet.handled >= number for outlet, number in zip(durable, mark, strict=True))
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Have all sinks know the cameras that there are, and where their previews are ("" where there are none)."""
+        for outlet in self._outlets:
+            outlet.follow(cameras)
 
     def figures(self) -> list[SinkFigures]:
-        """Return how the queued sinks fare."""
-        return [sink.figures() for sink in self._queued]
+        """Return how the sinks fare."""
+        return [outlet.figures() for outlet in self._outlets]
 
     def close(self) -> None:
-        """Finish and close all sinks."""
+        """Finish and close all sinks, which have a second for it together."""
         self._zmq.close()
-        for sink in self._queued:
-            sink.close()
+        until = time.monotonic() + _CLOSE_S
+        for outlet in self._outlets:
+            outlet.close(max(0.1, until - time.monotonic()))

@@ -16,6 +16,7 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
+from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
@@ -88,6 +89,7 @@ class Plan:
     def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
         """Args are those of `make_plan`."""
         check_bind(config.publish.address, config.security.keyed)
+        check_sinks(config)
         self.config = config
         self._folder = folder
         self._relay = relay_channel(folder)

@@ -13,9 +13,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from typing import Literal, Protocol
 
@@ -24,6 +24,7 @@ from msgspec import structs
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import (
@@ -32,6 +33,7 @@ from stream_i3d.stage import (
     Done,
     Failed,
     Order,
+    PublisherOrder,
     PublisherSummary,
     Ready,
     StageLink,
@@ -141,6 +143,16 @@ class _Running:
         self._retired_until = time.monotonic() + self.row.grace_s
         self._restart_at = None
         self.ask_to_end()
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the process is to end for good."""
+        return self._retired_until is not None
+
+    def preview(self, before: Mapping[str, str]) -> tuple[str, str]:
+        """Return a capture process's camera, and where its previews are or, while it is started again, were."""
+        camera = self.row.name.removeprefix("capture ")
+        return camera, before.get(camera, "") if self.ready is None else self.ready.address
 
     def gone(self, now: float) -> bool:
         """Tell whether a retired process has ended, killing it where its time is over."""
@@ -267,6 +279,7 @@ class Supervisor:
         self._running: list[_Running] = []
         self._stop = threading.Event()
         self._figures = RunFigures()
+        self._previews: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -327,6 +340,7 @@ class Supervisor:
             for one in list(self._running):
                 self._look_after(one, now)
             self._tell_ready()
+            self._tell_cameras()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
             if now >= until or all(one.finished for one in self._of_role("worker")):
@@ -346,6 +360,17 @@ class Supervisor:
         self._all_ready = True
         address = publishers[0].address if publishers and publishers[0] else workers[0].address
         self._on_ready(structs.replace(workers[0], address=address))
+
+    def _tell_cameras(self) -> None:
+        """Have the publisher know the cameras there are, and where their previews are."""
+        cameras = dict(one.preview(self._previews) for one in self._of_role("capture") if not one.is_retired)
+        if cameras == self._previews:
+            return
+        self._previews = cameras
+        for one in self._of_role("publisher"):
+            if isinstance(one.row.job, PublisherJob):
+                row = replace(one.row, job=structs.replace(one.row.job, cameras=cameras))
+                one.want(row, lambda number: PublisherOrder(number=number, cameras=cameras))
 
     def _look_after(self, one: _Running, now: float) -> None:
         """Hear one process, restart it where it needs that, and tell the desk what became of it."""

@@ -23,10 +23,15 @@ class ClientKeys:
 
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
-    """What a service needs: its own secret key in Z85, and whose clients it lets in."""
+    """What a service needs: its own pair in Z85, and whose clients it lets in."""
 
     secret: bytes = field(repr=False)
+    public: bytes
     clients: AllowList
+
+    def own_client(self) -> ClientKeys:
+        """Return the keys with which one process of the service is a client of another one."""
+        return ClientKeys(secret=self.secret, public=self.public, server=self.public)
 
 
 def load_client_keys(key: Path | None, server_key: Path | None) -> ClientKeys | None:
@@ -62,8 +67,9 @@ def load_server_keys(config: SecurityConfig) -> ServerKeys | None:
     if config.key is None:
         return None
     require_curve()
-    _, secret = read_secret_key(Path(config.key).expanduser())
-    return ServerKeys(secret=secret, clients=AllowList([Path(place).expanduser() for place in config.client_places]))
+    public, secret = read_secret_key(Path(config.key).expanduser())
+    clients = AllowList([Path(place).expanduser() for place in config.client_places])
+    return ServerKeys(secret=secret, public=public, clients=clients)
 
 
 def identify(socket: zmq.Socket[bytes], keys: ClientKeys) -> None:

@@ -49,14 +49,18 @@ class Refusals:
 class Gate:
     """Says of each client's key whether it is let in: what zmq.auth calls a credentials provider."""
 
-    def __init__(self, clients: AllowList, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clients: AllowList, clock: Callable[[], float] = time.monotonic, own: bytes | None = None
+    ) -> None:
+        """Args: `own` is the service's own public key: who has its secret one is a process of the service."""
         self._clients = clients
+        self._own = own
         self._clock = clock
         self.refusals = Refusals()
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Tell whether a client with this public key (Z85) is let in."""
-        if key in self._clients:
+        if key == self._own or key in self._clients:
             return True
         if self.refusals.note(key, self._clock()):
             log.warning(
@@ -74,7 +78,7 @@ def admit_only(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes
 
     Handshakes are answered by a thread that ends with the context.
     """
-    gate = Gate(keys.clients)
+    gate = Gate(keys.clients, own=keys.public)
     authenticator = Authenticator(context)
     authenticator.configure_curve_callback(_DOMAIN, gate)
     authenticator.start()

@@ -54,10 +54,15 @@ class PreviewPublisher(BoundedSocket):
 
 
 class PreviewReceivers:
-    """SUB ends of several cameras' previews. Drop policy: only the newest picture of each camera is kept."""
+    """SUB ends of several cameras' previews.
 
-    def __init__(self, keys: ClientKeys | None = None) -> None:
+    Drop policy: only the newest picture of each camera is kept; with `keep` above 1 the oldest so many are, and what
+    comes while these wait is dropped.
+    """
+
+    def __init__(self, keys: ClientKeys | None = None, keep: int = 1) -> None:
         self._keys = keys
+        self._keep = keep
         self._context = zmq.Context()
         self._sockets: dict[str, tuple[str, zmq.Socket[bytes]]] = {}
         self.rejected = 0
@@ -82,21 +87,25 @@ class PreviewReceivers:
                 self._sockets[camera] = (address, self._connect(check_address(address)))
 
     def receive(self) -> list[tuple[str, Preview]]:
-        """Return the newest picture of each camera that has sent one since; never blocks."""
+        """Return the newest picture of each camera, or all that were kept of each, in order; never blocks."""
         received = []
         for camera, (_, socket) in self._sockets.items():
-            if not socket.poll(0, zmq.POLLIN):
-                continue
-            try:
-                received.append((camera, decode_preview(socket.recv(zmq.NOBLOCK))))
-            except WireError:
-                self.rejected += 1
+            for _ in range(self._keep):
+                if not socket.poll(0, zmq.POLLIN):
+                    break
+                try:
+                    received.append((camera, decode_preview(socket.recv(zmq.NOBLOCK))))
+                except WireError:
+                    self.rejected += 1
         return received
 
     def _connect(self, address: str) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.CONFLATE, 1)  # allowed here: messages have one part
+        if self._keep == 1:
+            socket.setsockopt(zmq.CONFLATE, 1)  # allowed here: messages have one part
+        else:
+            socket.setsockopt(zmq.RCVHWM, self._keep)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREVIEW_BYTES)
         socket.setsockopt(zmq.SUBSCRIBE, PREVIEW_MAGIC)
         set_heartbeats(socket)

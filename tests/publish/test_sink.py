@@ -10,8 +10,9 @@ import pytest
 from stream_i3d.publish import sink as sink_module
 from stream_i3d.publish.jsonl import JsonLinesSink
 from stream_i3d.publish.sink import QueuedSink
+from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
-from tests.samples import recognition
+from tests.samples import event, recognition, status
 
 WAIT_S = 30.0
 
@@ -84,10 +85,30 @@ def test_an_error_of_the_medium_is_counted_and_said_once_until_it_works_again(ca
         queued.close(WAIT_S)
     assert target.written == [2, 4]
     assert queued.dropped == 3
-    assert len(caplog.records) == 2
-    assert caplog.records[0].getMessage() == (
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert warnings[0].getMessage() == (
         "jsonl: cannot write ([Errno 28] No space left on device); messages are dropped until it works again"
     )
+
+
+def test_only_what_was_asked_for_is_written() -> None:
+    target = FakeSink()
+    queued = QueuedSink(target, "test", what=["predictions"])
+    for message in (status(), recognition(seq=7), event()):
+        queued.write(message)
+    queued.close(WAIT_S)
+    assert target.written == [7]
+    assert queued.figures() == SinkFigures(name="test", queued=0, written=1, dropped=0)
+
+
+def test_that_a_medium_works_again_is_said_with_what_it_cost(caplog: pytest.LogCaptureFixture) -> None:
+    queued = QueuedSink(FakeSink(failing=[True, True, False]), "jsonl")
+    with caplog.at_level(logging.INFO):
+        for seq in range(3):
+            queued.write(recognition(seq=seq))
+        queued.close(WAIT_S)
+    assert caplog.messages[-1] == "jsonl: works again; messages lost meanwhile: 2"
 
 
 def test_closing_does_not_wait_for_a_sink_that_blocks() -> None:

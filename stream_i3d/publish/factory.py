@@ -1,0 +1,115 @@
+"""From a configuration to its sinks at work: each with threads, queue and outbox of its own.
+
+What a sink needs that is installed by an extra is imported only where such a sink is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+from typing import Any
+
+import psutil
+
+from stream_i3d.config import Config, SecurityConfig, name_sink
+from stream_i3d.errors import ConfigError
+from stream_i3d.publish.jsonl import JsonLinesSink
+from stream_i3d.publish.outbox import MemoryOutbox, Outbox
+from stream_i3d.publish.sink import Outlet, QueuedSink
+from stream_i3d.publish.store_sink import StoreSink
+from stream_i3d.sink_settings import (
+    JsonLinesSettings,
+    MqttSettings,
+    RecorderSettings,
+    SinkSettings,
+    StoreSettings,
+    WebhookSettings,
+)
+from stream_i3d.transport.curve import load_server_keys
+
+_EXTRAS: dict[type[Any], tuple[str, str]] = {
+    MqttSettings: ("paho", "mqtt"),
+    WebhookSettings: ("httpx", "webhook"),
+    RecorderSettings: ("av", "recorder"),
+}
+"""What a sink imports, and the extra that installs it."""
+
+
+def name_sinks(config: Config) -> dict[str, SinkSettings]:
+    """Return all sinks but the PUB socket by their names; `publish.jsonl` is short for one of JSON lines."""
+    named = {name_sink(config.sinks, index): sink for index, sink in enumerate(config.sinks)}
+    if config.publish.jsonl is not None:
+        name = next(name for name in ("jsonl", "publish-jsonl", "publish.jsonl") if name not in named)
+        named = {name: JsonLinesSettings(path=config.publish.jsonl), **named}
+    return named
+
+
+def check_sinks(config: Config) -> None:
+    """Check that what the sinks import is installed.
+
+    Raises:
+        ConfigError: Something is not; names it and what installs it.
+    """
+    for name, settings in name_sinks(config).items():
+        package, extra = _EXTRAS.get(type(settings), ("", ""))
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"the sink {name} needs {package}: run pip install 'stream-i3d[{extra}]'")
+
+
+def make_outlets(config: Config) -> list[Outlet]:
+    """Return the sinks of a configuration at work, in the order in which they are to be closed.
+
+    Raises:
+        ConfigError: One cannot be had; the others are closed again.
+    """
+    check_sinks(config)
+    made: list[Outlet] = []
+    try:
+        named = name_sinks(config)
+        store = _make_store(named)
+        if store is not None:
+            made.append(store)
+        for name, settings in named.items():
+            if not isinstance(settings, StoreSettings):
+                # The recorder first: what it has to say of clips is the store's.
+                made.insert(0, _make(name, settings, config.security, store))
+    except BaseException:
+        for outlet in made:
+            outlet.close(0.0)
+        raise
+    return made
+
+
+def run_identity() -> str:
+    """Return what is the same for every process of one run of the service, and for no other run."""
+    parent = multiprocessing.parent_process()
+    process = psutil.Process(os.getpid() if parent is None else parent.pid)
+    return f"{process.pid}-{process.create_time():.2f}"
+
+
+def _make_store(named: dict[str, SinkSettings]) -> StoreSink | None:
+    delivering = [name for name, settings in named.items() if isinstance(settings, MqttSettings | WebhookSettings)]
+    stores = [(name, settings) for name, settings in named.items() if isinstance(settings, StoreSettings)]
+    return StoreSink(stores[0][1], stores[0][0], delivering, run_identity()) if stores else None
+
+
+def _make(name: str, settings: SinkSettings, security: SecurityConfig, store: StoreSink | None) -> Outlet:
+    if isinstance(settings, JsonLinesSettings):
+        lines = JsonLinesSink(settings.path, settings.max_bytes, settings.keep)
+        return QueuedSink(lines, name, settings.queue, settings.what, durable=True)
+    outbox: Outbox = store.outboxes[name] if store and name in store.outboxes else MemoryOutbox(settings.queue)
+    if isinstance(settings, MqttSettings):
+        from stream_i3d.publish.mqtt import MqttSink
+
+        return MqttSink(settings, name, outbox)
+    if isinstance(settings, WebhookSettings):
+        from stream_i3d.publish.webhook import WebhookSink
+
+        return WebhookSink(settings, name, outbox)
+    assert isinstance(settings, RecorderSettings)
+    from stream_i3d.publish.recorder import RecorderSink
+
+    keys = load_server_keys(security)
+    note = {} if store is None else {"note": store.note_clip}
+    return RecorderSink(settings, name, None if keys is None else keys.own_client(), **note)

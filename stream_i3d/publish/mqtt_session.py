@@ -1,0 +1,182 @@
+"""One connection to an MQTT broker, from its beginning to its loss. Used by one thread; knows topics only as text."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from stream_i3d.errors import ConfigError
+from stream_i3d.publish.outbox import Pending
+from stream_i3d.sink_settings import MqttSettings
+
+_Client: Any = paho.Client  # typeshed's stubs, where they are installed, are of version 1
+
+_CONNECT_S = 10.0
+_CONFIRM_S = 30.0
+_LEAVE_S = 0.3
+_UNSENT = 100
+_TICK_S = 0.05
+
+
+class Session:
+    """A clean session of MQTT 3.1.1, whose will says that the service is gone. Whatever ends it is an OSError.
+
+    A client of the library for each connection: it would send again what was not confirmed by itself, and behind what
+    is new.
+    """
+
+    def __init__(self, settings: MqttSettings, name: str, tls: ssl.SSLContext | None, will: tuple[str, bytes]) -> None:
+        """Args: `will` is topic and payload of what the broker says when the connection is lost."""
+        self._settings = settings
+        self._client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id or _client_id(settings, name),
+            protocol=paho.MQTTv311,
+            clean_session=True,
+            reconnect_on_failure=False,
+        )
+        self._client.connect_timeout = _CONNECT_S / 2
+        self._client.max_inflight_messages_set(65535)  # how many are under way is decided by who publishes
+        self._client.will_set(*will, qos=1, retain=True)
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, settings.password)
+        if tls is not None:
+            self._client.tls_set_context(tls)
+        self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        self._answer: Any = None
+        self._under_way: deque[tuple[int, float, Pending]] = deque()
+        self._unsent: set[int] = set()
+        self._confirmed: set[int] = set()
+        self.newest = 0
+        self.arrived: deque[paho.MQTTMessage] = deque(maxlen=10_000)
+
+    def connect(self) -> None:
+        """Connect and wait for the broker's welcome; OSError where it does not come."""
+        host, port = self._settings.address
+        try:
+            self._client.connect(host, port, self._settings.keepalive_s)
+        except ValueError as error:  # a host that is no name
+            raise OSError(str(error)) from None
+        until = time.monotonic() + _CONNECT_S
+        while self._answer is None:
+            if time.monotonic() > until:
+                raise OSError("no answer to the connection")
+            self.turn(_TICK_S)
+        if self._answer.is_failure:
+            raise OSError(f"the broker says: {self._answer}")
+
+    def turn(self, wait_s: float = _TICK_S) -> None:
+        """Send and receive what there is, waiting for it at most `wait_s`. OSError where the connection is lost."""
+        code = self._client.loop(wait_s)
+        if self._answer is not None and self._answer.is_failure:
+            raise OSError(f"the broker says: {self._answer}")
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise OSError(f"the connection is lost: {paho.error_string(code)}")
+        if self._under_way and time.monotonic() - self._under_way[0][1] > _CONFIRM_S:
+            raise OSError(f"the broker has not confirmed an event for {_CONFIRM_S:g} s")
+
+    @property
+    def in_flight(self) -> int:
+        """Events that are sent and not confirmed."""
+        return len(self._under_way)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker reads what it is sent."""
+        return len(self._unsent) < _UNSENT
+
+    def subscribe(self, *topics: str) -> None:
+        """Ask for topics; what comes is put into `arrived`."""
+        self._client.subscribe([(topic, 0) for topic in topics])
+
+    def say(self, topic: str, message: msgspec.Struct | dict[str, Any] | bytes, retain: bool = False) -> None:
+        """Publish at QoS 0; a retained empty message takes back what was retained."""
+        payload = message if isinstance(message, bytes) else msgspec.json.encode(message)
+        self._unsent.add(self._client.publish(topic, payload, 0, retain).mid)
+
+    def deliver(self, topic: str, pending: Pending) -> None:
+        """Publish an event at QoS 1; `confirmed` tells when the broker has it."""
+        sent = self._client.publish(topic, msgspec.json.encode(pending.event), 1)
+        self._under_way.append((sent.mid, time.monotonic(), pending))
+        self.newest = pending.position
+
+    def confirmed(self) -> list[Pending]:
+        """Return the events, without a hole between them, that the broker has confirmed since the last call."""
+        done = []
+        while self._under_way and self._under_way[0][0] in self._confirmed:
+            mid, _, pending = self._under_way.popleft()
+            self._confirmed.discard(mid)
+            done.append(pending)
+        return done
+
+    def leave(self, topic: str, last_word: bytes) -> None:
+        """Publish a last, retained word and disconnect, so that the will is not said."""
+        self._client.publish(topic, last_word, 0, retain=True)
+        self._client.disconnect()
+        until = time.monotonic() + _LEAVE_S
+        while self._client.socket() is not None and time.monotonic() < until:
+            if self._client.loop(_TICK_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+
+    def close(self) -> None:
+        """Drop the connection; what was not said goodbye to is told by the will."""
+        if (end := self._client.socket()) is not None:
+            end.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self._answer = reason
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        if mid in self._unsent:
+            self._unsent.discard(mid)
+        else:
+            self._confirmed.add(mid)
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        self.arrived.append(message)
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
+    """Return what TLS to the broker goes by, None without TLS; ConfigError where a file cannot be read."""
+    tls = settings.tls
+    if tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.cert is not None:
+            context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"mqtt {settings.host}: cannot use the files of tls ({error}); give PEM files, the key without a password"
+        ) from None
+    return context
+
+
+def _no_password() -> str:
+    """Have a key with a password refused, where OpenSSL would ask for it on the terminal."""
+    raise ValueError("the key has a password")
+
+
+def _client_id(settings: MqttSettings, name: str) -> str:
+    """Return an id that is the same after a restart: the broker then ends the old session before the new one begins."""
+    what = f"{socket.gethostname()}|{settings.base_topic}|{name}"
+    return f"stream-i3d-{hashlib.sha256(what.encode()).hexdigest()[:10]}"

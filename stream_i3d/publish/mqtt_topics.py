@@ -1,0 +1,166 @@
+"""What is said on MQTT, and where: topics, each camera's state, and how Home Assistant is told of it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from msgspec import Struct, structs
+
+from stream_i3d import __version__
+from stream_i3d.messages import CameraName, CameraState, CameraStatus, Recognition
+from stream_i3d.transport.wire import Published
+
+ONLINE, OFFLINE = b"online", b"offline"
+
+_ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "action": ("sensor", {"name": "Action", "value_template": "{{ value_json.action or 'none' }}", "icon": "mdi:run"}),
+    "confidence": (
+        "sensor",
+        {
+            "name": "Confidence",
+            "value_template": "{{ (value_json.confidence * 100) | round(0) }}",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+        },
+    ),
+    "connected": (
+        "binary_sensor",
+        {
+            "name": "Connected",
+            "device_class": "connectivity",
+            "value_template": "{{ 'ON' if value_json.state == 'live' else 'OFF' }}",
+            "entity_category": "diagnostic",
+        },
+    ),
+    "state": (
+        "sensor",
+        {
+            "name": "State",
+            "device_class": "enum",
+            "options": list(get_args(CameraState)),
+            "value_template": "{{ value_json.state }}",
+            "entity_category": "diagnostic",
+        },
+    ),
+}
+"""What Home Assistant shows of a camera: its component, and what is special to it."""
+
+
+class CameraPicture(Struct, frozen=True, kw_only=True):
+    """A camera as it is now: the payload of its state topic.
+
+    Attributes:
+        state: As in its status; "connecting" before the first.
+        action: What is being done, null while nothing is: between an event's start and its end.
+        confidence: Smoothed probability of the likeliest label when this was published.
+        since: When the action started; null while there is none.
+    """
+
+    schema: str = "stream-i3d/mqtt-state/1"
+    camera: CameraName
+    state: str = "connecting"
+    action: str | None = None
+    confidence: float = 0.0
+    since: float | None = None
+    fps: float = 0.0
+    detail: str = ""
+
+
+class Topics:
+    """The topics under one base."""
+
+    def __init__(self, base: str, discovery: str | None) -> None:
+        self._base = base
+        self._discovery = discovery
+        self.availability = f"{base}/availability"
+        self.all_states = f"{base}/+/state"
+
+    def of(self, camera: str, what: str) -> str:
+        """Return a camera's topic: `what` is state, event or prediction."""
+        return f"{self._base}/{camera}/{what}"
+
+    def camera_of(self, state_topic: str) -> str:
+        """Return whose state a topic is."""
+        return state_topic.removeprefix(f"{self._base}/").removesuffix("/state")
+
+    def discovery(self, camera: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the topics and payloads by which Home Assistant learns of a camera; nothing where it should not."""
+        if self._discovery is None:
+            return
+        node = _plain(self._base)
+        device = {
+            "identifiers": [f"{node}_{_plain(camera)}"],
+            "name": camera,
+            "manufacturer": "stream-i3d",
+            "model": "action recognition",
+            "sw_version": __version__,
+        }
+        for entity, (component, special) in _ENTITIES.items():
+            payload = {
+                "unique_id": f"{node}_{_plain(camera)}_{entity}",
+                "state_topic": self.of(camera, "state"),
+                "availability_topic": self.availability,
+                **special,
+                "device": device,
+                "origin": {"name": "stream-i3d", "sw_version": __version__},
+            }
+            yield f"{self._discovery}/{component}/{node}/{_plain(camera)}_{entity}/config", payload
+
+    def of_removed(self, camera: str) -> list[str]:
+        """Return the topics whose retained messages must go when a camera is gone."""
+        return [*(topic for topic, _ in self.discovery(camera)), self.of(camera, "state")]
+
+
+class Pictures:
+    """The newest of each camera, and of which it is to be told."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, CameraPicture] = {}
+        self._due: dict[str, None] = {}
+
+    @property
+    def cameras(self) -> list[str]:
+        """The cameras that have been seen."""
+        return list(self._now)
+
+    def take(self, message: Published) -> None:
+        """Take in what is published. A prediction is not told by itself, but with what comes next."""
+        now = self._now.get(message.camera) or CameraPicture(camera=message.camera)
+        if isinstance(message, Recognition):
+            self._now[message.camera] = structs.replace(now, confidence=round(message.confidence, 3))
+            return
+        if isinstance(message, CameraStatus):
+            now = structs.replace(now, state=message.state, fps=message.fps, detail=message.detail)
+        elif message.event == "start":
+            confidence = round(message.peak_confidence, 3)
+            now = structs.replace(now, action=message.label, confidence=confidence, since=message.start_time)
+        else:
+            now = structs.replace(now, action=None, since=None)
+        self._now[message.camera] = now
+        self._due[message.camera] = None
+
+    def forget(self, camera: str) -> None:
+        """Forget a camera that is gone."""
+        self._now.pop(camera, None)
+        self._due.pop(camera, None)
+
+    def tell_all(self) -> None:
+        """Have all cameras told again: whoever was told them may have forgotten."""
+        self._due = dict.fromkeys(self._now)
+
+    def next_due(self) -> CameraPicture | None:
+        """Return a camera to tell of now; None where there is none."""
+        if not self._due:
+            return None
+        camera = next(iter(self._due))
+        del self._due[camera]
+        return self._now[camera]
+
+
+def _plain(text: str) -> str:
+    """Return a name in the characters that discovery allows; names that differ stay different."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", text)
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

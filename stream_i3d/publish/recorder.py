@@ -1,0 +1,297 @@
+"""The clip recorder: each event as H.264 in MP4, with seconds before and after, made of the camera's previews.
+
+One thread reads previews into a ring per camera; another one encodes, so that what is slow there costs pictures of a
+clip at most. Both are this sink's own: nobody else waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import av
+
+from stream_i3d.errors import ConfigError, StreamI3DError
+from stream_i3d.messages import ActionEvent, Recognition
+from stream_i3d.publish.clip_folder import ClipFolder, clip_name
+from stream_i3d.publish.clip_writer import ClipWriter
+from stream_i3d.publish.picture_ring import Picture, PictureRing
+from stream_i3d.publish.recording import Clocks, Recording
+from stream_i3d.sink_settings import RecorderSettings
+from stream_i3d.stage import SinkFigures
+from stream_i3d.transport.addresses import reachable
+from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.preview import PreviewReceivers
+from stream_i3d.transport.sockets import wait_for_any
+from stream_i3d.transport.wire import Published
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+_KNOWN_LATE_S = 15.0
+"""How long after its beginning an event may become known: streaming mode is seconds late."""
+_ROOM_EVERY_BYTES = 1_000_000
+_PREVIEWS_KEPT = 32
+
+NoteClip = Callable[[str | None, str], None]
+"""Told an event's id and the name of its clip; None where the clip of that name is gone."""
+
+
+class RecorderSink:
+    """Records clips. Drop policies: of previews the oldest go; with too many clips at once the new one is not made."""
+
+    durable = False
+    accepted = handled = 0
+
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        name: str,
+        keys: ClientKeys | None = None,
+        note: NoteClip = lambda event_id, clip: None,
+    ) -> None:
+        """Open the folder.
+
+        Args:
+            settings: What is recorded, and where.
+            name: Of this sink.
+            keys: With which previews are to be had, where clients need keys.
+            note: Told of clips, by the encoding thread.
+
+        Raises:
+            ConfigError: The folder cannot be had, or this PyAV has no encoder for H.264.
+        """
+        self.name = name
+        self._settings = settings
+        self._note = note
+        _check_encoder()
+        path = Path(settings.folder).expanduser()
+        self._folder = ClipFolder(path, int(settings.quota_mb * 1e6), int(settings.min_free_mb * 1e6))
+        self._pictures = _Pictures(settings, name, keys)
+        self._clocks = Clocks()
+        self._changed = threading.Condition()
+        self._events: deque[tuple[ActionEvent, float]] = deque()
+        self._making: dict[str, tuple[Recording, ClipWriter]] = {}
+        self._grown = 0
+        self._until = float("inf")
+        self._failure = ""
+        self._written = self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        self._thread.start()
+
+    def write(self, message: Published) -> None:
+        """Take one message: events are recorded, predictions tell how their times relate to those of pictures."""
+        now = time.monotonic()
+        if isinstance(message, Recognition):
+            self._clocks.take(message, now)
+        elif isinstance(message, ActionEvent) and self._is_wanted(message):
+            at = message.start_time if message.end_time is None else message.end_time
+            with self._changed:
+                if len(self._events) >= self._settings.queue:
+                    self._dropped += 1
+                    return
+                self._events.append((message, self._clocks.of(message.camera, at, now, time.time())))
+                self._changed.notify()
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Record these cameras, whose previews are at these addresses."""
+        self._pictures.follow(cameras)
+
+    def figures(self) -> SinkFigures:
+        """Return how it fares: `queued` are clips being made, `dropped` those that could not be."""
+        return SinkFigures(
+            name=self.name,
+            queued=len(self._making),
+            written=self._written,
+            dropped=self._dropped,
+            failing=bool(self._failure),
+            detail=self._failure,
+        )
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Finish the clips that are being made with what there is."""
+        with self._changed:
+            self._until = time.monotonic() + timeout_s
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        self._pictures.close()
+
+    def _is_wanted(self, event: ActionEvent) -> bool:
+        return self._settings.labels is None or event.label in self._settings.labels
+
+    def _run(self) -> None:
+        while self._until == float("inf"):
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._events or self._until < float("inf"), _TICK_S if self._making else None
+                )
+                events = list(self._events)
+                self._events.clear()
+            for event, at in events:
+                self._take(event, at)
+            for event_id in list(self._making):
+                self._go_on(event_id, time.monotonic())
+        for event_id in list(self._making):
+            self._go_on(event_id, float("inf"))
+
+    def _take(self, event: ActionEvent, at: float) -> None:
+        """Begin a clip at an event's start; learn at its end where the clip ends."""
+        settings = self._settings
+        if event.id in self._making:
+            if event.event == "end":
+                self._making[event.id][0].ends_at(at + settings.after_s)
+            return
+        if event.event == "end":
+            return
+        start = at - settings.before_s
+        wall = event.start_time if event.start_time > 1e9 else time.time() - (time.monotonic() - at)
+        recording = Recording(event, clip_name(event, wall), start, start + settings.max_s)
+        if self._folder.has(recording.name):
+            return  # said again after a restart
+        if len(self._making) >= settings.at_once:
+            self._fails(f"{settings.at_once} clips are being made already", recording.name)
+            return
+        try:
+            self._folder.check_disk()
+            self._make_room(_ROOM_EVERY_BYTES)
+            self._folder.drop(recording.name)
+            writer = ClipWriter(
+                self._folder.part(recording.name),
+                int(settings.mode, 8),
+                settings.fps,
+                settings.max_side,
+                settings.crf,
+                f"{event.label} at {event.camera}",
+                wall - settings.before_s,
+            )
+        except OSError as error:
+            self._fails(str(error), recording.name)
+            return
+        self._making[event.id] = recording, writer
+
+    def _go_on(self, event_id: str, now: float) -> None:
+        """Encode the pictures of a clip that have come; finish it where there are no more."""
+        recording, writer = self._making[event_id]
+        camera = recording.event.camera
+        newest = self._pictures.newest(camera)
+        try:
+            for picture in self._pictures.between(camera, recording.next_number, recording.start, recording.end):
+                recording.next_number = picture.number + 1
+                before = writer.size
+                self._pictures.rejected += not writer.add(picture.jpeg, picture.time)
+                self._grown += writer.size - before
+                if self._grown > _ROOM_EVERY_BYTES:
+                    self._grown = 0
+                    self._folder.check_disk()
+                    self._make_room(_ROOM_EVERY_BYTES)
+            if recording.is_over(newest, now):
+                self._finish(recording, writer)
+        except (OSError, av.FFmpegError) as error:
+            del self._making[event_id]
+            writer.abort()
+            self._folder.drop(recording.name)
+            self._fails(str(error), recording.name)
+
+    def _finish(self, recording: Recording, writer: ClipWriter) -> None:
+        if not writer.pictures:
+            raise OSError(f"no pictures came from {recording.event.camera}")
+        writer.finish()
+        self._make_room(0)
+        self._folder.keep(recording.name)
+        del self._making[recording.event.id]
+        self._written += 1
+        self._note(recording.event.id, recording.name)
+        if self._failure:
+            log.info("%s: clips are recorded again", self.name)
+            self._failure = ""
+
+    def _make_room(self, more: int) -> None:
+        """Remove the oldest clips where that is needed for what is being made and `more` bytes."""
+        for name in self._folder.make_room(sum(writer.size for _, writer in self._making.values()) + more):
+            self._note(None, name)
+
+    def _fails(self, reason: str, clip: str) -> None:
+        """Count a clip that is not made; said once until one is."""
+        self._dropped += 1
+        if not self._failure:
+            log.warning("%s: cannot record %s (%s); clips are left out until it works again", self.name, clip, reason)
+        self._failure = reason
+
+
+class _Pictures:
+    """The thread that reads previews, and the rings that it fills."""
+
+    def __init__(self, settings: RecorderSettings, name: str, keys: ClientKeys | None) -> None:
+        self._settings = settings
+        self._name = name
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._rings: dict[str, PictureRing] = {}
+        self._wanted: Mapping[str, str] = {}
+        self._closing = threading.Event()
+        self.rejected = 0
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}-previews", daemon=True)
+        self._thread.start()
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        # A service bound to all interfaces says so; from here it is on this machine.
+        here = {camera: reachable(address, "tcp://127.0.0.1:1") for camera, address in cameras.items() if address}
+        with self._lock:
+            self._wanted = here
+            for camera in set(self._rings) - set(cameras):
+                del self._rings[camera]
+
+    def newest(self, camera: str) -> float:
+        with self._lock:
+            ring = self._rings.get(camera)
+            return float("-inf") if ring is None else ring.newest
+
+    def between(self, camera: str, number: int, start: float, end: float) -> list[Picture]:
+        with self._lock:
+            ring = self._rings.get(camera)
+            return [] if ring is None else list(ring.between(number, start, end))
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        following: Mapping[str, str] = {}
+        with PreviewReceivers(self._keys, keep=_PREVIEWS_KEPT) as receivers:
+            while not self._closing.is_set():
+                if self._wanted != following:
+                    following = self._wanted
+                    self._follow(receivers, following)
+                if not following:
+                    self._closing.wait(_TICK_S)
+                elif wait_for_any([receivers], _TICK_S):
+                    for camera, preview in receivers.receive():
+                        self._add(camera, preview.capture_ns * 1e-9, preview.jpeg)
+
+    def _follow(self, receivers: PreviewReceivers, cameras: Mapping[str, str]) -> None:
+        try:
+            receivers.follow(cameras)
+        except StreamI3DError as error:
+            log.error("%s: no previews: %s", self._name, error)
+
+    def _add(self, camera: str, at: float, jpeg: bytes) -> None:
+        with self._lock:
+            if camera not in self._wanted:
+                return
+            if camera not in self._rings:
+                seconds = self._settings.before_s + _KNOWN_LATE_S
+                self._rings[camera] = PictureRing(self._settings.fps, seconds, int(self._settings.ring_mb * 1e6))
+            self._rings[camera].add(at, jpeg)
+
+
+def _check_encoder() -> None:
+    try:
+        av.codec.Codec("libx264", "w")
+    except av.FFmpegError:
+        raise ConfigError(
+            "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
+        ) from None

@@ -1,0 +1,186 @@
+"""The webhook sink: each event posted as JSON to one URL, in order per camera, until it is taken (docs/sinks.md)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from stream_i3d import __version__
+from stream_i3d.messages import ActionEvent
+from stream_i3d.publish.outbox import Outbox, Pending
+from stream_i3d.publish.webhook_policy import DELIVERY_HEADER, SIGNATURE_HEADER, Schedule, judge, retry_after, sign
+from stream_i3d.redact import redact
+from stream_i3d.sink_settings import WebhookSettings
+from stream_i3d.stage import SinkFigures
+from stream_i3d.transport.wire import Published
+
+log = logging.getLogger(__name__)
+
+_STORE_AGAIN_S = 1.0
+_MAX_ANSWER_BYTES = 65536
+
+
+class WebhookSink:
+    """Posts events from a thread of its own. Drop policy: the outbox's.
+
+    A camera whose event is not taken waits, with pauses that grow; the events of other cameras go on meanwhile.
+    """
+
+    durable = False
+    accepted = handled = 0
+
+    def __init__(self, settings: WebhookSettings, name: str, outbox: Outbox) -> None:
+        """Args: `outbox` is this sink's from now on."""
+        self.name = name
+        self._settings = settings
+        self._outbox = outbox
+        self._where = _origin(settings.url)
+        self._schedule = Schedule(
+            random.Random(), settings.backoff_first_s, settings.backoff_limit_s, settings.give_up_s
+        )
+        self._news = threading.Event()
+        self._until = float("inf")
+        self._mark: Callable[[], None] | None = None
+        self._written = self._failed = 0
+        self._failure = ""
+        outbox.call_at_news(self._news.set)
+        for library in ("httpx", "httpcore"):  # which log every URL whole
+            logging.getLogger(library).setLevel(logging.WARNING)
+        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        self._thread.start()
+
+    def write(self, message: Published) -> None:
+        """Take one event; all else is left."""
+        if isinstance(message, ActionEvent):
+            self._outbox.offer(message)
+
+    def follow(self, cameras: Mapping[str, str]) -> None:
+        """Cameras make no difference here."""
+
+    def figures(self) -> SinkFigures:
+        """Return how it fares."""
+        return SinkFigures(
+            name=self.name,
+            queued=self._outbox.waiting,
+            written=self._written,
+            dropped=self._outbox.dropped,
+            failed=self._failed,
+            failing=bool(self._failure),
+            detail=self._failure,
+        )
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Post what can be posted at once, for at most `timeout_s`."""
+        self._until = time.monotonic() + timeout_s
+        self._news.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=self._settings.timeout_s, follow_redirects=False) as client:
+            while time.monotonic() < self._until:
+                self._news.clear()
+                try:
+                    wait_s = self._step(client)
+                except OSError as error:  # of the store, whose own sink says it
+                    self._failure, wait_s = str(error), _STORE_AGAIN_S
+                if wait_s and self._until < float("inf"):
+                    break
+                if wait_s:
+                    self._news.wait(wait_s)
+        self._outbox.close()
+
+    def _step(self, client: httpx.Client) -> float:
+        """Post the oldest event whose turn it is; return the seconds until there can be something to do."""
+        if self._mark is not None:  # before anything else: what was taken must not be posted again
+            self._mark()
+            self._mark = None
+        now = time.monotonic()
+        busy = self._schedule.busy(now)
+        pending = self._outbox.fetch(1, without=list(busy))
+        if not pending:
+            return min((at - now for at in busy.values()), default=3600.0)
+        self._post(client, pending[0])
+        return 0.0
+
+    def _post(self, client: httpx.Client, pending: Pending) -> None:
+        camera = pending.event.camera
+        try:
+            with client.stream("POST", self._settings.url, **self._request(pending.event)) as answer:
+                _read_away(answer)
+            reason, verdict = f"{answer.status_code} {answer.reason_phrase}".strip(), judge(answer.status_code)
+            pause_s = retry_after(answer.headers.get("Retry-After"), time.time())
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            reason, verdict, pause_s = redact(f"{type(error).__name__}: {error}"), "again", 0.0
+        if verdict == "again":
+            self._fails(reason)
+            if not self._schedule.failed(camera, time.monotonic(), pause_s):
+                return
+            reason = f"given up after {self._settings.give_up_s:g} s: {reason}"
+        self._schedule.settled(camera)
+        if verdict == "done":
+            self._mark = partial(self._outbox.done, [pending])
+            self._works()
+        else:
+            self._mark = partial(self._outbox.refused, pending, reason)
+            self._refuses(pending.event, reason)
+
+    def _request(self, event: ActionEvent) -> dict[str, Any]:
+        body = msgspec.json.encode(event)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"stream-i3d/{__version__}",
+            DELIVERY_HEADER: f"{event.id}/{event.event}",
+            **self._settings.headers,
+        }
+        if self._settings.secret is not None:
+            headers[SIGNATURE_HEADER] = sign(self._settings.secret, int(time.time()), body)
+        return {"content": body, "headers": headers}
+
+    def _works(self) -> None:
+        self._written += 1
+        if self._failure:
+            log.info("%s: %s takes events again", self.name, self._where)
+            self._failure = ""
+
+    def _fails(self, reason: str) -> None:
+        if not self._failure:
+            log.warning(
+                "%s: %s does not take events now (%s); they wait, and are tried again", self.name, self._where, reason
+            )
+        self._failure = reason
+
+    def _refuses(self, event: ActionEvent, reason: str) -> None:
+        self._failed += 1
+        if self._failed == 1:
+            log.error(
+                "%s: %s refused the %s of %s for good (%s); further ones are only counted",
+                self.name,
+                self._where,
+                event.event,
+                event.id,
+                reason,
+            )
+
+
+def _read_away(answer: httpx.Response) -> None:
+    """Read an answer so that its connection can be used again; a long one is left, and the connection with it."""
+    read = 0
+    for part in answer.iter_raw():
+        read += len(part)
+        if read > _MAX_ANSWER_BYTES:
+            return
+
+
+def _origin(url: str) -> str:
+    """Return scheme and host of a URL: the path of a webhook may be a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

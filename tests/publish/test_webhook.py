@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import socket
+from collections import defaultdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_i3d.publish.outbox import MemoryOutbox, Outbox
+from stream_i3d.publish.store_sink import StoreSink
+from stream_i3d.publish.webhook import WebhookSink
+from stream_i3d.sink_settings import StoreSettings, WebhookSettings
+from tests.publish.test_store import action
+from tests.samples import event, recognition, status
+from tests.waiting import WAIT_S, wait_until
+from tests.web_server import Answer, Request, WebServer
+
+
+def make(url: str, outbox: Outbox | None = None, **more: Any) -> WebhookSink:
+    quick = {"backoff_first_s": 0.01, "backoff_limit_s": 0.02, **more}
+    return WebhookSink(WebhookSettings(url=url, **quick), "webhook", outbox or MemoryOutbox(1000))
+
+
+def posted(requests: list[Request]) -> list[tuple[str, str]]:
+    return [(one["id"], one["event"]) for one in (json.loads(request.body) for request in requests)]
+
+
+def test_events_and_nothing_else_are_posted_in_order_as_they_are_published() -> None:
+    with WebServer() as server:
+        sink = make(server.url, headers={"Authorization": "Bearer abc"})
+        told = [one for number in range(10) for one in action(number)]
+        for one in told:
+            sink.write(recognition())
+            sink.write(status())
+            sink.write(one)
+        requests = server.wait_for(20)
+        sink.close(WAIT_S)
+        assert posted(server.requests) == [(one.id, one.event) for one in told]
+    first = requests[0]
+    assert json.loads(first.body)["schema"] == "stream-i3d/event/1"
+    assert first.headers["Content-Type"] == "application/json"
+    assert first.headers["Authorization"] == "Bearer abc"
+    assert first.headers["X-Stream-I3D-Delivery"] == f"{told[0].id}/start"
+    assert "X-Stream-I3D-Signature" not in first.headers
+    assert (sink.figures().written, sink.figures().queued) == (20, 0)
+
+
+def test_the_receiver_can_check_the_signature() -> None:
+    with WebServer() as server:
+        sink = make(server.url, secret="hush")
+        sink.write(event())
+        (request,) = server.wait_for(1)
+        sink.close(WAIT_S)
+    time_part, signature = request.headers["X-Stream-I3D-Signature"].split(",")
+    expected = hmac.new(b"hush", f"{time_part[2:]}.".encode() + request.body, sha256).hexdigest()
+    assert hmac.compare_digest(signature, f"v1={expected}")
+
+
+def test_an_event_that_is_not_taken_now_is_tried_again_and_those_behind_it_wait() -> None:
+    tries: dict[str, int] = defaultdict(int)
+
+    def answer(request: Request) -> Answer:
+        key = request.headers["X-Stream-I3D-Delivery"]
+        tries[key] += 1
+        return Answer(503 if tries[key] < 3 and key.startswith("door") else 204)
+
+    with WebServer(answer) as server:
+        sink = make(server.url)
+        told = [*action(1), *action(2, "yard"), *action(3)]
+        for one in told:
+            sink.write(one)
+        wait_until(lambda: sink.figures().written == 6)
+        sink.close(WAIT_S)
+        came = posted(server.requests)
+    doors = [one for one in came if one[0].startswith("door")]
+    assert doors == [(one.id, one.event) for one in told if one.camera == "door" for _ in range(3)]
+    assert [one for one in came if one[0].startswith("yard")] == [("yard-1-2", "start"), ("yard-1-2", "end")]
+    assert came.index(("yard-1-2", "end")) < came.index(("door-1-3", "end"))  # one camera does not hold up the other
+
+
+def test_an_event_that_is_refused_is_passed_over_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with WebServer(lambda request: Answer(404 if b'"start"' in request.body else 200)) as server:
+        sink = make(f"{server.url}?token=hush")
+        for number in range(3):
+            for one in action(number):
+                sink.write(one)
+        server.wait_for(6)
+        sink.close(WAIT_S)
+        assert len(server.requests) == 6
+    assert (sink.figures().failed, sink.figures().written) == (3, 3)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "refused the start of door-1-0 for good (404 Not Found)" in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_a_redirection_is_not_followed() -> None:
+    with WebServer() as elsewhere, WebServer(lambda _: Answer(307, {"Location": elsewhere.url})) as server:
+        sink = make(server.url)
+        sink.write(event())
+        wait_until(lambda: sink.figures().failed == 1)
+        sink.close(WAIT_S)
+        assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
+
+
+def test_a_pause_that_the_receiver_asks_for_is_kept() -> None:
+    with WebServer(lambda _: Answer(429, {"Retry-After": "1000"})) as server:
+        sink = make(server.url)
+        sink.write(action(1)[0])
+        sink.write(action(1, "yard")[0])
+        server.wait_for(2)  # each camera asks once, though the sink's own pauses are of 10 ms
+        wait_until(lambda: len(sink._schedule.busy(0)) == 2)
+        assert min(sink._schedule.busy(0).values()) > 900
+        sink.close(WAIT_S)
+        assert (len(server.requests), sink.figures().queued) == (2, 2)
+        assert sink.figures().detail == "429 Too Many Requests"
+
+
+def test_an_event_that_is_never_taken_can_be_given_up() -> None:
+    with WebServer(lambda _: Answer(500)) as server:
+        sink = make(server.url, give_up_s=0.05)
+        sink.write(event())
+        wait_until(lambda: sink.figures().failed == 1)
+        sink.close(WAIT_S)
+    assert (sink.figures().written, sink.figures().queued) == (0, 0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_200_events_while_nobody_answers_are_all_posted_afterwards_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    store = StoreSink(StoreSettings(path=str(tmp_path / "events.db")), "store", ["webhook"], "run")
+    sink = make(f"http://user:hush@127.0.0.1:{port}/", store.outboxes["webhook"])
+    told = [one for number in range(50) for camera in ("door", "yard") for one in action(number, camera)]
+    with caplog.at_level(logging.INFO):
+        for one in told:
+            store.write(one)
+        wait_until(lambda: store.handled == 200 and "Connect" in sink.figures().detail)
+        assert sink.figures().queued == 200
+        with WebServer(port=port) as server:
+            server.wait_for(200)
+            wait_until(lambda: sink.figures().queued == 0)
+            sink.close(WAIT_S)
+            store.close(WAIT_S)
+            came = posted(server.requests)
+    for camera in ("door", "yard"):
+        mine = [one for one in came if one[0].startswith(camera)]
+        assert mine == [(one.id, one.event) for one in told if one.camera == camera]
+    assert sum("does not take events now" in message for message in caplog.messages) == 1
+    assert sum("takes events again" in message for message in caplog.messages) == 1
+    assert "hush" not in caplog.text + sink.figures().detail
+
+
+def test_what_was_taken_is_not_posted_again_where_the_mark_could_not_be_written(tmp_path: Path) -> None:
+    class Outbox(MemoryOutbox):
+        fails = 2
+
+        def done(self, pending: Any) -> None:
+            if self.fails:
+                self.fails -= 1
+                raise OSError(28, "database or disk is full")
+            super().done(pending)
+
+    with WebServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stream_i3d.publish.webhook._STORE_AGAIN_S", 0.01)
+        sink = make(server.url, Outbox(10))
+        for one in action(1):
+            sink.write(one)
+        wait_until(lambda: sink.figures().queued == 0)
+        sink.close(WAIT_S)
+        assert posted(server.requests) == [("door-1-1", "start"), ("door-1-1", "end")]
