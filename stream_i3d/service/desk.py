@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from functools import partial
 
 from msgspec import structs
 
@@ -20,7 +21,7 @@ from stream_i3d.service.child import StageHealth
 from stream_i3d.service.kept import StateFile, changes
 from stream_i3d.service.plan import Plan, PlannedCamera
 from stream_i3d.service.supervisor import Supervisor
-from stream_i3d.stage import CameraNews, CaptureOrder, Ready, WorkerOrder
+from stream_i3d.stage import CameraNews, CameraSlot, CaptureOrder, Ready, WorkerOrder
 from stream_i3d.transport.control import (
     AddCamera,
     CameraInfo,
@@ -47,6 +48,7 @@ from stream_i3d.transport.control_sockets import ControlServer
 log = logging.getLogger(__name__)
 
 _MAX_ERROR = 500
+_CAPTURE = "capture "
 
 
 class Keeper:
@@ -94,15 +96,15 @@ class ControlDesk:
             self._statuses[said.status.camera] = said.status
         elif name == "publisher":
             self._publish = said.address
-        elif name == "worker":
-            self._worker = said
-        else:
+        elif name.startswith(_CAPTURE):
             self._previews[_camera_of(name)] = said.address
+        else:
+            self._worker = self._worker or said
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Have it published that a camera's capture process cannot go on."""
         self._plan.give_up(_camera_of(name), failure[:_MAX_ERROR])
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
         """Forget a camera whose capture process has ended; the worker says its last word."""
@@ -111,7 +113,7 @@ class ControlDesk:
         self._plan.remove(camera)
         self._previews.pop(camera, None)
         self._statuses.pop(camera, None)
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
 
     def answer(self, supervisor: Supervisor, request: Request) -> Reply:
         """Carry out a request; a wrong one is answered with one line and changes nothing."""
@@ -130,7 +132,7 @@ class ControlDesk:
             return SettingsReply(settings=live_settings(self._plan.config))
         if isinstance(request, ChangeSettings):
             self._plan.change_settings(request.settings)
-            self._order_worker(supervisor)
+            self._order_workers(supervisor)
             return SettingsReply(settings=live_settings(self._plan.config))
         if isinstance(request, ListCameras):
             return self._cameras()
@@ -155,7 +157,7 @@ class ControlDesk:
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
-            ready=supervisor.is_ready("worker") and supervisor.is_ready("publisher"),
+            ready=all(supervisor.is_ready(row.name) for row in (self._plan.publisher_row, *self._plan.worker_rows)),
             publish=self._publish,
             model=worker.model,
             labels=worker.labels,
@@ -200,7 +202,7 @@ class ControlDesk:
         if paused:
             self._plan.pause(camera.slot.name, True)
         supervisor.add(self._plan.camera(camera.slot.name).row)
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
         return camera.slot.name
 
     def _remove(self, supervisor: Supervisor, camera: PlannedCamera) -> None:
@@ -219,7 +221,7 @@ class ControlDesk:
         row = self._plan.change_source(name, source).row
         self._previews.pop(name, None)
         supervisor.replace(row)
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
         return name
 
     def _pause(self, supervisor: Supervisor, camera: PlannedCamera, paused: bool) -> None:
@@ -227,13 +229,17 @@ class ControlDesk:
         row = self._plan.camera(camera.slot.name).row
         supervisor.change(row, lambda number: CaptureOrder(number=number, paused=paused))
 
-    def _order_worker(self, supervisor: Supervisor) -> None:
-        """Have the worker know all cameras and settings as they are wanted now."""
-        row = self._plan.worker_row
-        # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB on
-        # Linux), or a worker that hangs would hang the supervisor too.
-        slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
-        supervisor.change(row, lambda number: WorkerOrder(number=number, cameras=slots, config=config))
+    def _order_workers(self, supervisor: Supervisor) -> None:
+        """Have the workers know all cameras and settings as they are wanted now."""
+        for row in self._plan.worker_rows:
+            # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB
+            # on Linux), or a worker that hangs would hang the supervisor too.
+            slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
+            supervisor.change(row, partial(_worker_order, slots, config))
+
+
+def _worker_order(slots: list[CameraSlot], config: Config, number: int) -> WorkerOrder:
+    return WorkerOrder(number=number, cameras=slots, config=config)
 
 
 def _check_printable(source: str) -> None:
@@ -254,7 +260,7 @@ def _stage_info(stage: StageHealth) -> StageInfo:
 
 
 def _camera_of(row_name: str) -> str:
-    return row_name.removeprefix("capture ")
+    return row_name.removeprefix(_CAPTURE)
 
 
 def _device_and_precision(engine: str) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from msgspec import structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source
 from stream_i3d.capture.process import CaptureJob, capture_main
-from stream_i3d.config import Config, change_settings
+from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
@@ -74,6 +75,7 @@ class PlannedCamera:
 
     slot: CameraSlot
     row: StageRow
+    worker: str
 
     @property
     def job(self) -> CaptureJob:
@@ -83,7 +85,7 @@ class PlannedCamera:
 
 
 class Plan:
-    """The table of processes: publisher, worker, a capture process per camera; and how it changes at run time.
+    """The table of processes: publisher, workers, a capture process per camera; and how it changes at run time.
 
     Holds what is wanted, and starts nothing. The jobs in it are always what a process started now should do.
     """
@@ -98,6 +100,11 @@ class Plan:
         self._worker = worker
         self._setup = settle_model(config.model, config.window)
         self._numbered = 0
+        devices = config.model.all_devices
+        if not config.control.stay:  # a worker without a camera is of no use where none is expected
+            devices = devices[: max(1, len(config.cameras))]
+        names = ["worker"] if len(devices) == 1 else [f"worker {number}" for number in range(1, len(devices) + 1)]
+        self._devices = dict(zip(names, devices, strict=True))
         self.cameras: dict[str, PlannedCamera] = {}
         # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
         essential = not config.control.stay and config.control.state is None
@@ -109,7 +116,7 @@ class Plan:
     @property
     def rows(self) -> list[StageRow]:
         """All processes, in the order in which they are started."""
-        return [self.publisher_row, self.worker_row, *(camera.row for camera in self.cameras.values())]
+        return [self.publisher_row, *self.worker_rows, *(camera.row for camera in self.cameras.values())]
 
     @property
     def publisher_row(self) -> StageRow:
@@ -120,12 +127,20 @@ class Plan:
         )
 
     @property
-    def worker_row(self) -> StageRow:
-        """The worker as it should be now."""
-        slots = [camera.slot for camera in self.cameras.values()]
-        job = WorkerJob(cameras=slots, relay=self._relay, setup=self._setup, config=self.config)
+    def worker_rows(self) -> list[StageRow]:
+        """The workers as they should be now, one on each device."""
+        return [self._worker_row(name) for name in self._devices]
+
+    def _worker_row(self, name: str) -> StageRow:
+        job = WorkerJob(
+            cameras=[camera.slot for camera in self.cameras.values() if camera.worker == name],
+            relay=self._relay,
+            setup=structs.replace(self._setup, config=self._model_on(self._devices[name])),
+            config=self.config,
+            linger=len(self._devices) > 1,
+        )
         return StageRow(
-            "worker",
+            name,
             self._worker,
             job,
             _WORKER_SILENCE_S,
@@ -135,6 +150,19 @@ class Plan:
             role="worker",
             memory_limit_mb=self.config.model.max_memory_mb,
         )
+
+    def _model_on(self, device: str) -> ModelConfig:
+        """Return the network's settings for one worker; those on the CPU divide its cores."""
+        model = structs.replace(self._setup.config, device=device, devices=[])
+        sharing = sum(not one.startswith("cuda") for one in self._devices.values())
+        if model.threads or sharing < 2 or device.startswith("cuda"):
+            return model
+        return structs.replace(model, threads=max(1, allowed_cores() // sharing))
+
+    def _least_loaded(self) -> str:
+        """Return the worker with the fewest cameras, the first of several."""
+        cameras = [camera.worker for camera in self.cameras.values()]
+        return min(self._devices, key=cameras.count)
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
@@ -163,9 +191,10 @@ class Plan:
 
     def change_source(self, name: str, source: str) -> PlannedCamera:
         """Plan another source under a camera's name; ConfigError where there is none, or the source means nothing."""
-        paused = self.camera(name).job.paused
-        self._add(name, parse_source(source), source, essential=False)
-        if paused:
+        before = self.camera(name)
+        camera = self._add(name, parse_source(source), source, essential=False)
+        self.cameras[name] = replace(camera, worker=before.worker)  # two workers must not speak of it at once
+        if before.job.paused:
             self.pause(name, True)
         return self.cameras[name]
 
@@ -177,12 +206,12 @@ class Plan:
         """Have a camera's capture process pause, or go on."""
         camera = self.camera(name)
         job = structs.replace(camera.job, paused=paused)
-        self.cameras[name] = PlannedCamera(camera.slot, replace(camera.row, job=job))
+        self.cameras[name] = replace(camera, row=replace(camera.row, job=job))
 
     def give_up(self, name: str, failure: str) -> None:
         """Note that a camera's capture process cannot go on, for the worker to publish."""
         camera = self.cameras[name]
-        self.cameras[name] = PlannedCamera(structs.replace(camera.slot, failure=failure), camera.row)
+        self.cameras[name] = replace(camera, slot=structs.replace(camera.slot, failure=failure))
 
     def _add(self, name: str, address: SourceAddress, source: str, essential: bool) -> PlannedCamera:
         config, number = self.config, self._numbered
@@ -212,6 +241,7 @@ class Plan:
                 essential=essential,
                 memory_limit_mb=config.capture.max_memory_mb,
             ),
+            self._least_loaded(),
         )
         return self.cameras[name]
 
@@ -231,7 +261,7 @@ class Plan:
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
-    """Return the table of processes: the publisher, a worker, and a capture process per camera.
+    """Return the table of processes: the publisher, a worker per device, and a capture process per camera.
 
     Args:
         config: What to run.
