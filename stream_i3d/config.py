@@ -14,7 +14,7 @@ from msgspec import Meta, to_builtins
 
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
-from stream_i3d.settings import Section, convert_settings, load_settings
+from stream_i3d.settings import Section, convert_settings, load_settings, look_up_variables
 from stream_i3d.sink_settings import RecorderSettings, SinkSettings, StoreSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -319,8 +319,11 @@ def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
 def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
     """Read `path` (None: defaults only), put `overrides` over it, and validate the whole.
 
-    Args and errors are those of `settings.load_settings`.
+    Args and errors are those of `settings.load_settings`. In the cameras of `overrides` too, `${NAME}` is looked up:
+    their passwords need not stand in the list of processes.
     """
+    if "cameras" in overrides:
+        overrides = {**overrides, "cameras": look_up_variables(overrides["cameras"], environ, "cameras")}
     return load_settings(Config, path, overrides, environ, _as_meant)
 
 
