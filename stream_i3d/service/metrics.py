@@ -173,6 +173,7 @@ METRICS = (
     Metric("sink_queued_messages", "gauge", _SINK, "Messages that wait to be written.", _of_sinks(lambda s: s.queued)),
     Metric("sink_written_total", "counter", _SINK, "Messages written.", _of_sinks(lambda s: s.written)),
     Metric("sink_dropped_total", "counter", _SINK, "Messages that could not be.", _of_sinks(lambda s: s.dropped)),
+    Metric("sink_refused_total", "counter", _SINK, "Messages refused for good.", _of_sinks(lambda s: s.failed)),
     Metric("sink_failing", "gauge", _SINK, "1 while the sink fails.", _of_sinks(lambda s: float(s.failing))),
     Metric("stage_up", "gauge", _STAGE, "1 while the process does its work.",
            _of_stages(lambda s: float(s.state == "running"))),

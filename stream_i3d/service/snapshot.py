@@ -62,6 +62,8 @@ class SinkSnapshot(Struct, frozen=True, kw_only=True):
         written: Messages written.
         dropped: Messages that could not be.
         failing: Whether it fails now.
+        failed: Messages that the other side refused for good.
+        detail: Why it fails now; "" where it does not.
     """
 
     name: str
@@ -69,6 +71,8 @@ class SinkSnapshot(Struct, frozen=True, kw_only=True):
     written: int
     dropped: int
     failing: bool = False
+    failed: int = 0
+    detail: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
