@@ -70,9 +70,10 @@ class Rig:
         names: Sequence[str] = ("a", "b"),
         size: tuple[int, int] = SIZE,
         keep: Path | None = None,
+        slack: float = 1.0,
     ) -> None:
-        """Args: `names` are those of the cameras; `keep` gets a copy of what was written."""
-        self.short = short
+        """Args: `names` are those of the cameras; `keep` gets a copy of what was written; `slack` stretches bounds."""
+        self.short, self.slack = short, slack
         self.password, self.wrong_password, self.mqtt_password = (f"s3cret-{secrets.token_hex(8)}" for _ in range(3))
         self._names, self._size, self._keep = names, size, keep
         self.folder = Path(tempfile.mkdtemp(prefix="faults-"))

@@ -34,7 +34,7 @@ def full_disk(rig: Rig) -> Outcome:
     until(lambda: not _missing_events(rig, start, full), _WRITES_S, "events of the full disk's time are in the store")
     back, said = time.monotonic() - emptied, rig.main.said("cannot write")
     gap = max(rig.main.watch.longest_gap(camera, start, full) for camera in rig.main.cameras)
-    if gap > 2.0 or stages != rig.main.stages() or not said:
+    if gap > 2.0 * rig.slack or stages != rig.main.stages() or not said:
         raise Unmet(f"longest gap {gap:.1f} s; said {said} times; started again: {stages != rig.main.stages()}")
     return Outcome(back, f"said {said} times; longest gap {gap:.2f} s")
 
