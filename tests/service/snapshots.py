@@ -49,7 +49,7 @@ def snapshot(**more: Any) -> Snapshot:
         "engine": "OpenVINO, cpu, bf16",
         "stages": [stage(), stage("publisher"), stage("capture door")],
         "cameras": [camera()],
-        "sinks": [SinkSnapshot(name="mqtt", queued=1, written=20, dropped=3, failed=2)],
+        "sinks": [SinkSnapshot(name="mqtt", queued=1, written=20, dropped=3)],
         "published": 500,
         "rejected_messages": {"worker": 0, "publisher": 1},
     }

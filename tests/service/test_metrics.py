@@ -39,7 +39,6 @@ def test_figures_stand_under_their_names_and_labels() -> None:
     assert value(known, "camera_stride_frames", camera="door") == 12
     assert value(known, "camera_frame_age_seconds", camera="door") == 0.04
     assert value(known, "sink_dropped_total", sink="mqtt") == 3
-    assert value(known, "sink_refused_total", sink="mqtt") == 2
     assert value(known, "sink_queued_messages", sink="mqtt") == 1
     assert value(known, "stage_resident_memory_bytes", stage="capture door") == 100_000_000
     assert value(known, "messages_rejected_total", stage="publisher") == 1
