@@ -3,6 +3,8 @@
 steady     a camera at 30 frames/s with the carried model: drops, and p95 of capture -> publish less inference
 overload   the same with an engine slowed to a tenth of the needed speed: age of each window's newest frame when
            its inference began (bound: one inference plus one stride), and growth of the worker's memory
+cameras-N  N cameras of 640 x 480 H.264 at 30 frames/s over RTSP from loopback: latency from the newest frame's capture
+           to publishing, drops, memory and processor cores of each process (--cameras 8 --seconds 60 is the bar)
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import click
 import numpy as np
 import psutil
 from _bench import report
+from _camera_rows import camera_row, rtsp_camera
 from numpy.typing import NDArray
 
-from stream_i3d.config import CameraConfig, Config, IdleConfig, ModelConfig, PublishConfig, WindowConfig
+from stream_i3d.config import CameraConfig, Config, ControlConfig, IdleConfig, ModelConfig, PublishConfig, WindowConfig
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import wait_passively
 from stream_i3d.inference.worker import serve, worker_main
@@ -150,15 +154,38 @@ def run_case(case: str, seconds: float, checkpoint: str, worker: Callable[[Stage
     }
 
 
+def camera_config(sources: Sequence[str], model: ModelConfig, stride: int) -> Config:
+    """Return the configuration of a row with many cameras."""
+    return Config(
+        cameras=[CameraConfig(source=source, name=f"c{number}") for number, source in enumerate(sources)],
+        model=model,
+        window=WindowConfig(stride=stride),
+        idle=IdleConfig(min_confidence=0.0, min_motion=0.0),
+        publish=PublishConfig(address="tcp://127.0.0.1:*"),
+        control=ControlConfig(address="off"),
+    )
+
+
 @click.command()
 @click.option("--seconds", default=60.0, help="Of each case.")
 @click.option("--checkpoint", default="motion", help="The small network.")
-def main(seconds: float, checkpoint: str) -> None:
-    """Run both cases."""
-    rows = [
-        run_case("steady", seconds, checkpoint, worker_main),
-        run_case("overload", seconds, checkpoint, slow_worker_main),
-    ]
+@click.option("--cameras", "counts", multiple=True, type=int, help="Only rows of so many cameras; repeatable.")
+@click.option("--source", "kind", type=click.Choice(["rtsp", "synthetic"]), default="rtsp", help="Their kind.")
+@click.option("--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto")
+@click.option("--stride", default=STRIDE, help="Frames between windows, with --cameras.")
+def main(seconds: float, checkpoint: str, counts: tuple[int, ...], kind: str, backend: Any, stride: int) -> None:
+    """Run all cases, or those with so many cameras."""
+    rows = []
+    if not counts:
+        rows += [
+            run_case("steady", seconds, checkpoint, worker_main),
+            run_case("overload", seconds, checkpoint, slow_worker_main),
+        ]
+    model = ModelConfig(checkpoint=checkpoint, backend=backend)
+    with rtsp_camera() if kind == "rtsp" else nullcontext("") as address:
+        for count in counts or (1, 2, 4, 8):
+            sources = [address or f"synthetic://?seed={number}&fps=30&size=640x480" for number in range(count)]
+            rows.append(camera_row(f"cameras-{count}", camera_config(sources, model, stride), seconds))
     report("pipeline", rows)
 
 

@@ -181,6 +181,12 @@ class CameraFeed:
         return self._pending is not None
 
     @property
+    def due_stamp(self) -> FrameStamp | None:
+        """The newest frame of the window that waits to be taken, if one does."""
+        due = self._pending
+        return self._ring.stamp(due.last) if due is not None and self._ring.holds(due.last) else None
+
+    @property
     def frames_dropped(self) -> int:
         """Sampled frames that never arrived here."""
         return self._scheduler.frames_dropped

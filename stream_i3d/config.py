@@ -14,7 +14,7 @@ from msgspec import Meta, to_builtins
 
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
-from stream_i3d.settings import Section, convert_settings, load_settings
+from stream_i3d.settings import Section, convert_settings, load_settings, look_up_variables
 from stream_i3d.sink_settings import RecorderSettings, SinkSettings, StoreSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -44,6 +44,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     `backend` is the library that runs it, `compile` whether torch compiles kernels of its own (slow to start),
     `device_ring` whether a GPU keeps the cameras' frames, so that each goes up once and not with every window.
 
+    With `devices` there is a worker on each of them (one may be named twice), and they share the cameras.
+
     `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
     `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
     """
@@ -56,13 +58,16 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     labels: str | None = None
     backend: BackendName = "auto"
     device: str = "auto"
+    devices: Annotated[list[str], Meta(max_length=64)] = []
     precision: Precision = "auto"
     compile: bool = False
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     device_ring: bool = True
 
     def __post_init__(self) -> None:
-        """Check that the flow network's weights are there if, and only if, there is such a network."""
+        """Check that the flow network's weights are there if, and only if, there is such a network; and the devices."""
+        if self.devices and self.device != "auto":
+            raise ValueError("device and devices exclude each other: give one of them")
         if self.two_stream and self.flow_checkpoint is None:
             raise ValueError(
                 f"{self.name} needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
@@ -75,6 +80,11 @@ class ModelConfig(Section, frozen=True, kw_only=True):
             )
 
     @property
+    def all_devices(self) -> list[str]:
+        """Where a worker runs, each."""
+        return self.devices or [self.device]
+
+    @property
     def two_stream(self) -> bool:
         """Whether this is an RGB and a flow network; "two-stream" is short for it."""
         return self.name in _TWO_STREAM_NAMES
@@ -82,6 +92,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
 class WindowConfig(Section, frozen=True, kw_only=True):
     """Windows on the stream. None takes what the checkpoint was trained with.
+
+    With `adaptive`, strides are raised, alike for all cameras, while the machine cannot keep up. A window waits at most
+    `batch_wait_ms` for those of other cameras that are about to come, where larger batches pay.
 
     In `streaming` mode the network is carried along the stream instead, each frame passes through it once, and
     `averaging` is how many predictions in a row it averages.
@@ -94,6 +107,8 @@ class WindowConfig(Section, frozen=True, kw_only=True):
     sample_fps: Annotated[float, Meta(ge=1, le=240)] | None = None
     max_span_ratio: Annotated[float, Meta(gt=1, le=10)] = 1.5
     averaging: Annotated[int, Meta(ge=1, le=64)] = 1
+    adaptive: bool = True
+    batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 2.0
 
     def __post_init__(self) -> None:
         """Check that the settings are those of the mode."""
@@ -319,8 +334,11 @@ def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
 def load_config(path: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
     """Read `path` (None: defaults only), put `overrides` over it, and validate the whole.
 
-    Args and errors are those of `settings.load_settings`.
+    Args and errors are those of `settings.load_settings`. In the cameras of `overrides` too, `${NAME}` is looked up:
+    their passwords need not stand in the list of processes.
     """
+    if "cameras" in overrides:
+        overrides = {**overrides, "cameras": look_up_variables(overrides["cameras"], environ, "cameras")}
     return load_settings(Config, path, overrides, environ, _as_meant)
 
 

@@ -196,6 +196,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         detail: One line for people: the reason, and what happens next. Never holds a password.
         paused: Whether it is "stopped" because somebody paused it.
         previews_dropped: Pictures that were due for those who watch, and not made for want of time.
+        stride: Frames between windows now; larger than was asked for where the machine cannot keep up. None where
+            nobody recognises.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -208,6 +210,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     detail: str
     paused: bool = False
     previews_dropped: Count = 0
+    stride: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Segment(Struct, frozen=True, kw_only=True):

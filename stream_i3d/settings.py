@@ -118,7 +118,7 @@ def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> An
         raise ConfigError(
             f"cannot read the configuration {path}: {reason}; give a YAML file such as configs/webcam.yaml"
         ) from None
-    data = _substitute(parse_yaml(text, str(path)), environ, "")
+    data = look_up_variables(parse_yaml(text, str(path)), environ, "")
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -126,11 +126,12 @@ def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> An
     return data
 
 
-def _substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
+def look_up_variables(value: Any, environ: Mapping[str, str], where: str) -> Any:
+    """Return plain data with `${NAME}` in its strings taken from `environ`; ConfigError where that has none."""
     if isinstance(value, dict):
-        return {key: _substitute(item, environ, f"{where}.{key}") for key, item in value.items()}
+        return {key: look_up_variables(item, environ, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, environ, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [look_up_variables(item, environ, f"{where}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 

@@ -99,7 +99,9 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     """A worker's figures so far: counts, rates per second, milliseconds.
 
-    `sink_dropped` are messages that were not published, or by some sink not written.
+    `sink_dropped` are messages that were not published, or by some sink not written; `stride` is the one in force,
+    `busy` the share of the last second for which the engine ran; `ended` is whether one of several workers has cameras
+    and all of them have ended.
     """
 
     frames: int = 0
@@ -114,6 +116,9 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     windows_dropped: dict[str, int] = {}
     rejected_messages: int = 0
     sink_dropped: int = 0
+    stride: int | None = None
+    busy: float = 0.0
+    ended: bool = False
     cameras: dict[str, CameraFigures] = {}
 
 

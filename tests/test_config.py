@@ -591,3 +591,11 @@ def test_what_a_url_hides_is_hidden_where_a_mapping_was_expected():
 def test_a_shown_configuration_hides_a_password_with_a_blank():
     shown = to_yaml(Config(cameras=[CameraConfig(source="rtsp://admin:ge heim@camera/x")]))
     assert "rtsp://***@camera/x" in shown and "heim" not in shown
+
+
+def test_a_password_in_an_option_comes_from_the_environment_too():
+    cameras = {"cameras": [{"source": "rtsp://viewer:${CAMERA_PASSWORD}@camera/x"}]}
+    loaded = load_config(None, cameras, {"CAMERA_PASSWORD": "geheim"})
+    assert loaded.cameras[0].source == "rtsp://viewer:geheim@camera/x"
+    with pytest.raises(ConfigError, match=r"cameras\[0\].source: the environment has no CAMERA_PASSWORD"):
+        load_config(None, cameras, {})

@@ -274,6 +274,22 @@ def test_duration_ends_a_run_of_two_cameras(cli: Cli, tiny_checkpoint: Path) -> 
     assert {message["camera"] for message in recognised_messages(done.stdout)} == {"synthetic", "synthetic-2"}
 
 
+def test_cameras_are_shared_by_the_workers_of_several_devices_and_the_run_ends_with_them(
+    cli: Cli, make_video: MakeVideo, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config, video = tmp_path / "two.yaml", make_video(25, 3)
+    config.write_text("model:\n  devices: [cpu, cpu]\n")
+    done = cli(
+        "run", "--config", config, "--source", video, "--source", video, "--source", video, "--fast",
+        "--checkpoint", tiny_checkpoint, "--publish", "tcp://127.0.0.1:*", "--jsonl", "-", *NEVER_IDLE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    windows: dict[str, list[int]] = {}
+    for message in recognised_messages(done.stdout):
+        windows.setdefault(message["camera"], []).append(message["window"]["last_frame"])
+    assert list(windows.values()) == [list(range(15, 75, 8))] * 3
+
+
 def recognised_messages(lines: str) -> list[dict[str, Any]]:
     return [message for message in map(json.loads, lines.splitlines()) if message.get("top_k")]
 

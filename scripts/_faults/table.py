@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import psutil
 
 from _faults.rig import Rig
 from _faults.watch import Unmet
@@ -61,7 +64,7 @@ def run_fault(fault: Fault, rig: Rig) -> dict[str, Any]:
         row["note"] = outcome.note
         if outcome.seconds is not None and fault.bound_s is not None and outcome.seconds > fault.bound_s:
             raise Unmet(f"took {outcome.seconds:.1f} s, allowed are {fault.bound_s:g}")
-    except Unmet as unmet:
+    except (Unmet, OSError, psutil.Error, sqlite3.Error) as unmet:  # the latter: something is not as it must be, either
         row |= {"result": "FAIL", "note": f"{unmet}; {row['note']}".rstrip("; ")}
     row["took_s"] = round(time.monotonic() - started, 1)
     return row

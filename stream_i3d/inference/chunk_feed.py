@@ -174,6 +174,12 @@ class ChunkFeed:
         return bool(self._waiting)
 
     @property
+    def due_stamp(self) -> FrameStamp | None:
+        """The newest frame of the chunk that comes next, if one waits."""
+        waiting = self._waiting[0] if self._waiting else None
+        return None if waiting is None or waiting.number is None else waiting.newest
+
+    @property
     def frames_dropped(self) -> int:
         """Sampled frames that never arrived here."""
         return self._schedule.frames_dropped

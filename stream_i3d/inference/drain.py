@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
@@ -16,7 +16,7 @@ from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.mode import make_feed
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
-from stream_i3d.messages import CameraReport
+from stream_i3d.messages import CameraReport, CameraStatus
 from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.ring import MakeMemory
 from stream_i3d.stage import CameraSlot
@@ -32,12 +32,19 @@ _LEAVE_S = 1.0
 
 
 class WorkerJob(Struct, frozen=True, kw_only=True):
-    """What a worker process is to do; `relay` is where the publisher takes what is to be published."""
+    """What a worker process is to do.
+
+    Attributes:
+        relay: Where the publisher takes what is to be published.
+        linger: Whether it only says that all its cameras have ended, instead of ending, as one of several workers does:
+            another camera may be given to it.
+    """
 
     cameras: list[CameraSlot]
     relay: str
     setup: ModelSetup
     config: Config
+    linger: bool = False
 
 
 class Camera:
@@ -56,14 +63,33 @@ class Camera:
             Recognizer(slot.name, judging, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
+        self.stride, self.stride_told = window.stride, True
         self.gone = threading.Event()  # set once the drain thread reads it no more
         self.give_up(slot)
 
-    def retune(self, config: Config, judging: Judging) -> None:
+    def retune(self, judging: Judging) -> None:
         """Apply other settings, between two windows."""
-        with self.windows.lock:
-            self.windows.feed.set_stride(config.window.stride)
         self.windows.recognizer.retune(judging)
+
+    def set_stride(self, stride: int) -> None:
+        """Recognise a window at every so many frames from now on."""
+        if stride == self.stride:
+            return
+        self.stride, self.stride_told = stride, False
+        with self.windows.lock:
+            self.windows.feed.set_stride(stride)
+
+    def status(self, now: float, only_due: bool = True) -> CameraStatus | None:
+        """Return the status to publish now: where it is due, or the stride has changed."""
+        with self.windows.lock:
+            dropped = self.windows.feed.frames_dropped
+            status = self.health.due(now, dropped)
+            if status is None and not (only_due and self.stride_told):
+                status = self.health.status(now, dropped)
+        if status is None:
+            return None
+        self.stride_told = True
+        return structs.replace(status, stride=self.stride)
 
     def give_up(self, slot: CameraSlot) -> None:
         """Take note of a capture process that cannot go on, where that is so."""

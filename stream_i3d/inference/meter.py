@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec import structs
 
 from stream_i3d.inference.camera_meter import CameraMeter
 from stream_i3d.inference.drain import Camera
@@ -95,7 +96,8 @@ class Meter:
         with camera.windows.lock:
             age_s = camera.health.status(time.monotonic(), 0).last_frame_age_s
         counted = self._cameras[camera.slot.name]
-        return counted.figures(feed.frames, feed.frames_dropped, feed.windows_dropped, age_s)
+        figures = counted.figures(feed.frames, feed.frames_dropped, feed.windows_dropped, age_s)
+        return structs.replace(figures, stride=camera.stride)
 
 
 def _percentile(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], percent: float) -> float | None:

@@ -70,6 +70,12 @@ class CameraWindows:
         with self.lock:
             return self.feed.take()
 
+    def due_ns(self) -> int | None:
+        """Return when the newest frame of the due window was captured, if one is due."""
+        with self.lock:
+            stamp = self.feed.due_stamp
+            return None if stamp is None else stamp.capture_ns
+
     def notes(self) -> list[tuple[Window, FrameStamp]]:
         """Return the strides at which no whole window stood."""
         with self.lock:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from stream_i3d.errors import TransportError
+from stream_i3d.inference.batch_limit import any_batch, measured_limit
 from stream_i3d.inference.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.meter import Meter
 from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner, memory_maker
+from stream_i3d.inference.pace import Pace
 from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.messages import ActionEvent
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 8
 _POLL_S = 0.05
 _SUMMARY_INTERVAL_S = 1.0
 _ARRIVE_S = 10.0
@@ -40,13 +41,25 @@ _LEAVE_S = 1.0
 def worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of the process."""
     wait_passively()
-    serve(stage, job, lambda setup: load_mode_engine(setup, job.config.window))
+    serve(stage, job, lambda setup: load_mode_engine(setup, job.config.window), measured_limit)
 
 
-def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engine | StreamEngine]) -> None:
-    """Send what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended."""
+def serve(
+    stage: Stage,
+    job: WorkerJob,
+    load_engine: Callable[[ModelSetup], Engine | StreamEngine],
+    batch_limit: Callable[[Engine | StreamEngine, int], int] = any_batch,
+) -> None:
+    """Send what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended.
+
+    Args:
+        stage: The process's end of its link.
+        job: What it is to do.
+        load_engine: Loads the network.
+        batch_limit: How many windows the engine should run at once, for so many cameras.
+    """
     engine = load_engine(job.setup)
-    engine.warm_up(range(1, min(max(1, len(job.cameras)), MAX_BATCH) + 1))
+    batches = Batches(engine, batch_limit, len(job.cameras))
     judging = Judging.of(job.config, engine.labels, job.setup.model_name)
     runner = make_runner(engine, job.config)
     memory = memory_maker(engine, job.setup.config)
@@ -64,7 +77,33 @@ def serve(stage: Stage, job: WorkerJob, load_engine: Callable[[ModelSetup], Engi
                 engine=engine.description,
             )
         )
-        WorkerLoop(stage, job, engine, runner, publisher, drain).run()
+        WorkerLoop(stage, job, engine, runner, publisher, drain, batches).run()
+
+
+class Batches:
+    """How many windows run at once, and the sizes that are warm."""
+
+    def __init__(
+        self, engine: Engine | StreamEngine, limit: Callable[[Engine | StreamEngine, int], int], cameras: int
+    ) -> None:
+        self._engine, self._limit_for = engine, limit
+        self._tried, self._warm = _largest_tried(cameras), 0
+        self.limit = limit(engine, cameras)
+        self.warm_for(max(1, cameras))
+
+    def warm_for(self, cameras: int) -> None:
+        """Have all sizes warm that so many cameras can make."""
+        if cameras >= 2 * self.limit and self.limit >= self._tried:  # it was there for want of cameras
+            self._tried, self.limit = _largest_tried(cameras), max(self.limit, self._limit_for(self._engine, cameras))
+        most = min(cameras, self.limit)
+        if self._warm < most:
+            self._engine.warm_up(range(self._warm + 1, most + 1))
+            self._warm = most
+
+
+def _largest_tried(cameras: int) -> int:
+    """Return the largest power of two among batches of so many cameras: what is measured at most."""
+    return 1 << max(0, cameras.bit_length() - 1)
 
 
 class WorkerLoop:
@@ -78,6 +117,7 @@ class WorkerLoop:
         runner: Runner,
         publisher: RelaySender,
         drain: Drain,
+        batches: Batches,
     ) -> None:
         self._stage = stage
         self._job = job
@@ -87,27 +127,32 @@ class WorkerLoop:
         self._drain = drain
         self._memory = memory_maker(engine, job.setup.config)
         self._cameras = drain.cameras
-        self._warm = min(max(1, len(self._cameras)), MAX_BATCH)
+        self._batches = batches
+        self._pace = Pace(job.config.window, job.setup.preprocessing.sample_fps, batches.limit)
+        self._pace.retune(job.config.window, self._cameras)
         self._meter = Meter()
         self._summary_at = 0.0
+        self._ended = False
 
     def run(self) -> None:
         """Serve until stopped, or until every camera has ended and its windows are done."""
         stay = self._job.config.control.stay
-        busy = False
+        wait_s = _POLL_S
         while not self._stage.stopping.is_set():
             self._stage.beat()
             self._publisher.attend()
             order = self._stage.order()
             if isinstance(order, WorkerOrder):
                 self._obey(order)
-            if not busy:
-                self._drain.wake.wait(_POLL_S)
+            if wait_s:
+                self._drain.wake.wait(wait_s)
             self._drain.wake.clear()
             # Where all cameras were removed, others may be added; so only cameras that ended end the run.
             finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
-            busy = self.step()
-            if not busy and finished and not stay:
+            wait_s = self.step()
+            ended = finished and wait_s == _POLL_S and not stay
+            self._ended = ended and self._job.linger
+            if ended and not self._job.linger:
                 break
         for camera in self._cameras:
             self._publish_events(camera.windows.recognizer.finish())
@@ -125,12 +170,13 @@ class WorkerLoop:
             if camera.slot.channel not in slots:
                 self._part_with(camera)
                 continue
-            camera.retune(order.config, judging)
+            camera.retune(judging)
             camera.give_up(slots[camera.slot.channel])
         known = {camera.slot.channel for camera in self._cameras}
         for channel, slot in slots.items():
             if channel not in known:
                 self._welcome(Camera(slot, self._job, judging, self._memory))
+        self._pace.retune(order.config.window, self._cameras)
         self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
         self._stage.say(Done(number=order.number))
 
@@ -142,36 +188,50 @@ class WorkerLoop:
             log.error("%s: %s", camera.slot.name, error)
             return
         self._cameras = [*self._cameras, camera]
-        if self._warm < min(len(self._cameras), MAX_BATCH):
-            self._warm += 1
-            self._engine.warm_up([self._warm])
+        self._batches.warm_for(len(self._cameras))
+        self._pace.batching.limit = self._batches.limit
 
     def _part_with(self, camera: Camera) -> None:
         """Publish a camera's last words and forget it."""
         self._drain.remove(camera)
         self._cameras = [one for one in self._cameras if one is not camera]
         self._meter.forget(camera)
+        self._pace.forget(camera)
         camera.end("removed")
         self._publish_events(camera.windows.recognizer.finish())
-        self._publisher.write(camera.health.status(time.monotonic(), camera.windows.feed.frames_dropped))
+        if (status := camera.status(time.monotonic(), only_due=False)) is not None:
+            self._publisher.write(status)
 
-    def step(self) -> bool:
-        """Publish what is due now, of each camera one window or chunk; return whether there was, or is, something."""
+    def step(self) -> float:
+        """Publish one batch of what is due, of each camera one window or chunk; return how long to wait for more."""
         for camera in self._cameras:
             self._publish_all(self._runner.warming(camera.windows))
-        due = [(camera.windows, clip) for camera in self._cameras if (clip := camera.windows.take()) is not None]
-        for start in range(0, len(due), MAX_BATCH):
-            self._publish_all(self._runner.run(due[start : start + MAX_BATCH]))
+        chosen, batch = self._pace.choose(self._cameras, time.monotonic_ns())
+        due = [(camera.windows, clip) for camera in chosen if (clip := camera.windows.take()) is not None]
+        if due:
+            began = time.monotonic()
+            judged = self._runner.run(due)
+            self._pace.ran(len(due), time.monotonic() - began)
+            self._publish_all(judged)
         now = time.monotonic()
+        self._pace.look(self._cameras, now)
         for camera in self._cameras:
             self._publish_status(camera, now)
         if now >= self._summary_at:
             self._summary_at = now + _SUMMARY_INTERVAL_S
             self._stage.say(self._summary())
-        return bool(due) or any(camera.windows.feed.pending for camera in self._cameras)
+        if batch.wait_s:
+            return batch.wait_s
+        return 0.0 if due or any(camera.windows.feed.pending for camera in self._cameras) else _POLL_S
 
     def _summary(self) -> Summary:
-        return self._meter.summary(self._cameras, self._drain.rejected, self._publisher.dropped)
+        summary = self._meter.summary(self._cameras, self._drain.rejected, self._publisher.dropped)
+        return structs.replace(
+            summary,
+            stride=self._pace.stride,
+            busy=round(self._pace.busy, 3),
+            ended=self._ended,
+        )
 
     def _publish_all(self, judged: Sequence[Judged]) -> None:
         for recognition, events in judged:
@@ -192,9 +252,7 @@ class WorkerLoop:
                 )
 
     def _publish_status(self, camera: Camera, now: float) -> None:
-        with camera.windows.lock:
-            status = camera.health.due(now, camera.windows.feed.frames_dropped)
-        if status is None:
+        if (status := camera.status(now)) is None:
             return
         self._publisher.write(status)
         if status.state != "live":

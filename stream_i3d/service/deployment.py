@@ -19,6 +19,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import SourceError, StreamI3DError
 from stream_i3d.redact import redact, redact_data
 from stream_i3d.service import limits, reach
+from stream_i3d.service.deployment_sinks import examine_sinks
 from stream_i3d.service.finding import Finding
 from stream_i3d.service.plan import MAX_CAMERAS, name_cameras
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
@@ -49,6 +50,7 @@ def examine_deployment(
     yield from _addresses(config, running)
     yield _monitoring(config, running)
     yield from _places(config)
+    yield from examine_sinks(config)
     if cameras:
         yield from _opened(config)
     yield limits.open_files(len(config.cameras))

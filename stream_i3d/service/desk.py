@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 from msgspec import structs
 
 from stream_i3d import __version__
-from stream_i3d.config import live_settings
+from stream_i3d.config import Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
 from stream_i3d.service.plan import Plan, PlannedCamera
 from stream_i3d.service.supervisor import Supervisor
-from stream_i3d.stage import CameraNews, CaptureOrder, Ready, WorkerOrder
+from stream_i3d.stage import CameraNews, CameraSlot, CaptureOrder, Ready, WorkerOrder
 from stream_i3d.transport.control import (
     AddCamera,
     CameraInfo,
@@ -38,6 +39,7 @@ from stream_i3d.transport.control import (
 from stream_i3d.transport.control_sockets import ControlServer
 
 _MAX_ERROR = 500
+_CAPTURE = "capture "
 
 
 class ControlDesk:
@@ -63,15 +65,15 @@ class ControlDesk:
             self._statuses[said.status.camera] = said.status
         elif name == "publisher":
             self._publish = said.address
-        elif name == "worker":
-            self._worker = said
-        else:
+        elif name.startswith(_CAPTURE):
             self._previews[_camera_of(name)] = said.address
+        else:
+            self._worker = self._worker or said
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Have it published that a camera's capture process cannot go on."""
         self._plan.give_up(_camera_of(name), failure[:_MAX_ERROR])
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
         """Forget a camera whose capture process has ended; the worker says its last word."""
@@ -80,7 +82,7 @@ class ControlDesk:
         self._plan.remove(camera)
         self._previews.pop(camera, None)
         self._statuses.pop(camera, None)
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
 
     def answer(self, supervisor: Supervisor, request: Request) -> Reply:
         """Carry out a request; a wrong one is answered with one line and changes nothing."""
@@ -96,7 +98,7 @@ class ControlDesk:
             return SettingsReply(settings=live_settings(self._plan.config))
         if isinstance(request, ChangeSettings):
             self._plan.change_settings(request.settings)
-            self._order_worker(supervisor)
+            self._order_workers(supervisor)
             return SettingsReply(settings=live_settings(self._plan.config))
         if isinstance(request, ListCameras):
             return self._cameras()
@@ -117,7 +119,7 @@ class ControlDesk:
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
-            ready=supervisor.is_ready("worker") and supervisor.is_ready("publisher"),
+            ready=all(supervisor.is_ready(row.name) for row in (self._plan.publisher_row, *self._plan.worker_rows)),
             publish=self._publish,
             model=worker.model,
             labels=worker.labels,
@@ -154,7 +156,7 @@ class ControlDesk:
         if paused:
             self._plan.pause(camera.slot.name, True)
         supervisor.add(self._plan.camera(camera.slot.name).row)
-        self._order_worker(supervisor)
+        self._order_workers(supervisor)
         return camera.slot.name
 
     def _remove(self, supervisor: Supervisor, camera: PlannedCamera) -> None:
@@ -172,17 +174,21 @@ class ControlDesk:
         row = self._plan.camera(camera.slot.name).row
         supervisor.change(row, lambda number: CaptureOrder(number=number, paused=paused))
 
-    def _order_worker(self, supervisor: Supervisor) -> None:
-        """Have the worker know all cameras and settings as they are wanted now."""
-        row = self._plan.worker_row
-        # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB on
-        # Linux), or a worker that hangs would hang the supervisor too.
-        slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
-        supervisor.change(row, lambda number: WorkerOrder(number=number, cameras=slots, config=config))
+    def _order_workers(self, supervisor: Supervisor) -> None:
+        """Have the workers know all cameras and settings as they are wanted now."""
+        for row in self._plan.worker_rows:
+            # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB
+            # on Linux), or a worker that hangs would hang the supervisor too.
+            slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
+            supervisor.change(row, partial(_worker_order, slots, config))
+
+
+def _worker_order(slots: list[CameraSlot], config: Config, number: int) -> WorkerOrder:
+    return WorkerOrder(number=number, cameras=slots, config=config)
 
 
 def _camera_of(row_name: str) -> str:
-    return row_name.removeprefix("capture ")
+    return row_name.removeprefix(_CAPTURE)
 
 
 def _device_and_precision(engine: str) -> tuple[str, str]:

@@ -36,6 +36,13 @@ class RunFigures:
         workers = [self._of(name) for name in self._current]
         return _joined([*workers, *publisher], seconds=max((one.seconds for one in workers), default=0.0))
 
+    def all_ended(self, names: Sequence[str]) -> bool:
+        """Tell whether the cameras of all these workers have ended, by their own newest words; some may have none."""
+        newest = [self._current[name][1] for name in names if name in self._current]
+        if len(newest) < len(names):
+            return False
+        return any(one.ended for one in newest) and all(one.ended or not one.cameras for one in newest)
+
     def _of(self, name: str) -> Summary:
         """Return a worker's figures over its restarts."""
         before, current = self._workers.get(name, Summary()), self._current[name][1]

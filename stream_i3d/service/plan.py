@@ -11,8 +11,9 @@ from msgspec import structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source
 from stream_i3d.capture.process import CaptureJob, capture_main
-from stream_i3d.config import Config, change_settings
+from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.worker import worker_main
@@ -72,6 +73,7 @@ class PlannedCamera:
 
     slot: CameraSlot
     row: StageRow
+    worker: str
 
     @property
     def job(self) -> CaptureJob:
@@ -81,7 +83,7 @@ class PlannedCamera:
 
 
 class Plan:
-    """The table of processes: publisher, worker, a capture process per camera; and how it changes at run time.
+    """The table of processes: publisher, workers, a capture process per camera; and how it changes at run time.
 
     Holds what is wanted, and starts nothing. The jobs in it are always what a process started now should do.
     """
@@ -96,6 +98,11 @@ class Plan:
         self._worker = worker
         self._setup = settle_model(config.model, config.window)
         self._numbered = 0
+        devices = config.model.all_devices
+        if not config.control.stay:  # a worker without a camera is of no use where none is expected
+            devices = devices[: max(1, len(config.cameras))]
+        names = ["worker"] if len(devices) == 1 else [f"worker {number}" for number in range(1, len(devices) + 1)]
+        self._devices = dict(zip(names, devices, strict=True))
         self.cameras: dict[str, PlannedCamera] = {}
         for name, address, source in name_cameras(config):
             # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
@@ -104,7 +111,7 @@ class Plan:
     @property
     def rows(self) -> list[StageRow]:
         """All processes, in the order in which they are started."""
-        return [self.publisher_row, self.worker_row, *(camera.row for camera in self.cameras.values())]
+        return [self.publisher_row, *self.worker_rows, *(camera.row for camera in self.cameras.values())]
 
     @property
     def publisher_row(self) -> StageRow:
@@ -115,13 +122,32 @@ class Plan:
         )
 
     @property
-    def worker_row(self) -> StageRow:
-        """The worker as it should be now."""
-        slots = [camera.slot for camera in self.cameras.values()]
-        job = WorkerJob(cameras=slots, relay=self._relay, setup=self._setup, config=self.config)
-        return StageRow(
-            "worker", self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6, role="worker"
+    def worker_rows(self) -> list[StageRow]:
+        """The workers as they should be now, one on each device."""
+        return [self._worker_row(name) for name in self._devices]
+
+    def _worker_row(self, name: str) -> StageRow:
+        job = WorkerJob(
+            cameras=[camera.slot for camera in self.cameras.values() if camera.worker == name],
+            relay=self._relay,
+            setup=structs.replace(self._setup, config=self._model_on(self._devices[name])),
+            config=self.config,
+            linger=len(self._devices) > 1,
         )
+        return StageRow(name, self._worker, job, _WORKER_SILENCE_S, _STARTUP_SILENCE_S, 1, grace_s=1.6, role="worker")
+
+    def _model_on(self, device: str) -> ModelConfig:
+        """Return the network's settings for one worker; those on the CPU divide its cores."""
+        model = structs.replace(self._setup.config, device=device, devices=[])
+        sharing = sum(not one.startswith("cuda") for one in self._devices.values())
+        if model.threads or sharing < 2 or device.startswith("cuda"):
+            return model
+        return structs.replace(model, threads=max(1, allowed_cores() // sharing))
+
+    def _least_loaded(self) -> str:
+        """Return the worker with the fewest cameras, the first of several."""
+        cameras = [camera.worker for camera in self.cameras.values()]
+        return min(self._devices, key=cameras.count)
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
@@ -156,12 +182,12 @@ class Plan:
         """Have a camera's capture process pause, or go on."""
         camera = self.camera(name)
         job = structs.replace(camera.job, paused=paused)
-        self.cameras[name] = PlannedCamera(camera.slot, replace(camera.row, job=job))
+        self.cameras[name] = replace(camera, row=replace(camera.row, job=job))
 
     def give_up(self, name: str, failure: str) -> None:
         """Note that a camera's capture process cannot go on, for the worker to publish."""
         camera = self.cameras[name]
-        self.cameras[name] = PlannedCamera(structs.replace(camera.slot, failure=failure), camera.row)
+        self.cameras[name] = replace(camera, slot=structs.replace(camera.slot, failure=failure))
 
     def _add(self, name: str, address: SourceAddress, source: str, essential: bool) -> PlannedCamera:
         config, number = self.config, self._numbered
@@ -181,6 +207,7 @@ class Plan:
         self.cameras[name] = PlannedCamera(
             CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live),
             StageRow(f"capture {name}", capture_main, job, limit, limit, 0, grace_s=0.8, essential=essential),
+            self._least_loaded(),
         )
         return self.cameras[name]
 
@@ -200,7 +227,7 @@ class Plan:
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
-    """Return the table of processes: the publisher, a worker, and a capture process per camera.
+    """Return the table of processes: the publisher, a worker per device, and a capture process per camera.
 
     Args:
         config: What to run.

@@ -55,20 +55,24 @@ class CameraSnapshot(Struct, frozen=True, kw_only=True):
 
 
 class SinkSnapshot(Struct, frozen=True, kw_only=True):
-    """One sink.
+    """One sink, since it was made.
 
     Attributes:
-        queued: Messages that wait to be written.
-        written: Messages written.
-        dropped: Messages that could not be.
-        failing: Whether it fails now.
+        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
+        written: Messages that its medium has taken; of the recorder, clips.
+        dropped: Messages that are lost to it: its queue was full, or its medium failed.
+        refused: Messages that the other side refused for good.
+        failing: Whether it does not work now.
+        detail: Why it does not, for people; "" where it does.
     """
 
     name: str
     queued: int
     written: int
     dropped: int
+    refused: int = 0
     failing: bool = False
+    detail: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

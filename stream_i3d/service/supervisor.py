@@ -343,8 +343,13 @@ class Supervisor:
             self._tell_cameras()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
-            if now >= until or all(one.finished for one in self._of_role("worker")):
+            if now >= until or self._over():
                 return
+
+    def _over(self) -> bool:
+        """Tell whether all workers have ended, or, where they linger, all their cameras."""
+        workers = self._of_role("worker")
+        return all(one.finished for one in workers) or self._figures.all_ended([one.row.name for one in workers])
 
     def _of_role(self, role: Role) -> list[_Running]:
         return [one for one in self._running if one.row.role == role]

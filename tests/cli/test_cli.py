@@ -264,7 +264,7 @@ def test_config_show_prints_every_setting_with_flags_over_the_file(run: Run, tmp
     assert shown["publish"]["address"] == "tcp://127.0.0.1:5556"
     assert set(shown) == {
         "cameras", "model", "window", "smoothing", "idle", "events", "publish", "capture", "preview", "control",
-        "security", "logging", "monitoring",
+        "security", "logging", "monitoring", "sinks",
     }  # fmt: skip
 
 

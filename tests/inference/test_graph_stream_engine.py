@@ -17,6 +17,8 @@ from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsE
 from stream_i3d.inference.backends import load_carried_engine
 from stream_i3d.inference.conversion import make_program, write_graph
 from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.inference.graph_cache import kept_graph
+from stream_i3d.inference.graph_file import IR
 from stream_i3d.inference.graph_stream_engine import GraphStreamEngine
 from stream_i3d.inference.mode import load_mode_engine
 from stream_i3d.inference.setup import settle_model
@@ -155,12 +157,11 @@ def test_both_modes_of_one_checkpoint_are_kept_apart(tiny_checkpoint: Path) -> N
 
 @pytest.fixture(scope="module")
 def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny network's step as OpenVINO IR."""
-    model, spec = load_checkpoint(tiny_checkpoint)
+    """The tiny network's step as OpenVINO IR, as it is kept."""
     path = tmp_path_factory.mktemp("exported") / "tiny.xml"
-    write_graph(
-        make_program(model, spec.preprocessing, mode="streaming"), structs.replace(spec, mode="streaming"), path
-    )
+    with kept_graph(settle_model(ModelConfig(checkpoint=str(tiny_checkpoint)), STREAMING), IR, "streaming") as kept:
+        for suffix in (".xml", ".bin"):
+            path.with_suffix(suffix).write_bytes(kept.with_suffix(suffix).read_bytes())
     return path
 
 

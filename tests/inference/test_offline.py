@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
-from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
+from stream_i3d.config import BackendName, Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import ConfigError, SourceNotFound
 from stream_i3d.inference import offline
-from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.backends import BACKENDS, load_engine
 from stream_i3d.inference.mode import load_mode_engine
 from stream_i3d.inference.offline import offline_address, recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model
@@ -115,10 +116,14 @@ def test_probabilities_are_those_of_the_plain_network_on_the_same_pictures(
     assert np.abs(raw_of(windows[0]) - raw_of(windows[-1])).max() > 1e-4  # they are not all the same
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 @pytest.mark.parametrize(("stride", "averaging"), [(8, 1), (4, 1), (8, 2)])
 def test_in_streaming_mode_probabilities_are_those_of_the_whole_clip_network_one_frame_on(
-    make_video: Video, setup: ModelSetup, tiny_checkpoint: Path, stride: int, averaging: int
+    make_video: Video, setup: ModelSetup, tiny_checkpoint: Path, stride: int, averaging: int, backend: BackendName
 ) -> None:
+    if not BACKENDS[backend].installed:
+        pytest.skip(f"the extra {backend} is not installed")
+    setup = structs.replace(setup, config=structs.replace(setup.config, backend=backend))
     path = make_video(25.0, 4.0)
     window = WindowConfig(mode="streaming", stride=stride, averaging=averaging)
     config = Config(window=window, smoothing=PLAIN.smoothing, idle=PLAIN.idle, publish=PLAIN.publish)

@@ -28,9 +28,10 @@ from stream_i3d.config import (
 )
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import worker
+from stream_i3d.inference.batch_limit import MAX_BATCH
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
-from stream_i3d.inference.worker import MAX_BATCH, serve
+from stream_i3d.inference.worker import serve
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.publish.process import PublisherJob, publisher_main
@@ -52,7 +53,7 @@ class Service:
         lossless: bool = given.pop("lossless", False)
         publish = {"address": f"ipc://{folder}/pub", "jsonl": str(folder / "out.jsonl"), "top_k": 3}
         config: dict[str, Any] = {
-            "window": WindowConfig(stride=STRIDE),
+            "window": WindowConfig(stride=STRIDE, adaptive=False),
             "smoothing": SmoothingConfig(method="none"),
             "idle": IdleConfig(min_confidence=0, min_motion=0),
             "events": EventsConfig(min_on_s=0, min_off_s=0),
@@ -293,7 +294,7 @@ def test_windows_of_cameras_that_are_due_together_are_one_batch(make: Start) -> 
     service.arrived(12, "a")
     service.arrived(8, "b")
     service.engine.release(2)
-    assert service.engine.begun() == [11, 7]
+    assert service.engine.begun() == [7, 11]  # the oldest first
     lines = service.end()
     assert [line["seq"] for line in of_kind(lines, "prediction", "a") if line["state"] == "action"] == [7, 11]
     assert [line["seq"] for line in of_kind(lines, "prediction", "b") if line["state"] == "action"] == [7]
@@ -372,7 +373,7 @@ def test_one_camera_held_back_does_not_hold_up_the_others(make: Start) -> None:
     service.send(0, 7, "b")
     service.arrived(8, "b")
     service.engine.release(2)
-    assert service.engine.begun() == [11, 7]
+    assert service.engine.begun() == [7, 11]  # the oldest first
     service.end()
 
 
@@ -619,6 +620,33 @@ def test_an_order_changes_the_stride_from_then_on(make: Start) -> None:
     service.order(*service.job.cameras, **{"window.stride": 7})
     service.send(20, 49)
     assert windows_of(service.end()) == [7, 11, 15, 19, 21, 28, 35, 42, 49]
+
+
+def test_the_stride_in_force_is_published_at_once_when_it_changes(make: Start) -> None:
+    service = make(lossless=True).start()
+    service.report(state="live")
+    assert service.status("door", "live").stride == STRIDE
+    service.order(*service.job.cameras, **{"window.stride": 7})
+    service.publisher.wait_until(lambda: service.status("door", "live").stride == 7)
+    service.end()
+    assert service.stage.summary.stride == service.stage.summary.cameras["door"].stride == 7
+
+
+def test_one_of_several_workers_says_that_its_cameras_have_ended_and_takes_others(make: Start) -> None:
+    service = make(lossless=True)
+    service.job = structs.replace(service.job, linger=True)
+    service.start()
+    service.report(state="stopped", fps=0.0, detail="the end", final=True)
+    service.stage.wait_until(lambda: service.stage.summary.ended)
+    service.order(service.slot("hall"))
+    service.senders.pop("door").close()
+    service.stage.wait_until(
+        lambda: not service.stage.summary.ended and list(service.stage.summary.cameras) == ["hall"]
+    )
+    service.send(0, 7, "hall")
+    service.settled(8, "hall")
+    service.stage.stopping.set()
+    assert windows_of(service.join(), "hall") == [7]
 
 
 def test_an_order_changes_what_is_recognised_and_how_many_labels_are_listed(make: Start) -> None:

@@ -173,12 +173,22 @@ def test_pausing_and_resuming_are_ordered_and_kept_for_a_restart(rig: Rig) -> No
     assert not rig.plan.cameras["hall"].job.paused
 
 
+def test_with_several_workers_each_is_ordered_its_own_cameras(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    model = ModelConfig(checkpoint=str(tiny_checkpoint), devices=["cpu", "cpu"])
+    cameras = [CameraConfig(source=str(number), name=f"c{number}") for number in range(2)]
+    rig = Rig(Plan(Config(cameras=cameras, model=model), tmp_path))
+    rig.ask(AddCamera(source="9", name="new"))
+    orders = {name: order for name, order in rig.supervisor.orders if isinstance(order, WorkerOrder)}
+    told = {name: [slot.name for slot in order.cameras] for name, order in orders.items()}
+    assert told == {"worker 1": ["c0", "new"], "worker 2": ["c1"]}
+
+
 def test_settings_go_to_the_worker_and_come_back(rig: Rig) -> None:
     reply = rig.ask(ChangeSettings(settings={"window.stride": 3, "idle.min_confidence": 0.9}))
     assert isinstance(reply, SettingsReply) and reply == rig.ask(GetSettings())
     assert (reply.settings["window.stride"], reply.settings["smoothing.method"]) == (3, "ema")
     assert rig.supervisor.worker.config.window.stride == 3
-    assert rig.plan.worker_row.job.config.idle.min_confidence == 0.9
+    assert rig.plan.worker_rows[0].job.config.idle.min_confidence == 0.9
 
 
 @pytest.mark.parametrize(
@@ -234,5 +244,5 @@ def test_whatever_is_asked_is_answered_and_the_worker_can_be_told(rig: Rig, requ
         for name in list(rig.supervisor.retired):
             rig.gone(name.removeprefix("capture "))
             rig.supervisor.retired.remove(name)
-    assert rig.plan.worker_row.job.config.window.stride >= 1
+    assert rig.plan.worker_rows[0].job.config.window.stride >= 1
     assert len(set(rig.names())) == len(rig.names())

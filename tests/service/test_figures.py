@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stream_i3d.service.figures import RunFigures
-from stream_i3d.stage import PublisherSummary, SinkFigures, Summary
+from stream_i3d.stage import CameraFigures, PublisherSummary, SinkFigures, Summary
 
 
 def sinks(dropped: int) -> list[SinkFigures]:
@@ -44,3 +44,16 @@ def test_what_sinks_have_dropped_and_what_the_publisher_rejected_count_too() -> 
 
 def test_a_run_in_which_nothing_was_said_has_none() -> None:
     assert RunFigures().total() == Summary()
+
+
+def test_several_workers_have_ended_when_all_that_have_cameras_say_so() -> None:
+    figures = RunFigures()
+    names, some = ["worker 1", "worker 2", "worker 3"], {"door": CameraFigures()}
+    figures.take("worker 1", 1, Summary(cameras=some, ended=True))
+    figures.take("worker 2", 2, Summary())
+    assert not figures.all_ended(names)  # one has not said anything yet
+    figures.take("worker 3", 3, Summary(cameras=some))
+    assert not figures.all_ended(names)
+    figures.take("worker 3", 3, Summary(cameras=some, ended=True))
+    assert figures.all_ended(names)
+    assert not figures.all_ended(["worker 2"])  # without any camera others may be added

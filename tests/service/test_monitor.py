@@ -38,14 +38,17 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     monitor.heard("worker", 2, Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"), engine="torch"))
     monitor.heard("worker", 2, summary(250))
     monitor.heard("publisher", 1, CameraNews(status=status()))
-    sink = SinkFigures(name="mqtt", queued=1, written=2, dropped=3, failing=True)
+    sink = SinkFigures(
+        name="mqtt", queued=1, written=2, dropped=3, failing=True, failed=4, detail="no rtsp://a:geheim@b"
+    )
     monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4))
     known = monitor.snapshot()
     assert known.ready and known.publish == "tcp://127.0.0.1:5556"
     assert (known.model, known.engine) == (ModelName(name="i3d", checkpoint="motion"), "torch")
     assert (known.cameras[0].status, known.cameras[0].figures.frames) == (status(), 250)
     [shown] = known.sinks
-    assert (shown.name, shown.queued, shown.written, shown.dropped, shown.failing) == ("mqtt", 1, 2, 3, True)
+    assert (shown.name, shown.queued, shown.written, shown.dropped, shown.refused) == ("mqtt", 1, 2, 3, 4)
+    assert shown.failing and shown.detail == "no rtsp://***@b"
     assert known.published == 9 and known.rejected_messages == {"worker": 1, "publisher": 4}
 
 

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +98,36 @@ def test_a_manager_that_is_gone_is_told_of_once_and_breaks_nothing(
         notifier.alive(1.0)
         notifier.stopping()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["cannot tell systemd READY=1"]
+
+
+@pytest.mark.slow
+def test_a_service_says_when_it_publishes_that_it_lives_and_that_it_stops(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(90)
+        command = [sys.executable, "-m", "stream_i3d", "run", "--source", "synthetic://?seed=1&size=160x120"]
+        command += [
+            "--checkpoint",
+            str(tiny_checkpoint),
+            "--publish",
+            f"ipc://{tmp_path}/publish",
+            "--backend",
+            "torch",
+        ]
+        environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as service:
+            try:
+                heard = [manager.recv(4096).decode()]
+                while not heard[-1].startswith("READY=1\n"):
+                    heard.append(manager.recv(4096).decode())
+                assert heard[-1].startswith(f"READY=1\nSTATUS=publishing on ipc://{tmp_path}/publish: ")
+                assert manager.recv(4096) == b"WATCHDOG=1"
+                service.send_signal(signal.SIGTERM)
+                while (last := manager.recv(4096)) == b"WATCHDOG=1":
+                    pass
+                assert last == b"STOPPING=1"
+                assert service.wait(30) == 0
+            finally:
+                service.kill()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stream_i3d.capture.process import CaptureJob, capture_main
 from stream_i3d.config import (
@@ -16,11 +17,13 @@ from stream_i3d.config import (
     PublishConfig,
     SecurityConfig,
     WindowConfig,
+    convert,
 )
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.worker import worker_main
 from stream_i3d.publish.process import publisher_main
+from stream_i3d.service import plan as plan_module
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan, name_cameras
 
 
@@ -189,10 +192,10 @@ def plan(tiny: ModelConfig, tmp_path: Path) -> Plan:
 def test_a_camera_that_is_added_is_the_workers_too_and_has_channels_of_its_own(plan: Plan) -> None:
     plan.remove("door")
     plan.add("synthetic://?seed=1")
-    assert [slot.name for slot in plan.worker_row.job.cameras] == ["hall", "synthetic"]
+    assert [slot.name for slot in plan.worker_rows[0].job.cameras] == ["hall", "synthetic"]
     jobs = [row.job for row in plan.rows[2:]]
     assert len({job.channel for job in jobs} | {job.preview_channel for job in jobs}) == 4
-    assert [slot.channel for slot in plan.worker_row.job.cameras] == [job.channel for job in jobs]
+    assert [slot.channel for slot in plan.worker_rows[0].job.cameras] == [job.channel for job in jobs]
 
 
 def test_a_channel_is_never_given_to_a_second_camera(plan: Plan) -> None:
@@ -287,14 +290,14 @@ def test_a_camera_that_is_not_there_is_told_with_the_likeliest(plan: Plan) -> No
 
 def test_settings_that_change_are_those_a_restarted_worker_gets(plan: Plan) -> None:
     plan.change_settings({"window.stride": 3})
-    assert plan.worker_row.job.config.window.stride == 3
+    assert plan.worker_rows[0].job.config.window.stride == 3
 
 
 def test_pauses_and_failures_are_kept_for_a_restart(plan: Plan) -> None:
     plan.pause("door", True)
     plan.give_up("hall", "no such file")
     assert [row.job.paused for row in plan.rows[2:]] == [True, False]
-    assert [slot.failure for slot in plan.worker_row.job.cameras] == [None, "no such file"]
+    assert [slot.failure for slot in plan.worker_rows[0].job.cameras] == [None, "no such file"]
 
 
 def test_only_cameras_of_the_start_may_end_the_run_and_none_where_it_stays(tiny: ModelConfig, tmp_path: Path) -> None:
@@ -309,3 +312,51 @@ def test_where_it_stays_it_may_start_without_a_camera(tiny: ModelConfig, tmp_pat
         "publisher",
         "worker",
     ]
+
+
+# --- several devices
+
+
+def of_devices(model: ModelConfig, folder: Path, devices: list[str], *sources: str, stay: bool = False) -> Plan:
+    on_devices = structs.replace(model, devices=devices)
+    return Plan(config_of(*sources, model=on_devices, control=ControlConfig(stay=stay)), folder)
+
+
+def test_there_is_a_worker_on_each_device_and_they_share_the_cameras(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = of_devices(tiny, tmp_path, ["cuda:0", "cuda:1"], "0", "1", "2")
+    jobs = {row.name: row.job for row in plan.worker_rows}
+    assert [(name, job.setup.config.device) for name, job in jobs.items()] == [
+        ("worker 1", "cuda:0"),
+        ("worker 2", "cuda:1"),
+    ]
+    assert [[slot.name for slot in job.cameras] for job in jobs.values()] == [["webcam0", "webcam2"], ["webcam1"]]
+    assert [(job.linger, job.setup.config.threads) for job in jobs.values()] == [(True, 0)] * 2
+    assert len({job.relay for job in jobs.values()}) == 1
+
+
+def test_an_added_camera_goes_to_the_worker_with_the_fewest(tiny: ModelConfig, tmp_path: Path) -> None:
+    plan = of_devices(tiny, tmp_path, ["cpu", "cpu"], "0", "1", "2", "3")
+    plan.remove("webcam1")
+    plan.remove("webcam3")
+    assert plan.add("4").worker == plan.add("5").worker == "worker 2"
+    assert plan.add("6").worker == "worker 1"
+
+
+def test_workers_on_the_cpu_divide_its_cores(
+    tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "allowed_cores", lambda: 9)
+    plan = of_devices(tiny, tmp_path, ["cpu", "cpu", "cuda:0"], "0", "1", "2")
+    assert [row.job.setup.config.threads for row in plan.worker_rows] == [4, 4, 0]
+
+
+def test_a_worker_that_would_have_no_camera_is_left_out_unless_others_may_come(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    assert [row.name for row in of_devices(tiny, tmp_path, ["cpu", "cpu"], "0").worker_rows] == ["worker"]
+    assert len(of_devices(tiny, tmp_path, ["cpu", "cpu"], "0", stay=True).worker_rows) == 2
+
+
+def test_device_and_devices_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="device and devices exclude each other"):
+        convert({"model": {"device": "cpu", "devices": ["cpu", "cpu"]}})

@@ -29,6 +29,7 @@ from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import (
     EXIT_FATAL,
+    CameraFigures,
     CameraNews,
     CaptureOrder,
     Done,
@@ -100,6 +101,13 @@ def publishes(stage: Stage, log: Path) -> None:
 def publishes_and_crashes(stage: Stage, log: Path) -> None:
     if begin(stage, log) < 2:
         os._exit(7)
+    work(stage)
+
+
+def lingers(stage: Stage, log: Path) -> None:
+    """A worker, one of several, whose cameras have ended."""
+    begin(stage, log)
+    stage.say(Summary(frames=10, seconds=1.0, cameras={"door": CameraFigures()}, ended=True))
     work(stage)
 
 
@@ -310,6 +318,11 @@ def test_a_run_is_ready_once_with_the_publishers_address_and_ends_with_its_worke
     assert summary.frames == 20
     assert summary.sink_dropped == 3
     assert log.read_text().splitlines()[-1] == "publisher stopped"
+
+
+def test_a_run_of_workers_that_linger_ends_once_all_their_cameras_have(log: Path) -> None:
+    rows = [row(lingers, log, "worker 1"), row(lingers, log, "worker 2")]
+    assert Supervisor(rows).run(WAIT_S).frames == 20
 
 
 def test_a_publisher_that_is_killed_is_started_again_and_the_run_goes_on(log: Path) -> None:
