@@ -1,4 +1,4 @@
-"""All sinks of a whole service in real processes, seen by independent clients; what a killed publisher loses: nothing."""
+"""All sinks of a whole service in real processes, seen by independent clients; its publisher is killed on the way."""
 
 from __future__ import annotations
 
