@@ -28,8 +28,9 @@ FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 @click.option("--only", multiple=True, type=click.Choice([fault.name for fault in FAULTS]), help="Repeatable.")
 @click.option("--short", is_flag=True, help="The quick ones, with shorter outages.")
 @click.option("--list", "list_only", is_flag=True, help="Name them and end.")
+@click.option("--slack", default=1.0, help="Stretches what is allowed in seconds: for a machine that has other work.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Copy logs and messages into this folder at the end.")
-def main(only: tuple[str, ...], short: bool, list_only: bool, keep: Path | None) -> None:
+def main(only: tuple[str, ...], short: bool, list_only: bool, slack: float, keep: Path | None) -> None:
     """Make faults and see what becomes of them."""
     chosen = [fault for fault in FAULTS if (fault.name in only if only else fault.short or not short)]
     if list_only:
@@ -37,7 +38,7 @@ def main(only: tuple[str, ...], short: bool, list_only: bool, keep: Path | None)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
     rows = []
-    with Rig(short, keep=keep) as rig:
+    with Rig(short, keep=keep, slack=slack) as rig:
         for fault in chosen:
             click.echo(f"{fault.name}: {fault.done} ...", err=True)
             rows.append(run_fault(fault, rig))

@@ -127,7 +127,7 @@ def problems(rows: list[dict[str, Any]], processes: list[dict[str, Any]], zombie
 def main(minutes: float, fault_every: float, keep: Path | None) -> None:
     """Run it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
-    warm_up_s, least_s = min(120.0, 6 * minutes), min(480.0, 15 * minutes)
+    warm_up_s, least_s = min(240.0, 8 * minutes), min(480.0, 15 * minutes)
     with Rig(short=False, names=CAMERAS, size=SIZE, keep=keep) as rig:
         with Census(rig.main) as census:
             faults = run_faults(rig, minutes, fault_every)

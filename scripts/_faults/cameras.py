@@ -45,8 +45,8 @@ def _away(rig: Rig, **options: str | int) -> Outcome:
     again.start()
     back = rig.main.watch.prediction("a", there, START_S, not_epoch=epoch).at
     gap = rig.main.watch.longest_gap("b", start, back)
-    if said > _SAID_S:
-        raise Unmet(f"its loss was published after {said:.1f} s, allowed are {_SAID_S:g}")
+    if said > rig.slack * _SAID_S:
+        raise Unmet(f"its loss was published after {said:.1f} s, allowed are {rig.slack * _SAID_S:g}")
     return Outcome(back - there, f"loss published after {said:.1f} s; camera b's longest gap {gap:.2f} s")
 
 
@@ -61,8 +61,8 @@ def stop_sending(rig: Rig) -> Outcome:
         server.send_signal(18)
     on = time.monotonic()
     back = rig.main.watch.prediction("a", on, START_S).at
-    if said.at - start > _SAID_S:
-        raise Unmet(f"the stall was published after {said.at - start:.1f} s, allowed are {_SAID_S:g}")
+    if said.at - start > rig.slack * _SAID_S:
+        raise Unmet(f"the stall was published after {said.at - start:.1f} s, allowed are {rig.slack * _SAID_S:g}")
     assert isinstance(said.message, CameraStatus)
     return Outcome(back - on, f"{said.message.state} published after {said.at - start:.1f} s")
 
@@ -82,7 +82,7 @@ def bad_cameras(rig: Rig) -> Outcome:
         beside_s, gap, beside = _performance(service, seconds)
         for camera in bad:
             service.watch.first(_tried_again(camera), service.started, START_S, f"when {camera} is tried again")
-    if gap > 1.5 or beside < 0.8 * others:
+    if gap > 1.5 * rig.slack or beside < 0.8 * others:
         raise Unmet(f"{beside:.2f} predictions/s, beside good ones {others:.2f}; longest gap {gap:.1f} s")
     note = f"first prediction after {beside_s:.1f} s, beside good ones {others_s:.1f} s; {beside:.2f}/s, {others:.2f}/s"
     return Outcome(max(0.0, beside_s - others_s), note)

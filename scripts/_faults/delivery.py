@@ -11,7 +11,6 @@ from _faults.rig import Rig, until
 from _faults.service import pause
 from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
-from stream_i3d.config import Config
 from stream_i3d.messages import ActionEvent
 from stream_i3d.transport.relay import RelaySender
 
@@ -115,12 +114,6 @@ def _available(rig: Rig) -> bool:
     return said[-1:] == ["online"]
 
 
-def _missing() -> str | None:
-    if "sinks" not in Config.__struct_fields__:
-        return "not built yet"
-    return missing()
-
-
 FAULTS = [
     Fault(
         "broker",
@@ -128,7 +121,7 @@ FAULTS = [
         "all 200 delivered afterwards, in order; each in the store once",
         15.0,
         broker_away,
-        missing=_missing,
+        missing=missing,
     ),
     Fault(
         "events",
@@ -136,6 +129,6 @@ FAULTS = [
         "every event published is in the store once, and was delivered in order",
         None,
         all_events,
-        missing=_missing,
+        missing=missing,
     ),
 ]

@@ -63,7 +63,7 @@ def garbage(rig: Rig) -> Outcome:
     most, name = max((after[one] - before[one], one[0]) for one in before)
     gap = max(service.watch.longest_gap(camera, start, gap_until) for camera in service.cameras)
     note = f"{len(places)} sockets, {rounds} rounds; most grown: {name} by {most:.1f} MB; longest gap {gap:.1f} s"
-    if most > _GROWTH_MB or gap > _GAP_S:
+    if most > _GROWTH_MB or gap > rig.slack * _GAP_S:
         raise Unmet(note)
     if not service.said("rejected"):
         raise Unmet("nothing was said to be rejected")
@@ -85,7 +85,7 @@ def idle_subscriber(rig: Rig) -> Outcome:
     after = weights(service)
     most = max(after.get(name, 0.0) - weight for name, weight in before.items())
     note = f"{seconds:g} s; most grown by {most:.1f} MB; longest gap of another subscriber {gap:.2f} s"
-    if gap > _GAP_S or most > _GROWTH_MB:
+    if gap > rig.slack * _GAP_S or most > _GROWTH_MB:
         raise Unmet(note)
     return Outcome(None, note)
 

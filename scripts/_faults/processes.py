@@ -28,7 +28,7 @@ def kill_capture(rig: Rig) -> Outcome:
     whole = rig.main.watch.prediction("a", start, START_S, not_epoch=epoch).at
     gap = rig.main.watch.longest_gap("b", start, whole)
     _reaped(victim)
-    if gap > _DISTURBED_S:
+    if gap > rig.slack * _DISTURBED_S:
         raise Unmet(f"camera b was without a prediction for {gap:.1f} s")
     return Outcome(back - start, f"first whole window after {whole - start:.1f} s; camera b's longest gap {gap:.2f} s")
 
@@ -80,7 +80,7 @@ def hang_capture(rig: Rig) -> Outcome:
     stalled = rig.main.watch.first(_stalled_a, start, START_S, "a status other than live").at - start
     back = rig.main.watch.prediction("a", start, START_S, not_epoch=epoch).at
     _reaped(victim)
-    if stalled > 6.0:
+    if stalled > 6.0 * rig.slack:
         raise Unmet(f"the stall was published after {stalled:.1f} s, allowed are 6")
     return Outcome(back - start, f"stall published after {stalled:.1f} s")
 

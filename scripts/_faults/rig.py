@@ -26,7 +26,6 @@ from _faults.broker import Broker
 from _faults.broker import missing as broker_missing
 from _faults.service import Service, free_port, pause
 from _faults.watch import Unmet
-from stream_i3d.config import Config
 from stream_i3d.scenes import SceneRenderer
 from tests.rtsp import RtspServer
 
@@ -71,9 +70,10 @@ class Rig:
         names: Sequence[str] = ("a", "b"),
         size: tuple[int, int] = SIZE,
         keep: Path | None = None,
+        slack: float = 1.0,
     ) -> None:
-        """Args: `names` are those of the cameras; `keep` gets a copy of what was written."""
-        self.short = short
+        """Args: `names` are those of the cameras; `keep` gets a copy of what was written; `slack` stretches bounds."""
+        self.short, self.slack = short, slack
         self.password, self.wrong_password, self.mqtt_password = (f"s3cret-{secrets.token_hex(8)}" for _ in range(3))
         self._names, self._size, self._keep = names, size, keep
         self.folder = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -95,7 +95,8 @@ class Rig:
             if broker_missing() is None:
                 self.broker = self._open.enter_context(Broker(self.private, self.public, self.mqtt_password))
             sources = {name: server.login_url for name, server in self.servers.items()}
-            self.main = self._open.enter_context(self.service("main", sources, self._settings()))
+            settings = {"sinks": self._sinks(), "monitoring": {"address": self.monitor}}
+            self.main = self._open.enter_context(self.service("main", sources, settings))
             self.main.steady()
         except BaseException:
             self._open.close()
@@ -122,18 +123,8 @@ class Rig:
         """Where the main service records clips, likewise."""
         return (self.disk or self.public) / "clips"
 
-    def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {"publish": {"jsonl": str(self.jsonl)}}
-        if "sinks" in Config.__struct_fields__:
-            settings = {"sinks": self._sinks()}
-        if "monitoring" in Config.__struct_fields__:
-            settings["monitoring"] = {"address": self.monitor}
-        return settings
-
     def scrape(self) -> None:
         """Add what the main service says over HTTP now to what is searched for passwords."""
-        if "monitoring" not in self.main.settings:
-            return
         with (self.public / "http").open("ab") as file:
             for route in ("metrics", "healthz", "readyz", "status"):
                 try:

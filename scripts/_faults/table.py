@@ -62,8 +62,8 @@ def run_fault(fault: Fault, rig: Rig) -> dict[str, Any]:
         outcome = fault.inject(rig)
         row["seconds"] = None if outcome.seconds is None else round(outcome.seconds, 2)
         row["note"] = outcome.note
-        if outcome.seconds is not None and fault.bound_s is not None and outcome.seconds > fault.bound_s:
-            raise Unmet(f"took {outcome.seconds:.1f} s, allowed are {fault.bound_s:g}")
+        if outcome.seconds is not None and fault.bound_s is not None and outcome.seconds > rig.slack * fault.bound_s:
+            raise Unmet(f"took {outcome.seconds:.1f} s, allowed are {rig.slack * fault.bound_s:g}")
     except (Unmet, OSError, psutil.Error, sqlite3.Error) as unmet:  # the latter: something is not as it must be, either
         row |= {"result": "FAIL", "note": f"{unmet}; {row['note']}".rstrip("; ")}
     row["took_s"] = round(time.monotonic() - started, 1)
