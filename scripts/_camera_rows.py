@@ -54,7 +54,7 @@ class Weigher:
     def begin(self) -> None:
         """Note the processor time so far."""
         for process in psutil.Process().children():
-            if (role := _role(process)) is not None:
+            if (role := role_of(process)) is not None:
                 self._busy[process] = role, _cpu_s(process), time.monotonic()
 
     def end(self) -> None:
@@ -69,7 +69,8 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _role(process: psutil.Process) -> str | None:
+def role_of(process: psutil.Process) -> str | None:
+    """Return which part of the service a process is, by the libraries it has loaded."""
     loaded = " ".join(region.path for region in process.memory_maps())
     if "libtorch" in loaded or "libopenvino" in loaded:
         return "worker"

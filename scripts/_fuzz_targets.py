@@ -6,9 +6,11 @@ that is how they come. Knows no fuzzer: tests/test_fuzz_targets.py and `fuzz.py 
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,6 +19,9 @@ from functools import cache
 from pathlib import Path
 
 from stream_i3d.errors import StreamI3DError
+
+FOLDER = "STREAM_I3D_FUZZ_FOLDER"
+"""Names the folder for files; libFuzzer ends its process without Python's knowing, so another one must remove it."""
 
 Reader = Callable[[bytes], object]
 
@@ -43,10 +48,18 @@ class Target:
         return [bytes([number]) + content for number, content in self.seeds()]
 
 
+def make_folder() -> str:
+    """Make a folder for the files that are read, in memory where there is such a place; return its path."""
+    return tempfile.mkdtemp(prefix="stream-i3d-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 @cache
 def _folder() -> Path:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="stream-i3d-fuzz-", dir=memory))
+    if given := os.environ.get(FOLDER):
+        return Path(given)
+    made = make_folder()
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 def _file(name: str, content: bytes, mode: int = 0o600) -> Path:
@@ -177,21 +190,28 @@ def _wire_seeds() -> list[tuple[int, bytes]]:
         latency_ms=messages.Latency(queue=1.0, inference=2.0, total=3.0), model=model,
     )  # fmt: skip
     info = control.CameraInfo(name="a", source="0", paused=False, preview=None, status=status)
+    process = control.StageInfo(
+        name="worker", state="running", restarts=1, planned_restarts=0, silent_s=0.1, memory_mb=90.5, pid=7
+    )
+    sink = stage.SinkFigures(name="mqtt", queued=1, written=2, dropped=3)
+    figures = stage.Summary(frames=1, windows_dropped={"gap": 1}, cameras={"a": stage.CameraFigures(frames=1)})
     requests: list[control.Request] = [
         control.SayHello(id=1), control.ListCameras(), control.AddCamera(source="0", name="a"),
         control.RemoveCamera(camera="a"), control.RenameCamera(camera="a", name="b"), control.PauseCamera(camera="a"),
         control.ResumeCamera(camera="a"), control.ChangeSettings(settings={"window.stride": 4}), control.GetSettings(),
+        control.ChangeSource(camera="a", source="1"), control.ListStages(),
     ]  # fmt: skip
     replies: list[control.Reply] = [
         control.HelloReply(version="0", pid=1, started_at=0.5, ready=True, model=model, labels=["x"]),
         control.CamerasReply(cameras=[info]), control.SettingsReply(settings={"window.stride": 4}),
-        control.ErrorReply(message="no"),
+        control.ErrorReply(message="no"), control.StagesReply(stages=[process]),
     ]  # fmt: skip
     slot = stage.CameraSlot(name="a", channel="ipc://x", lossless=False)
     words: list[msgspec.Struct] = [
-        stage.Ready(detail="x", model=model, labels=["x"]), stage.Failed(message="no"), stage.Summary(frames=1),
+        stage.Ready(detail="x", model=model, labels=["x"]), stage.Failed(message="no"), figures,
         stage.CameraNews(status=status), stage.Done(number=1), stage.CaptureOrder(number=1, paused=True),
-        stage.WorkerOrder(number=1, cameras=[slot], config=Config()),
+        stage.WorkerOrder(number=1, cameras=[slot], config=Config()), stage.PublisherSummary(published=1, sinks=[sink]),
+        stage.PublisherOrder(number=1, cameras={"a": "ipc://x"}),
     ]  # fmt: skip
     published = {"prediction": said, "event": event, "status": status}
     greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, cameras=["a"])

@@ -19,7 +19,7 @@ import click
 import numpy as np
 import psutil
 from _bench import report
-from _camera_rows import camera_row, rtsp_camera
+from _camera_rows import camera_row, role_of, rtsp_camera
 from numpy.typing import NDArray
 
 from stream_i3d.config import CameraConfig, Config, ControlConfig, IdleConfig, ModelConfig, PublishConfig, WindowConfig
@@ -105,18 +105,9 @@ class Watcher:
         while not self._stop.wait(1.0):
             for child in psutil.Process().children():
                 try:
-                    name = "worker" if _runs_networks(child) else "capture" if _has_cv2(child) else "other"
-                    self.memory_mb.setdefault(name, []).append(child.memory_info().rss / 1e6)
+                    self.memory_mb.setdefault(role_of(child) or "other", []).append(child.memory_info().rss / 1e6)
                 except psutil.Error:
                     continue  # it ended while it was looked at
-
-
-def _runs_networks(process: psutil.Process) -> bool:
-    return any("libtorch" in region.path or "libopenvino" in region.path for region in process.memory_maps())
-
-
-def _has_cv2(process: psutil.Process) -> bool:
-    return any("cv2" in region.path for region in process.memory_maps())
 
 
 def run_case(case: str, seconds: float, checkpoint: str, worker: Callable[[Stage, Any], None]) -> dict[str, Any]:

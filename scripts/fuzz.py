@@ -16,14 +16,16 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from _fuzz_targets import TARGETS
+from _fuzz_targets import FOLDER, TARGETS, make_folder
 
 _INSTRUMENTED = ["stream_i3d", "yaml", "zmq", "torch"]
 _ONE_INPUT_S = 30
@@ -72,8 +74,9 @@ def _campaign(name: str, seconds: int, folder: Path) -> dict[str, Any]:
     before, began = _findings(folder / name), time.monotonic()
     print(f"{name}: {seconds} s ...", flush=True)
     log = folder / name / "log"
+    files = make_folder()
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, FOLDER: files})
         try:
             process.wait(seconds + _SLACK_S)
         except subprocess.TimeoutExpired:
@@ -81,6 +84,7 @@ def _campaign(name: str, seconds: int, folder: Path) -> dict[str, Any]:
         finally:
             process.kill()
             process.wait()
+            shutil.rmtree(files, ignore_errors=True)
     said = log.read_text(errors="replace")
     executions = max(map(int, re.findall(r"^#(\d+)\s", said, re.MULTILINE)), default=0)
     executions = max(map(int, re.findall(r"number_of_executed_units: (\d+)", said)), default=executions)

@@ -171,6 +171,7 @@ class CameraFeed:
         self._ring = FrameRing(self._capacity(stride), preprocessing.crop_size, self._augmenting.channels, make_memory)
         self._scheduler = WindowScheduler(preprocessing, stride, max_span_ratio)
         self._pending: Due | None = None
+        self._pending_stamp: FrameStamp | None = None
         self._notes: deque[tuple[Window, FrameStamp]] = deque(maxlen=self._MAX_NOTES)
         self.windows_dropped: Counter[DropReason] = Counter()
         self.frames = 0
@@ -183,8 +184,7 @@ class CameraFeed:
     @property
     def due_stamp(self) -> FrameStamp | None:
         """The newest frame of the window that waits to be taken, if one does."""
-        due = self._pending
-        return self._ring.stamp(due.last) if due is not None and self._ring.holds(due.last) else None
+        return None if self._pending is None else self._pending_stamp  # kept: its frame may be overwritten by now
 
     @property
     def frames_dropped(self) -> int:
@@ -225,7 +225,7 @@ class CameraFeed:
         if due.ready:
             if self._pending is not None:
                 self.windows_dropped["stale"] += 1
-            self._pending = due
+            self._pending, self._pending_stamp = due, stamp
         else:
             self._notes.append((self._window(due), stamp))
         return True

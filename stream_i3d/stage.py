@@ -36,6 +36,9 @@ EXIT_FATAL = 2
 EXIT_CRASHED = 1
 """Exit code of a stage that met any other error; it is started again."""
 
+EXIT_TOLD = 128 + signal.SIGTERM
+"""Exit code of a stage that was told to end, and did; if not by the supervisor, it is started again."""
+
 _EXIT_ORPHANED = 3
 _PR_SET_PDEATHSIG = 1
 _COMM_BYTES = 15  # of Linux
@@ -306,8 +309,8 @@ def enter_stage(
 ) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
-    An error of our own tree is sent to the supervisor and ends the process with EXIT_FATAL; any other is logged, and
-    ends it with EXIT_CRASHED.
+    Who was told to end, ends with EXIT_TOLD. An error of our own tree is sent to the supervisor and ends the process
+    with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
     stage = Stage(name, *side)
     _show_name(name)
@@ -318,6 +321,8 @@ def enter_stage(
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     try:
         main(stage, job)
+        if stage.stopping.is_set():
+            sys.exit(EXIT_TOLD)
     except StreamI3DError as error:
         stage.say(Failed(message=redact(str(error))))
         sys.exit(EXIT_FATAL)

@@ -314,6 +314,17 @@ def test_nothing_grows_while_nobody_takes():
     assert len(list(feed.notes())) == 1
 
 
+def test_a_window_that_was_overwritten_before_anyone_took_it_is_still_due_and_then_counted():
+    feed = feed_of(map(stamp, range(16)))
+    for seq in range(17, 600, 2):  # from then on no window is whole
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    due = feed.due_stamp
+    assert feed.pending and due is not None and due.seq == 15
+    assert feed.take() is None
+    assert feed.windows_dropped["overrun"] == 1
+    assert not feed.pending and feed.due_stamp is None
+
+
 def test_a_clip_stays_intact_until_it_is_overwritten_and_is_then_counted():
     feed = feed_of(map(stamp, range(16)), stride=1000)
     clip = feed.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -39,7 +40,11 @@ def rows() -> Iterator[dict[str, dict[str, Any]]]:
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("name", names(short=True))
 def test_the_service_gets_over(name: str, rows: dict[str, dict[str, Any]]) -> None:
-    assert rows[name]["result"] != "FAIL", rows[name]["note"]
+    result, note = rows[name]["result"], rows[name]["note"]
+    if result == "not allowed here":  # a program that is missing is none of this in CI, where none may be
+        assert os.environ.get("CI") != "true" or "run scripts/system-deps" not in note, note
+        pytest.skip(note)
+    assert result == "pass", note
 
 
 def test_every_fault_stands_in_the_documentation() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from _fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from _fuzz_targets import TARGETS
-
-sys.path.pop(0)
+from stream_i3d import stage
+from stream_i3d.transport import control
 
 PIECES = (
     b"", b"\0", b"\xff", b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"{", b"}", b"[", b'"', b",", b":", b"\n", b"\r", b"-1",
@@ -27,6 +25,15 @@ def test_valid_inputs_pass(name: str) -> None:
     assert {seed[0] for seed in corpus} == set(range(len(TARGETS[name].readers)))  # a reader without one is not fuzzed
     for seed in corpus:
         TARGETS[name].run(seed)
+
+
+@pytest.mark.parametrize("union", [control.Request, control.Reply, stage.StageMessage, stage.Order])
+def test_every_kind_of_message_is_there_to_begin_with(union: Any) -> None:
+    corpus = TARGETS["wire"].corpus()
+    for kind in get_args(union):
+        made = kind.__struct_config__
+        said = f'"{made.tag_field}":"{made.tag}"'.encode()
+        assert any(said in seed for seed in corpus), kind
 
 
 @st.composite

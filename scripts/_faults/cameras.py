@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -53,12 +54,12 @@ def _away(rig: Rig, **options: str | int) -> Outcome:
 def stop_sending(rig: Rig) -> Outcome:
     """SIGSTOP camera a's RTSP server for a while: its connection stays open, and nothing comes."""
     server, start = rig.servers["a"].process, time.monotonic()
-    server.send_signal(19)
+    server.send_signal(signal.SIGSTOP)
     try:
         said = rig.main.watch.first(_not_live, start, START_S, "a status other than live")
         pause(max(0.0, start + (8.0 if rig.short else 30.0) - time.monotonic()))
     finally:
-        server.send_signal(18)
+        server.send_signal(signal.SIGCONT)
     on = time.monotonic()
     back = rig.main.watch.prediction("a", on, START_S).at
     if said.at - start > rig.slack * _SAID_S:

@@ -9,7 +9,7 @@ from pathlib import Path
 from _faults.ledger import Entry, stored
 from _faults.rig import Rig, until
 from _faults.service import pause
-from _faults.table import Fault, Outcome
+from _faults.table import Fault, NotAllowed, Outcome
 from _faults.watch import Unmet
 from stream_i3d.messages import ActionEvent
 
@@ -19,7 +19,7 @@ _WRITES_S = 20.0
 def full_disk(rig: Rig) -> Outcome:
     """Fill the disk that the main service writes to, and empty it again; no event may be lost."""
     if rig.disk is None:
-        raise Unmet("no small disk")
+        raise NotAllowed("no small file system could be mounted")
     lines, filler = rig.jsonl, rig.disk / "filler"
     until(lambda: lines.exists() and lines.stat().st_size > 0, _WRITES_S, "JSON lines are written")
     stages, start = rig.main.stages(), time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,15 @@ import psutil
 
 from _faults.rig import Rig
 from _faults.watch import Unmet
+from stream_i3d.errors import StreamI3DError
+
+NOT_ALLOWED = "not allowed here"
+UNMET = (Unmet, OSError, psutil.Error, sqlite3.Error, subprocess.SubprocessError, StreamI3DError)
+"""What shows that something is not as it must be: what was said so, and what breaks where it is looked for."""
+
+
+class NotAllowed(Exception):
+    """This user, or this machine, does not let the fault be made; one line that says why."""
 
 
 def _always() -> str | None:
@@ -55,7 +65,7 @@ def run_fault(fault: Fault, rig: Rig) -> dict[str, Any]:
     row |= {"bound_s": fault.bound_s, "seconds": None, "result": "pass", "note": ""}
     started = time.monotonic()
     if (why_not := fault.missing()) is not None:
-        row |= {"result": "not allowed here", "note": why_not}
+        row |= {"result": NOT_ALLOWED, "note": why_not}
         return row
     try:
         rig.main.steady()
@@ -64,7 +74,9 @@ def run_fault(fault: Fault, rig: Rig) -> dict[str, Any]:
         row["note"] = outcome.note
         if outcome.seconds is not None and fault.bound_s is not None and outcome.seconds > rig.slack * fault.bound_s:
             raise Unmet(f"took {outcome.seconds:.1f} s, allowed are {rig.slack * fault.bound_s:g}")
-    except (Unmet, OSError, psutil.Error, sqlite3.Error) as unmet:  # the latter: something is not as it must be, either
+    except NotAllowed as why:
+        row |= {"result": NOT_ALLOWED, "note": str(why)}
+    except UNMET as unmet:
         row |= {"result": "FAIL", "note": f"{unmet}; {row['note']}".rstrip("; ")}
     row["took_s"] = round(time.monotonic() - started, 1)
     return row

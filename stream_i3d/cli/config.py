@@ -29,9 +29,10 @@ def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> No
 @config.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def check(files: tuple[Path, ...]) -> None:
-    """Check configuration files: words, values, cameras, and whether the model and the key files are there."""
+    """Check configuration files: words, values, cameras, and whether model, key files and what sinks need are there."""
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
+    from stream_i3d.publish.factory import check_sinks
     from stream_i3d.service.monitor_access import monitor_token
     from stream_i3d.service.plan import name_cameras
     from stream_i3d.transport.addresses import check_bind
@@ -40,6 +41,7 @@ def check(files: tuple[Path, ...]) -> None:
     for file in files:
         loaded = load_config(file, {})
         cameras = name_cameras(loaded)
+        check_sinks(loaded)
         monitor_token(loaded.monitoring)
         check_bind(loaded.publish.address, load_server_keys(loaded.security) is not None)
         setup = settle_model(loaded.model, loaded.window)

@@ -77,15 +77,16 @@ def record_graph(function: TensorFunction, example: torch.Tensor) -> Recording:
     """Record a function as a CUDA graph (pytorch.org/docs, "CUDA semantics", "Whole-network capture")."""
     inputs = example.clone()
     side = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream(example.device))
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_UPS):
-            function(inputs)
-    torch.cuda.current_stream(example.device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    # The drain thread may be putting frames into its own queue meanwhile: that is no part of this recording.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = function(inputs)
+    with torch.cuda.device(example.device):  # else the first GPU's work would be recorded, whichever this one is
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                function(inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # The drain thread may be putting frames into its own queue meanwhile: that is no part of this recording.
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            outputs = function(inputs)
     return Recording(inputs, outputs, graph.replay)
 
 

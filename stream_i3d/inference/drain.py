@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from msgspec import Struct, structs
 
@@ -141,17 +142,19 @@ class Drain:
         self._cameras = dict(enumerate(cameras))
         self._leaving: deque[Camera] = deque()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
+        self._thread = ThreadPoolExecutor(1, "drain")
+        self._running: Future[None] | None = None
+        self._lock = threading.Lock()  # of `_cameras`, which both threads exchange
         self.wake = threading.Event()
         self.rejected = 0
 
     def __enter__(self) -> Drain:
-        self._thread.start()
+        self._running = self._thread.submit(self._run)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.shutdown()
         self._receivers.close()
 
     @property
@@ -159,10 +162,16 @@ class Drain:
         """The cameras that are read."""
         return list(self._cameras.values())
 
+    def check(self) -> None:
+        """Raise what ended the thread, where something did: nothing would ever be read again."""
+        if self._running is not None and self._running.done():
+            self._running.result()
+
     def add(self, camera: Camera) -> None:
         """Read one more camera; TransportError where its channel cannot be bound."""
         number = self._receivers.add(camera.slot.channel)
-        self._cameras = {**self._cameras, number: camera}
+        with self._lock:
+            self._cameras = {**self._cameras, number: camera}
 
     def remove(self, camera: Camera) -> None:
         """Read what a camera has still sent, and then no more of it."""
@@ -184,7 +193,8 @@ class Drain:
             if not self._read(number):
                 break
         self._receivers.remove(number)
-        self._cameras = {other: one for other, one in self._cameras.items() if other != number}
+        with self._lock:
+            self._cameras = {other: one for other, one in self._cameras.items() if other != number}
         camera.gone.set()
 
     def _read(self, number: int) -> bool:

@@ -48,12 +48,12 @@ class Meter:
         self._cameras: defaultdict[str, CameraMeter] = defaultdict(CameraMeter)
 
     def forget(self, camera: Camera) -> None:
-        """Keep the counts of a camera that is removed."""
+        """Keep the counts of a camera that is removed, of which nothing will be counted any more."""
         feed = camera.windows.feed
         self._cameras.pop(camera.slot.name, None)
         self._frames += feed.frames
         self._frames_dropped += feed.frames_dropped
-        self._windows_dropped.update(feed.windows_dropped)
+        self._windows_dropped.update(camera.windows.dropped_for())
 
     def count(self, recognition: Recognition) -> None:
         """Note a published recognition."""
@@ -74,7 +74,7 @@ class Meter:
         total, inference = self._total_ms.values(), self._inference_ms.values()
         dropped = self._windows_dropped.copy()
         for camera in cameras:
-            dropped.update(camera.windows.feed.windows_dropped)
+            dropped.update(camera.windows.dropped_for())
         return Summary(
             frames=self._frames + sum(camera.windows.feed.frames for camera in cameras),
             windows=self._windows,
@@ -96,7 +96,7 @@ class Meter:
         with camera.windows.lock:
             age_s = camera.health.status(time.monotonic(), 0).last_frame_age_s
         counted = self._cameras[camera.slot.name]
-        figures = counted.figures(feed.frames, feed.frames_dropped, feed.windows_dropped, age_s)
+        figures = counted.figures(feed.frames, feed.frames_dropped, camera.windows.dropped_for(), age_s)
         return structs.replace(figures, stride=camera.stride)
 
 

@@ -46,6 +46,8 @@ class Pace:
         self.batching.wait_s = window.batch_wait_ms * 1e-3
         self._asked = window.stride
         self._admission.retune(_strides(window, cameras))
+        if not self._admission.raised:
+            self._said_stride = self.stride  # it is as asked for, which says nothing of the machine
         self._apply(cameras)
 
     def forget(self, camera: Camera) -> None:

@@ -6,6 +6,7 @@ No socket, thread or file; the clock is an argument.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import CameraFeed
+from stream_i3d.buffer import CameraFeed, DropReason
 from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.messages import ActionEvent, Clip, FrameStamp, Prediction, Recognition, Window
 from stream_i3d.motion import motion_measure
@@ -85,6 +86,11 @@ class CameraWindows:
         """Tell whether the clip, just read, was not overwritten meanwhile."""
         with self.lock:
             return self.feed.intact(clip)
+
+    def dropped_for(self) -> Counter[DropReason]:
+        """Return why windows were dropped so far, as a copy: the drain thread goes on counting, by new reasons too."""
+        with self.lock:
+            return self.feed.windows_dropped.copy()
 
     def drops(self) -> Drops:
         """Return the losses so far."""

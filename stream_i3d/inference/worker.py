@@ -141,6 +141,7 @@ class WorkerLoop:
         while not self._stage.stopping.is_set():
             self._stage.beat()
             self._publisher.attend()
+            self._drain.check()
             order = self._stage.order()
             if isinstance(order, WorkerOrder):
                 self._obey(order)
@@ -150,7 +151,7 @@ class WorkerLoop:
             # Where all cameras were removed, others may be added; so only cameras that ended end the run.
             finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
             wait_s = self.step()
-            ended = finished and wait_s == _POLL_S and not stay
+            ended = finished and not stay and not any(camera.windows.feed.pending for camera in self._cameras)
             self._ended = ended and self._job.linger
             if ended and not self._job.linger:
                 break
@@ -195,12 +196,12 @@ class WorkerLoop:
         """Publish a camera's last words and forget it."""
         self._drain.remove(camera)
         self._cameras = [one for one in self._cameras if one is not camera]
-        self._meter.forget(camera)
         self._pace.forget(camera)
         camera.end("removed")
         self._publish_events(camera.windows.recognizer.finish())
         if (status := camera.status(time.monotonic(), only_due=False)) is not None:
             self._publisher.write(status)
+        self._meter.forget(camera)  # after its last event was counted
 
     def step(self) -> float:
         """Publish one batch of what is due, of each camera one window or chunk; return how long to wait for more."""

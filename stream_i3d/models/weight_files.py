@@ -206,7 +206,8 @@ def _usable(key: str, tensor: object, path: Path) -> Tensor:
 
 def check_values(key: str, tensor: Tensor, path: Path) -> None:
     """Refuse NaN, infinite or impossible values in a tensor read from, or to be written to, `path`."""
-    values = tensor.float().numpy()  # torch would wake its threads for each of hundreds of small tensors
+    # As numpy's, since torch would wake its threads for each of hundreds of small tensors; wherever and whatever it is.
+    values = tensor.detach().to("cpu", torch.float32).numpy()
     if not np.isfinite(values).all() or (key.endswith(".running_var") and (values < 0).any()):
         raise CheckpointError(
             f"checkpoint {str(path)!r}: {shown(key)} has NaN, infinite or impossible values: "

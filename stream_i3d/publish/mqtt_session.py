@@ -19,8 +19,6 @@ from stream_i3d.errors import ConfigError, brief
 from stream_i3d.publish.outbox import Pending
 from stream_i3d.sink_settings import MqttSettings
 
-_Client: Any = paho.Client  # typeshed's stubs, where they are installed, are of version 1
-
 _CONNECT_S = 10.0
 _CONFIRM_S = 30.0
 _LEAVE_S = 0.3
@@ -45,7 +43,7 @@ class Session:
     def __init__(self, settings: MqttSettings, name: str, tls: ssl.SSLContext | None, will: tuple[str, bytes]) -> None:
         """Args: `will` is topic and payload of what the broker says when the connection is lost."""
         self._settings = settings
-        self._client = _Client(
+        self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id or _client_id(settings, name),
             protocol=paho.MQTTv311,

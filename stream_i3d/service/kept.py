@@ -5,9 +5,6 @@ The file holds cameras' sources as they are, passwords too: only its owner can r
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +13,7 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import CameraConfig, Config, change_settings, live_settings
 from stream_i3d.errors import ConfigError
+from stream_i3d.files import PRIVATE, replace_file
 from stream_i3d.messages import CameraName
 
 _MAX_BYTES = 1024 * 1024
@@ -106,14 +104,4 @@ class StateFile:
 
     def save(self, kept: KeptChanges) -> None:
         """Write the file whole or not at all; raises OSError where it cannot be written."""
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        replace_file(self.path, msgspec.json.format(msgspec.json.encode(kept)) + b"\n", PRIVATE)

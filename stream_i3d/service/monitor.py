@@ -24,8 +24,6 @@ from stream_i3d.stage import CameraNews, PublisherSummary, Ready, SinkFigures, S
 
 _CAPTURE = "capture "
 _LOOK_S = 1.0
-_AGE_SLACK_S = 2.0
-"""A worker tells the age of a frame once a second; what comes on top of that is added to the age."""
 
 
 class Monitor:
@@ -38,12 +36,12 @@ class Monitor:
     def __init__(self) -> None:
         self.stages: Callable[[], Sequence[StageSnapshot]] = lambda: ()
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
         self._started_at = time.time()
         self._turned_at = time.monotonic()
         self._readies: dict[str, Ready] = {}
         self._statuses: dict[str, CameraStatus] = {}
         self._totals = CameraTotals()
-        self._summary_at = time.monotonic()
         self._publisher = PublisherSummary()
         self._rejected: dict[str, int] = {}
         self._processes = Processes()
@@ -52,16 +50,16 @@ class Monitor:
         """Take in what the process `pid` of the stage `name` says."""
         with self._lock:
             if isinstance(said, Ready):
-                self._readies[name] = said
+                if not name.startswith(_CAPTURE):  # theirs are of previews, and there is no end of names of cameras
+                    self._readies[name] = said
             elif isinstance(said, CameraNews):
                 self._statuses[said.status.camera] = said.status
             elif isinstance(said, PublisherSummary):
                 self._publisher = said
                 self._rejected[name] = said.rejected_messages
             elif isinstance(said, Summary):
-                self._totals.take(name, pid, said)
+                self._totals.take(name, pid, said, time.monotonic())
                 self._rejected[name] = said.rejected_messages
-                self._summary_at = time.monotonic()
 
     def turned(self) -> None:
         """Note that the supervisor's loop turns."""
@@ -69,7 +67,7 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         """Return all that is known now."""
-        with self._lock:  # HTTP's threads take turns here, so that they look at a process once
+        with self._looking:  # HTTP's threads take turns here, and the supervisor's does not wait for them
             stages = [self._processes.looked_at(stage) for stage in (self._own(), *self.stages())]
         cameras = [one.name.removeprefix(_CAPTURE) for one in stages if one.role == "capture" and one.state != "gone"]
         now = time.monotonic()
@@ -108,16 +106,12 @@ class Monitor:
         )
 
     def _publish_address(self) -> str:
-        """Return the publisher's address; those of capture processes are their previews'."""
+        """Return the publisher's address."""
         ready = self._readies.get("publisher")
         return "" if ready is None else ready.address
 
     def _camera(self, name: str, now: float) -> CameraSnapshot:
-        figures = self._totals.of(name)
-        if figures.frame_age_s is not None:
-            late_s = max(0.0, now - self._summary_at - _AGE_SLACK_S)  # a worker that hangs must not hide a camera's age
-            figures = structs.replace(figures, frame_age_s=round(figures.frame_age_s + late_s, 3))
-        return CameraSnapshot(name=name, status=self._statuses.get(name), figures=figures)
+        return CameraSnapshot(name=name, status=self._statuses.get(name), figures=self._totals.of(name, now))
 
 
 def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:

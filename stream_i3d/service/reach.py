@@ -67,8 +67,9 @@ def writable(what: str, folder: Path, least_mb: float = 0, made: bool = True) ->
         least_mb: The room that is wanted.
         made: Whether it is made where it is not there.
     """
-    existing = next((parent for parent in (folder, *folder.parents) if parent.exists() or not made), folder)
+    existing = folder
     try:
+        existing = next((parent for parent in (folder, *folder.parents) if parent.exists() or not made), folder)
         if not existing.is_dir():
             raise NotADirectoryError(20, "not a folder")
         descriptor, name = tempfile.mkstemp(dir=existing, prefix=".stream-i3d-doctor-")

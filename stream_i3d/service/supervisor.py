@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,13 +73,13 @@ class Supervisor:
         self._all_ready = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
-        self._stop = threading.Event()
+        self._stopping = False  # no Event: a signal handler that sets one can wait for a lock that its own thread holds
         self._figures = RunFigures()
         self._previews: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
-        self._stop.set()
+        self._stopping = True
 
     def run(self, duration_s: float | None = None) -> Summary:
         """Start everything, watch it, end it in order.
@@ -135,7 +134,7 @@ class Supervisor:
 
     def _watch(self, duration_s: float | None) -> None:
         until = float("inf")
-        while not self._stop.is_set():
+        while not self._stopping:
             self._attend(0.0 if any(one.due(time.monotonic()) for one in self._running) else _TICK_S)
             now = time.monotonic()
             self._on_turn(now)
@@ -187,7 +186,7 @@ class Supervisor:
     def _attend(self, wait_s: float) -> None:
         """Wait for a request, or a stop, and see to it."""
         if self._desk is None:
-            self._stop.wait(wait_s)
+            time.sleep(wait_s)
         else:
             self._desk.attend(self, wait_s)
 
@@ -224,7 +223,7 @@ class Supervisor:
             now = time.monotonic()
             for one in group:
                 one.retire(now, max(0.0, min(one.row.grace_s, until - now)))
-            given_up = now + max(one.row.grace_s for one in group) + _AFTER_KILL_S
+            given_up = min(now + max(one.row.grace_s for one in group), until) + _AFTER_KILL_S
             while (waited_for := [one.sentinel for one in group if one.sentinel is not None]) and now < given_up:
                 wait_for_end(waited_for, _TICK_S)
                 now = time.monotonic()

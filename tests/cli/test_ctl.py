@@ -86,13 +86,17 @@ def test_json_is_a_line_for_each_answer(cli: Cli, service: Service) -> None:
 
 def test_add_with_replace_changes_the_source_of_a_camera_that_is_there(cli: Cli, service: Service) -> None:
     for name in ("door", "hall"):
-        cli("ctl", "add", "rtsp://u:s3cret@cam", "--name", name, "--replace", "--connect", service.address)
+        given = ("rtsp://u:s3cret@cam", "--name", name, "--replace")
+        done = cli("ctl", "add", *given, "--connect", service.address, "--timeout", 60)
+        assert (done.returncode, "s3cret" in done.stdout + done.stderr) == (0, False)
     changes = [request for request in service.asked if not isinstance(request, ListCameras)]
     assert [type(request) for request in changes] == [ChangeSource, AddCamera]
 
 
 def test_settings_are_read_as_in_a_configuration(cli: Cli, service: Service) -> None:
-    done = cli("ctl", "set", "window.stride=4", "idle.skip_inference=true", "--connect", service.address)
+    done = cli(
+        "ctl", "set", "window.stride=4", "idle.skip_inference=true", "--connect", service.address, "--timeout", 60
+    )
     assert "window.stride" in done.stdout
     [request] = service.asked
     assert isinstance(request, ChangeSettings)
@@ -101,7 +105,7 @@ def test_settings_are_read_as_in_a_configuration(cli: Cli, service: Service) -> 
 
 def test_a_refusal_is_one_line_and_exit_code_2(cli: Cli, service: Service) -> None:
     service.refusal = "no camera 'dor' (did you mean 'door'?); there are: door"
-    done = cli("ctl", "pause", "dor", "--connect", service.address)
+    done = cli("ctl", "pause", "dor", "--connect", service.address, "--timeout", 60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == f"error: {service.refusal}"
 

@@ -96,6 +96,15 @@ def test_it_is_logged_once_and_again_when_it_is_over(caplog: pytest.LogCaptureFi
     assert len(caplog.records) <= 4
 
 
+def test_another_stride_that_is_asked_for_says_nothing_of_the_machine(caplog: pytest.LogCaptureFixture) -> None:
+    cameras: list[Any] = [FakeCamera()]
+    pace = pace_of(cameras)
+    with caplog.at_level(logging.INFO):
+        pace.retune(WindowConfig(stride=16), cameras)
+        idle(pace, cameras, 3, begin=0)
+    assert cameras[0].stride == 16 and caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("window", "lossless"), [({"adaptive": False}, False), ({}, True), ({"mode": "streaming"}, False)]
 )

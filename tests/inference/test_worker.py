@@ -27,7 +27,7 @@ from stream_i3d.config import (
     change_settings,
 )
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference import worker
+from stream_i3d.inference import drain, worker
 from stream_i3d.inference.batch_limit import MAX_BATCH
 from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import ModelSetup
@@ -489,15 +489,19 @@ def test_a_camera_that_sends_nothing_new_is_stalled(make: Start) -> None:
     with Subscriber(service.address, ["v1/door/status"]) as subscriber:
         assert subscriber.receive(WAIT_S) is not None
         service.report(state="live")
+
+        def wait_for(state: str) -> CameraStatus:
+            while True:
+                parts = subscriber.receive(WAIT_S)
+                assert parts is not None
+                message = decode_published(parts)
+                assert isinstance(message, CameraStatus)
+                if message.state == state:
+                    return message
+
+        wait_for("live")
         service.send(0, 3)
-        states = [""]
-        while states[-1] != "stalled":
-            parts = subscriber.receive(WAIT_S)
-            assert parts is not None
-            message = decode_published(parts)
-            assert isinstance(message, CameraStatus)
-            states.append(message.state)
-    assert "live" in states
+        message = wait_for("stalled")
     assert message.fps == 0.0
     assert message.last_frame_age_s is not None
     assert message.last_frame_age_s > 0.2
@@ -698,6 +702,32 @@ def test_a_camera_that_is_removed_says_stopped_as_its_last_word_and_its_counts_s
     assert of_hall[-1]["schema"] == "stream-i3d/status/1" and of_hall[-1]["state"] == "stopped"
     assert windows_of(lines) == [7, 11, 15]
     assert service.stage.summary.frames == 28
+
+
+def test_a_camera_that_comes_again_has_figures_of_its_own(make: Start) -> None:
+    service = make(cameras=("door", "hall"), lossless=True).start()
+    door, hall = service.job.cameras
+    service.send(0, 11, "hall")
+    service.settled(12, "hall")
+    service.order(door)  # an action runs, and its end is told
+    service.senders.pop("hall").close()
+    service.order(door, structs.replace(hall, channel=hall.channel + "-again"))
+    service.send(0, 3, "hall")
+    service.settled(16, "hall")
+    service.end()
+    figures = service.stage.summary.cameras["hall"]
+    assert (figures.frames, figures.predictions, figures.events) == (4, {"warming": 1}, {})
+
+
+def test_what_ends_the_thread_that_reads_ends_the_worker(make: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    service = make().start()
+    monkeypatch.setattr(drain, "decode_capture", fail)
+    service.send(0, 0)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        service.join()
 
 
 def test_frames_that_were_under_way_to_a_removed_camera_are_read(make: Start) -> None:

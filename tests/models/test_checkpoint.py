@@ -24,6 +24,7 @@ from stream_i3d.models.checkpoint import infer_spec, load_checkpoint, load_into,
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.labels import load_labels
 from stream_i3d.models.spec import ModelSpec, carried_checkpoint, read_spec, resolve_checkpoint
+from stream_i3d.models.weight_files import check_values
 from stream_i3d.preprocess import Preprocessing
 from tests.models.conftest import clip, ruled
 
@@ -408,6 +409,21 @@ def test_diverged_weights_are_not_saved(tiny: I3D, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="diverged"):
         save_checkpoint(path, tiny, SPEC)
     assert load_checkpoint(path)[1] == SPEC
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_of_any_type_are_saved_as_they_are_unless_they_diverged(
+    tiny: I3D, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    path, model = tmp_path / "weights.safetensors", tiny.train().requires_grad_().to(dtype)
+    save_checkpoint(path, model, SPEC)
+    assert safetensors.torch.load_file(path)["logits.conv3d.weight"].dtype == dtype
+    for name, parameter in model.named_parameters():
+        check_values(name, parameter, path)
+    with torch.no_grad():
+        model.logits.conv3d.weight[0] = torch.nan
+    with pytest.raises(CheckpointError, match="diverged"):
+        check_values("logits.conv3d.weight", model.logits.conv3d.weight, path)
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights"])

@@ -38,6 +38,7 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     assert reach.writable("clips", tmp_path / "a", made=False).state == "fail"
     assert list(tmp_path.iterdir()) == []
     assert reach.writable("clips", tmp_path, 1e12).state == "warn"
+    assert reach.writable("clips", tmp_path / ("x" * 300)).state == "fail"  # not even looking is possible
     (tmp_path / "file").touch()
     assert reach.writable("clips", tmp_path / "file").state == "fail"
 
