@@ -160,7 +160,7 @@ class Session:
             self._confirmed.add(mid)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        self.arrived.append(Arrived(message.topic, message.payload, message.retain))
+        self.arrived.append(Arrived(message.topic, bytes(message.payload), message.retain))
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
