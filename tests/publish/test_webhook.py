@@ -3,7 +3,6 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-import socket
 from collections import defaultdict
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.publish.webhook import WebhookSink
 from stream_i3d.sink_settings import StoreSettings, WebhookSettings
+from tests.ports import free_port
 from tests.publish.test_store import action
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until
@@ -127,12 +127,6 @@ def test_an_event_that_is_never_taken_can_be_given_up() -> None:
         wait_until(lambda: sink.figures().failed == 1)
         sink.close(WAIT_S)
     assert (sink.figures().written, sink.figures().queued) == (0, 0)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_200_events_while_nobody_answers_are_all_posted_afterwards_in_order(
