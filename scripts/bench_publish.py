@@ -77,7 +77,8 @@ def relayed(folder: str, count: int) -> list[float]:
     context = multiprocessing.get_context("spawn")
     link = StageLink(context)
     address = f"ipc://{Path(folder) / 'pub'}"
-    job = PublisherJob(channel=f"ipc://{folder}/relay", config=Config(publish=PublishConfig(address=address)))
+    config = Config(publish=PublishConfig(address=address))
+    job = PublisherJob(channel=f"ipc://{folder}/relay", config=config, run="bench")
     process = context.Process(
         target=enter_stage, args=("publisher", publisher_main, job, link.child_side(), current_logging())
     )

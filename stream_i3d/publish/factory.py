@@ -6,11 +6,7 @@ What a sink needs that is installed by an extra is imported only where such a si
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-import os
 from typing import Any
-
-import psutil
 
 from stream_i3d.config import Config, SecurityConfig, name_sink
 from stream_i3d.errors import ConfigError
@@ -57,8 +53,12 @@ def check_sinks(config: Config) -> None:
             raise ConfigError(f"the sink {name} needs {package}: run pip install 'stream-i3d[{extra}]'")
 
 
-def make_outlets(config: Config) -> list[Outlet]:
+def make_outlets(config: Config, run: str) -> list[Outlet]:
     """Return the sinks of a configuration at work, in the order in which they are to be closed.
+
+    Args:
+        config: Which there are.
+        run: Identity of this run of the service; the same when only this process was started again.
 
     Raises:
         ConfigError: One cannot be had; the others are closed again.
@@ -67,7 +67,7 @@ def make_outlets(config: Config) -> list[Outlet]:
     made: list[Outlet] = []
     try:
         named = name_sinks(config)
-        store = _make_store(named)
+        store = _make_store(named, run)
         if store is not None:
             made.append(store)
         for name, settings in named.items():
@@ -81,17 +81,10 @@ def make_outlets(config: Config) -> list[Outlet]:
     return made
 
 
-def run_identity() -> str:
-    """Return what is the same for every process of one run of the service, and for no other run."""
-    parent = multiprocessing.parent_process()
-    process = psutil.Process(os.getpid() if parent is None else parent.pid)
-    return f"{process.pid}-{process.create_time():.2f}"
-
-
-def _make_store(named: dict[str, SinkSettings]) -> StoreSink | None:
+def _make_store(named: dict[str, SinkSettings], run: str) -> StoreSink | None:
     delivering = [name for name, settings in named.items() if isinstance(settings, MqttSettings | WebhookSettings)]
     stores = [(name, settings) for name, settings in named.items() if isinstance(settings, StoreSettings)]
-    return StoreSink(stores[0][1], stores[0][0], delivering, run_identity()) if stores else None
+    return StoreSink(stores[0][1], stores[0][0], delivering, run) if stores else None
 
 
 def _make(name: str, settings: SinkSettings, security: SecurityConfig, store: StoreSink | None) -> Outlet:

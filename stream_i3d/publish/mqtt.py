@@ -159,7 +159,7 @@ class MqttSink:
             if message.topic == self._topics.availability:
                 if message.payload == OFFLINE:
                     session.say(self._topics.availability, ONLINE, retain=True)
-            elif message.retain and message.payload:
+            elif message.retained and message.payload:
                 self._retained.add(self._topics.camera_of(message.topic))
 
     def _tell(self, session: Session) -> None:

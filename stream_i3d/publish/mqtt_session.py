@@ -5,24 +5,32 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import struct
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from stream_i3d.errors import ConfigError
+from stream_i3d.errors import ConfigError, brief
 from stream_i3d.publish.outbox import Pending
 from stream_i3d.sink_settings import MqttSettings
 
 _CONNECT_S = 10.0
 _CONFIRM_S = 30.0
 _LEAVE_S = 0.3
-_UNSENT = 100
 _TICK_S = 0.05
+
+
+class Arrived(NamedTuple):
+    """A message from the broker; `retained`: it was there before we asked."""
+
+    topic: str
+    payload: bytes
+    retained: bool
 
 
 class Session:
@@ -54,10 +62,9 @@ class Session:
         self._client.on_message = self._on_message
         self._answer: Any = None
         self._under_way: deque[tuple[int, float, Pending]] = deque()
-        self._unsent: set[int] = set()
         self._confirmed: set[int] = set()
         self.newest = 0
-        self.arrived: deque[paho.MQTTMessage] = deque(maxlen=10_000)
+        self.arrived: deque[Arrived] = deque(maxlen=10_000)
 
     def connect(self) -> None:
         """Connect and wait for the broker's welcome; OSError where it does not come."""
@@ -76,7 +83,10 @@ class Session:
 
     def turn(self, wait_s: float = _TICK_S) -> None:
         """Send and receive what there is, waiting for it at most `wait_s`. OSError where the connection is lost."""
-        code = self._client.loop(wait_s)
+        try:
+            code = self._client.loop(wait_s)
+        except (ValueError, IndexError, struct.error) as error:  # the library does not check what it is sent
+            raise OSError(f"the broker sends what is not MQTT: {brief(error)}") from None
         if self._answer is not None and self._answer.is_failure:
             raise OSError(f"the broker says: {self._answer}")
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -91,8 +101,8 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the broker reads what it is sent."""
-        return len(self._unsent) < _UNSENT
+        """Whether the broker reads what it is sent: nothing waits for it."""
+        return not self._client.want_write()
 
     def subscribe(self, *topics: str) -> None:
         """Ask for topics; what comes is put into `arrived`."""
@@ -101,7 +111,7 @@ class Session:
     def say(self, topic: str, message: msgspec.Struct | dict[str, Any] | bytes, retain: bool = False) -> None:
         """Publish at QoS 0; a retained empty message takes back what was retained."""
         payload = message if isinstance(message, bytes) else msgspec.json.encode(message)
-        self._unsent.add(self._client.publish(topic, payload, 0, retain).mid)
+        self._client.publish(topic, payload, 0, retain)
 
     def deliver(self, topic: str, pending: Pending) -> None:
         """Publish an event at QoS 1; `confirmed` tells when the broker has it."""
@@ -129,6 +139,8 @@ class Session:
 
     def close(self) -> None:
         """Drop the connection; what was not said goodbye to is told by the will."""
+        # Else the client and its sockets would wait for the garbage collector.
+        self._client.on_connect = self._client.on_publish = self._client.on_message = None
         if (end := self._client.socket()) is not None:
             end.close()
 
@@ -144,13 +156,11 @@ class Session:
         self._answer = reason
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
-        if mid in self._unsent:
-            self._unsent.discard(mid)
-        else:
+        if any(mid == sent for sent, _, _ in self._under_way):  # else of QoS 0, told as soon as it is written
             self._confirmed.add(mid)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        self.arrived.append(message)
+        self.arrived.append(Arrived(message.topic, bytes(message.payload), message.retain))
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:

@@ -144,10 +144,10 @@ class StoreOutbox:
             self._waiting += number
         self._wake()
 
-    def recount(self, number: int) -> None:
-        """Take note, in the store's thread, of how many events are not delivered."""
-        with self._lock:
-            self._waiting = number
+    def recount(self, count: Callable[[], int]) -> None:
+        """Count anew, in the store's thread and by `count`, how many events are not delivered."""
+        with self._lock:  # also of marking, or what is marked meanwhile would be taken off twice
+            self._waiting = count()
 
     def given_up(self, number: int) -> None:
         """Take note, in the store's thread, that so many events were passed over because there were too many."""
@@ -198,11 +198,10 @@ class StoreOutbox:
         return self._connection
 
     def _mark(self, newest: dict[str, int], number: int) -> None:
-        with medium_errors():
+        with self._lock, medium_errors():
             self._db.executemany(
                 "INSERT INTO delivered VALUES (?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET position = MAX(position, excluded.position)",
                 [(self._sink, camera, position) for camera, position in newest.items()],
             )
-        with self._lock:
             self._waiting -= number

@@ -33,17 +33,19 @@ class PublisherJob(Struct, frozen=True, kw_only=True):
     Attributes:
         channel: Where the workers send what is to be published; private.
         config: Where it goes; its cameras are not looked at.
+        run: Identity of this run of the service, by which the event store tells it from the one before.
         cameras: The cameras that there are, and where their previews are ("" where that is not known yet).
     """
 
     channel: str
     config: Config
+    run: str
     cameras: dict[str, str] = {}
 
 
 def publisher_main(stage: Stage, job: PublisherJob) -> None:
     """Entry point of the process."""
-    sinks = Sinks(job.config)  # first: a port in use is told at once
+    sinks = Sinks(job.config, job.run)  # first: a port in use is told at once
     try:
         if job.cameras:
             sinks.follow(job.cameras)

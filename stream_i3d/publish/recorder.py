@@ -291,7 +291,7 @@ class _Pictures:
 def _check_encoder() -> None:
     try:
         av.codec.Codec("libx264", "w")
-    except av.FFmpegError:
+    except (av.FFmpegError, av.codec.codec.UnknownCodecError):
         raise ConfigError(
             "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
         ) from None

@@ -18,14 +18,19 @@ _CLOSE_S = 0.9
 class Sinks:
     """Gives every message to every sink; a slow one stalls none of the others."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises TransportError or ConfigError where a sink cannot be had; the others are closed again."""
+    def __init__(self, config: Config, run: str) -> None:
+        """Open them; `run` is the identity of this run of the service.
+
+        Raises:
+            TransportError: The address cannot be had.
+            ConfigError: Another sink cannot; the others are closed again.
+        """
         self._zmq = ZmqSink(config.publish.address, config.security)
         self.address = self._zmq.address
         self.published = 0
         self._outlets: list[Outlet] = []
         try:
-            self._outlets = make_outlets(config)
+            self._outlets = make_outlets(config, run)
         except BaseException:
             self.close()
             raise

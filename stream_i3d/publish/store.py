@@ -62,7 +62,7 @@ class EventStore:
             raise
 
     def add(self, events: Sequence[ActionEvent], now: float) -> int:
-        """Write events, all or none; return how many of them it did not have yet. OSError where it cannot."""
+        """Write events, all or none; return how many more there are, lost ends included. OSError where it cannot."""
         with self._transaction():
             return sum(self._add(event, now) for event in events)
 
@@ -111,8 +111,11 @@ class EventStore:
             return 0
         if event.event == "start":
             # One action runs per camera: where the end of the one before was lost, it ended here at the latest.
-            for end in self._ends("events.camera = ?", event.camera):
+            lost = self._ends("events.camera = ?", event.camera)
+            for end in lost:
                 self._insert(structs.replace(end, end_time=max(end.start_time, event.start_time)), now)
+            self._insert(event, now)
+            return 1 + len(lost)
         self._insert(event, now)
         return 1
 

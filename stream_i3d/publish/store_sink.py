@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from stream_i3d.errors import ConfigError
@@ -194,5 +195,5 @@ class StoreSink:
                 self.outboxes[sink].given_up(lost)
                 log.error("%s: %d events were given up: more were undelivered than max_undelivered allows", sink, lost)
             for sink, outbox in self.outboxes.items():
-                outbox.recount(store.undelivered(sink))
+                outbox.recount(partial(store.undelivered, sink))
             self._tidy_at = now + _TIDY_S

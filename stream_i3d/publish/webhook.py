@@ -118,7 +118,12 @@ class WebhookSink:
                 _read_away(answer)
             reason, verdict = f"{answer.status_code} {answer.reason_phrase}".strip(), judge(answer.status_code)
             pause_s = retry_after(answer.headers.get("Retry-After"), time.time())
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.StreamError,
+            httpx.InvalidURL,
+            UnicodeError,
+        ) as error:  # the last: of a host's name
             reason, verdict, pause_s = redact(f"{type(error).__name__}: {error}"), "again", 0.0
         if verdict == "again":
             self._fails(reason)

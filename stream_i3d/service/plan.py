@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,6 +97,7 @@ class Plan:
         check_sinks(config)
         self.config = config
         self._folder = folder
+        self._run = secrets.token_hex(8)  # not of a clock, which may be set while the service runs
         self._relay = relay_channel(folder)
         self._worker = worker
         self._setup = settle_model(config.model, config.window)
@@ -121,7 +123,8 @@ class Plan:
     @property
     def publisher_row(self) -> StageRow:
         """The publisher."""
-        job = PublisherJob(channel=self._relay, config=structs.replace(self.config, cameras=[]))  # without passwords
+        config = structs.replace(self.config, cameras=[])  # without passwords
+        job = PublisherJob(channel=self._relay, config=config, run=self._run)
         return StageRow(
             "publisher", publisher_main, job, _PUBLISHER_SILENCE_S, _STARTUP_SILENCE_S, 2, grace_s=1.6, role="publisher"
         )

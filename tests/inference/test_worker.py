@@ -75,7 +75,7 @@ class Service:
         self.job = WorkerJob(cameras=slots, relay=relay, setup=setup, config=Config(**config))
         self.publisher = FakeStage("publisher")
         self._publishing = threading.Thread(
-            target=publisher_main, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config))
+            target=publisher_main, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config, run="run"))
         )
         self.load: Callable[[ModelSetup], FakeEngine] = lambda setup: engine
         self._arrived: dict[str, int] = {}

@@ -9,7 +9,7 @@ import pytest
 
 from stream_i3d.config import Config, convert
 from stream_i3d.errors import ConfigError
-from stream_i3d.publish.factory import check_sinks, make_outlets, name_sinks, run_identity
+from stream_i3d.publish.factory import check_sinks, make_outlets, name_sinks
 from stream_i3d.publish.sink import QueuedSink
 from stream_i3d.publish.store_sink import StoreSink
 from tests.waiting import WAIT_S
@@ -34,7 +34,7 @@ def test_all_types_of_sinks_are_made_and_those_that_deliver_do_so_from_the_store
         {"type": "webhook", "url": "http://127.0.0.1:1/"},
         {"type": "recorder", "folder": str(tmp_path / "clips")},
     )
-    outlets = make_outlets(config)
+    outlets = make_outlets(config, "run")
     by_name = {outlet.name: outlet for outlet in outlets}
     assert set(by_name) == {"jsonl", "store", "mqtt", "webhook", "recorder"}
     assert [name for name, outlet in by_name.items() if outlet.durable] == ["jsonl", "store"]
@@ -56,7 +56,8 @@ def test_where_one_cannot_be_had_the_others_are_closed(tmp_path: Path) -> None:
             config_of(
                 {"type": "store", "path": str(tmp_path / "events.db")},
                 {"type": "jsonl", "path": str(tmp_path / "missing" / "out.jsonl")},
-            )
+            ),
+            "run",
         )
     for thread in threading.enumerate():
         if thread.name.startswith("sink-"):
@@ -74,7 +75,3 @@ def test_what_an_extra_installs_is_asked_for_in_one_line(monkeypatch: pytest.Mon
         with pytest.raises(ConfigError, match=rf"the sink {extra} needs \w+: run pip install 'stream-i3d\[{extra}\]'"):
             check_sinks(config_of(entry))
     check_sinks(config_of({"type": "store", "path": "x"}, {"type": "jsonl", "path": "x"}))
-
-
-def test_a_run_has_an_identity() -> None:
-    assert run_identity() == run_identity()

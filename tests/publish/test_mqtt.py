@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.publish.mqtt import MqttSink
+from stream_i3d.publish.mqtt_session import Session
 from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import MqttSettings, StoreSettings, TlsSettings
@@ -106,6 +110,13 @@ def test_each_cameras_state_is_retained_and_home_assistant_is_told_of_it(tmp_pat
         with Listener(broker, "stream-i3d/door/state") as late:  # who comes later is told as well
             late.wait_for("stream-i3d/door/state")
             assert late.heard[0][2] is True
+
+
+def test_states_go_on_for_as_long_as_the_connection_does(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker, Listener(broker, "stream-i3d/door/state") as listener, running(broker) as sink:
+        for number in range(1, 301):
+            sink.write(status(fps=float(number)))
+            listener.wait_for("stream-i3d/door/state", number)
 
 
 def test_of_a_camera_that_is_removed_nothing_stays(tmp_path: Path) -> None:
@@ -278,3 +289,52 @@ def test_a_broker_that_takes_the_connection_and_says_nothing_stalls_nobody(monke
         assert (sink.figures().queued, sink.figures().dropped) == (5, 95)
         sink.close(1.0)
         assert not sink._thread.is_alive()
+
+
+WELCOME = b"\x20\x02\x00\x00"
+
+
+@contextmanager
+def liar(says: bytes) -> Iterator[int]:
+    """Something that welcomes everybody as a broker does, and then says this; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client, suppress(OSError):
+                        client.settimeout(WAIT_S)
+                        client.recv(4096)
+                        client.sendall(WELCOME + says)
+                        while client.recv(4096):
+                            pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(WAIT_S)
+
+
+@pytest.mark.parametrize("says", [b"\x90\x01\x00", b"\x30\x04\x00\x02\xff\xfe"], ids=["cut off", "not UTF-8"])
+def test_what_is_not_mqtt_ends_the_connection_and_not_the_sink(says: bytes) -> None:
+    with liar(says) as port:
+        sink = MqttSink(MqttSettings(host="127.0.0.1", port=port, backoff_first_s=0.01), "mqtt", MemoryOutbox(5))
+        wait_until(lambda: sink._backoff.failures >= 2)
+        assert sink._thread.is_alive()
+        sink.close(WAIT_S)
+
+
+def test_a_connection_that_is_over_holds_no_sockets_until_the_garbage_collector_comes() -> None:
+    gc.disable()
+    try:
+        with liar(b"") as port, Session(MqttSettings(host="127.0.0.1", port=port), "mqtt", None, ("a", b"")) as session:
+            session.connect()
+            client = weakref.ref(session._client)
+        del session
+        assert client() is None
+    finally:
+        gc.enable()

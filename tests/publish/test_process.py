@@ -30,7 +30,7 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.output = folder / "out.jsonl"
         publish = PublishConfig(address=f"ipc://{folder}/pub", jsonl=str(self.output), status_interval_s=0.05)
-        self.job = PublisherJob(channel=f"ipc://{folder}/relay", config=Config(publish=publish))
+        self.job = PublisherJob(channel=f"ipc://{folder}/relay", config=Config(publish=publish), run="run")
         self.stage = FakeStage("publisher")
         self._thread = threading.Thread(target=publisher_main, args=(self.stage, self.job))
         self.workers: list[RelaySender] = []
@@ -158,7 +158,7 @@ def test_an_address_in_use_is_told(rig: Rig) -> None:
 
 def test_a_file_that_cannot_be_written_is_told_and_the_address_is_free_again(tmp_path: Path) -> None:
     publish = PublishConfig(address=f"ipc://{tmp_path}/pub", jsonl=str(tmp_path / "missing" / "out.jsonl"))
-    job = PublisherJob(channel=f"ipc://{tmp_path}/relay", config=Config(publish=publish))
+    job = PublisherJob(channel=f"ipc://{tmp_path}/relay", config=Config(publish=publish), run="run")
     with pytest.raises(ConfigError, match="cannot write JSON lines to"):
         publisher_main(FakeStage(), job)
     Publisher(publish.address).close()

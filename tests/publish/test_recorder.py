@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish import recorder
 from stream_i3d.publish.recorder import RecorderSink
@@ -242,3 +243,10 @@ def test_clips_under_way_are_finished_at_the_end(tmp_path: Path) -> None:
         wait_until(lambda: sink.figures().queued == 1)
     assert [path.suffix for path in clips(tmp_path)] == [".mp4"]
     assert decode(clips(tmp_path)[0])[0] > 0.3
+
+
+def test_a_library_without_the_encoder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = av.codec.Codec
+    monkeypatch.setattr("av.codec.Codec", lambda name, mode: codec("no-such-encoder", mode))
+    with pytest.raises(ConfigError, match=r"the recorder needs H\.264"):
+        RecorderSink(RecorderSettings(folder=str(tmp_path)), "recorder")

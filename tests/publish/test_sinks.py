@@ -24,7 +24,7 @@ def config_of(folder: Path, **more: str) -> Config:
 
 
 def test_without_durable_sinks_a_message_is_safe_at_once(tmp_path: Path) -> None:
-    sinks = Sinks(config_of(tmp_path))
+    sinks = Sinks(config_of(tmp_path), "run")
     assert sinks.settled(sinks.write(event()))
     assert (sinks.published, sinks.figures()) == (1, [])
     sinks.close()
@@ -40,7 +40,7 @@ def test_a_message_is_safe_once_the_file_has_it(tmp_path: Path, monkeypatch: pyt
         def close(self) -> None: ...
 
     monkeypatch.setattr(factory, "JsonLinesSink", lambda *given: Held())
-    sinks = Sinks(config_of(tmp_path, jsonl="out.jsonl"))
+    sinks = Sinks(config_of(tmp_path, jsonl="out.jsonl"), "run")
     marks = [sinks.write(event(id=str(number))) for number in range(3)]
     assert not sinks.settled(marks[0])
     assert sinks.figures()[0].queued == 3
@@ -54,7 +54,7 @@ def test_a_message_is_safe_once_the_file_has_it(tmp_path: Path, monkeypatch: pyt
 def test_a_message_that_could_not_be_written_is_given_up_and_counted(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    sinks = Sinks(config_of(tmp_path, jsonl="/dev/full"))
+    sinks = Sinks(config_of(tmp_path, jsonl="/dev/full"), "run")
     mark = sinks.write(event())
     sinks.close()
     assert sinks.settled(mark)
@@ -64,7 +64,7 @@ def test_a_message_that_could_not_be_written_is_given_up_and_counted(tmp_path: P
 def test_a_sink_that_cannot_be_had_leaves_the_address_free(tmp_path: Path) -> None:
     config = config_of(tmp_path, jsonl=str(tmp_path / "missing" / "out.jsonl"))
     with pytest.raises(ConfigError, match="cannot write JSON lines to"):
-        Sinks(config)
+        Sinks(config, "run")
     Publisher(config.publish.address).close()
 
 
@@ -82,7 +82,7 @@ def test_only_durable_sinks_are_waited_for() -> None:
 
 def test_every_sink_is_given_every_message(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sinks = Sinks(config_of(tmp_path, jsonl=str(path)))
+    sinks = Sinks(config_of(tmp_path, jsonl=str(path)), "run")
     for number in range(10):
         sinks.write(event(id=str(number)))
     sinks.close()

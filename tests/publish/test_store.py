@@ -177,8 +177,8 @@ def test_the_end_that_comes_after_all_is_not_a_second_one(tmp_path: Path) -> Non
 def test_a_new_action_of_a_camera_ends_the_one_whose_end_was_lost(tmp_path: Path) -> None:
     store = make(tmp_path)
     first, second, other = action(1)[0], action(9)[0], action(1, "yard")[0]
-    store.add([first, other, second], NOW)
-    store.add([first], NOW)  # a worker says it again: nothing changes
+    assert store.add([first, other, second], NOW) == 4
+    assert store.add([first], NOW) == 0  # a worker says it again: nothing changes
     store.close()
     assert rows(tmp_path, "id, event, end_time") == [
         (first.id, "start", None),
@@ -218,6 +218,20 @@ def test_what_is_refused_is_passed_over_and_noted(tmp_path: Path) -> None:
     assert connection.execute("SELECT sink, position, reason FROM refused").fetchall() == [("mqtt", 1, "404 Not Found")]
     for one in (connection, outbox, store):
         one.close()
+
+
+def test_what_is_marked_while_events_are_counted_anew_is_not_taken_off_twice(tmp_path: Path) -> None:
+    with closing(make(tmp_path)) as store, closing(StoreOutbox(tmp_path / "events.db", "mqtt")) as outbox:
+        store.add(action(1), NOW)
+
+        def count() -> int:
+            assert outbox._lock.locked()  # marking waits for it
+            return store.undelivered("mqtt")
+
+        outbox.recount(count)
+        assert outbox.waiting == 2
+        outbox.done(outbox.fetch(1))
+        assert outbox.waiting == 1
 
 
 def test_a_new_sink_begins_with_the_next_event(tmp_path: Path) -> None:

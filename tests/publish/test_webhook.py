@@ -129,6 +129,14 @@ def test_an_event_that_is_never_taken_can_be_given_up() -> None:
     assert (sink.figures().written, sink.figures().queued) == (0, 0)
 
 
+def test_an_address_that_turns_out_to_be_none_does_not_end_the_sink() -> None:
+    sink = make("http://a..b/")
+    sink.write(event())
+    wait_until(lambda: sink.figures().failing)
+    assert sink._thread.is_alive() and sink.figures().queued == 1
+    sink.close(WAIT_S)
+
+
 def test_200_events_while_nobody_answers_are_all_posted_afterwards_in_order(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

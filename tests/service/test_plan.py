@@ -106,6 +106,14 @@ def test_worker_and_publisher_agree_on_their_channel_and_the_publisher_is_told_n
     assert "s3cret" not in repr(publisher)
 
 
+def test_a_publisher_that_is_started_again_is_of_the_same_run_and_of_no_other(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    one, other = (Plan(config_of("0", model=tiny), tmp_path) for _ in range(2))
+    runs = [plan.publisher_row.job.run for plan in (one, one, other)]
+    assert runs[0] == runs[1] != runs[2]
+
+
 def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfig, tmp_path: Path) -> None:
     plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
     worker, captures = plan[1].job, [row.job for row in plan[2:]]
