@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_LIMIT = click.IntRange(1, 10**9)
 _FILTERS = [
     click.option("--store", type=click.Path(path_type=Path), help="The event store: `path` of the `store` sink."),
     click.option("--config", "config_file", type=click.Path(path_type=Path), help="Or the service's YAML file."),
@@ -42,7 +44,7 @@ def events() -> None:
 
 @events.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest.")
+@click.option("--limit", type=_LIMIT, default=50, show_default=True, help="At most so many, the newest.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
 def list_events(limit: int, as_json: bool, **filters: Any) -> None:
     """List the newest actions, the oldest of them first.
@@ -59,7 +61,7 @@ def list_events(limit: int, as_json: bool, **filters: Any) -> None:
 
 @events.command()
 @_filters
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest (default: all).")
+@click.option("--limit", type=_LIMIT, help="At most so many, the newest (default: all).")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option("--output", default="-", help="A file; '-' (the default) is standard output.")
 def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
@@ -69,8 +71,9 @@ def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
     stream-i3d events export --store events.sqlite3 --since 2026-11-01 --output november.csv
     """
     actions = _read(filters, limit)
+    first = list(islice(actions, 1))  # before the file, which is emptied: the store may not be there
     with _opened(output) as file:
-        (_write_csv if form == "csv" else _write_json)(actions, file)
+        (_write_csv if form == "csv" else _write_json)(chain(first, actions), file)
 
 
 def _read(filters: dict[str, Any], limit: int | None) -> Iterator[Action]:
@@ -154,8 +157,9 @@ def _opened(output: str) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     try:
-        file = Path(output).expanduser().open("w", encoding="utf-8", newline="")
+        with Path(output).expanduser().open("w", encoding="utf-8", newline="") as file:
+            yield file
     except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}; give a file in a folder that exists") from None
-    with file:
-        yield file
+        raise ConfigError(
+            f"cannot write {output}: {error.strerror}; give a file in a folder that exists, on a disk with room"
+        ) from None

@@ -32,7 +32,7 @@ class JsonLinesSink:
         Raises:
             ConfigError: The file cannot be opened.
         """
-        self._path = None if target == "-" else Path(target)
+        self._path = None if target == "-" else Path(target).expanduser()
         self._max_bytes = max_bytes
         self._keep = keep
         self._size: int | None = None  # of a plain file, what of it is whole lines

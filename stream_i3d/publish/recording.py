@@ -25,10 +25,6 @@ class Clocks:
         """Return an event's `time` on the monotonic clock; before any prediction it is taken for the wall clock's."""
         return time + self._offsets.get(camera, now - wall_now)
 
-    def forget(self, camera: str) -> None:
-        """Forget a camera that is gone."""
-        self._offsets.pop(camera, None)
-
 
 @dataclass(slots=True)
 class Recording:

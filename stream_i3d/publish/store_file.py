@@ -167,6 +167,11 @@ def _refused(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or "I/O" in str(error)):
             raise _as_os_error(error) from None
+        if isinstance(error, sqlite3.OperationalError):  # nothing is wrong with what is in it
+            raise ConfigError(
+                f"cannot open the event store {path}: {error}; let nobody else write to it, and this user read and "
+                "write the file and its folder"
+            ) from None
         raise ConfigError(
             f"cannot read {path} as an event store: {error}; move it away, and a new one is made"
         ) from None

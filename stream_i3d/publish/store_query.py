@@ -78,7 +78,7 @@ def read_actions(path: Path, wanted: Wanted) -> Iterator[Action]:
         try:
             for *row, _ in connection.execute(query, (*values, limit)):
                 yield Action(**dict(zip(Action.__struct_fields__, row, strict=True)))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the second: of a name that is no text
             raise ConfigError(f"cannot read {path}: {error}") from None
 
 

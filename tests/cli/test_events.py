@@ -103,6 +103,13 @@ def test_export_writes_csv_and_json_lines(cli: Cli, store: Path, tmp_path: Path)
     assert [json.loads(line)["camera"] for line in target.read_text().splitlines()] == ["door", "yard", "door"]
 
 
+def test_an_export_that_cannot_be_had_leaves_the_one_before(cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+    assert cli("events", "export", "--store", tmp_path / "missing.db", "--output", target).returncode == 2
+    assert target.read_text() == "before"
+
+
 def test_the_store_can_be_named_by_the_services_configuration(cli: Cli, store: Path, tmp_path: Path) -> None:
     config = tmp_path / "service.yaml"
     config.write_text(f"sinks: [{{type: store, path: {store}}}]")
@@ -119,6 +126,9 @@ def test_the_store_can_be_named_by_the_services_configuration(cli: Cli, store: P
         (("list", "--store", "{store}", "--limit", "0"), "--limit"),
         (("export", "--store", "{store}", "--format", "xml"), "xml"),
         (("export", "--store", "{store}", "--output", "/nowhere/x"), "cannot write /nowhere/x"),
+        (("export", "--store", "{store}", "--output", "/dev/full"), "cannot write /dev/full"),
+        (("list", "--store", "{store}", "--limit", "99999999999999999999"), "--limit"),
+        (("list", "--store", "{store}", "--camera", b"\xff".decode(errors="surrogateescape")), "cannot read"),
         (("list", "--store", __file__), "move it away"),
     ],
 )

@@ -12,8 +12,6 @@ def test_times_of_events_come_onto_the_clock_of_pictures_by_the_predictions() ->
     clocks.take(said, now=1000.0)  # a file's own time: what ended at 12.0 was captured at 999.5
     assert clocks.of("door", 10.0, now=1234.0, wall_now=1e9) == 997.5
     assert clocks.of("yard", 1e9, now=100.0, wall_now=1e9) == 100.0
-    clocks.forget("door")
-    assert clocks.of("door", 1e9, now=100.0, wall_now=1e9) == 100.0
 
 
 def test_a_clip_ends_after_its_event_and_never_after_its_greatest_length() -> None:

@@ -13,8 +13,7 @@ from stream_i3d.publish.sink import QueuedSink
 from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
 from tests.samples import event, recognition, status
-
-WAIT_S = 30.0
+from tests.waiting import WAIT_S
 
 
 class FakeSink:

@@ -15,8 +15,7 @@ from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Published
 from tests.samples import event
-
-WAIT_S = 30.0
+from tests.waiting import WAIT_S
 
 
 def config_of(folder: Path, **more: str) -> Config:

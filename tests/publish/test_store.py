@@ -130,6 +130,16 @@ def test_a_file_that_is_something_else_is_told_in_one_line_and_left(
     assert path.read_bytes() == before
 
 
+def test_a_store_that_somebody_else_holds_is_not_to_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_i3d.publish.store_file._BUSY_MS", 1)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigError, match=r"cannot open the event store .*locked; let nobody else write to it"):
+            make(tmp_path)
+
+
 def test_a_place_for_no_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot open the event store .*: .*; give a file in a folder"):
         make(tmp_path / "missing")
