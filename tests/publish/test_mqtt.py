@@ -24,7 +24,8 @@ from stream_i3d.publish.mqtt_session import Session
 from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import MqttSettings, StoreSettings, TlsSettings
-from tests.broker import Broker, Listener, free_port, requires_broker
+from tests.broker import Broker, Listener, requires_broker
+from tests.ports import free_port
 from tests.publish.test_store import action, rows
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until

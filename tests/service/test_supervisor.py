@@ -30,7 +30,6 @@ from stream_i3d.service import child as child_module
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import (
-    EXIT_FATAL,
     CameraFigures,
     CameraNews,
     CaptureOrder,
@@ -42,6 +41,7 @@ from stream_i3d.stage import (
     Stage,
     Summary,
 )
+from stream_i3d.stage_entry import EXIT_FATAL
 from tests.samples import status
 
 WAIT_S = 60.0
