@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -178,7 +179,7 @@ class Service:
             self.reap()
         except Unmet:
             for one in family:
-                if one.is_running():
+                with suppress(psutil.NoSuchProcess):
                     one.kill()
             self.reap()
 
