@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.messages import ActionEvent, Recognition
-from stream_i3d.publish.mqtt_session import Session, tls_context
+from stream_i3d.publish.mqtt_session import LEAVE_S, Session, tls_context
 from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, CameraPicture, Pictures, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
 from stream_i3d.redact import redact
@@ -106,10 +106,10 @@ class MqttSink:
         )
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Deliver what waits, for at most `timeout_s`, and say goodbye."""
-        self._until = time.monotonic() + timeout_s
+        """Deliver what waits and say goodbye, for at most `timeout_s` in all."""
+        self._until = time.monotonic() + timeout_s - LEAVE_S
         self._ending.set()
-        self._thread.join(timeout_s + 0.5)
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._ending.is_set():

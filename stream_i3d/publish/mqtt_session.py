@@ -21,7 +21,8 @@ from stream_i3d.sink_settings import MqttSettings
 
 _CONNECT_S = 10.0
 _CONFIRM_S = 30.0
-_LEAVE_S = 0.3
+LEAVE_S = 0.3
+"""How long a goodbye takes at most."""
 _TICK_S = 0.05
 
 
@@ -132,7 +133,7 @@ class Session:
         """Publish a last, retained word and disconnect, so that the will is not said."""
         self._client.publish(topic, last_word, 0, retain=True)
         self._client.disconnect()
-        until = time.monotonic() + _LEAVE_S
+        until = time.monotonic() + LEAVE_S
         while self._client.socket() is not None and time.monotonic() < until:
             if self._client.loop(_TICK_S) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return

@@ -115,7 +115,7 @@ class WebhookSink:
         camera = pending.event.camera
         try:
             with client.stream("POST", self._settings.url, **self._request(pending.event)) as answer:
-                _read_away(answer)
+                _read_away(answer, time.monotonic() + self._settings.timeout_s)
             reason, verdict = f"{answer.status_code} {answer.reason_phrase}".strip(), judge(answer.status_code)
             pause_s = retry_after(answer.headers.get("Retry-After"), time.time())
         except (
@@ -176,12 +176,12 @@ class WebhookSink:
             )
 
 
-def _read_away(answer: httpx.Response) -> None:
-    """Read an answer so that its connection can be used again; a long one is left, and the connection with it."""
+def _read_away(answer: httpx.Response, until: float) -> None:
+    """Read an answer so that its connection can be used again; a long or slow one is left, with the connection."""
     read = 0
     for part in answer.iter_raw():
         read += len(part)
-        if read > _MAX_ANSWER_BYTES:
+        if read > _MAX_ANSWER_BYTES or time.monotonic() > until:
             return
 
 

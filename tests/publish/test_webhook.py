@@ -4,15 +4,17 @@ import hmac
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
-from stream_i3d.publish.webhook import WebhookSink
+from stream_i3d.publish.webhook import WebhookSink, _read_away
 from stream_i3d.sink_settings import StoreSettings, WebhookSettings
 from tests.ports import free_port
 from tests.publish.test_store import action
@@ -127,6 +129,19 @@ def test_an_event_that_is_never_taken_can_be_given_up() -> None:
         wait_until(lambda: sink.figures().failed == 1)
         sink.close(WAIT_S)
     assert (sink.figures().written, sink.figures().queued) == (0, 0)
+
+
+def test_an_answer_that_drips_for_ever_holds_nobody_up() -> None:
+    read = []
+
+    class Dripping(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for number in range(1000):
+                read.append(number)
+                yield b"."
+
+    _read_away(httpx.Response(200, stream=Dripping()), until=0.0)
+    assert read == [0]
 
 
 def test_an_address_that_turns_out_to_be_none_does_not_end_the_sink() -> None:
