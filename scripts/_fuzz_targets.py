@@ -214,7 +214,7 @@ def _wire_seeds() -> list[tuple[int, bytes]]:
         stage.PublisherOrder(number=1, cameras={"a": "ipc://x"}),
     ]  # fmt: skip
     published = {"prediction": said, "event": event, "status": status}
-    greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, cameras=["a"])
+    greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, next=5, cameras=["a"])
     return [
         (0, dump(header) + cut + bytes(12)),
         (0, dump(report)),

@@ -22,7 +22,8 @@ from stream_i3d.config import Config, PublishConfig
 from stream_i3d.logs import current_logging
 from stream_i3d.messages import Latency, ModelName, Recognition, Window
 from stream_i3d.publish.process import PublisherJob, publisher_main
-from stream_i3d.stage import StageLink, enter_stage
+from stream_i3d.stage import StageLink
+from stream_i3d.stage_entry import enter_stage
 from stream_i3d.transport.relay import RelaySender
 from stream_i3d.transport.sockets import Publisher, Subscriber
 from stream_i3d.transport.wire import Published, decode_published, encode_published

@@ -14,19 +14,14 @@ from typing import Self
 
 import pytest
 
+from tests.ports import free_port
+
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 # In CI nothing may be skipped for want of a package: there the tests fail.
 requires_broker = pytest.mark.skipif(
     PROGRAM is None and os.environ.get("CI") != "true", reason="no mosquitto; run scripts/system-deps test"
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

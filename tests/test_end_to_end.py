@@ -25,6 +25,7 @@ import pytest
 from stream_i3d.messages import ActionEvent, CameraStatus, Recognition
 from stream_i3d.transport.sockets import Subscriber
 from stream_i3d.transport.wire import Published, decode_published
+from tests.ports import free_port
 from tests.rtsp import RtspServer, requires_rtsp
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,12 +33,6 @@ SCENE = "synthetic://?seed=2&fps=30&size=160x120"
 NEVER_IDLE = ("--min-confidence", 0, "--min-motion", 0)
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 MakeVideo = Callable[[float, float], Path]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:
@@ -182,7 +177,7 @@ def test_every_live_message_fits_the_committed_schemas(tiny_checkpoint: Path) ->
                     seen.add(kind.__name__)
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert seen == {"Recognition", "ActionEvent", "CameraStatus"}
 
 
@@ -192,7 +187,7 @@ def test_ends_cleanly_on_a_signal_with_a_summary_and_no_process_left(number: int
         service.predictions(3)
         children = psutil.Process(service.process.pid).children(recursive=True)
         service.process.send_signal(number)
-        _, errors = service.process.communicate(timeout=10)
+        _, errors = service.process.communicate(timeout=60)
         assert service.process.returncode == 0
         assert gone(children, 5)
     summary = errors.strip().splitlines()[-1]
@@ -224,7 +219,7 @@ def test_a_killed_process_is_started_again(victim: str, tiny_checkpoint: Path) -
         )
         assert isinstance(after, Recognition)
         service.process.terminate()
-        _, errors = service.process.communicate(timeout=10)
+        _, errors = service.process.communicate(timeout=60)
         assert f"{victim}" in errors and "starting it again" in errors
 
 
@@ -239,7 +234,7 @@ def test_a_killed_publisher_is_started_again_at_its_address_and_no_event_is_lost
             service.children()["publisher"].kill()
             service.predictions(10)
         service.process.terminate()
-        _, errors = service.process.communicate(timeout=10)
+        _, errors = service.process.communicate(timeout=60)
         assert "publisher ended with code -9; starting it again" in errors
     events = [line for line in map(json.loads, output.read_text().splitlines()) if line["schema"].endswith("event/1")]
     seen = list(dict.fromkeys((line["id"], line["event"]) for line in events))
@@ -323,7 +318,7 @@ def test_camera_down_at_the_start_is_said_and_tried_again_while_others_run(
         with RtspServer(make_video(25, 8), port=port, user="user", password="secret"):
             assert service.predictions(2, "127.0.0.1")
         service.process.terminate()
-        output, errors = service.process.communicate(timeout=10)
+        output, errors = service.process.communicate(timeout=60)
         assert "connection refused" in errors
         assert "secret" not in errors + output + status.detail
 

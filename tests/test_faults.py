@@ -28,9 +28,13 @@ def names(short: bool) -> list[str]:
 def rows() -> Iterator[dict[str, dict[str, Any]]]:
     """Run the suite once; its rows by the names of the faults."""
     command = [sys.executable, str(SCRIPT), "--short", "--slack", "5"]  # seconds are for a quiet machine
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    last = done.stdout.strip().splitlines()[-1:]
-    assert last and last[0].startswith("{"), done.stderr
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as suite:
+        try:
+            said, errors = suite.communicate(timeout=400)
+        finally:
+            suite.terminate()  # not killed: it ends what it has started, and unmounts its disk
+    last = said.strip().splitlines()[-1:]
+    assert last and last[0].startswith("{"), errors
     yield {row["fault"]: row for row in json.loads(last[0])["rows"]}
 
 

@@ -16,7 +16,9 @@ import pytest
 import yaml
 from _faults.broker import Broker, missing
 from _faults.rig import until
-from _faults.service import Service, free_port
+from _faults.service import Service
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.test_end_to_end import SCENE, free_port, running
+from tests.ports import free_port
+from tests.test_end_to_end import SCENE, running
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 OTHER = "synthetic://?seed=3&fps=30&size=160x120"

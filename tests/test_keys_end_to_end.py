@@ -24,7 +24,8 @@ from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import Subscriber, wait_for_any
 from stream_i3d.transport.wire import decode_published
 from tests.keys import Ring
-from tests.test_end_to_end import NEVER_IDLE, ROOT, SCENE, Cli, first_lines, free_port
+from tests.ports import free_port
+from tests.test_end_to_end import NEVER_IDLE, ROOT, SCENE, Cli, first_lines
 
 WAIT_S = 110.0
 REFUSED = ["unknown key", "no key", "wrong server key"]

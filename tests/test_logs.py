@@ -143,7 +143,8 @@ def test_a_closed_standard_error_is_no_error() -> None:
 def test_a_stage_that_crashes_logs_its_error_and_what_was_held_back_and_ends_with_its_code() -> None:
     code = """
 import multiprocessing
-from stream_i3d.stage import StageLink, enter_stage
+from stream_i3d.stage import StageLink
+from stream_i3d.stage_entry import enter_stage
 def main(stage, job):
     for _ in range(8):
         log.warning("lost")

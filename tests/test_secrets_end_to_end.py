@@ -24,8 +24,9 @@ from stream_i3d.errors import ServiceError
 from stream_i3d.transport.control import AddCamera, GetSettings, ListCameras, RemoveCamera, Request, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
 from stream_i3d.transport.sockets import Subscriber
+from tests.ports import free_port
 from tests.rtsp import RtspServer, requires_rtsp
-from tests.test_end_to_end import SCENE, free_port
+from tests.test_end_to_end import SCENE
 
 SECRET = "geheim"
 WAIT_S = 110.0

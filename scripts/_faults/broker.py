@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from _faults.service import free_port, pause
+from _faults.service import pause
 from _faults.watch import Unmet
+from tests.ports import free_port
 
 USER = "service"
 _START_S = 10.0

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 from _faults.link import SlowLink
 from _faults.rig import FPS, Rig
-from _faults.service import START_S, Service, free_port, pause
+from _faults.service import START_S, Service, pause
 from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
 from stream_i3d.messages import CameraStatus, Recognition
 from stream_i3d.transport.wire import Published
+from tests.ports import free_port
 
 DELAY_S, LOSS = 0.2, 0.05
 STRIDE = 8

@@ -24,9 +24,10 @@ import numpy as np
 from _faults.broker import USER as USER_AT_BROKER
 from _faults.broker import Broker
 from _faults.broker import missing as broker_missing
-from _faults.service import Service, free_port, pause
+from _faults.service import Service, pause
 from _faults.watch import Unmet
 from stream_i3d.scenes import SceneRenderer
+from tests.ports import free_port
 from tests.rtsp import RtspServer
 
 SIZE = (320, 240)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,17 +17,11 @@ import yaml
 
 from _faults import ROOT
 from _faults.watch import Unmet, Watch
+from tests.ports import free_port
 
 START_S = 60.0
 _END_S = 10.0
 _PAUSE_S = 0.02
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def pause(seconds: float = _PAUSE_S) -> None:
@@ -185,7 +179,7 @@ class Service:
             self.reap()
         except Unmet:
             for one in family:
-                if one.is_running():
+                with suppress(psutil.NoSuchProcess):
                     one.kill()
             self.reap()
 

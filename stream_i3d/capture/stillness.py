@@ -33,6 +33,7 @@ class Stillness:
         self._new_at = 0.0
         self._interval_s = timeout_s or 0.0
         self._opened_at = 0.0
+        self._shown_at = 0.0
 
     def opened(self, now: float) -> None:
         """Note that the camera was opened (anew)."""
@@ -42,6 +43,7 @@ class Stillness:
         """Take in a picture, (H, W, 3) uint8."""
         if self._timeout_s is None:
             return
+        self._shown_at = now
         step = max(1, picture.shape[0] // _ROWS)
         samples = np.ascontiguousarray(picture[::step, ::step])
         digest = zlib.crc32(samples.data)
@@ -55,8 +57,8 @@ class Stillness:
 
     def frozen_for(self, now: float) -> float | None:
         """Return for how many seconds the picture has been the same, or None where that is not too long yet."""
-        if self._timeout_s is None or self._last_new is None:
-            return None
+        if self._timeout_s is None or self._last_new is None or self._shown_at < self._opened_at:
+            return None  # also while a camera that was away has shown nothing yet
         still = now - self._new_at
         return still if still > self._timeout_s else None
 

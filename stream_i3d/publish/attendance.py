@@ -6,7 +6,7 @@ action that ran when it was killed is ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import structs
 
@@ -40,12 +40,12 @@ class _LastStatus:
 class Attendance:
     """Follows the workers by what they say; `now` is the monotonic clock in seconds."""
 
-    def __init__(self, interval_s: float) -> None:
-        """Args: `interval_s` is how often a camera's status is published."""
+    def __init__(self, interval_s: float, running: Iterable[ActionEvent] = ()) -> None:
+        """Args: `interval_s` is how often a camera's status is published, `running` what a publisher before left so."""
         self._interval_s = interval_s
         self._workers: dict[str, _Worker] = {}
         self._statuses: dict[str, _LastStatus] = {}
-        self._open = OpenEvents()
+        self._open = OpenEvents(running)
 
     @property
     def away(self) -> int:
@@ -53,7 +53,12 @@ class Attendance:
         return sum(bool(worker.away) for worker in self._workers.values())
 
     def greeted(self, greeting: Greeting, now: float) -> list[Published]:
-        """Take in a greeting; return what is to be published of cameras that the worker no longer has."""
+        """Take in a greeting.
+
+        Returns:
+            What is to be published: of cameras that the worker no longer has, and of actions that it knows nothing of,
+            as it was killed since, maybe together with the publisher before this one.
+        """
         before = self._workers.get(greeting.worker)
         said: list[Published] = []
         if before is not None:
@@ -63,6 +68,8 @@ class Attendance:
             said += self._part_with([camera for camera in left if not self._is_of_another(camera, greeting.worker)])
         worker = self._workers[greeting.worker] = _Worker(greeting)
         worker.heard_at = now
+        if greeting.running is not None:
+            said += self._open.compare(greeting.cameras, greeting.running)
         return said
 
     def said(self, greeting: Greeting, message: Published, now: float) -> None:

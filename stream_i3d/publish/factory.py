@@ -95,7 +95,7 @@ def _make(name: str, settings: SinkSettings, security: SecurityConfig, store: St
     if isinstance(settings, MqttSettings):
         from stream_i3d.publish.mqtt import MqttSink
 
-        return MqttSink(settings, name, outbox)
+        return MqttSink(settings, name, outbox, store.running if store else ())
     if isinstance(settings, WebhookSettings):
         from stream_i3d.publish.webhook import WebhookSink
 

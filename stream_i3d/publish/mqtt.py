@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.messages import ActionEvent, Recognition
@@ -39,8 +39,18 @@ class MqttSink:
     durable = False
     accepted = handled = 0
 
-    def __init__(self, settings: MqttSettings, name: str, outbox: Outbox) -> None:
-        """Args: `outbox` is this sink's from now on. Raises ConfigError where a file of TLS cannot be read."""
+    def __init__(self, settings: MqttSettings, name: str, outbox: Outbox, running: Sequence[ActionEvent] = ()) -> None:
+        """Begin to connect.
+
+        Args:
+            settings: Of the broker.
+            name: Of this sink.
+            outbox: This sink's from now on.
+            running: Actions that go on, as a publisher before this one left them: they are part of cameras' states.
+
+        Raises:
+            ConfigError: A file of TLS cannot be read.
+        """
         self.name = name
         self._settings = settings
         self._outbox = outbox
@@ -49,6 +59,8 @@ class MqttSink:
         self._backoff = Backoff(random.Random(), settings.backoff_first_s, settings.backoff_limit_s)
         self._lock = threading.Lock()  # of what `write` and `follow` fill, and the thread empties
         self._pictures = Pictures()
+        for event in running:
+            self._pictures.take(event)
         self._predictions: deque[Recognition] = deque(maxlen=settings.queue)
         self._cameras: frozenset[str] | None = None
         self._retained: set[str] = set()  # cameras of which the broker keeps a state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
@@ -12,8 +12,9 @@ from stream_i3d.messages import ActionEvent, Recognition
 class OpenEvents:
     """At most one running action per camera."""
 
-    def __init__(self) -> None:
-        self._running: dict[str, ActionEvent] = {}
+    def __init__(self, running: Iterable[ActionEvent] = ()) -> None:
+        """Args: `running` is what ran before, `end_time` being when it was last seen."""
+        self._running = {event.camera: event for event in running}
 
     def event(self, event: ActionEvent) -> None:
         """Note the start or the end of an action."""
@@ -31,6 +32,16 @@ class OpenEvents:
                 end_time=max(running.start_time, recognition.window.end_time),
                 peak_confidence=max(running.peak_confidence, recognition.confidence),
             )
+
+    def compare(self, cameras: Iterable[str], running: Sequence[ActionEvent]) -> list[ActionEvent]:
+        """Take note of what runs on these cameras, by who must know; end what does not."""
+        known = {event.id for event in running}
+        ended = self.end(
+            camera for camera in cameras if camera in self._running and self._running[camera].id not in known
+        )
+        for event in running:
+            self._running.setdefault(event.camera, event)
+        return ended
 
     def end(self, cameras: Iterable[str]) -> list[ActionEvent]:
         """End what runs on these cameras, when it was last seen."""

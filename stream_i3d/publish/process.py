@@ -63,7 +63,7 @@ class PublisherLoop:
         self._stage = stage
         self._receiver = receiver
         self._sinks = sinks
-        self._attendance = Attendance(status_interval_s)
+        self._attendance = Attendance(status_interval_s, sinks.running)
         # A worker's life and what durable sinks had been given -> its newest message; as many as their queues are long.
         self._unsettled: dict[tuple[int, tuple[int, ...]], int] = {}
         self._check_at = self._summary_at = 0.0

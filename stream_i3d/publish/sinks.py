@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping
 
 from stream_i3d.config import Config
+from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.factory import make_outlets
 from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.publish.zmq_pub import ZmqSink
 from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.wire import Published
@@ -47,6 +49,11 @@ class Sinks:
         """Tell whether every durable sink has handled the message for which `write` returned `mark`."""
         durable = (outlet for outlet in self._outlets if outlet.durable)
         return all(outlet.handled >= number for outlet, number in zip(durable, mark, strict=True))
+
+    @property
+    def running(self) -> list[ActionEvent]:
+        """Actions that a publisher before this one left going on, as far as there is a store."""
+        return [event for outlet in self._outlets if isinstance(outlet, StoreSink) for event in outlet.running]
 
     def follow(self, cameras: Mapping[str, str]) -> None:
         """Have all sinks know the cameras that there are, and where their previews are ("" where there are none)."""

@@ -74,6 +74,11 @@ class EventStore:
             else:
                 self._db.execute("UPDATE events SET clip = ? WHERE id = ?", (clip, event_id))
 
+    def running(self) -> list[ActionEvent]:
+        """Return the actions of this run that go on, `end_time` being when that was last known. OSError as ever."""
+        with medium_errors():
+            return [structs.replace(end, event="start") for end in self._ends("running.run = ?", self._run)]
+
     def touch(self, now: float) -> None:
         """Note that the actions of this run that have not ended go on. OSError where it cannot be written."""
         with self._transaction():

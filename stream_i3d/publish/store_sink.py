@@ -36,6 +36,7 @@ class StoreSink:
         durable: A message is safe only once this sink has handled it.
         accepted: Events that were queued so far.
         handled: Of these, how many are in the store.
+        running: Actions that a publisher of this run, before this one, left going on; empty where the disk was full.
     """
 
     durable = True
@@ -62,6 +63,7 @@ class StoreSink:
         """
         self.name = name
         self.path = Path(settings.path).expanduser()
+        self.running: list[ActionEvent] = []
         self.outboxes = {sink: StoreOutbox(self.path, sink) for sink in delivering}
         self._settings, self._run_id = settings, run
         self._store: EventStore | None = None
@@ -156,6 +158,7 @@ class StoreSink:
             if not self._failure:
                 raise
             raise OSError(str(error)) from None  # it could not be opened at first, and now it is something else
+        self.running = store.running()
         if store.ended:
             log.warning("%s: ended %d actions that ran when the service was killed", self.name, len(store.ended))
         for sink, outbox in self.outboxes.items():

@@ -25,7 +25,6 @@ from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
 from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import (
-    EXIT_FATAL,
     CameraNews,
     Done,
     Failed,
@@ -34,8 +33,8 @@ from stream_i3d.stage import (
     Ready,
     StageLink,
     Summary,
-    enter_stage,
 )
+from stream_i3d.stage_entry import EXIT_FATAL, enter_stage
 
 log = logging.getLogger(__name__)
 

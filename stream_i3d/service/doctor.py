@@ -18,7 +18,7 @@ from stream_i3d.service.finding import Finding
 
 _PACKAGES = (
     "torch", "opencv-python", "numpy", "pyzmq", "msgspec", "safetensors", "pyyaml", "click", "rich", "filelock",
-    "platformdirs",
+    "platformdirs", "psutil", "prometheus-client",
 )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ import time
 from collections.abc import Sequence
 
 import zmq
+from msgspec import structs
 
 from stream_i3d.errors import TransportError, WireError
+from stream_i3d.messages import ActionEvent
 from stream_i3d.transport.backlog import Backlog
 from stream_i3d.transport.relay_wire import (
     Answer,
@@ -62,6 +64,7 @@ class RelaySender(BoundedSocket):
         self._cameras = list(cameras)
         self._life = time.time_ns() // 1000
         self._backlog = Backlog(kept)
+        self._running: dict[str, ActionEvent] = {}  # of each camera; an action ends before the next one starts
         self._next = 1  # number of the first message of the backlog that was not sent to this session
         self._session = 0
         self._welcome = False
@@ -81,6 +84,8 @@ class RelaySender(BoundedSocket):
 
     def write(self, message: Published) -> None:
         """Send a message to be published."""
+        if isinstance(message, ActionEvent):
+            self._note(message)
         if must_arrive(message):
             self._backlog.keep(encode_said(self._backlog.next_number, message))
             self._flush()
@@ -145,12 +150,20 @@ class RelaySender(BoundedSocket):
             life=self._life,
             session=self._session,
             first=self._backlog.first,
+            next=self._backlog.next_number,
             cameras=self._cameras,
+            running=list(self._running.values()),
             leaving=self._leaving,
         )
         sent = self._send((encode_greeting(greeting),))
         self._greet_at = time.monotonic() + (_GREET_S if sent and self._welcome else _GREET_AGAIN_S)
         return sent
+
+    def _note(self, event: ActionEvent) -> None:
+        if event.event == "start":
+            self._running[event.camera] = event
+        else:
+            self._running.pop(event.camera, None)
 
     def _flush(self) -> None:
         """Send what was not sent yet, in order."""
@@ -261,7 +274,8 @@ class RelayReceiver(BoundedSocket):
         if len(self._peers) >= _MAX_WORKERS:
             raise WireError(f"a worker beyond the {_MAX_WORKERS} that are allowed")
         self._peers[identity] = _Peer(greeting, expected)
-        return greeting, greeting
+        said = greeting if expected >= greeting.next else structs.replace(greeting, running=None)
+        return greeting, said
 
     def _answer(self, identity: bytes, answer: Answer) -> None:
         try:

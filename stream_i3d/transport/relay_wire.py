@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from stream_i3d.errors import WireError, brief
-from stream_i3d.messages import CameraName, Count, Recognition
+from stream_i3d.messages import ActionEvent, CameraName, Count, Recognition
 from stream_i3d.transport.wire import Published, decode_published, encode_published
 
-MAX_GREETING_BYTES = 16 * 1024
+MAX_GREETING_BYTES = 256 * 1024  # with an action of each camera
 MAX_ANSWER_BYTES = 1024
 
 _NUMBER = struct.Struct(">Q")
@@ -36,7 +36,10 @@ class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greetin
         life: Another one for every process of that name.
         session: The publisher that it means, from its answer; 0 for not known yet.
         first: Number of the first message that must not be lost and will follow.
+        next: Number that the next such message will get; from `first` on, those before it are sent again if need be.
         cameras: Whose words it publishes.
+        running: The actions that had started and not ended before `next`, as they started; None from a receiver that
+            has not got all messages before `next`, and so cannot compare.
         leaving: Whether it ends well, so that nothing is left to be told of its cameras.
     """
 
@@ -46,7 +49,9 @@ class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greetin
     life: Count
     session: Count
     first: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    next: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     cameras: Annotated[list[CameraName], Meta(max_length=_MAX_CAMERAS)]
+    running: Annotated[list[ActionEvent], Meta(max_length=_MAX_CAMERAS)] | None = None
     leaving: bool = False
 
 

@@ -85,3 +85,11 @@ def test_once_it_moves_again_the_next_freeze_is_answered_soon_but_not_for_one_pi
     assert not stillness.should_reopen(22.0 + 10.0 + 15.0)
     stillness.push(60.0, noisy())
     assert stillness.should_reopen(60.0 + 10.0 + 11.0)
+
+
+def test_a_camera_that_comes_back_after_long_is_not_frozen_before_it_shows_the_same_picture_again():
+    stillness, now = watch([SCENE] * 5)
+    stillness.opened(now + 60)
+    assert stillness.frozen_for(now + 61) is None
+    stillness.push(now + 62, SCENE)
+    assert stillness.frozen_for(now + 62) is not None

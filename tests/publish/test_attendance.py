@@ -15,8 +15,8 @@ ALIVE = greeting()
 class Rig:
     """An attendance, and processes that live or not."""
 
-    def __init__(self) -> None:
-        self.attendance = Attendance(interval_s=5.0)
+    def __init__(self, *running: ActionEvent) -> None:
+        self.attendance = Attendance(interval_s=5.0, running=running)
         self.dead: set[int] = set()
 
     def greet(self, now: float = 0.0, **more: Any) -> list[Published]:
@@ -126,3 +126,17 @@ def test_a_camera_that_another_worker_has_now_is_not_removed() -> None:
     rig.said(status())
     rig.greet(1.0, worker="second", pid=9, life=2, cameras=["door"])
     assert rig.greet(2.0, cameras=["hall"]) == []
+
+
+def test_an_action_whose_worker_was_killed_together_with_the_publisher_is_ended() -> None:
+    rig = Rig(event(end_time=5.0), event(camera="yard", id="yard-1"))
+    assert rig.greet() == []  # it has more to say, maybe of this action
+    assert told(rig.greet(running=[])) == [("door", "end")]
+    assert rig.greet(running=[]) == []
+
+
+def test_an_action_that_went_on_while_the_publisher_was_away_is_ended_with_its_worker() -> None:
+    for rig in (Rig(event()), Rig()):
+        assert rig.greet(running=[event()]) == []
+        rig.dead.add(7)
+        assert told(rig.due(1.0))[0] == ("door", "end")

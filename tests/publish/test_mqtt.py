@@ -18,13 +18,16 @@ from typing import Any
 
 import pytest
 
+from stream_i3d.config import convert
 from stream_i3d.errors import ConfigError
+from stream_i3d.publish.factory import make_outlets
 from stream_i3d.publish.mqtt import MqttSink
 from stream_i3d.publish.mqtt_session import Session
 from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import MqttSettings, StoreSettings, TlsSettings
-from tests.broker import Broker, Listener, free_port, requires_broker
+from tests.broker import Broker, Listener, requires_broker
+from tests.ports import free_port
 from tests.publish.test_store import action, rows
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until
@@ -109,6 +112,30 @@ def test_each_cameras_state_is_retained_and_home_assistant_is_told_of_it(tmp_pat
         with Listener(broker, "stream-i3d/door/state") as late:  # who comes later is told as well
             late.wait_for("stream-i3d/door/state")
             assert late.heard[0][2] is True
+
+
+def test_an_action_that_goes_on_is_told_also_by_a_publisher_that_was_started_again(tmp_path: Path) -> None:
+    with Broker(tmp_path / "broker") as broker, Listener(broker, "stream-i3d/door/state") as listener:
+        data = {
+            "sinks": [
+                {"type": "store", "path": str(tmp_path / "events.db")},
+                {"type": "mqtt", "host": "127.0.0.1", "port": broker.port},
+            ]
+        }
+        for turn in range(2):
+            outlets = make_outlets(convert(data), "run")
+            for outlet in outlets:
+                if turn == 0:
+                    outlet.write(event(label="waving"))
+                else:
+                    outlet.write(status(fps=24.0))
+            wait_until(lambda turn=turn: any(json.loads(one)["fps"] == 24.0 * turn for one in listener.of(STATE)))
+            for outlet in outlets:
+                outlet.close(WAIT_S)
+    assert {json.loads(one)["action"] for one in listener.of(STATE)} == {"waving"}
+
+
+STATE = "stream-i3d/door/state"
 
 
 def test_states_go_on_for_as_long_as_the_connection_does(tmp_path: Path) -> None:

@@ -36,3 +36,10 @@ def test_the_end_of_an_earlier_action_that_comes_late_ends_nothing_else() -> Non
     events.event(event(id="new"))
     events.event(event(id="old", event="end", end_time=3.0))
     assert [ended.id for ended in events.end(["door"])] == ["new"]
+
+
+def test_what_its_worker_knows_nothing_of_is_ended_and_what_it_knows_is_noted() -> None:
+    events = OpenEvents([event(end_time=3.0), event(camera="hall", id="hall-1"), event(camera="yard", id="yard-1")])
+    ended = events.compare(["door", "hall", "gate"], [event(camera="hall", id="hall-1"), event(camera="gate", id="g")])
+    assert [(one.camera, one.event, one.end_time) for one in ended] == [("door", "end", 3.0)]
+    assert [one.id for one in events.end(["door", "hall", "gate", "yard"])] == ["hall-1", "g", "yard-1"]

@@ -15,21 +15,24 @@ from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.messages import ActionEvent, CameraStatus
 from stream_i3d.publish import process
 from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.sink_settings import SinkSettings, StoreSettings
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready
 from stream_i3d.transport.relay import RelaySender
 from stream_i3d.transport.sockets import Publisher, Subscriber
 from stream_i3d.transport.wire import decode_published
 from tests.samples import event, recognition, status
 from tests.stages import WAIT_S, FakeStage
+from tests.waiting import wait_until
 
 
 class Rig:
     """A publisher in a thread, and workers' ends of its channel."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *sinks: SinkSettings) -> None:
         self.output = folder / "out.jsonl"
         publish = PublishConfig(address=f"ipc://{folder}/pub", jsonl=str(self.output), status_interval_s=0.05)
-        self.job = PublisherJob(channel=f"ipc://{folder}/relay", config=Config(publish=publish), run="run")
+        config = Config(publish=publish, sinks=list(sinks))
+        self.job = PublisherJob(channel=f"ipc://{folder}/relay", config=config, run="run")
         self.stage = FakeStage("publisher")
         self._thread = threading.Thread(target=publisher_main, args=(self.stage, self.job))
         self.workers: list[RelaySender] = []
@@ -155,3 +158,17 @@ def test_a_file_that_cannot_be_written_is_told_and_the_address_is_free_again(tmp
     with pytest.raises(ConfigError, match="cannot write JSON lines to"):
         publisher_main(FakeStage(), job)
     Publisher(publish.address).close()
+
+
+def test_an_action_that_ran_when_publisher_and_worker_were_killed_together_is_ended_for_all(tmp_path: Path) -> None:
+    store = StoreSettings(path=str(tmp_path / "events.db"))
+    killed = Rig(tmp_path, store).start()
+    worker = killed.worker()
+    worker.write(event())
+    wait_until(lambda: (worker.attend(), not worker.waiting)[1])
+    killed.end()
+    again = Rig(tmp_path, store).start()
+    again.worker()
+    again.stage.wait_until(lambda: again.summary.published >= 1)
+    said = [(line["id"], line["event"]) for line in again.end()]
+    assert said == [(event().id, "start"), (event().id, "end")]

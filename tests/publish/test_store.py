@@ -169,8 +169,11 @@ def test_what_ran_when_the_service_was_killed_is_ended_at_the_next_start(tmp_pat
 def test_an_action_goes_on_when_only_the_publisher_was_started_again(tmp_path: Path) -> None:
     with closing(make(tmp_path, run="same")) as killed:
         killed.add([action(1)[0]], NOW)
+        killed.touch(NOW + 7)
     store = make(tmp_path, run="same")
     assert store.ended == []
+    (running,) = store.running()
+    assert (running.id, running.event, running.end_time) == (action(1)[0].id, "start", action(1)[0].start_time + 7)
     assert store.add([action(1)[1]], NOW) == 1
     store.close()
 

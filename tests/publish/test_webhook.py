@@ -14,7 +14,7 @@ from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.publish.webhook import WebhookSink
 from stream_i3d.sink_settings import StoreSettings, WebhookSettings
-from tests.broker import free_port
+from tests.ports import free_port
 from tests.publish.test_store import action
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until

@@ -30,7 +30,6 @@ from stream_i3d.service import child as child_module
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import (
-    EXIT_FATAL,
     CameraFigures,
     CameraNews,
     CaptureOrder,
@@ -42,7 +41,9 @@ from stream_i3d.stage import (
     Stage,
     Summary,
 )
+from stream_i3d.stage_entry import EXIT_FATAL
 from tests.samples import status
+from tests.waiting import wait_until
 
 WAIT_S = 60.0
 SILENT_S = 1000.0
@@ -537,21 +538,12 @@ def test_no_process_outlives_a_supervisor_that_was_killed(main: str, log: Path) 
     with subprocess.Popen([sys.executable, "-c", code, str(log)], cwd=root, stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == b"ready\n"
-        until_started(log, 2)
+        wait_until(lambda: len(pids(log)) == 2)
         children = psutil.Process(supervisor.pid).children(recursive=True)
         assert {child.pid for child in children} > set(pids(log))  # and what multiprocessing keeps beside them
         supervisor.kill()
     _, left = psutil.wait_procs(children, WAIT_S)
     assert left == []
-
-
-def until_started(log: Path, count: int) -> None:
-    limit = threading.Event()
-    for _ in range(round(WAIT_S / 0.02)):
-        if len(pids(log)) == count:
-            return
-        limit.wait(0.02)
-    raise AssertionError(f"only {pids(log)} have started")
 
 
 def test_waits_before_a_restart_grow(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:

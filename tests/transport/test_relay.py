@@ -221,3 +221,17 @@ def test_strangers_are_counted_and_do_no_harm(relay: Relay, caplog: pytest.LogCa
     assert len(caplog.records) == 1
     stranger.close()
     context.term()
+
+
+def test_what_runs_is_told_once_all_that_was_said_before_has_come(relay: Relay) -> None:
+    sender = welcome(relay)
+    sender.write(event(id="1"))
+    sender.write(event(id="2", camera="hall"))
+    sender.write(event(id="2", camera="hall", event="end", end_time=9.0))
+    relay.until(lambda: len(relay.said) == 3, settle=False)
+    relay.restart()
+    relay.greetings.clear()
+    relay.until(lambda: len(relay.said) == 6)
+    assert relay.greetings[0].running is None
+    relay.until(lambda: relay.greetings[-1].running is not None)
+    assert relay.greetings[-1].running == [event(id="1")]

@@ -33,6 +33,7 @@ def greeting(**more: Any) -> Greeting:
         "life": 1,
         "session": 0,
         "first": 1,
+        "next": 1,
         "cameras": ["door", "hall"],
     }
     return Greeting(**{**given, **more})
