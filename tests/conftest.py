@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +19,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from stream_i3d import logs
 from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.spec import ModelSpec
@@ -41,6 +44,21 @@ atexit.register(shutil.rmtree, os.environ["STREAM_I3D_HOME"], ignore_errors=True
 TINY = ModelSpec(
     num_classes=10, width=0.125, labels=tuple(LABELS), preprocessing=Preprocessing(short_side=40, crop_size=32)
 )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that is run in this process sets up logging for the process; the next test must not find that."""
+    root, ours = logging.getLogger(), logging.getLogger(logs.OURS)
+    before = root.level, root.handlers[:], ours.level, ours.handlers[:]
+    for module, hook in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook"), (logs, "_current")):
+        monkeypatch.setattr(module, hook, getattr(module, hook))
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    ours.setLevel(before[2])
+    ours.handlers[:] = before[3]
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -145,8 +145,9 @@ class StreamingI3D(nn.Module):
             x = self._stage(name, x, pass_)
         last = pass_.extend(_mean_over_places(x), POOLED_STEPS - 1)
         features = (last[:, :, :-1] + last[:, :, 1:]) / POOLED_STEPS
-        logits = cast(nn.Module, self.logits)(features)[..., 0, 0]
-        return Emitted(x, features[..., 0, 0], logits)
+        logits = cast(nn.Module, self.logits)(features)
+        # flatten, not [..., 0, 0]: behind a convolution in int8, OpenVINO 2026.4 gives (1, C, C) for what that becomes.
+        return Emitted(x, features.flatten(2), logits.flatten(2))
 
     def _stage(self, name: str, x: Tensor, pass_: Pass) -> Tensor:
         """Run one end point."""

@@ -286,7 +286,7 @@ def test_flow_does_not_count_as_motion(rgb: Path, flow: Path, make_video: Callab
 def test_the_worker_makes_the_same_clips_as_offline(rgb: Path, flow: Path) -> None:
     setup = settled(rgb, flow)
     config = structs.replace(PLAIN, window=WindowConfig(stride=4))
-    job = WorkerJob(cameras=[], setup=setup, config=config)
+    job = WorkerJob(cameras=[], relay="", setup=setup, config=config)
     judging = Judging.of(config, LABELS, setup.model_name)
     camera = Camera(CameraSlot(name="door", channel="", lossless=True), job, judging)
     offline = CameraFeed(setup.preprocessing, 4, config.window.max_span_ratio, make_augment(setup))
