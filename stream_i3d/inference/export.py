@@ -25,7 +25,7 @@ from stream_i3d.inference.export_step import Item, calibration_items, compare_st
 from stream_i3d.inference.graph_engine import Runner
 from stream_i3d.inference.graph_file import IR, ONNX, TORCH, is_graph
 from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu
-from stream_i3d.inference.openvino_runner import OpenVinoRunner, import_openvino, write_ir
+from stream_i3d.inference.openvino_runner import OpenVinoRunner, the_core, write_ir
 from stream_i3d.inference.parity import Logits, Parity, compare
 from stream_i3d.inference.sample_clips import Clip, Progress, generated_clips, knows_scenes, video_clips
 from stream_i3d.inference.setup import check_carried
@@ -211,7 +211,7 @@ def quantise_step(model: openvino.Model, items: Sequence[Item]) -> openvino.Mode
 
 def _quantise(model: openvino.Model, items: Sequence[object], left_alone: list[str]) -> openvino.Model:
     """Quantise; operations of the kinds `left_alone` stay as they are."""
-    import_openvino()
+    the_core()  # before NNCF makes one, which does not last
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache as keep
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +75,14 @@ def compile_graph(
     Raises:
         CheckpointError: The file is damaged.
     """
-    openvino = import_openvino()
-    core = openvino.Core()
-    if cache is not None:
-        core.set_property({"CACHE_DIR": str(cache)})
+    openvino, core = import_openvino(), the_core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": threads or allowed_cores(),
         # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
         "ENABLE_CPU_PINNING": False,
+        "CACHE_DIR": "" if cache is None else str(cache),
     }
     try:
         model = core.read_model(path)
@@ -100,7 +99,18 @@ def compile_graph(
 
 def has_bf16() -> bool:
     """Tell whether OpenVINO multiplies bf16 in this CPU's hardware."""
-    return "BF16" in import_openvino().Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in the_core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+@keep
+def the_core() -> openvino.Core:
+    """Return this process's Core, which is kept to its end.
+
+    WORKAROUND https://github.com/openvinotoolkit/openvino/pull/11894: on CPUs with AMX each Core gives the thread another stack
+    for signals and takes it away when it goes. Where two go in the order in which they came, the thread is left with
+    one that is freed, and the next signal, such as SIGTERM, is a segmentation fault (seen with 2026.4.1).
+    """
+    return import_openvino().Core()
 
 
 def choose_cpu_precision(asked: Precision, bf16: bool) -> Precision:

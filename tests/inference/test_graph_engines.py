@@ -293,3 +293,30 @@ def test_an_exported_network_is_no_stream_of_two(exported: Callable[[str], Path]
         CheckpointError, match=r"^checkpoint tiny.xml is an exported network, which runs alone: for flow"
     ):
         settle_model(config, WindowConfig())
+
+
+SIGNALLED = """
+import signal, sys
+from pathlib import Path
+from stream_i3d.inference.graph_file import read_graph_spec
+from stream_i3d.inference.openvino_runner import OpenVinoRunner, has_bf16
+
+heard, path = [], Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+runners = [OpenVinoRunner(path, read_graph_spec(path), "fp32", 0, None) for _ in range(3)]
+has_bf16()
+while runners:
+    del runners[0]
+signal.raise_signal(signal.SIGTERM)
+print(heard)
+"""
+
+
+def test_a_process_whose_openvino_networks_have_gone_can_still_be_signalled(
+    exported: Callable[[str], Path],
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, exported("openvino")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[1]\n"), done.stderr
