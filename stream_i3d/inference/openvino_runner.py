@@ -106,9 +106,9 @@ def has_bf16() -> bool:
 def the_core() -> openvino.Core:
     """Return this process's Core, which is kept to its end.
 
-    WORKAROUND https://github.com/openvinotoolkit/openvino/pull/11894: on CPUs with AMX each Core gives the thread another stack
-    for signals and takes it away when it goes. Where two go in the order in which they came, the thread is left with
-    one that is freed, and the next signal, such as SIGTERM, is a segmentation fault (seen with 2026.4.1).
+    WORKAROUND https://github.com/openvinotoolkit/openvino/pull/11894: on CPUs with AMX each Core gives the thread
+    another stack for signals and takes it away when it goes. Where two go in the order in which they came, the thread
+    is left with one that is freed, and the next signal, such as SIGTERM, is a segmentation fault (seen with 2026.4.1).
     """
     return import_openvino().Core()
 
