@@ -134,7 +134,8 @@ class FakeNetwork:
         self.spec = type("Spec", (), {"temperature": temperature})()
         self.engine.temperature = temperature
 
-    def live_engine(self) -> FakeEngine:
+    def own_engine(self, mode: str) -> FakeEngine:
+        assert mode == "window"
         return self.engine
 
     def logits(self, clips: Mapping[str, torch.Tensor]) -> torch.Tensor:
