@@ -26,8 +26,10 @@ def new(name: str, folder: Path | None) -> None:
 
 @keys.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def show(file: Path) -> None:
+@click.option("--fingerprint", "short", is_flag=True, help="Its fingerprint, by which a service's log names it.")
+def show(file: Path, *, short: bool) -> None:
     """Print the public key of a key file of either kind (Z85)."""
-    from stream_i3d.transport.key_files import read_key_file
+    from stream_i3d.transport.key_files import fingerprint, read_key_file
 
-    click.echo(read_key_file(file.expanduser()).public.decode("ascii"))
+    public = read_key_file(file.expanduser()).public
+    click.echo(fingerprint(public) if short else public.decode("ascii"))

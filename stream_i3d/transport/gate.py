@@ -17,7 +17,7 @@ import zmq
 from zmq.auth.base import Authenticator
 
 from stream_i3d.transport.curve import ServerKeys
-from stream_i3d.transport.key_files import AllowList
+from stream_i3d.transport.key_files import AllowList, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ class Gate:
             return True
         if self.refusals.note(key, self._clock()):
             log.warning(
-                "refused a client with the unknown key '%s' (%d refused so far); to let it in, put its public key file "
-                "into %s",
-                key.decode("ascii"),
+                "refused a client with the unknown key %s (%d refused so far); to let it in, put its public key file "
+                "into %s; `stream-i3d keys show --fingerprint FILE` tells whose it is",
+                fingerprint(key),
                 self.refusals.count,
                 ", ".join(map(str, self._clients.places)),
             )

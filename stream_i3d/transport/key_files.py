@@ -7,6 +7,7 @@ NAME.key_secret both; keys are 40 characters of Z85. Nothing here logs or tells 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -42,6 +43,14 @@ def default_folder() -> Path:
     import platformdirs  # here, because only this line needs it
 
     return platformdirs.user_config_path("stream-i3d", appauthor=False) / "keys"
+
+
+def fingerprint(public: bytes) -> str:
+    """Return what a public key (Z85) is known by in a log: the first 16 hexadecimal digits of its SHA-256.
+
+    Not the key itself, since Z85 has ':' and '@' in it: some keys look like user:password@host, and redact hides them.
+    """
+    return hashlib.sha256(public).hexdigest()[:16]
 
 
 def require_curve() -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from stream_i3d.cli.app import app
 from stream_i3d.errors import ConfigError
+from stream_i3d.transport.key_files import fingerprint
 
 
 def run(*arguments: object) -> Result:
@@ -50,3 +51,4 @@ def test_show_prints_the_public_key_of_either_file_and_nothing_else(tmp_path: Pa
         done = run("show", tmp_path / name)
         assert done.stdout == f"{public.decode()}\n"
         assert secret.decode() not in done.output
+        assert run("show", "--fingerprint", tmp_path / name).stdout == f"{fingerprint(public)}\n"

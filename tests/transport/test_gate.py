@@ -17,7 +17,7 @@ from stream_i3d.transport.control_sockets import ControlClient, ControlServer
 from stream_i3d.transport.curve import ClientKeys, ServerKeys, identify
 from stream_i3d.transport.gate import Gate, Refusals
 from stream_i3d.transport.handshake import Handshakes
-from stream_i3d.transport.key_files import AllowList
+from stream_i3d.transport.key_files import AllowList, fingerprint
 from stream_i3d.transport.preview import PreviewPublisher, PreviewReceivers
 from stream_i3d.transport.sockets import Publisher, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, encode_published
@@ -242,7 +242,7 @@ def test_a_refused_key_is_logged_once_with_the_remedy_and_no_secret(ring, caplog
             with Subscriber(publisher.address, keys=keys) as stranger, pytest.raises(TransportError):
                 stranger.receive(SOON_S)
     [message] = caplog.messages
-    assert keys.public.decode() in message and str(ring.clients) in message
+    assert f"unknown key {fingerprint(keys.public)} " in message and str(ring.clients) in message
     assert not any(secret.decode() in caplog.text for secret in (keys.secret, ring.server().secret))
 
 

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.errors import ConfigError, TransportError
+from stream_i3d.redact import redact
 from stream_i3d.transport.key_files import (
     AllowList,
     default_folder,
+    fingerprint,
     read_key_file,
     read_public_key,
     read_secret_key,
@@ -245,3 +247,9 @@ def test_a_broken_or_secret_key_among_others_is_refused_at_the_start(folder):
 def test_a_place_that_is_not_there_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"no client keys at .*nowhere: No such file or directory; give a folder"):
         AllowList([tmp_path / "nowhere"])
+
+
+def test_a_fingerprint_stays_readable_in_a_log_where_its_key_would_be_hidden_as_a_password():
+    key = ":BV[l2K)U]fI0)XQ@BHgmKtDft:]6BTdIJ?k!W<s"
+    assert redact(key) != key
+    assert redact(fingerprint(key.encode())) == "5ac34a5e6a17e86d"  # of sha256sum
