@@ -18,8 +18,8 @@ from stream_i3d.buffer import DropReason
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import CameraState, RecognitionState
 from stream_i3d.service.liveness import whats_dead, whats_missing
-from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
-from stream_i3d.stage import CameraFigures
+from stream_i3d.service.snapshot import CameraSnapshot, Snapshot, StageSnapshot
+from stream_i3d.stage import CameraFigures, SinkFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "stream_i3d_"
@@ -113,7 +113,7 @@ def _of_stages(value: Callable[[StageSnapshot], Value]) -> Callable[[Snapshot], 
     return lambda snapshot: [((stage.name,), value(stage)) for stage in snapshot.stages]
 
 
-def _of_sinks(value: Callable[[SinkSnapshot], Value]) -> Callable[[Snapshot], Iterable[Row]]:
+def _of_sinks(value: Callable[[SinkFigures], Value]) -> Callable[[Snapshot], Iterable[Row]]:
     return lambda snapshot: [((sink.name,), value(sink)) for sink in snapshot.sinks]
 
 

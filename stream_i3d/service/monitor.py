@@ -19,8 +19,8 @@ from stream_i3d.service.camera_totals import CameraTotals
 from stream_i3d.service.child import StageHealth
 from stream_i3d.service.liveness import LOOP_LIMIT_S, whats_missing
 from stream_i3d.service.plan import StageRow
-from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
-from stream_i3d.stage import CameraNews, PublisherSummary, Ready, SinkFigures, StageMessage, Summary
+from stream_i3d.service.snapshot import CameraSnapshot, Snapshot, StageSnapshot
+from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 _CAPTURE = "capture "
 _LOOK_S = 1.0
@@ -87,7 +87,7 @@ class Monitor:
                 engine=model.engine,
                 stages=stages,
                 cameras=[self._camera(name, now) for name in cameras],
-                sinks=[_sink(sink) for sink in self._publisher.sinks],
+                sinks=[structs.replace(one, detail=redact(one.detail)) for one in self._publisher.sinks],
                 published=self._publisher.published,
                 rejected_messages=dict(self._rejected),
             )
@@ -126,18 +126,6 @@ def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
         heartbeat_limit_s=row.startup_limit_s if health.state == "starting" else row.silent_limit_s,
         pid=health.pid,
         rss_bytes=health.rss_bytes,
-    )
-
-
-def _sink(figures: SinkFigures) -> SinkSnapshot:
-    return SinkSnapshot(
-        name=figures.name,
-        queued=figures.queued,
-        written=figures.written,
-        dropped=figures.dropped,
-        refused=figures.failed,
-        failing=figures.failing,
-        detail=redact(figures.detail),
     )
 
 

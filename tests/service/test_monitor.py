@@ -39,7 +39,7 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     monitor.heard("worker", 2, summary(250))
     monitor.heard("publisher", 1, CameraNews(status=status()))
     sink = SinkFigures(
-        name="mqtt", queued=1, written=2, dropped=3, failing=True, failed=4, detail="no rtsp://a:geheim@b"
+        name="mqtt", queued=1, written=2, dropped=3, refused=4, failing=True, detail="no rtsp://a:geheim@b"
     )
     monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4))
     known = monitor.snapshot()
