@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -111,11 +111,6 @@ class Child:
     def is_retired(self) -> bool:
         """Whether the process is to end for good, or has."""
         return self.state == "gone" or self._ending == "retired"
-
-    def preview(self, before: Mapping[str, str]) -> tuple[str, str]:
-        """Return a capture process's camera, and where its previews are or, while it is started again, were."""
-        camera = self.row.name.removeprefix("capture ")
-        return camera, before.get(camera, "") if self.ready is None else self.ready.address
 
     @property
     def sentinel(self) -> int | None:

@@ -18,11 +18,10 @@ from stream_i3d.redact import redact
 from stream_i3d.service.camera_totals import CameraTotals
 from stream_i3d.service.child import StageHealth
 from stream_i3d.service.liveness import LOOP_LIMIT_S, whats_missing
-from stream_i3d.service.plan import StageRow
+from stream_i3d.service.plan import StageRow, camera_of
 from stream_i3d.service.snapshot import CameraSnapshot, Snapshot, StageSnapshot
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
-_CAPTURE = "capture "
 _LOOK_S = 1.0
 
 
@@ -50,7 +49,7 @@ class Monitor:
         """Take in what the process `pid` of the stage `name` says."""
         with self._lock:
             if isinstance(said, Ready):
-                if not name.startswith(_CAPTURE):  # theirs are of previews, and there is no end of names of cameras
+                if camera_of(name) is None:  # cameras' are of previews, and there is no end of their names
                     self._readies[name] = said
             elif isinstance(said, CameraNews):
                 self._statuses[said.status.camera] = said.status
@@ -69,7 +68,7 @@ class Monitor:
         """Return all that is known now."""
         with self._looking:  # HTTP's threads take turns here, and the supervisor's does not wait for them
             stages = [self._processes.looked_at(stage) for stage in (self._own(), *self.stages())]
-        cameras = [one.name.removeprefix(_CAPTURE) for one in stages if one.role == "capture" and one.state != "gone"]
+        cameras = [camera for one in stages if one.state != "gone" and (camera := camera_of(one.name)) is not None]
         now = time.monotonic()
         with self._lock:
             for name in self._statuses.keys() - set(cameras):
