@@ -17,7 +17,7 @@ from stream_i3d.config import CameraConfig, Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
-from stream_i3d.service.child import StageHealth
+from stream_i3d.service.health import StageHealth
 from stream_i3d.service.kept import StateFile, changes
 from stream_i3d.service.plan import Plan, PlannedCamera, camera_of
 from stream_i3d.service.supervisor import Supervisor

@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.service.health import StageState
 from stream_i3d.stage import CameraFigures, SinkFigures
 
 
@@ -31,7 +32,7 @@ class StageSnapshot(Struct, frozen=True, kw_only=True):
 
     name: str
     role: Literal["capture", "worker", "publisher", "supervisor"]
-    state: Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+    state: StageState
     restarts: int = 0
     planned_restarts: int = 0
     heartbeat_age_s: float | None = None

@@ -19,8 +19,9 @@ from typing import Protocol
 from msgspec import structs
 
 from stream_i3d.publish.process import PublisherJob
-from stream_i3d.service.child import Child, Said, StageHealth
+from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
+from stream_i3d.service.health import StageHealth
 from stream_i3d.service.plan import Role, StageRow, camera_of
 from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary, Ready, Summary
 
