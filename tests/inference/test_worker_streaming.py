@@ -8,9 +8,7 @@ import pytest
 
 from stream_i3d.config import WindowConfig
 from tests.inference.fakes import FakeStreamEngine
-from tests.inference.test_worker import Start, make, of_kind, windows_of
-
-__all__ = ["make"]  # the fixture
+from tests.inference.worker_service import MakeService, of_kind, windows_of
 
 WARMING = list(range(7, 63, 8))
 
@@ -20,9 +18,9 @@ def engine() -> FakeStreamEngine:
     return FakeStreamEngine()
 
 
-def streaming(make: Start, engine: FakeStreamEngine, **given: Any) -> Any:
+def streaming(make_service: MakeService, engine: FakeStreamEngine, **given: Any) -> Any:
     stride = given.pop("stride", 8)
-    return make(engine, lossless=True, window=WindowConfig(mode="streaming", stride=stride), **given).start()
+    return make_service(engine, lossless=True, window=WindowConfig(mode="streaming", stride=stride), **given).start()
 
 
 def send_slowly(service: Any, first: int, last: int) -> None:
@@ -33,9 +31,9 @@ def send_slowly(service: Any, first: int, last: int) -> None:
 
 
 def test_a_prediction_is_published_at_every_stride_once_the_network_is_warm(
-    make: Start, engine: FakeStreamEngine
+    make_service: MakeService, engine: FakeStreamEngine
 ) -> None:
-    service = streaming(make, engine)
+    service = streaming(make_service, engine)
     service.send(0, 199)
     predictions = of_kind(service.end(), "prediction")
     assert [line["seq"] for line in predictions if line["state"] == "warming"] == WARMING
@@ -45,14 +43,14 @@ def test_a_prediction_is_published_at_every_stride_once_the_network_is_warm(
     assert service.stage.summary.windows == len(range(63, 200, 8))
 
 
-def test_the_engine_is_warmed_up_for_the_cameras(make: Start, engine: FakeStreamEngine) -> None:
-    service = streaming(make, engine, cameras=("a", "b", "c"))
+def test_the_engine_is_warmed_up_for_the_cameras(make_service: MakeService, engine: FakeStreamEngine) -> None:
+    service = streaming(make_service, engine, cameras=("a", "b", "c"))
     assert engine.warmed == [1, 2, 3]
     service.end()
 
 
-def test_cameras_do_not_touch_each_others_memory(make: Start, engine: FakeStreamEngine) -> None:
-    service = streaming(make, engine, cameras=("a", "b"))
+def test_cameras_do_not_touch_each_others_memory(make_service: MakeService, engine: FakeStreamEngine) -> None:
+    service = streaming(make_service, engine, cameras=("a", "b"))
     service.send(0, 71, "a")
     service.send(3, 90, "b")
     lines = service.end()
@@ -62,8 +60,10 @@ def test_cameras_do_not_touch_each_others_memory(make: Start, engine: FakeStream
     assert tuple(range(8, 88)) in engine.fed
 
 
-def test_a_slow_engine_is_given_every_frame_that_still_waits(make: Start, engine: FakeStreamEngine) -> None:
-    service = make(engine, window=WindowConfig(mode="streaming")).start()
+def test_a_slow_engine_is_given_every_frame_that_still_waits(
+    make_service: MakeService, engine: FakeStreamEngine
+) -> None:
+    service = make_service(engine, window=WindowConfig(mode="streaming")).start()
     held = [0]
 
     def hold() -> None:
@@ -80,8 +80,10 @@ def test_a_slow_engine_is_given_every_frame_that_still_waits(make: Start, engine
     assert service.stage.summary.windows_dropped == {}
 
 
-def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(make: Start, engine: FakeStreamEngine) -> None:
-    service = make(engine, window=WindowConfig(mode="streaming")).start()
+def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(
+    make_service: MakeService, engine: FakeStreamEngine
+) -> None:
+    service = make_service(engine, window=WindowConfig(mode="streaming")).start()
     send_slowly(service, 0, 79)
     held = [0]
 
@@ -101,8 +103,10 @@ def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(make: Sta
     assert service.stage.summary.windows_dropped == {"stale": len(range(95, 191, 8))}
 
 
-def test_an_order_changes_the_stride_and_what_is_warm_stays_warm(make: Start, engine: FakeStreamEngine) -> None:
-    service = streaming(make, engine)
+def test_an_order_changes_the_stride_and_what_is_warm_stays_warm(
+    make_service: MakeService, engine: FakeStreamEngine
+) -> None:
+    service = streaming(make_service, engine)
     service.send(0, 79)
     service.settled(80)
     service.order(*service.job.cameras, **{"window.stride": 4})
@@ -110,8 +114,10 @@ def test_an_order_changes_the_stride_and_what_is_warm_stays_warm(make: Start, en
     assert windows_of(service.end()) == [*range(63, 136, 8), *range(139, 160, 4)]
 
 
-def test_a_camera_that_is_added_is_carried_from_its_first_frame(make: Start, engine: FakeStreamEngine) -> None:
-    service = streaming(make, engine)
+def test_a_camera_that_is_added_is_carried_from_its_first_frame(
+    make_service: MakeService, engine: FakeStreamEngine
+) -> None:
+    service = streaming(make_service, engine)
     service.send(0, 11)
     service.order(*service.job.cameras, service.slot("hall"))
     service.send(0, 71, "hall")
