@@ -6,7 +6,7 @@ from typing import Any
 
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import ModelName
-from stream_i3d.service.snapshot import CameraSnapshot, Snapshot, StageSnapshot
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
 from stream_i3d.stage import CameraFigures, SinkFigures
 from tests.samples import status
 

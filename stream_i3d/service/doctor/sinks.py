@@ -1,4 +1,4 @@
-"""Looks whether sinks have what they need: packages, hosts that answer, folders with room. A part of `doctor`.
+"""Looks whether sinks have what they need: packages, hosts that answer, folders with room.
 
 Nothing is sent to anybody; no address but a host's name and port is told.
 """
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from stream_i3d.config import Config, name_sink
 from stream_i3d.publish.factory import missing_package
-from stream_i3d.service import reach
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor import reach
+from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.sink_settings import (
     JsonLinesSettings,
     MqttSettings,
