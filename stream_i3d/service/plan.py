@@ -37,6 +37,7 @@ _STARTUP_SILENCE_S = 120.0
 _WORKER_SILENCE_S = 60.0
 _PUBLISHER_SILENCE_S = 20.0
 _CAPTURE_SLACK_S = 10.0
+_CAPTURE = "capture "
 
 
 Role = Literal["publisher", "worker", "capture"]
@@ -234,7 +235,7 @@ class Plan:
         self.cameras[name] = PlannedCamera(
             CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live),
             StageRow(
-                f"capture {name}",
+                _CAPTURE + name,
                 capture_main,
                 job,
                 limit,
@@ -261,6 +262,12 @@ class Plan:
         beside = [preview_address(publish, control, turn) for turn in (*turns, number)]
         free = next(address for address in beside if address is None or address.endswith("*") or address not in taken)
         return free or preview_channel(self._folder, number)
+
+
+def camera_of(stage_name: str) -> str | None:
+    """Return the camera of a capture process by the name of its row; None where it is another process's."""
+    camera = stage_name.removeprefix(_CAPTURE)
+    return None if camera == stage_name else camera
 
 
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:

@@ -24,7 +24,7 @@ from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.worker import worker_main
 from stream_i3d.publish.process import publisher_main
 from stream_i3d.service import plan as plan_module
-from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan, name_cameras
+from stream_i3d.service.plan import MAX_CAMERAS, Plan, camera_of, make_plan, name_cameras
 
 
 def config_of(*sources: str | tuple[str, str], **more: Any) -> Config:
@@ -368,3 +368,8 @@ def test_a_worker_that_would_have_no_camera_is_left_out_unless_others_may_come(
 def test_device_and_devices_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="device and devices exclude each other"):
         convert({"model": {"device": "cpu", "devices": ["cpu", "cpu"]}})
+
+
+def test_only_the_names_of_capture_processes_are_those_of_cameras() -> None:
+    names = ["publisher", "worker", "worker 2", "capture door", "capture capture door", "supervisor"]
+    assert [camera_of(name) for name in names] == [None, None, None, "door", "capture door", None]

@@ -27,6 +27,8 @@ from stream_i3d.backoff import Backoff
 from stream_i3d.errors import CheckpointError, ServiceError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.service import child as child_module
+from stream_i3d.service import footprint as footprint_module
+from stream_i3d.service.footprint import Footprint
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import (
@@ -717,11 +719,11 @@ def test_many_processes_are_started_one_a_turn(log: Path) -> None:
 def test_a_process_that_holds_too_much_memory_is_started_again_as_planned(
     log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def resident(pid: int | None) -> int:
+    def footprint(pid: int) -> Footprint:
         first = next((line.split()[-1] for line in log.read_text().splitlines() if line.startswith("capture ")), "")
-        return 700 * 2**20 if str(pid) == first else 90 * 2**20
+        return Footprint(700 * 2**20 if str(pid) == first else 90 * 2**20)
 
-    monkeypatch.setattr(child_module, "_resident_bytes", resident)
+    monkeypatch.setattr(footprint_module, "measure_footprint", footprint)
     capture = replace(row(works, log, "capture"), memory_limit_mb=500.0)
     health: list[Any] = []
     desk = FakeDesk(
@@ -750,12 +752,12 @@ def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
     desk = FakeDesk(look_from_another_thread)
     Supervisor([row(works, log), row(raises_at_first, log, "capture")], desk=desk).run(WAIT_S)
     before, worker = health[0][0], health[-1][0]
-    assert (before.name, before.state, before.pid, before.silent_s, before.rss_bytes) == (
-        ("worker", "waiting", None, None, None)
-    )
+    assert (before.name, before.state, before.pid, before.silent_s) == ("worker", "waiting", None, None)
+    assert (before.rss_bytes, before.open_files) == (None, None)
     assert (worker.state, worker.restarts) == ("running", 0)
     assert worker.pid in pids(log)
     assert worker.rss_bytes > 2**20
+    assert worker.open_files >= 3
     assert 0 <= worker.silent_s < WAIT_S
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 
 from stream_i3d.messages import ModelName
-from stream_i3d.service import monitor as monitor_module
-from stream_i3d.service.monitor import Monitor
-from stream_i3d.service.snapshot import StageSnapshot
+from stream_i3d.service.health import StageHealth
+from stream_i3d.service.monitoring import monitor as monitor_module
+from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
+from stream_i3d.service.monitoring.snapshot import StageSnapshot
+from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import CameraFigures, CameraNews, PublisherSummary, Ready, SinkFigures, Summary
 from tests.samples import status
-from tests.service.snapshots import stage
+from tests.service.monitoring.snapshots import stage
 
 ROWS = [stage(pid=None), stage("publisher", pid=None), stage("capture door", pid=None)]
 
@@ -39,7 +41,7 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     monitor.heard("worker", 2, summary(250))
     monitor.heard("publisher", 1, CameraNews(status=status()))
     sink = SinkFigures(
-        name="mqtt", queued=1, written=2, dropped=3, failing=True, failed=4, detail="no rtsp://a:geheim@b"
+        name="mqtt", queued=1, written=2, dropped=3, refused=4, failing=True, detail="no rtsp://a:geheim@b"
     )
     monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4))
     known = monitor.snapshot()
@@ -104,11 +106,28 @@ def test_the_age_of_the_loop_is_since_it_last_turned(monkeypatch) -> None:
     assert monitor.snapshot().loop_age_s == 0
 
 
-def test_memory_and_open_files_are_those_of_the_process_and_of_one_that_has_ended_unknown() -> None:
-    gone = 2**22 + 1  # beyond the largest number that Linux gives
-    known = watching(stage(pid=os.getpid()), stage("publisher", pid=gone)).snapshot()
-    own, here, ended = known.stages
-    assert (own.name, own.pid, own.rss_bytes) == ("supervisor", os.getpid(), here.rss_bytes)
-    assert here.rss_bytes is not None and here.rss_bytes > 10_000_000
-    assert here.open_files is not None and here.open_files >= 3
-    assert (ended.rss_bytes, ended.open_files) == (None, None)
+def test_the_supervisor_is_one_of_the_processes_with_its_own_memory_and_files() -> None:
+    own, *others = watching().snapshot().stages
+    assert (own.name, own.role, own.state, own.pid) == ("supervisor", "supervisor", "running", os.getpid())
+    assert own.rss_bytes is not None and own.rss_bytes > 10_000_000
+    assert own.open_files is not None and own.open_files >= 3
+    assert others == ROWS
+
+
+def test_a_process_is_shown_as_its_health_says_and_of_one_that_has_ended_memory_and_files_are_unknown() -> None:
+    row = StageRow("publisher", print, None, 20.0, 120.0, 2, grace_s=1.0, role="publisher")
+    here = stage_snapshot(row, StageHealth("publisher", "running", 2, 1, 0.12345, 3 * 2**20, 30, 77))
+    ended = stage_snapshot(row, StageHealth("publisher", "waiting", 2, 1, None, None, None, None))
+    assert (here.name, here.role, here.state, here.pid) == ("publisher", "publisher", "running", 77)
+    assert (here.restarts, here.planned_restarts, here.heartbeat_age_s) == (2, 1, 0.123)
+    assert (here.rss_bytes, here.open_files) == (3 * 2**20, 30)
+    assert (ended.rss_bytes, ended.open_files, ended.heartbeat_age_s, ended.pid) == (None, None, None, None)
+
+
+def test_the_heartbeat_of_a_process_that_starts_may_be_older() -> None:
+    row = StageRow("publisher", print, None, 20.0, 120.0, 2, grace_s=1.0, role="publisher")
+    limits = [
+        stage_snapshot(row, StageHealth("publisher", state, 0, 0, 0.1, None, None, 77)).heartbeat_limit_s
+        for state in ("starting", "running")
+    ]
+    assert limits == [120.0, 20.0]

@@ -1,4 +1,4 @@
-"""What a system allows one process: open files, and whether its clock is right. Looks only; `doctor` tells."""
+"""What a service needs of its host, whatever it runs: enough open files, and a clock that is right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from stream_i3d.service.finding import Finding, State
+from stream_i3d.service.doctor.finding import Finding, State
 
 _ENOUGH_FILES = 1024
 _FILES_PER_CAMERA = 16

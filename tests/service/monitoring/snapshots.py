@@ -6,8 +6,8 @@ from typing import Any
 
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import ModelName
-from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
-from stream_i3d.stage import CameraFigures
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
+from stream_i3d.stage import CameraFigures, SinkFigures
 from tests.samples import status
 
 
@@ -49,7 +49,7 @@ def snapshot(**more: Any) -> Snapshot:
         "engine": "OpenVINO, cpu, bf16",
         "stages": [stage(), stage("publisher"), stage("capture door")],
         "cameras": [camera()],
-        "sinks": [SinkSnapshot(name="mqtt", queued=1, written=20, dropped=3)],
+        "sinks": [SinkFigures(name="mqtt", queued=1, written=20, dropped=3)],
         "published": 500,
         "rejected_messages": {"worker": 0, "publisher": 1},
     }

@@ -10,13 +10,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream_i3d.histogram import BOUNDS_S, Histogram
-from stream_i3d.service.metrics import METRICS, PREFIX, metrics_table, render_metrics
-from stream_i3d.service.snapshot import CameraSnapshot, Snapshot
+from stream_i3d.service.monitoring.metrics import METRICS, PREFIX, metrics_table, render_metrics
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot
 from stream_i3d.stage import CameraFigures
 from tests.samples import status
-from tests.service.snapshots import camera, snapshot, stage
+from tests.service.monitoring.snapshots import camera, snapshot, stage
 
-DOCS = Path(__file__).parents[2] / "docs" / "monitoring.md"
+DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
 
 def samples(known: Snapshot) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

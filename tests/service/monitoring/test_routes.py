@@ -5,11 +5,11 @@ import json
 import msgspec
 import pytest
 
-from stream_i3d.service.http_server import Request
-from stream_i3d.service.metrics import render_metrics
-from stream_i3d.service.monitor_routes import MonitorRoutes
-from stream_i3d.service.snapshot import Snapshot
-from tests.service.snapshots import snapshot, stage
+from stream_i3d.service.monitoring.http_server import Request
+from stream_i3d.service.monitoring.metrics import render_metrics
+from stream_i3d.service.monitoring.routes import MonitorRoutes
+from stream_i3d.service.monitoring.snapshot import Snapshot
+from tests.service.monitoring.snapshots import snapshot, stage
 
 TOKEN = "t0ken-t0ken-t0ken"
 

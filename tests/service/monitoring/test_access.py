@@ -7,7 +7,7 @@ import pytest
 
 from stream_i3d.config import MonitoringConfig, convert
 from stream_i3d.errors import ConfigError
-from stream_i3d.service.monitor_access import monitor_address, monitor_token
+from stream_i3d.service.monitoring.access import monitor_address, monitor_token
 
 TOKEN = "0123456789abcdef"
 

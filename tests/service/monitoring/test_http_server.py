@@ -11,7 +11,14 @@ from collections.abc import Iterator
 import pytest
 
 from stream_i3d.errors import TransportError
-from stream_i3d.service.http_server import MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, HttpServer, Request, Response
+from stream_i3d.service.monitoring.http_server import (
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    HttpServer,
+    Request,
+    Response,
+)
 
 WAIT_S = 30.0
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"

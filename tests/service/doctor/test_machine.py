@@ -12,18 +12,18 @@ from stream_i3d.capture import video
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import engine
 from stream_i3d.inference.backends import Backend
-from stream_i3d.service import doctor
-from stream_i3d.service.doctor import examine
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor import machine
+from stream_i3d.service.doctor.finding import Finding
+from stream_i3d.service.doctor.machine import examine_machine
 
 
 def finding(what: str) -> Finding:
-    [found] = [one for one in examine() if one.what == what]
+    [found] = [one for one in examine_machine() if one.what == what]
     return found
 
 
 def test_everything_is_looked_at_once() -> None:
-    names = [one.what for one in examine()]
+    names = [one.what for one in examine_machine()]
     assert len(names) == len(set(names))
     assert {"version", "torch", "opencv-python", "CPU", "GPU", "FFmpeg in OpenCV", "webcams", "carried model"} <= {
         *names
@@ -31,7 +31,7 @@ def test_everything_is_looked_at_once() -> None:
 
 
 def test_whatever_is_not_ok_comes_with_a_remedy() -> None:
-    for one in examine():
+    for one in examine_machine():
         assert one.found
         assert (one.state == "ok") or one.remedy
 
@@ -81,7 +81,7 @@ def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_webcams_are_listed_and_locked_ones_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(machine.sys, "platform", "linux")
     device = tmp_path / "video0"
     device.touch()
     monkeypatch.setattr(video, "list_webcams", lambda: [str(device)])
@@ -98,7 +98,7 @@ def test_a_missing_carried_model_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(path: object) -> None:
         raise CheckpointError("the carried checkpoint is not there")
 
-    monkeypatch.setattr(doctor, "read_spec", fail)
+    monkeypatch.setattr(machine, "read_spec", fail)
     found = finding("carried model")
     assert (found.state, found.found) == ("fail", "the carried checkpoint is not there")
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stream_i3d.service.liveness import whats_dead, whats_missing
-from tests.service.snapshots import snapshot, stage
+from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
+from tests.service.monitoring.snapshots import snapshot, stage
 
 
 def test_a_service_that_is_well_is_alive_and_ready() -> None:

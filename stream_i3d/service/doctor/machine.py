@@ -1,4 +1,4 @@
-"""Looks at a machine: what is here, what is missing, and what to do about each."""
+"""Looks at a machine: what is here, what is missing, and what to do about each: `stream-i3d doctor` without a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.backends import BACKENDS, Backend
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
-from stream_i3d.service import limits
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor import host
+from stream_i3d.service.doctor.finding import Finding
 
 _PACKAGES = (
     "torch", "opencv-python", "numpy", "pyzmq", "msgspec", "safetensors", "pyyaml", "click", "rich", "filelock",
@@ -22,10 +22,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def examine() -> list[Finding]:
+def examine_machine() -> list[Finding]:
     """Look at everything; takes a few seconds, since it imports torch and OpenCV."""
     checks: list[Callable[[], list[Finding]]] = [
-        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _window, _limits,
+        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _window, _host,
         _system_parts,
     ]  # fmt: skip
     return [finding for check in checks for finding in check()]
@@ -139,8 +139,8 @@ def _window() -> list[Finding]:
     return [Finding(what="PyQt6", state="ok", found=found)]
 
 
-def _limits() -> list[Finding]:
-    return [limits.open_files(), limits.clock()]
+def _host() -> list[Finding]:
+    return [host.open_files(), host.clock()]
 
 
 def _system_parts() -> list[Finding]:

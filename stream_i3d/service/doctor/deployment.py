@@ -18,9 +18,9 @@ from stream_i3d.capture.address import SourceAddress
 from stream_i3d.config import Config
 from stream_i3d.errors import SourceError, StreamI3DError
 from stream_i3d.redact import redact, redact_data
-from stream_i3d.service import limits, reach
-from stream_i3d.service.deployment_sinks import examine_sinks
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor import host, reach
+from stream_i3d.service.doctor.finding import Finding
+from stream_i3d.service.doctor.sinks import examine_sinks
 from stream_i3d.service.plan import MAX_CAMERAS, name_cameras
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
 from stream_i3d.transport.curve import load_server_keys
@@ -53,8 +53,8 @@ def examine_deployment(
     yield from examine_sinks(config)
     if cameras:
         yield from _opened(config)
-    yield limits.open_files(len(config.cameras))
-    yield limits.clock()
+    yield host.open_files(len(config.cameras))
+    yield host.clock()
 
 
 def _file(path: Path) -> Finding:
@@ -157,7 +157,7 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
 
 def _monitoring(config: Config, running: bool) -> Finding:
     """Look at the address and the token of the HTTP endpoint."""
-    from stream_i3d.service.monitor_access import monitor_address, monitor_token
+    from stream_i3d.service.monitoring.access import monitor_address, monitor_token
 
     what = "monitoring"
     try:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stream_i3d.histogram import Histogram
-from stream_i3d.service.camera_totals import CameraTotals
+from stream_i3d.service.monitoring.camera_totals import CameraTotals
 from stream_i3d.stage import CameraFigures, Summary
 
 NOW = 1000.0

@@ -1,18 +1,18 @@
-"""Looks whether sinks have what they need: packages, hosts that answer, folders with room. A part of `doctor`.
+"""Looks whether sinks have what they need: packages, hosts that answer, folders with room.
 
 Nothing is sent to anybody; no address but a host's name and port is told.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from stream_i3d.config import Config, name_sink
-from stream_i3d.service import reach
-from stream_i3d.service.finding import Finding
+from stream_i3d.publish.factory import missing_package
+from stream_i3d.service.doctor import reach
+from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.sink_settings import (
     JsonLinesSettings,
     MqttSettings,
@@ -24,24 +24,18 @@ from stream_i3d.sink_settings import (
 
 _CONNECT_S = 5.0
 _STORE_MB = 500.0
-_PACKAGES: dict[type[SinkSettings], tuple[str, str]] = {
-    MqttSettings: ("paho", "mqtt"),
-    WebhookSettings: ("httpx", "webhook"),
-    RecorderSettings: ("av", "recorder"),
-}
-"""The module that a sink imports, and the extra that brings it."""
 
 
 def examine_sinks(config: Config) -> Iterator[Finding]:
     """Look at each sink."""
     for index, sink in enumerate(config.sinks):
         what = f"sink {name_sink(config.sinks, index)}"
-        module, extra = _PACKAGES.get(type(sink), ("", ""))
-        if module and importlib.util.find_spec(module) is None:
-            remedy = f"pip install 'stream-i3d[{extra}]'"
-            yield Finding(what=what, state="fail", found=f"{module} is not installed", remedy=remedy)
-            continue
-        yield _examine(what, sink)
+        missing = missing_package(sink)
+        if missing is None:
+            yield _examine(what, sink)
+        else:
+            found = f"{missing.package} is not installed"
+            yield Finding(what=what, state="fail", found=found, remedy=missing.remedy)
 
 
 def _examine(what: str, sink: SinkSettings) -> Finding:

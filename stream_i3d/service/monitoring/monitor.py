@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-import psutil
 from msgspec import structs
 
 from stream_i3d import __version__
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
-from stream_i3d.service.camera_totals import CameraTotals
-from stream_i3d.service.child import StageHealth
-from stream_i3d.service.liveness import LOOP_LIMIT_S, whats_missing
-from stream_i3d.service.plan import StageRow
-from stream_i3d.service.snapshot import CameraSnapshot, SinkSnapshot, Snapshot, StageSnapshot
-from stream_i3d.stage import CameraNews, PublisherSummary, Ready, SinkFigures, StageMessage, Summary
-
-_CAPTURE = "capture "
-_LOOK_S = 1.0
+from stream_i3d.service.footprint import measure_footprint
+from stream_i3d.service.health import StageHealth
+from stream_i3d.service.monitoring.camera_totals import CameraTotals
+from stream_i3d.service.monitoring.liveness import LOOP_LIMIT_S, whats_missing
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
+from stream_i3d.service.plan import StageRow, camera_of
+from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 
 class Monitor:
@@ -36,7 +32,6 @@ class Monitor:
     def __init__(self) -> None:
         self.stages: Callable[[], Sequence[StageSnapshot]] = lambda: ()
         self._lock = threading.Lock()
-        self._looking = threading.Lock()
         self._started_at = time.time()
         self._turned_at = time.monotonic()
         self._readies: dict[str, Ready] = {}
@@ -44,13 +39,12 @@ class Monitor:
         self._totals = CameraTotals()
         self._publisher = PublisherSummary()
         self._rejected: dict[str, int] = {}
-        self._processes = Processes()
 
     def heard(self, name: str, pid: int, said: StageMessage) -> None:
         """Take in what the process `pid` of the stage `name` says."""
         with self._lock:
             if isinstance(said, Ready):
-                if not name.startswith(_CAPTURE):  # theirs are of previews, and there is no end of names of cameras
+                if camera_of(name) is None:  # cameras' are of previews, and there is no end of their names
                     self._readies[name] = said
             elif isinstance(said, CameraNews):
                 self._statuses[said.status.camera] = said.status
@@ -67,9 +61,8 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         """Return all that is known now."""
-        with self._looking:  # HTTP's threads take turns here, and the supervisor's does not wait for them
-            stages = [self._processes.looked_at(stage) for stage in (self._own(), *self.stages())]
-        cameras = [one.name.removeprefix(_CAPTURE) for one in stages if one.role == "capture" and one.state != "gone"]
+        stages = [self._own(), *self.stages()]
+        cameras = [camera for one in stages if one.state != "gone" and (camera := camera_of(one.name)) is not None]
         now = time.monotonic()
         with self._lock:
             for name in self._statuses.keys() - set(cameras):
@@ -87,7 +80,7 @@ class Monitor:
                 engine=model.engine,
                 stages=stages,
                 cameras=[self._camera(name, now) for name in cameras],
-                sinks=[_sink(sink) for sink in self._publisher.sinks],
+                sinks=[structs.replace(one, detail=redact(one.detail)) for one in self._publisher.sinks],
                 published=self._publisher.published,
                 rejected_messages=dict(self._rejected),
             )
@@ -95,7 +88,7 @@ class Monitor:
 
     def _own(self) -> StageSnapshot:
         """Return this process, which has no heartbeat but its loop's."""
-        age_s = round(time.monotonic() - self._turned_at, 3)
+        age_s, held = round(time.monotonic() - self._turned_at, 3), measure_footprint(os.getpid())
         return StageSnapshot(
             name="supervisor",
             role="supervisor",
@@ -103,6 +96,8 @@ class Monitor:
             heartbeat_age_s=age_s,
             heartbeat_limit_s=LOOP_LIMIT_S,
             pid=os.getpid(),
+            rss_bytes=held.rss_bytes,
+            open_files=held.open_files,
         )
 
     def _publish_address(self) -> str:
@@ -126,42 +121,5 @@ def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
         heartbeat_limit_s=row.startup_limit_s if health.state == "starting" else row.silent_limit_s,
         pid=health.pid,
         rss_bytes=health.rss_bytes,
+        open_files=health.open_files,
     )
-
-
-def _sink(figures: SinkFigures) -> SinkSnapshot:
-    return SinkSnapshot(
-        name=figures.name,
-        queued=figures.queued,
-        written=figures.written,
-        dropped=figures.dropped,
-        refused=figures.failed,
-        failing=figures.failing,
-        detail=redact(figures.detail),
-    )
-
-
-class Processes:
-    """Looks at the memory and the open files of processes, at most once a second each."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[float, int | None, int | None]] = {}
-
-    def looked_at(self, stage: StageSnapshot) -> StageSnapshot:
-        """Return the stage with `rss_bytes` and `open_files`, where it runs and the system tells."""
-        if stage.pid is None:
-            return stage
-        now = time.monotonic()
-        seen = self._seen.get(stage.pid)
-        if seen is None or now - seen[0] > _LOOK_S:
-            self._seen = {pid: one for pid, one in self._seen.items() if now - one[0] <= _LOOK_S}
-            seen = self._seen[stage.pid] = (now, *_memory_and_files(stage.pid))
-        return structs.replace(stage, rss_bytes=seen[1], open_files=seen[2])
-
-
-def _memory_and_files(pid: int) -> tuple[int | None, int | None]:
-    try:
-        process = psutil.Process(pid)
-        return int(process.memory_info().rss), process.num_fds() if sys.platform != "win32" else None
-    except psutil.Error:  # it has just ended
-        return None, None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stream_i3d.errors import TransportError
-from stream_i3d.service import reach
+from stream_i3d.service.doctor import reach
 
 
 def test_a_host_that_answers_is_told_from_one_that_does_not() -> None:

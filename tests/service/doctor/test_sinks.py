@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stream_i3d.config import convert
-from stream_i3d.service.deployment_sinks import examine_sinks
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor.finding import Finding
+from stream_i3d.service.doctor.sinks import examine_sinks
 
 
 def looked_at(*sinks: dict[str, object]) -> dict[str, Finding]:

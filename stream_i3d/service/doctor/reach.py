@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stream_i3d.errors import StreamI3DError, TransportError
-from stream_i3d.service.finding import Finding
+from stream_i3d.service.doctor.finding import Finding
 
 _IN_USE = "in use"
 

@@ -5,7 +5,7 @@ A camera is no part of it: one that fails is said in its status, and no reason t
 
 from __future__ import annotations
 
-from stream_i3d.service.snapshot import Snapshot, StageSnapshot
+from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot
 
 LOOP_LIMIT_S = 10.0
 """The supervisor's loop turns twenty times a second; starting a process may hold it up for a moment."""

@@ -10,7 +10,8 @@ from typing import Literal
 from msgspec import Struct
 
 from stream_i3d.messages import CameraStatus, ModelName
-from stream_i3d.stage import CameraFigures
+from stream_i3d.service.health import StageState
+from stream_i3d.stage import CameraFigures, SinkFigures
 
 
 class StageSnapshot(Struct, frozen=True, kw_only=True):
@@ -31,7 +32,7 @@ class StageSnapshot(Struct, frozen=True, kw_only=True):
 
     name: str
     role: Literal["capture", "worker", "publisher", "supervisor"]
-    state: Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+    state: StageState
     restarts: int = 0
     planned_restarts: int = 0
     heartbeat_age_s: float | None = None
@@ -52,27 +53,6 @@ class CameraSnapshot(Struct, frozen=True, kw_only=True):
     name: str
     status: CameraStatus | None = None
     figures: CameraFigures = CameraFigures()
-
-
-class SinkSnapshot(Struct, frozen=True, kw_only=True):
-    """One sink, since it was made.
-
-    Attributes:
-        queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
-        written: Messages that its medium has taken; of the recorder, clips.
-        dropped: Messages that are lost to it: its queue was full, or its medium failed.
-        refused: Messages that the other side refused for good.
-        failing: Whether it does not work now.
-        detail: Why it does not, for people; "" where it does.
-    """
-
-    name: str
-    queued: int
-    written: int
-    dropped: int
-    refused: int = 0
-    failing: bool = False
-    detail: str = ""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -107,6 +87,6 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     engine: str = ""
     stages: list[StageSnapshot] = []
     cameras: list[CameraSnapshot] = []
-    sinks: list[SinkSnapshot] = []
+    sinks: list[SinkFigures] = []
     published: int = 0
     rejected_messages: dict[str, int] = {}

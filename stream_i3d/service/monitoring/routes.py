@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from stream_i3d.service.http_server import Request, Response
-from stream_i3d.service.liveness import whats_dead, whats_missing
-from stream_i3d.service.metrics import CONTENT_TYPE, render_metrics
-from stream_i3d.service.snapshot import Snapshot
+from stream_i3d.service.monitoring.http_server import Request, Response
+from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
+from stream_i3d.service.monitoring.metrics import CONTENT_TYPE, render_metrics
+from stream_i3d.service.monitoring.snapshot import Snapshot
 
 _JSON = "application/json"
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]{1,5})?")
