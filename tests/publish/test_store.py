@@ -14,7 +14,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
 from stream_i3d.publish.store import EventStore
-from stream_i3d.publish.store_file import open_to_read
+from stream_i3d.publish.store_file import connect_again, open_to_read, open_to_write
 from stream_i3d.sink_settings import StoreSettings
 from tests.samples import event
 
@@ -55,6 +55,13 @@ def test_an_event_is_in_the_store_once_however_often_it_comes(tmp_path: Path) ->
     assert store.add([start, end, end], NOW) == 0
     store.close()
     assert rows(tmp_path) == [(start.id, "start"), (start.id, "end")]
+
+
+def test_no_connection_keeps_more_of_a_growing_store_in_memory_than_a_quarter_of_a_megabyte(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with closing(open_to_write(path)) as first, closing(connect_again(path)) as second:
+        kept = [connection.execute("PRAGMA cache_size").fetchone()[0] for connection in (first, second)]
+    assert kept == [-256, -256]  # KiB, where negative
 
 
 def test_what_is_read_back_is_what_was_written(tmp_path: Path) -> None:
