@@ -25,6 +25,8 @@ FOLDER = "STREAM_I3D_FUZZ_FOLDER"
 
 Reader = Callable[[bytes], object]
 
+_CUT = b"\xff\xfe\xff"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -33,19 +35,30 @@ class Target:
     readers: Sequence[Reader]
     seeds: Callable[[], list[tuple[int, bytes]]]
 
-    def run(self, data: bytes) -> None:
-        """Have the chosen reader read; an error of our tree is what should come of bad input, in one line."""
+    def refusal(self, data: bytes) -> str | None:
+        """Have the chosen reader read; return what it says against it, None where it takes it."""
         if not data:
-            return
+            return None
         try:
             self.readers[data[0] % len(self.readers)](data[1:])
         except StreamI3DError as error:
-            if len(str(error).splitlines()) != 1 or len(str(error)) > 4000:
-                raise AssertionError(f"not one short line: {str(error)[:200]!r}") from error
+            return str(error)
+        return None
+
+    def run(self, data: bytes) -> None:
+        """Have the chosen reader read; AssertionError where it refuses in other words than it should."""
+        said = self.refusal(data)
+        if not in_order(said):
+            raise AssertionError(f"not one short line: {said!r:.200}")
 
     def corpus(self) -> list[bytes]:
         """Return the seeds as inputs."""
         return [bytes([number]) + content for number, content in self.seeds()]
+
+
+def in_order(refusal: str | None) -> bool:
+    """Tell whether what comes of bad input is as it should be: nothing, or one short line."""
+    return refusal is None or (len(refusal.splitlines()) == 1 and len(refusal) <= 4000)
 
 
 def make_folder() -> str:
@@ -71,7 +84,7 @@ def _file(name: str, content: bytes, mode: int = 0o600) -> Path:
 
 def _parts(data: bytes) -> list[bytes]:
     """Cut an input into the parts of a message."""
-    return data.split(b"\xff\xfe\xff")
+    return data.split(_CUT)
 
 
 # --- wire
@@ -167,67 +180,9 @@ def _answer(data: bytes) -> None:
 
 
 def _wire_seeds() -> list[tuple[int, bytes]]:
-    import msgspec
+    from _fuzz_messages import FAMILIES  # here: what it imports must be imported instrumented
 
-    from stream_i3d import messages, stage
-    from stream_i3d.config import Config
-    from stream_i3d.transport import control, relay_wire
-
-    cut, dump = b"\xff\xfe\xff", msgspec.json.encode
-    header = messages.FrameHeader(camera="a", epoch=1, seq=2, capture_ns=3, wall_time=4.5, shape=(2, 2, 3))
-    report = messages.CameraReport(camera="a", state="live", fps=25.0, reconnects=0, detail="")
-    model = messages.ModelName(name="i3d", checkpoint="motion")
-    status = messages.CameraStatus(
-        camera="a", state="live", fps=9.5, last_frame_age_s=0.1, reconnects=0, frames_dropped=0, detail="fine"
-    )
-    event = messages.ActionEvent(
-        camera="a", id="1", event="end", label="x", start_time=1.0, end_time=2.0, peak_confidence=0.5
-    )
-    score = messages.LabelScore(index=0, label="x", probability=0.5, raw_probability=0.5)
-    said = messages.Recognition(
-        camera="a", epoch=1, seq=2, state="action", label="x", confidence=0.5, top_k=[score], frames_dropped=0,
-        window=messages.Window(first_frame=0, last_frame=15, start_time=0.0, end_time=0.6), windows_dropped=0,
-        latency_ms=messages.Latency(queue=1.0, inference=2.0, total=3.0), model=model,
-    )  # fmt: skip
-    info = control.CameraInfo(name="a", source="0", paused=False, preview=None, status=status)
-    process = control.StageInfo(
-        name="worker", state="running", restarts=1, planned_restarts=0, silent_s=0.1, memory_mb=90.5, pid=7
-    )
-    sink = stage.SinkFigures(name="mqtt", queued=1, written=2, dropped=3)
-    figures = stage.Summary(frames=1, windows_dropped={"gap": 1}, cameras={"a": stage.CameraFigures(frames=1)})
-    requests: list[control.Request] = [
-        control.SayHello(id=1), control.ListCameras(), control.AddCamera(source="0", name="a"),
-        control.RemoveCamera(camera="a"), control.RenameCamera(camera="a", name="b"), control.PauseCamera(camera="a"),
-        control.ResumeCamera(camera="a"), control.ChangeSettings(settings={"window.stride": 4}), control.GetSettings(),
-        control.ChangeSource(camera="a", source="1"), control.ListStages(),
-    ]  # fmt: skip
-    replies: list[control.Reply] = [
-        control.HelloReply(version="0", pid=1, started_at=0.5, ready=True, model=model, labels=["x"]),
-        control.CamerasReply(cameras=[info]), control.SettingsReply(settings={"window.stride": 4}),
-        control.ErrorReply(message="no"), control.StagesReply(stages=[process]),
-    ]  # fmt: skip
-    slot = stage.CameraSlot(name="a", channel="ipc://x", lossless=False)
-    words: list[msgspec.Struct] = [
-        stage.Ready(detail="x", model=model, labels=["x"]), stage.Failed(message="no"), figures,
-        stage.CameraNews(status=status), stage.Done(number=1), stage.CaptureOrder(number=1, paused=True),
-        stage.WorkerOrder(number=1, cameras=[slot], config=Config()), stage.PublisherSummary(published=1, sinks=[sink]),
-        stage.PublisherOrder(number=1, cameras={"a": "ipc://x"}),
-    ]  # fmt: skip
-    published = {"prediction": said, "event": event, "status": status}
-    greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, next=5, cameras=["a"])
-    return [
-        (0, dump(header) + cut + bytes(12)),
-        (0, dump(report)),
-        *((1, f"v1/a/{topic}".encode() + cut + dump(message)) for topic, message in published.items()),
-        (2, b"SI3P\x01\0\0\0" + bytes(16) + b"\xff\xd8\xff"),
-        *((3, control.encode_control(message)) for message in requests),
-        *((4, control.encode_control(message)) for message in replies),
-        *((5, dump(message)) for message in words),
-        *((6, text) for text in (b"rtsp://u:p@h:554/s?x=1", b"tcp://[::1]:5556", b"ipc://x", b"synthetic://3", b"0")),
-        (7, dump(greeting)),
-        *((7, cut.join(relay_wire.encode_said(number, message))) for number, message in ((0, said), (5, event))),
-        (8, dump(relay_wire.Answer(session=1, known=True, settled=2))),
-    ]
+    return [(reader, _CUT.join(parts)) for reader, family in enumerate(FAMILIES) for parts in family()]
 
 
 # --- config: all text that a person writes, or is sent

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from stream_i3d.messages import PUBLISHED, schema_name
-from stream_i3d.service.snapshot import Snapshot
+from stream_i3d.service.monitoring.snapshot import Snapshot
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)

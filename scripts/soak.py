@@ -23,13 +23,14 @@ from typing import Any
 import click
 import msgspec
 from _bench import report
-from _faults import broker
 from _faults.census import Census
 from _faults.growth import describe
 from _faults.ledger import compare_events
 from _faults.rig import Rig
 from _faults.service import pause
 from _faults.table import UNMET
+
+from tests.broker import why_not
 
 CAMERAS = ("c1", "c2", "c3", "c4")
 SIZE = (640, 480)
@@ -129,8 +130,8 @@ def problems(rows: list[dict[str, Any]], processes: list[dict[str, Any]], zombie
 def main(minutes: float, fault_every: float, keep: Path | None) -> None:
     """Run it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all is ended and unmounted
-    if (why_not := broker.missing()) is not None:
-        raise click.ClickException(why_not)
+    if (reason := why_not()) is not None:
+        raise click.ClickException(reason)
     warm_up_s, least_s = min(240.0, 8 * minutes), min(480.0, 15 * minutes)
     with Rig(short=False, names=CAMERAS, size=SIZE, keep=keep) as rig:
         with Census(rig.main) as census:

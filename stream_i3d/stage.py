@@ -114,8 +114,8 @@ class SinkFigures(Struct, frozen=True, kw_only=True):
         queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.
         written: Messages that its medium has taken; of the recorder, clips.
         dropped: Messages that are lost to it: its queue was full, or its medium failed.
+        refused: Messages that the other side refused for good.
         failing: Whether it does not work now.
-        failed: Messages that the other side refused for good.
         detail: Why it does not work now, for people; "" where it does. Never holds a secret.
     """
 
@@ -123,8 +123,8 @@ class SinkFigures(Struct, frozen=True, kw_only=True):
     queued: int
     written: int
     dropped: int
+    refused: int = 0
     failing: bool = False
-    failed: int = 0
     detail: str = ""
 
 

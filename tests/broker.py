@@ -1,4 +1,7 @@
-"""A real MQTT broker for tests: mosquitto in a process of its own, on a free port of loopback."""
+"""A real MQTT broker for tests: mosquitto in a process of its own, on a free port of loopback.
+
+The fault suite's broker is this one too (scripts/_faults/broker.py), as its cameras are those of tests/rtsp.py.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +19,69 @@ import pytest
 
 from tests.ports import free_port
 
-PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+PROGRAMS = {
+    name: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
+    for name in ("mosquitto", "mosquitto_passwd", "mosquitto_sub")
+}
+"""Where each is; None where it is not."""
+
+
+def why_not() -> str | None:
+    """Say in one line why no broker can be started here; None when one can."""
+    missing = [name for name, path in PROGRAMS.items() if path is None]
+    return f"no {', '.join(missing)}; run scripts/system-deps test" if missing else None
+
+
+def program(name: str) -> str:
+    """Return where one of `PROGRAMS` is; OSError where it is not."""
+    path = PROGRAMS[name]
+    if path is None:
+        raise OSError(why_not())
+    return path
+
 
 # In CI nothing may be skipped for want of a package: there the tests fail.
-requires_broker = pytest.mark.skipif(
-    PROGRAM is None and os.environ.get("CI") != "true", reason="no mosquitto; run scripts/system-deps test"
-)
+_MISSING = None if os.environ.get("CI") == "true" else why_not()
+requires_broker = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
 
 
 class Broker:
     """Runs for as long as the context lasts. `stop` and `start` leave what it retains in `folder`.
 
     Args:
-        folder: For its configuration, log and store.
+        folder: For its configuration and store.
         port: 0 for a free one.
         more: Further lines of its configuration; without any, everybody may connect without TLS.
+        log: Where it writes what it does; None for a file in `folder`.
     """
 
-    def __init__(self, folder: Path, port: int = 0, more: str = "allow_anonymous true") -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, more: str = "allow_anonymous true", log: Path | None = None
+    ) -> None:
         self.port = port or free_port()
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / "mosquitto.conf"
-        self.log = folder / "mosquitto.log"
+        self.log = log or folder / "mosquitto.log"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\n{more}\nlog_dest file {self.log}\nlog_type all\n"
             f"persistence true\npersistence_location {folder}/\nuser root\n"
         )
 
     def start(self, timeout_s: float = 30.0) -> None:
-        """Start it and wait until it listens."""
-        assert PROGRAM is not None, "no mosquitto; run scripts/system-deps test"
-        self._process = subprocess.Popen([PROGRAM, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        """Start it and wait until it listens; OSError where it does not."""
+        command = [program("mosquitto"), "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         pause, until = threading.Event(), time.monotonic() + timeout_s
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            assert self._process.poll() is None, f"mosquitto ended: {self.log.read_text()[-1000:]}"
-            assert time.monotonic() < until, "mosquitto does not listen"
+            if self._process.poll() is not None:
+                raise OSError(f"mosquitto ended with {self._process.returncode}; see {self.log}")
+            if time.monotonic() > until:
+                raise OSError("mosquitto does not listen")
             pause.wait(0.02)
 
     def stop(self) -> None:
@@ -90,7 +116,18 @@ class Listener:
 
     def __init__(self, broker: Broker, *topics: str, more: tuple[str, ...] = ()) -> None:
         wanted = [argument for topic in topics or ("#",) for argument in ("-t", topic)]
-        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-F", "%t %r %p", *wanted]
+        command = [
+            program("mosquitto_sub"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(broker.port),
+            "-q",
+            "1",
+            "-F",
+            "%t %r %p",
+            *wanted,
+        ]
         self.heard: list[tuple[str, str, bool]] = []
         self._came = threading.Condition()
         self._process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True)

@@ -35,9 +35,13 @@ class FakeStage:
             self.said.append(message)
             self._changed.notify_all()
 
-    def wait_until(self, true: Callable[[], bool]) -> None:
+    def comes_true(self, true: Callable[[], bool]) -> bool:
+        """Wait for it, at most `WAIT_S`; return whether it came."""
         with self._changed:
-            assert self._changed.wait_for(true, WAIT_S)
+            return self._changed.wait_for(true, WAIT_S)
+
+    def wait_until(self, true: Callable[[], bool]) -> None:
+        assert self.comes_true(true)
 
     @property
     def summary(self) -> Summary:

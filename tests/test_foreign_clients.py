@@ -14,10 +14,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from _faults.broker import Broker, missing
+from _faults.broker import USER, HeardBroker
 from _faults.rig import until
 from _faults.service import Service
 
+from tests import broker
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,7 @@ PROGRAMS = ("promtool", "curl")
 def why_not() -> str | None:
     """Say which program is missing."""
     lacking = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"no {', '.join(lacking)}; run scripts/system-deps test" if lacking else missing()
+    return f"no {', '.join(lacking)}; run scripts/system-deps test" if lacking else broker.why_not()
 
 
 # In CI nothing may be skipped for want of a package: there a missing program fails the tests.
@@ -44,7 +45,7 @@ class Served:
     """A service with a synthetic camera, a broker and who listens there, and where health and metrics are."""
 
     service: Service
-    broker: Broker
+    broker: HeardBroker
     monitor: str
 
     def heard(self, ending: str) -> list[str]:
@@ -57,18 +58,18 @@ def served(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("foreign")
     monitor = f"127.0.0.1:{free_port()}"
     with ExitStack() as stack:
-        broker = stack.enter_context(Broker(folder, folder, "the broker's password"))
-        login = {"username": "service", "password": "the broker's password"}
+        heard_broker = stack.enter_context(HeardBroker(folder, folder, "the broker's password"))
+        login = {"username": USER, "password": "the broker's password"}
         settings = {
             **yaml.safe_load((ROOT / "tests" / "eager-events.yaml").read_text()),
             "cameras": [{"name": "door", "source": "synthetic://?seed=2&fps=30&size=160x120"}],
             "model": {"checkpoint": str(tiny_checkpoint)},
-            "sinks": [{"type": "mqtt", "host": "127.0.0.1", "port": broker.port, **login}],
+            "sinks": [{"type": "mqtt", "host": "127.0.0.1", "port": heard_broker.port, **login}],
             "monitoring": {"address": monitor},
         }
         service = stack.enter_context(Service("foreign", folder, folder, settings))
         service.steady()
-        yield Served(service, broker, f"http://{monitor}")
+        yield Served(service, heard_broker, f"http://{monitor}")
 
 
 def curl(address: str) -> tuple[int, str]:

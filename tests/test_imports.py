@@ -93,7 +93,7 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
         "stream_i3d.publish.process",
         "stream_i3d.inference.offline",
         "stream_i3d.service.run",
-        "stream_i3d.service.doctor",
+        "stream_i3d.service.doctor.machine",
         "stream_i3d.models.spec",
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stream_i3d.messages import PUBLISHED, CameraName, VideoRecognition, schema_name
 from tests.samples import event, recognition, report, segment, stamp, status
-from tests.service.snapshots import snapshot
+from tests.service.monitoring.snapshots import snapshot
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "make_schemas.py"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from _faults.broker import missing
 from _faults.ledger import Entry, compare_events, mqtt_events, once, out_of_order, stored, wait_for_delivery
 from _faults.messages import listening
 from _faults.rig import Rig, until
@@ -13,6 +12,7 @@ from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
 from stream_i3d.messages import ActionEvent
 from stream_i3d.transport.relay import RelaySender
+from tests.broker import why_not
 
 _ACTIONS = 100  # with a start and an end each
 _CAMERA = "injected"
@@ -121,7 +121,7 @@ FAULTS = [
         "all 200 delivered afterwards, in order; each in the store once",
         15.0,
         broker_away,
-        missing=missing,
+        missing=why_not,
     ),
     Fault(
         "events",
@@ -129,6 +129,6 @@ FAULTS = [
         "every event published is in the store once, and was delivered in order",
         None,
         all_events,
-        missing=missing,
+        missing=why_not,
     ),
 ]

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 
 from _faults.broker import USER as USER_AT_BROKER
-from _faults.broker import Broker
-from _faults.broker import missing as broker_missing
+from _faults.broker import HeardBroker
 from _faults.service import Service, pause
 from _faults.watch import Unmet
 from stream_i3d.scenes import SceneRenderer
+from tests.broker import why_not as why_no_broker
 from tests.ports import free_port
 from tests.rtsp import RtspServer
 
@@ -82,7 +82,7 @@ class Rig:
         self.private.mkdir(mode=0o700)
         self.public.mkdir()
         self.disk: Path | None = None
-        self.broker: Broker | None = None
+        self.broker: HeardBroker | None = None
         self.monitor = f"127.0.0.1:{free_port()}"
         self._open = ExitStack()
 
@@ -93,8 +93,8 @@ class Rig:
             self._open.callback(self._copy)
             self.clip = make_clip(self.folder / "clip.mp4", self._size)
             self.servers = {name: self._open.enter_context(self.camera()) for name in self._names}
-            if broker_missing() is None:
-                self.broker = self._open.enter_context(Broker(self.private, self.public, self.mqtt_password))
+            if why_no_broker() is None:
+                self.broker = self._open.enter_context(HeardBroker(self.private, self.public, self.mqtt_password))
             sources = {name: server.login_url for name, server in self.servers.items()}
             settings = {"sinks": self._sinks(), "monitoring": {"address": self.monitor}}
             self.main = self._open.enter_context(self.service("main", sources, settings))

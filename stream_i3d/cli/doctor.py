@@ -26,16 +26,16 @@ def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool
     """
     import msgspec
 
-    from stream_i3d.service.finding import Finding, failed
+    from stream_i3d.service.doctor.finding import Finding, failed
 
     findings: list[Finding] = []
     if config_file is None:
-        from stream_i3d.service.doctor import examine
+        from stream_i3d.service.doctor.machine import examine_machine
 
-        looked_at = iter(examine())
+        looked_at = iter(examine_machine())
     else:
         from stream_i3d.config import load_config
-        from stream_i3d.service.deployment import examine_deployment
+        from stream_i3d.service.doctor.deployment import examine_deployment
 
         looked_at = examine_deployment(load_config(config_file, {}), config_file, cameras, running)
     for finding in looked_at:

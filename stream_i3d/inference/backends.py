@@ -42,14 +42,12 @@ class Backend(Struct, frozen=True, kw_only=True):
         name: What `--backend` calls it.
         what: What it is, in a few words.
         packages: The names it is imported by; those needed to run a graph that is there already.
-        extra: What of ours installs it; empty where it always is.
         graph: Suffix of the files that it reads; empty where it runs the checkpoint's own network.
     """
 
     name: BackendName
     what: str
     packages: tuple[str, ...]
-    extra: str = ""
     graph: str = ""
 
     @property
@@ -59,31 +57,20 @@ class Backend(Struct, frozen=True, kw_only=True):
 
     @property
     def command(self) -> str:
-        """What installs it."""
-        return f"pip install 'stream-i3d[{self.extra}]'"
+        """What installs it; torch always is."""
+        return f"pip install 'stream-i3d[{self.name}]'"
 
 
 _TABLE = (
     Backend(name="torch", what="PyTorch: every network, CPU and CUDA", packages=("torch",)),
     Backend(
-        name="openvino",
-        what="OpenVINO: the fastest on CPUs, int8 of exported files",
-        packages=("openvino",),
-        extra="openvino",
-        graph=IR,
+        name="openvino", what="OpenVINO: the fastest on CPUs, int8 of exported files", packages=("openvino",), graph=IR
     ),
-    Backend(
-        name="onnxruntime",
-        what="ONNX Runtime: fp32 on CPUs, .onnx files",
-        packages=("onnxruntime",),
-        extra="onnxruntime",
-        graph=ONNX,
-    ),
+    Backend(name="onnxruntime", what="ONNX Runtime: fp32 on CPUs, .onnx files", packages=("onnxruntime",), graph=ONNX),
     Backend(
         name="tensorrt",
         what="TensorRT by ONNX Runtime: NVIDIA GPUs, .onnx files",
         packages=("onnxruntime", "tensorrt"),
-        extra="tensorrt",
         graph=ONNX,
     ),
 )
@@ -159,7 +146,7 @@ def load_engine(setup: ModelSetup) -> Engine:
         from stream_i3d.inference.engine import load_torch_engine  # it imports torch
 
         engine = load_torch_engine(setup)
-    _tell(engine, choice)
+    _tell(engine, choice, setup)
     return engine
 
 
@@ -173,12 +160,14 @@ def load_carried_engine(setup: ModelSetup) -> StreamEngine:
         from stream_i3d.inference.stream_engine import load_stream_engine  # it imports torch
 
         engine = load_stream_engine(setup)
-    _tell(engine, choice)
+    _tell(engine, choice, setup)
     return engine
 
 
-def _tell(engine: Engine | StreamEngine, choice: Choice) -> None:
+def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> None:
     log.info("engine: %s (%s: %s)", engine.description, choice.backend.name, choice.reason)
+    if setup.config.compile and ", compiled" not in engine.description:
+        log.warning("model.compile has no effect here: only one network alone, in window mode on torch, is compiled")
 
 
 def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStreamEngine:
@@ -191,7 +180,7 @@ def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStrea
     given = is_graph(setup.path)
     with nullcontext(Path(setup.path)) if given else kept_graph(setup, backend.graph, "streaming") as path:
         spec = read_graph_spec(path)
-        labels = label_names(setup, spec)
+        labels = label_names(setup.labels, spec)
         stepper = OpenVinoStepper(path, spec, precision, setup.config.threads, compiled_folder(path))
         return GraphStreamEngine(stepper, spec, labels)
 
@@ -217,7 +206,7 @@ def _open(setup: ModelSetup, path: Path, read: Reader) -> GraphEngine:
 
     spec = read_graph_spec(path)
     check_takes_rgb(setup, spec)
-    labels = label_names(setup, spec)
+    labels = label_names(setup.labels, spec)
     return GraphEngine(read(path, spec, compiled_folder(path)), spec, labels)
 
 

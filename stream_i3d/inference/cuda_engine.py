@@ -20,7 +20,7 @@ from stream_i3d.config import Precision
 from stream_i3d.inference.device_ring import DeviceClip, DeviceRing, make_queues
 from stream_i3d.inference.engine import TorchEngine
 from stream_i3d.models.serving import ServingForm
-from stream_i3d.preprocess import Preprocessing
+from stream_i3d.models.spec import ModelSpec
 
 _WARM_UPS = 3
 """Runs before a recording: cuDNN and cuBLAS choose kernels and take their memory then."""
@@ -96,19 +96,17 @@ class CudaEngine(TorchEngine):
     def __init__(
         self,
         model: torch.nn.Module,
+        spec: ModelSpec,
         labels: Sequence[str],
-        preprocessing: Preprocessing,
         device: torch.device,
         precision: Precision,
-        channels: int = 3,
-        temperature: float = 1.0,
         compiled: bool = False,
         record: Recorder = record_graph,
     ) -> None:
         """Args: as `TorchEngine`; `record`: what records the network."""
-        super().__init__(model, labels, preprocessing, device, precision, channels, temperature, compiled)
+        super().__init__(model, spec, labels, device, precision, compiled)
         self._device = device
-        self._serving = ServingForm(self._forward, preprocessing, channels, self._network.dtype).to(device)
+        self._serving = ServingForm(self._forward, spec.preprocessing, spec.in_channels, self._network.dtype).to(device)
         self._graphs = Graphs(self._serve, record)
         self._queues = make_queues(device)
         self.description += ", CUDA graphs"

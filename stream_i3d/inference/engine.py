@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
@@ -22,6 +23,7 @@ from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.folding import in_half, inference_form, is_folded, separate_pools
 from stream_i3d.models.memory_format import lay_out
+from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.stem import rearrange_stem
 from stream_i3d.preprocess import Preprocessing, normalise
 
@@ -94,30 +96,26 @@ class TorchEngine:
     def __init__(
         self,
         model: torch.nn.Module,
+        spec: ModelSpec,
         labels: Sequence[str],
-        preprocessing: Preprocessing,
         device: torch.device,
         precision: Precision,
-        channels: int = 3,
-        temperature: float = 1.0,
         compiled: bool = False,
     ) -> None:
         """Make an engine of a network.
 
         Args:
             model: Stays as it is.
+            spec: Of the network; its preprocessing is how clips are made and normalised here.
             labels: One per output of the network.
-            preprocessing: How clips are made and normalised.
             device: Where it runs.
             precision: One that the device has (see `choose_precision`), not "auto".
-            channels: Of a clip.
-            temperature: Of the checkpoint.
             compiled: Whether torch.compile makes kernels of its own: tens of seconds at the first start.
         """
         self.labels = tuple(labels)
-        self.temperature = temperature
-        self._preprocessing = preprocessing
-        self._channels = channels
+        self.temperature = spec.temperature
+        self._preprocessing = spec.preprocessing
+        self._channels = spec.in_channels
         self._network = MixedPrecision(model, device, precision)
         self._forward: Callable[..., torch.Tensor] = self._network.model
         self.description = self._network.description
@@ -163,22 +161,15 @@ def load_torch_engine(setup: ModelSetup) -> Engine:
     precision = choose_precision(setup.config.precision, device)
     set_threads(setup.config.threads)
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
-    labels = label_names(setup, spec)
+    labels = label_names(setup.labels, spec)
     check_takes_rgb(setup, spec)
+    spec = structs.replace(spec, preprocessing=setup.preprocessing)
     kind = TorchEngine
     if device.type == "cuda":
         from stream_i3d.inference.cuda_engine import CudaEngine  # it imports this module
 
         kind = CudaEngine
-    return kind(
-        model,
-        labels,
-        setup.preprocessing,
-        device,
-        precision,
-        temperature=spec.temperature,
-        compiled=setup.config.compile,
-    )
+    return kind(model, spec, labels, device, precision, setup.config.compile)
 
 
 def set_threads(asked: int) -> None:

@@ -158,13 +158,13 @@ def check_streams_agree(rgb: ModelSpec, flow: ModelSpec) -> None:
             )
 
 
-def label_names(setup: ModelSetup, spec: ModelSpec) -> tuple[str, ...]:
+def label_names(asked: tuple[str, ...] | None, spec: ModelSpec) -> tuple[str, ...]:
     """Return what to call the outputs of a network: as was asked for, or as the checkpoint says, or by number.
 
     Raises:
         LabelsError: They are not as many as there are outputs.
     """
-    labels = setup.labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
+    labels = asked or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
     check_labels(labels, spec.num_classes)
     return labels
 

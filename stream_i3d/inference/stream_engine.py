@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
@@ -17,9 +18,9 @@ from stream_i3d.inference.engine import MixedPrecision, choose_device, choose_pr
 from stream_i3d.inference.setup import ModelSetup, check_carried, label_names
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
+from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_i3d import StreamingI3D, StreamState, stack
 from stream_i3d.models.streaming_plan import STEP_FRAMES
-from stream_i3d.preprocess import Preprocessing
 
 
 class StreamEngine(Protocol):
@@ -63,16 +64,15 @@ class TorchStreamEngine:
     def __init__(
         self,
         model: I3D,
+        spec: ModelSpec,
         labels: Sequence[str],
-        preprocessing: Preprocessing,
         device: torch.device,
         precision: Precision,
-        temperature: float = 1.0,
     ) -> None:
-        """Args: `precision` must be one the device has (see `choose_precision`), not "auto"."""
+        """Args: as `TorchEngine`."""
         self.labels = tuple(labels)
-        self.temperature = temperature
-        self._preprocessing = preprocessing
+        self.temperature = spec.temperature
+        self._preprocessing = spec.preprocessing
         self._network = MixedPrecision(model, device, precision)
         self._streaming = StreamingI3D(cast(I3D, self._network.model))  # in the form in which it runs
         self._blank: StreamState | None = None
@@ -126,4 +126,5 @@ def load_stream_engine(setup: ModelSetup) -> TorchStreamEngine:
     model, spec = load_checkpoint(setup.path, setup.spec, setup.config.name)
     check_carried(spec, setup.preprocessing, setup.model_name.checkpoint)  # other programs' files tell only now
     assert isinstance(model, I3D)
-    return TorchStreamEngine(model, label_names(setup, spec), setup.preprocessing, device, precision, spec.temperature)
+    spec = structs.replace(spec, preprocessing=setup.preprocessing)
+    return TorchStreamEngine(model, spec, label_names(setup.labels, spec), device, precision)

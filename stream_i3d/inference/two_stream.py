@@ -15,19 +15,18 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import FusionName, ModelConfig
-from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision
+from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, set_threads
 from stream_i3d.inference.flow_frames import RGB_CHANNELS
 from stream_i3d.inference.setup import (
-    STREAM_CHANNELS,
     ModelSetup,
     StreamName,
     StreamWeights,
     check_stream,
     check_streams_agree,
+    label_names,
 )
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.fusion import fuse
-from stream_i3d.models.labels import check_labels
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
 
@@ -99,7 +98,7 @@ def load_two_stream(setup: ModelSetup) -> TwoStreamEngine:
     assert setup.flow is not None
     weights = StreamWeights(path=setup.path, spec=setup.spec)
     rgb, spec = load_stream("rgb", weights, setup.config, setup.preprocessing, setup.labels)
-    flow, flow_spec = load_stream("flow", setup.flow, setup.config, setup.preprocessing, rgb.labels)
+    flow, flow_spec = load_stream("flow", setup.flow, setup.config, setup.preprocessing)
     check_streams_agree(spec, flow_spec)
     return TwoStreamEngine(rgb, flow, setup.config.fusion)
 
@@ -109,7 +108,7 @@ def load_stream(
     weights: StreamWeights,
     config: ModelConfig,
     preprocessing: Preprocessing,
-    labels: Sequence[str] | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> tuple[TorchEngine, ModelSpec]:
     """Load one stream's network and put it on the device.
 
@@ -125,12 +124,8 @@ def load_stream(
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     model, spec = load_checkpoint(weights.path, weights.spec)
     check_stream(stream, spec, weights.path.rsplit("/", 1)[-1])  # another program's file tells only now what it is
-    preprocessing = stream_preprocessing(stream, preprocessing)
-    names = labels or spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
-    if stream == "rgb":
-        check_labels(names, spec.num_classes)
-    return TorchEngine(model, names, preprocessing, device, precision, STREAM_CHANNELS[stream], spec.temperature), spec
+    spec = structs.replace(spec, preprocessing=stream_preprocessing(stream, preprocessing))
+    return TorchEngine(model, spec, label_names(labels, spec), device, precision), spec

@@ -6,7 +6,7 @@ What a sink needs that is installed by an extra is imported only where such a si
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import NamedTuple
 
 from stream_i3d.config import Config, SecurityConfig, name_sink
 from stream_i3d.errors import ConfigError
@@ -24,12 +24,27 @@ from stream_i3d.sink_settings import (
 )
 from stream_i3d.transport.curve import load_server_keys
 
-_EXTRAS: dict[type[Any], tuple[str, str]] = {
+_EXTRAS: dict[type[SinkSettings], tuple[str, str]] = {
     MqttSettings: ("paho", "mqtt"),
     WebhookSettings: ("httpx", "webhook"),
     RecorderSettings: ("av", "recorder"),
 }
 """What a sink imports, and the extra that installs it."""
+
+
+class MissingPackage(NamedTuple):
+    """What a sink imports that is not installed, and the command that installs it."""
+
+    package: str
+    remedy: str
+
+
+def missing_package(settings: SinkSettings) -> MissingPackage | None:
+    """Return what such a sink imports where it is not installed."""
+    package, extra = _EXTRAS.get(type(settings), ("", ""))
+    if not package or importlib.util.find_spec(package) is not None:
+        return None
+    return MissingPackage(package, f"pip install 'stream-i3d[{extra}]'")
 
 
 def name_sinks(config: Config) -> dict[str, SinkSettings]:
@@ -48,9 +63,9 @@ def check_sinks(config: Config) -> None:
         ConfigError: Something is not; names it and what installs it.
     """
     for name, settings in name_sinks(config).items():
-        package, extra = _EXTRAS.get(type(settings), ("", ""))
-        if package and importlib.util.find_spec(package) is None:
-            raise ConfigError(f"the sink {name} needs {package}: run pip install 'stream-i3d[{extra}]'")
+        missing = missing_package(settings)
+        if missing is not None:
+            raise ConfigError(f"the sink {name} needs {missing.package}: run {missing.remedy}")
 
 
 def make_outlets(config: Config, run: str) -> list[Outlet]:

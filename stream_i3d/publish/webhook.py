@@ -50,7 +50,7 @@ class WebhookSink:
         self._news = threading.Event()
         self._until = float("inf")
         self._mark: Callable[[], None] | None = None
-        self._written = self._failed = 0
+        self._written = self._refused = 0
         self._failure = ""
         outbox.call_at_news(self._news.set)
         for library in ("httpx", "httpcore"):  # which log every URL whole
@@ -73,7 +73,7 @@ class WebhookSink:
             queued=self._outbox.waiting,
             written=self._written,
             dropped=self._outbox.dropped,
-            failed=self._failed,
+            refused=self._refused,
             failing=bool(self._failure),
             detail=self._failure,
         )
@@ -164,8 +164,8 @@ class WebhookSink:
         self._failure = reason
 
     def _refuses(self, event: ActionEvent, reason: str) -> None:
-        self._failed += 1
-        if self._failed == 1:
+        self._refused += 1
+        if self._refused == 1:
             log.error(
                 "%s: %s refused the %s of %s for good (%s); further ones are only counted",
                 self.name,

@@ -12,17 +12,16 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Literal
-
-import psutil
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
+from stream_i3d.service.footprint import FootprintWatch
+from stream_i3d.service.health import StageHealth, StageState
 from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import (
     CameraNews,
@@ -40,36 +39,10 @@ log = logging.getLogger(__name__)
 
 Said = Ready | Summary | PublisherSummary | CameraNews
 
-StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
-"""Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
-
 Cause = Literal["retired", "replaced", "silent", "memory"]
 """Why a process is asked to end."""
 
 _UNKILLABLE_S = 5.0
-_MEMORY_INTERVAL_S = 1.0
-_MIB = 2**20
-_BETWEEN_MEMORY_RESTARTS_S = (30.0, 3600.0)
-
-
-@dataclass(frozen=True, slots=True)
-class StageHealth:
-    """How one process fares, for those who watch the service.
-
-    Attributes:
-        restarts: How often it was started again because it crashed or fell silent.
-        planned_restarts: How often it was started again in order, for the memory it held.
-        silent_s: Seconds since its last heartbeat; None while it does not run, as are `rss_bytes` and `pid`.
-        rss_bytes: Memory it holds, looked at every second.
-    """
-
-    name: str
-    state: StageState
-    restarts: int
-    planned_restarts: int
-    silent_s: float | None
-    rss_bytes: int | None
-    pid: int | None
 
 
 class Child:
@@ -97,10 +70,7 @@ class Child:
         self._ending: Cause | None = None
         self._kill_at = 0.0
         self._kills = 0
-        self._rss: int | None = None
-        self._memory_at = 0.0
-        self._memory_rest = Backoff(random.Random(), *_BETWEEN_MEMORY_RESTARTS_S)
-        self._memory_rest_until = 0.0
+        self._watch = FootprintWatch()
 
     @property
     def alive(self) -> bool:
@@ -111,11 +81,6 @@ class Child:
     def is_retired(self) -> bool:
         """Whether the process is to end for good, or has."""
         return self.state == "gone" or self._ending == "retired"
-
-    def preview(self, before: Mapping[str, str]) -> tuple[str, str]:
-        """Return a capture process's camera, and where its previews are or, while it is started again, were."""
-        camera = self.row.name.removeprefix("capture ")
-        return camera, before.get(camera, "") if self.ready is None else self.ready.address
 
     @property
     def sentinel(self) -> int | None:
@@ -140,19 +105,19 @@ class Child:
         elif self.state == "ending":
             self._press(now)
         elif self.alive:
-            self._check_alive(now)
-            self._check_memory(now)
+            self._check(now)
 
     def health(self) -> StageHealth:
         """Return how it fares, as of the last look; may be called from any thread."""
-        link = self._link
+        link, held = self._link, self._watch.footprint
         return StageHealth(
             name=self.row.name,
             state=self.state,
             restarts=self.restarts,
             planned_restarts=self.planned_restarts,
             silent_s=None if link is None else max(0.0, link.silent_for(time.monotonic())),
-            rss_bytes=self._rss,
+            rss_bytes=held.rss_bytes,
+            open_files=held.open_files,
             pid=self.pid if self.alive else None,
         )
 
@@ -215,7 +180,7 @@ class Child:
     def _start(self, now: float) -> None:
         self.ready = None
         self._wish, self._outstanding = None, None  # what is in the row is told by the job
-        self._ending, self._kills, self._rss = None, 0, None
+        self._ending, self._kills = None, 0
         self._started = now
         link = StageLink(self._context)
         self._process = self._context.Process(
@@ -288,7 +253,8 @@ class Child:
             self._process.close()
         if self._link is not None:
             self._link.close()
-        self._process, self._link, self._rss = None, None, None
+        self._process, self._link = None, None
+        self._watch.forget()
 
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
@@ -304,43 +270,15 @@ class Child:
     def _silence_limit(self) -> float:
         return self.row.silent_limit_s if self.ready else self.row.startup_limit_s
 
-    def _check_alive(self, now: float) -> None:
+    def _check(self, now: float) -> None:
+        """Have a process end that is silent, or that holds more memory than it may."""
         assert self._link is not None
         if self._link.silent_for(now) > self._silence_limit():
             self._begin_to_end(now, "silent", self.row.grace_s)
-        else:
-            self._backoff.healthy_for(now - self._started if self.ready else 0.0)
-
-    def _check_memory(self, now: float) -> None:
-        """Start a process again, in order, that holds more memory than it may; not over and over where it needs it."""
-        if now < self._memory_at or self.state == "ending":
             return
-        self._memory_at = now + _MEMORY_INTERVAL_S
-        self._rss = _resident_bytes(self.pid)
-        limit = self.row.memory_limit_mb
-        if limit is None or self._rss is None or now < self._memory_rest_until:
-            return
-        if self._rss <= limit * _MIB:
-            self._memory_rest.healthy_for(now - self._memory_rest_until)
-            return
-        rest = self._memory_rest.failed()
-        self._memory_rest_until = now + rest
-        log.warning(
-            "%s holds %.0f MB of memory, more than its max_memory_mb of %g: it is started again, as planned; not once "
-            "more within %.0f s",
-            self.row.name,
-            self._rss / _MIB,
-            limit,
-            rest,
-        )
-        self._begin_to_end(now, "memory", self.row.grace_s)
-
-
-def _resident_bytes(pid: int) -> int | None:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None
+        self._backoff.healthy_for(now - self._started if self.ready else 0.0)
+        if self._watch.holds_too_much(now, self.row.name, self.pid, self.row.memory_limit_mb):
+            self._begin_to_end(now, "memory", self.row.grace_s)
 
 
 @contextmanager

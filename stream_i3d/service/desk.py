@@ -17,8 +17,9 @@ from stream_i3d.config import CameraConfig, Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
-from stream_i3d.service.child import StageHealth
-from stream_i3d.service.kept import StateFile, changes
+from stream_i3d.service.health import StageHealth
+from stream_i3d.service.kept import Keeper
+from stream_i3d.service.names import camera_of
 from stream_i3d.service.plan import Plan, PlannedCamera
 from stream_i3d.service.supervisor import Supervisor
 from stream_i3d.stage import CameraNews, CameraSlot, CaptureOrder, Ready, WorkerOrder
@@ -48,27 +49,6 @@ from stream_i3d.transport.control_sockets import ControlServer
 log = logging.getLogger(__name__)
 
 _MAX_ERROR = 500
-_CAPTURE = "capture "
-
-
-class Keeper:
-    """Keeps what is wanted in a file, for the next start."""
-
-    def __init__(self, base: Config, file: StateFile) -> None:
-        """Args: `base` is the configuration without what was kept, its cameras named."""
-        self._base = base
-        self._file = file
-        self._failing = False
-
-    def keep(self, wanted: Config) -> None:
-        """Write how `wanted` differs from the configuration; a file that cannot be written is said once."""
-        try:
-            self._file.save(changes(self._base, wanted))
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                log.error("changes are made, but not kept: cannot write %s: %s", self._file.path, error.strerror)
-            self._failing = True
 
 
 class ControlDesk:
@@ -96,19 +76,22 @@ class ControlDesk:
             self._statuses[said.status.camera] = said.status
         elif name == "publisher":
             self._publish = said.address
-        elif name.startswith(_CAPTURE):
-            self._previews[_camera_of(name)] = said.address
+        elif (camera := camera_of(name)) is not None:
+            self._previews[camera] = said.address
         else:
             self._worker = self._worker or said
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Have it published that a camera's capture process cannot go on."""
-        self._plan.give_up(_camera_of(name), failure[:_MAX_ERROR])
+        camera = camera_of(name)
+        assert camera is not None  # all others are essential
+        self._plan.give_up(camera, failure[:_MAX_ERROR])
         self._order_workers(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
         """Forget a camera whose capture process has ended; the worker says its last word."""
-        camera = _camera_of(name)
+        camera = camera_of(name)
+        assert camera is not None  # nobody asks for the end of another
         self._leaving.discard(camera)
         self._plan.remove(camera)
         self._previews.pop(camera, None)
@@ -257,10 +240,6 @@ def _stage_info(stage: StageHealth) -> StageInfo:
         memory_mb=None if stage.rss_bytes is None else round(stage.rss_bytes / 2**20, 1),
         pid=stage.pid,
     )
-
-
-def _camera_of(row_name: str) -> str:
-    return row_name.removeprefix(_CAPTURE)
 
 
 def _device_and_precision(engine: str) -> tuple[str, str]:

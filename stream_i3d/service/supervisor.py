@@ -19,8 +19,10 @@ from typing import Protocol
 from msgspec import structs
 
 from stream_i3d.publish.process import PublisherJob
-from stream_i3d.service.child import Child, Said, StageHealth
+from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
+from stream_i3d.service.health import StageHealth
+from stream_i3d.service.names import camera_of
 from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary, Ready, Summary
 
@@ -174,7 +176,11 @@ class Supervisor:
 
     def _tell_cameras(self) -> None:
         """Have the publisher know the cameras there are, and where their previews are."""
-        cameras = dict(one.preview(self._previews) for one in self._of_role("capture") if not one.is_retired)
+        cameras = {}
+        for one in self._running:
+            camera = camera_of(one.row.name)
+            if camera is not None and not one.is_retired:  # of one that is started again: where they were
+                cameras[camera] = self._previews.get(camera, "") if one.ready is None else one.ready.address
         if cameras == self._previews:
             return
         self._previews = cameras

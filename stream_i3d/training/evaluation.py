@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stream_i3d.config import ModeName
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision, set_threads
-from stream_i3d.inference.setup import check_carried
+from stream_i3d.inference.setup import check_carried, label_names
 from stream_i3d.inference.stream_engine import TorchStreamEngine
 from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.checkpoint import load_checkpoint
@@ -60,10 +60,11 @@ class Network:
 
     def __init__(self, model: nn.Module, spec: ModelSpec, config: TrainConfig, name: str) -> None:
         """Args: `spec` describes `model`; `config` says where it runs and may change the clips; `name`: the file's."""
-        self.spec, self.name = spec, name
+        self.spec = structs.replace(spec, preprocessing=with_clip(spec.preprocessing, config.clip))
+        self.name = name
         self.streams = _streams(spec)
-        self.labels = spec.labels or tuple(f"class {index}" for index in range(spec.num_classes))
-        self.preprocessing: Preprocessing = with_clip(spec.preprocessing, config.clip)
+        self.labels = label_names(None, spec)
+        self.preprocessing = self.spec.preprocessing
         self.device = choose_device(config.run.device)
         self.precision = choose_precision(config.run.precision, self.device)
         set_threads(config.run.threads)
@@ -109,14 +110,7 @@ class Network:
                 f"{self.name} sees {' and '.join(self.streams)}: the live path is measured for RGB networks only; "
                 "leave out --streaming"
             )
-        return TorchEngine(
-            self._mixed.model,
-            self.labels,
-            self.preprocessing,
-            self.device,
-            self.precision,
-            temperature=self.spec.temperature,
-        )
+        return TorchEngine(self._mixed.model, self.spec, self.labels, self.device, self.precision)
 
     def stream_engine(self) -> TorchStreamEngine:
         """Return the same network as the engine of the live path in streaming mode.
@@ -125,9 +119,7 @@ class Network:
             ConfigError: It is no Inception I3D on RGB.
         """
         check_carried(self.spec, self.preprocessing, self.name, self.spec.architecture)
-        return TorchStreamEngine(
-            self._carried, self.labels, self.preprocessing, self.device, self.precision, self.spec.temperature
-        )
+        return TorchStreamEngine(self._carried, self.spec, self.labels, self.device, self.precision)
 
     def temporal_logits(self, clips: Tensor) -> Tensor:
         """Run an Inception I3D on RGB clips of any length; (B, T, H, W, 3) uint8 -> (B, num_classes, T') float32."""

@@ -419,14 +419,14 @@ def test_watch_ends_after_its_duration_with_nothing_to_say(run: Run, tmp_path: P
 def test_doctor_lists_what_is_here_and_exits_0_where_nothing_needed_is_missing(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stream_i3d.service import doctor
-    from stream_i3d.service.finding import Finding
+    from stream_i3d.service.doctor import machine
+    from stream_i3d.service.doctor.finding import Finding
 
     findings = [
         Finding(what="torch", state="ok", found="2.10"),
         Finding(what="GPU", state="absent", found="none", remedy="not needed"),
     ]
-    monkeypatch.setattr(doctor, "examine", lambda: findings)
+    monkeypatch.setattr(machine, "examine_machine", lambda: findings)
     done = run("doctor")
     assert done.code == 0
     assert done.out.splitlines()[0].split() == ["ok", "torch", "2.10"]
@@ -440,12 +440,12 @@ def test_doctor_lists_what_is_here_and_exits_0_where_nothing_needed_is_missing(
 
 
 def test_an_interrupt_is_exit_code_130_and_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stream_i3d.service import doctor
+    from stream_i3d.service.doctor import machine
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(doctor, "examine", interrupt)
+    monkeypatch.setattr(machine, "examine_machine", interrupt)
     done = run("doctor")
     assert (done.code, done.out) == (130, "")
     assert "Traceback" not in done.err

@@ -12,7 +12,6 @@ from torch import Tensor
 from stream_i3d.inference.cuda_engine import MAX_GRAPHS, CudaEngine, Graphs, Recording, TensorFunction
 from stream_i3d.inference.engine import TorchEngine
 from stream_i3d.models.checkpoint import load_checkpoint
-from tests.conftest import TINY
 
 CPU = torch.device("cpu")
 
@@ -57,9 +56,9 @@ def test_more_shapes_than_can_be_kept_run_without_a_recording() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_recorded_network_gives_what_the_eager_one_gives(tiny_checkpoint: Path, precision: str) -> None:
     model, spec = load_checkpoint(tiny_checkpoint)
-    made, labels, record = TINY.preprocessing, spec.labels or (), Recorder()
-    eager = TorchEngine(model, labels, made, CPU, precision)  # type: ignore[arg-type]
-    engine = CudaEngine(model, labels, made, CPU, precision, record=record)  # type: ignore[arg-type]
+    labels, record = spec.labels or (), Recorder()
+    eager = TorchEngine(model, spec, labels, CPU, precision)  # type: ignore[arg-type]
+    engine = CudaEngine(model, spec, labels, CPU, precision, record=record)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     kept = []
     for count in (1, 2, 1):
@@ -84,6 +83,6 @@ def test_the_recorded_network_gives_what_the_eager_one_gives(tiny_checkpoint: Pa
 def test_warming_up_records_each_batch_size(tiny_checkpoint: Path) -> None:
     model, spec = load_checkpoint(tiny_checkpoint)
     record = Recorder()
-    engine = CudaEngine(model, spec.labels or (), TINY.preprocessing, CPU, "fp32", record=record)
+    engine = CudaEngine(model, spec, spec.labels or (), CPU, "fp32", record=record)
     engine.warm_up([1, 2, 3])
     assert [shape[0] for shape in record.shapes] == [1, 2, 3]

@@ -176,7 +176,7 @@ def record() -> Recorder:
 @pytest.fixture
 def engine(tiny_checkpoint: Path, record: Recorder) -> CudaEngine:
     """The GPU's engine, on the CPU."""
-    return CudaEngine(load_checkpoint(tiny_checkpoint)[0], LABELS, MADE, CPU, "fp32", record=record)
+    return CudaEngine(load_checkpoint(tiny_checkpoint)[0], TINY, LABELS, CPU, "fp32", record=record)
 
 
 class Heard:
@@ -336,7 +336,7 @@ def test_a_device_without_queues_does_all_at_once() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_the_same_logits_come_out(tiny_checkpoint: Path) -> None:
     model, _ = load_checkpoint(tiny_checkpoint)
-    engine = CudaEngine(model, LABELS, MADE, torch.device("cuda:0"), "fp32", record=record_graph)
+    engine = CudaEngine(model, TINY, LABELS, torch.device("cuda:0"), "fp32", record=record_graph)
     engine.warm_up([1])
     feed = make_feed(MADE, WindowConfig(stride=8), None, engine.make_ring)
     rng = np.random.default_rng(0)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference import engine as engine_module
-from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.backends import load_carried_engine, load_engine
 from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, cpu_has_bf16, set_threads
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.resnet_i3d import ResNetI3D
+from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
 
@@ -197,9 +198,11 @@ def test_the_temperature_comes_with_the_checkpoint_and_leaves_the_logits_alone(
 def test_a_network_of_single_pictures_runs_in_bf16_too() -> None:
     torch.manual_seed(0)
     network = build_model("convnet-lstm", num_classes=3, width=1 / 64)
-    preprocessing = Preprocessing(short_side=32, crop_size=32)
+    spec = ModelSpec(
+        architecture="convnet-lstm", num_classes=3, preprocessing=Preprocessing(short_side=32, crop_size=32)
+    )
     results = [
-        run(TorchEngine(network, ("a", "b", "c"), preprocessing, CPU, precision), random_clips(1))
+        run(TorchEngine(network, spec, ("a", "b", "c"), CPU, precision), random_clips(1))
         for precision in ("fp32", "bf16")
     ]
     np.testing.assert_allclose(results[1], results[0], rtol=0.05)
@@ -298,7 +301,9 @@ def test_torch_takes_the_cores_it_may_have_unless_the_environment_says(
     assert torch.get_num_threads() == 2
 
 
-def test_torch_compiles_where_it_is_asked_to(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_compiles_where_it_is_asked_to(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     compiled: list[torch.nn.Module] = []
     monkeypatch.setattr(torch, "compile", lambda network: (compiled.append(network), network)[1])
     clips = random_clips(1)
@@ -308,3 +313,12 @@ def test_torch_compiles_where_it_is_asked_to(tiny_checkpoint: Path, monkeypatch:
     assert len(compiled) == 1
     assert engine.description == f"{plain.description}, compiled"
     np.testing.assert_array_equal(engine.logits(engine.prepare(clips)), plain.logits(plain.prepare(clips)))
+    assert not caplog.records
+
+
+def test_where_nothing_is_compiled_though_it_was_asked_for_that_is_told(
+    tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = ModelConfig(checkpoint=str(tiny_checkpoint), device="cpu", precision="fp32", compile=True)
+    load_carried_engine(settle_model(config, WindowConfig(mode="streaming")))
+    assert ["model.compile has no effect" in record.message for record in caplog.records] == [True]

@@ -15,6 +15,7 @@ from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, Sm
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
+from stream_i3d.inference import engine as engine_module
 from stream_i3d.inference.backends import load_engine
 from stream_i3d.inference.drain import Camera, WorkerJob
 from stream_i3d.inference.engine import Engine
@@ -192,6 +193,16 @@ def test_every_batch_size_can_be_warmed_up(rgb: Path, flow: Path) -> None:
 
 
 # --- weights that do not fit
+
+
+def test_torch_takes_no_more_threads_than_the_cores_it_may_have(
+    rgb: Path, flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "allowed_cores", lambda: 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(3)  # as it counted them at its start
+    load_engine(settled(rgb, flow))
+    assert torch.get_num_threads() == 1
 
 
 def test_two_stream_is_short_for_the_i3d(rgb: Path, flow: Path) -> None:

@@ -148,7 +148,7 @@ def test_states_go_on_for_as_long_as_the_connection_does(tmp_path: Path) -> None
     with Broker(tmp_path) as broker, Listener(broker, "stream-i3d/door/state") as listener, running(broker) as sink:
         for number in range(1, 301):
             sink.write(status(fps=float(number)))
-            listener.wait_for("stream-i3d/door/state", number)
+            assert json.loads(listener.wait_for("stream-i3d/door/state", number)[-1])["fps"] == number
 
 
 def test_of_a_camera_that_is_removed_nothing_stays(tmp_path: Path) -> None:

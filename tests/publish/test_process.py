@@ -144,6 +144,7 @@ def test_it_shows_that_it_lives_while_nothing_comes(rig: Rig) -> None:
     rig.start()
     before = rig.stage.beats
     rig.stage.wait_until(lambda: rig.stage.beats > before + 3)
+    assert rig.stage.beats > before + 3 and rig.end() == []
 
 
 def test_an_address_in_use_is_told(rig: Rig) -> None:

@@ -118,9 +118,11 @@ def test_a_store_that_cannot_be_opened_for_want_of_room_is_opened_later(
     monkeypatch.setattr(store_sink, "EventStore", Store)
     sink = make(tmp_path)
     sink.write(action(1)[0])
+    assert not (tmp_path / "events.db").exists()
     full.clear()
     wait_until(lambda: sink.handled == 1)
     sink.close(WAIT_S)
+    assert rows(tmp_path) == [(action(1)[0].id, "start")]
 
 
 def test_what_is_no_store_is_told_at_once(tmp_path: Path) -> None:

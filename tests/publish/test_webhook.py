@@ -94,7 +94,7 @@ def test_an_event_that_is_refused_is_passed_over_counted_and_said_once(caplog: p
         server.wait_for(6)
         sink.close(WAIT_S)
         assert len(server.requests) == 6
-    assert (sink.figures().failed, sink.figures().written) == (3, 3)
+    assert (sink.figures().refused, sink.figures().written) == (3, 3)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "refused the start of door-1-0 for good (404 Not Found)" in caplog.text
     assert "hush" not in caplog.text
@@ -104,7 +104,7 @@ def test_a_redirection_is_not_followed() -> None:
     with WebServer() as elsewhere, WebServer(lambda _: Answer(307, {"Location": elsewhere.url})) as server:
         sink = make(server.url)
         sink.write(event())
-        wait_until(lambda: sink.figures().failed == 1)
+        wait_until(lambda: sink.figures().refused == 1)
         sink.close(WAIT_S)
         assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
 
@@ -126,7 +126,7 @@ def test_an_event_that_is_never_taken_can_be_given_up() -> None:
     with WebServer(lambda _: Answer(500)) as server:
         sink = make(server.url, give_up_s=0.05)
         sink.write(event())
-        wait_until(lambda: sink.figures().failed == 1)
+        wait_until(lambda: sink.figures().refused == 1)
         sink.close(WAIT_S)
     assert (sink.figures().written, sink.figures().queued) == (0, 0)
 

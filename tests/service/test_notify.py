@@ -82,11 +82,13 @@ def test_a_name_with_an_at_is_an_abstract_socket() -> None:
     manager.close()
 
 
-def test_nothing_is_said_without_systemd() -> None:
+def test_nothing_is_said_without_systemd(caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier({})
-    notifier.ready("x")
-    notifier.alive(1.0)
-    notifier.stopping()
+    with caplog.at_level(logging.WARNING, "stream_i3d"):
+        notifier.ready("x")
+        notifier.alive(1.0)
+        notifier.stopping()
+    assert caplog.records == []  # nor tried: to nobody's address it would fail, and be told
 
 
 def test_a_manager_that_is_gone_is_told_of_once_and_breaks_nothing(

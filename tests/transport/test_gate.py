@@ -61,6 +61,8 @@ def refused(socket: zmq.Socket[bytes], address: str, keys: ClientKeys | None) ->
 def test_a_known_client_receives_what_is_published(ring, address):
     with Publisher(address, ring.server()) as publisher, Subscriber(publisher.address, keys=ring.client()) as known:
         subscribe(publisher, known)
+        publisher.send(encode_published(status()))
+        assert heard(known, status()) == [status()]
 
 
 @pytest.mark.parametrize("who", REFUSED)
@@ -111,6 +113,8 @@ def test_with_keys_all_interfaces_may_be_bound(ring):
         port = publisher.address.rpartition(":")[2]
         with Subscriber(f"tcp://127.0.0.1:{port}", keys=ring.client()) as known:
             subscribe(publisher, known)
+            publisher.send(encode_published(status()))
+            assert heard(known, status()) == [status()]
 
 
 def test_without_the_handler_nobody_is_let_in(ring, monkeypatch):

@@ -1,0 +1,1 @@
+"""What `stream-i3d doctor` looks at: the machine, or all that one configuration needs of it. Starts no service."""

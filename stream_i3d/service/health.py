@@ -1,0 +1,31 @@
+"""How one process of the service fares, as the control channel and monitoring tell it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StageState = Literal["waiting", "starting", "running", "ending", "finished", "failed", "gone"]
+"""Of a process: waiting for its (next) start, starting, ready, asked to end, ended by itself, cannot go on, retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageHealth:
+    """How one process fares, for those who watch the service.
+
+    Attributes:
+        restarts: How often it was started again because it crashed or fell silent.
+        planned_restarts: How often it was started again in order, for the memory it held.
+        silent_s: Seconds since its last heartbeat; None while it does not run, as are those that follow.
+        rss_bytes: Memory it holds, looked at every second, as are `open_files`.
+        open_files: Files, sockets and pipes that it has open; None also where the system does not tell.
+    """
+
+    name: str
+    state: StageState
+    restarts: int
+    planned_restarts: int
+    silent_s: float | None
+    rss_bytes: int | None
+    open_files: int | None
+    pid: int | None

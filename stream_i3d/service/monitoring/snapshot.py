@@ -1,0 +1,92 @@
+"""What is known of the running service at one moment: what `/status` shows, and what metrics and health are made of.
+
+Pure. Never holds a URL: cameras go by their names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.service.health import StageState
+from stream_i3d.stage import CameraFigures, SinkFigures
+
+
+class StageSnapshot(Struct, frozen=True, kw_only=True):
+    """One process.
+
+    Attributes:
+        name: Such as "worker", "publisher" or "capture door".
+        role: What it is for; the service is alive while all of "worker" and "publisher" are.
+        state: "waiting" for its (next) start, "starting", "running", "ending" (asked to), "finished" (ended by itself),
+            "failed" (cannot go on), "gone".
+        restarts: Times it was started again because it crashed or fell silent.
+        planned_restarts: Times it was started again in order, for the memory it held.
+        heartbeat_age_s: Seconds since its loop last turned; null while it does not run, as are the three that follow.
+        heartbeat_limit_s: Beyond it the process is ended and started again.
+        rss_bytes: Memory it holds.
+        open_files: Files, sockets and pipes that it has open.
+    """
+
+    name: str
+    role: Literal["capture", "worker", "publisher", "supervisor"]
+    state: StageState
+    restarts: int = 0
+    planned_restarts: int = 0
+    heartbeat_age_s: float | None = None
+    heartbeat_limit_s: float
+    pid: int | None = None
+    rss_bytes: int | None = None
+    open_files: int | None = None
+
+
+class CameraSnapshot(Struct, frozen=True, kw_only=True):
+    """One camera.
+
+    Attributes:
+        status: What was last published of it; null before the first word.
+        figures: What the workers have done for it, over all their restarts.
+    """
+
+    name: str
+    status: CameraStatus | None = None
+    figures: CameraFigures = CameraFigures()
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """The whole service.
+
+    Attributes:
+        version: Of stream-i3d.
+        python: Version of Python.
+        started_at: Seconds since 1970, as is `time`, of this snapshot.
+        time: Now.
+        loop_age_s: Seconds since the supervisor's loop last turned.
+        ready: Whether the network is loaded and predictions are published.
+        publish: Address of the PUB socket; "" until first ready.
+        model: The network; null until first ready.
+        engine: What runs the network, for people; "" until first ready.
+        stages: All processes.
+        cameras: All cameras, by name.
+        sinks: All sinks but the PUB socket.
+        published: Messages that went out on the PUB socket.
+        rejected_messages: Messages on private channels that were none of ours, by the process that rejected them.
+    """
+
+    schema: Literal["stream-i3d/service/1"] = "stream-i3d/service/1"
+    version: str
+    python: str
+    started_at: float
+    time: float
+    loop_age_s: float
+    ready: bool
+    publish: str = ""
+    model: ModelName | None = None
+    engine: str = ""
+    stages: list[StageSnapshot] = []
+    cameras: list[CameraSnapshot] = []
+    sinks: list[SinkFigures] = []
+    published: int = 0
+    rejected_messages: dict[str, int] = {}

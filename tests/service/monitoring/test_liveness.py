@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
+from tests.service.monitoring.snapshots import snapshot, stage
+
+
+def test_a_service_that_is_well_is_alive_and_ready() -> None:
+    assert whats_dead(snapshot()) == [] and whats_missing(snapshot()) == []
+
+
+@pytest.mark.parametrize("name", ["worker", "worker 1", "publisher"])
+def test_a_loop_that_does_not_turn_is_dead_beyond_its_limit_only(name: str) -> None:
+    at_limit, beyond = stage(name, heartbeat_age_s=60.0), stage(name, heartbeat_age_s=75.4)
+    assert whats_dead(snapshot(stages=[at_limit])) == []
+    said = f"{name}: its loop has not turned for 75 s, which is over 60 s"
+    assert whats_dead(snapshot(stages=[beyond])) == [said]
+
+
+def test_the_supervisors_own_loop_counts_too() -> None:
+    assert whats_dead(snapshot(loop_age_s=10.0)) == []
+    assert whats_dead(snapshot(loop_age_s=31.0)) == ["supervisor: its loop has not turned for 31 s"]
+
+
+@pytest.mark.parametrize("state", ["waiting", "starting", "failed"])
+def test_a_camera_is_no_part_of_it(state: str) -> None:
+    lost = stage("capture door", state=state, restarts=9, heartbeat_age_s=1000.0)
+    assert whats_dead(snapshot(stages=[stage(), lost])) == []
+    assert whats_missing(snapshot(stages=[stage(), lost])) == []
+
+
+def test_a_process_that_starts_is_alive_and_not_ready() -> None:
+    starting = snapshot(stages=[stage(state="starting"), stage("publisher")])
+    assert whats_dead(starting) == [] and whats_missing(starting) == ["worker: starting"]
+    waiting = snapshot(stages=[stage(state="waiting", heartbeat_age_s=None)])
+    assert whats_dead(waiting) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"state": "waiting", "restarts": 1, "heartbeat_age_s": None}, "worker: is being started again"),
+        ({"state": "failed", "heartbeat_age_s": None}, "worker: cannot go on"),
+    ],
+)
+def test_a_process_that_is_not_there_is_dead(more: dict[str, object], said: str) -> None:
+    assert whats_dead(snapshot(stages=[stage(**more)])) == [said]
+
+
+def test_without_a_model_it_is_not_ready() -> None:
+    assert whats_missing(snapshot(ready=False)) == ["the model is not loaded yet"]

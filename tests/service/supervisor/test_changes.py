@@ -1,0 +1,122 @@
+"""What may change while it runs: processes that come, go, are replaced or ordered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stream_i3d.service.supervisor import Supervisor
+from tests.service.supervisor.rig import FakeDesk, all_ready, at_once, pausing, row, said_in, state_of
+from tests.service.supervisor.toys import (
+    WAIT_S,
+    gives_up,
+    hangs_in_c,
+    ignores_the_request_to_end,
+    obeys,
+    pids,
+    raises_at_first,
+    starts_of,
+    works,
+)
+
+
+def test_a_process_that_is_added_runs_and_one_that_is_retired_ends_and_is_not_started_again(log: Path) -> None:
+    extra = row(works, log, "capture b")
+    desk = FakeDesk(
+        all_ready("worker"),
+        at_once(lambda supervisor: supervisor.add(extra)),
+        all_ready("worker", "capture b"),
+        at_once(lambda supervisor: supervisor.retire("capture b")),
+        lambda supervisor: ("gone", "capture b") in desk.told,
+    )
+    Supervisor([row(works, log)], desk=desk).run(WAIT_S)
+    assert starts_of("capture b", log) == 1
+    assert "capture b stopped" in log.read_text()
+    assert ("ready", "capture b") in desk.told
+
+
+def test_a_retired_process_that_does_not_heed_is_killed(log: Path) -> None:
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.retire("capture")),
+        lambda supervisor: ("gone", "capture") in desk.told,
+    )
+    stubborn = row(ignores_the_request_to_end, log, "capture", grace_s=0.2)
+    Supervisor([row(works, log), stubborn], desk=desk).run(WAIT_S)
+    assert ("gone", "capture") in desk.told
+    assert not any(psutil.pid_exists(pid) for pid in pids(log))
+
+
+def test_orders_reach_a_process_and_of_many_the_newest_counts(log: Path) -> None:
+    capture = row(obeys, log, "capture")
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(
+            lambda supervisor: [supervisor.change(capture, pausing(paused)) for paused in (True,) * 4999 + (False,)]
+        ),
+        said_in(log, "capture order 5000 False"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    orders = [line for line in log.read_text().splitlines() if " order " in line]
+    assert len(orders) == 2  # the first, and while that was under way only the newest was kept
+
+
+def test_what_was_ordered_of_a_process_that_crashed_is_its_job_afterwards(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    capture = row(obeys, log, "capture")
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.change(capture, pausing(True))),
+        said_in(log, "capture order 1 True"),
+        # Its successor is given the row of the newest order: here, another file to write to.
+        at_once(lambda supervisor: supervisor.change(row(obeys, other, "capture"), pausing(False))),
+        said_in(other, "capture started"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert "order" not in other.read_text()
+
+
+def test_while_one_process_hangs_others_are_added_and_started_again(log: Path) -> None:
+    seen: list[str] = []
+    desk = FakeDesk(
+        all_ready("worker"),
+        lambda supervisor: state_of(supervisor, "capture a") == "ending",
+        at_once(lambda supervisor: supervisor.add(row(raises_at_first, log, "capture b"))),
+        lambda supervisor: state_of(supervisor, "capture b") == "finished",
+        at_once(lambda supervisor: seen.append(state_of(supervisor, "capture a"))),
+    )
+    hung = row(hangs_in_c, log, "capture a", grace_s=WAIT_S)
+    Supervisor([row(works, log), hung], desk=desk).run(WAIT_S)
+    assert starts_of("capture b", log) == 2
+    assert seen == ["ending"]  # still: its time is not over, and nobody waited for it
+
+
+def test_a_process_is_replaced_in_order_and_does_what_its_new_row_says(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    health: list[Any] = []
+    desk = FakeDesk(
+        all_ready("worker", "capture"),
+        at_once(lambda supervisor: supervisor.replace(row(works, other, "capture"))),
+        said_in(other, "capture started"),
+        all_ready("capture"),
+        at_once(lambda supervisor: health.extend(supervisor.health())),
+    )
+    Supervisor([row(works, log), row(works, log, "capture")], desk=desk).run(WAIT_S)
+    assert "capture stopped" in log.read_text()
+    assert [(one.restarts, one.planned_restarts) for one in health] == [(0, 0), (0, 0)]
+
+
+def test_a_process_that_gave_up_is_replaced_too(log: Path) -> None:
+    capture = replace(row(gives_up, log, "capture"), essential=False)
+    desk = FakeDesk(
+        lambda supervisor: state_of(supervisor, "capture") == "failed",
+        at_once(lambda supervisor: supervisor.replace(row(works, log, "capture"))),
+        all_ready("capture"),
+    )
+    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    assert starts_of("capture", log) == 1
