@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -38,6 +38,16 @@ def program(name: str) -> str:
     if path is None:
         raise OSError(why_not())
     return path
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Terminate a process; kill it where that does not end it (seen: mosquitto_sub that had only just been started)."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 # In CI nothing may be skipped for want of a package: there the tests fail.
@@ -86,14 +96,9 @@ class Broker:
 
     def stop(self) -> None:
         """End it; nothing that is sent to it arrives any more."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            end(process)
 
     def __enter__(self) -> Self:
         self.start()
@@ -162,8 +167,7 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        end(self._process)
         self._thread.join(10)
         assert self._process.stdout is not None
         self._process.stdout.close()

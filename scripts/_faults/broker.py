@@ -8,10 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tests.broker import Broker, program
+from tests.broker import Broker, end, program
 
 USER = "service"
-_END_S = 10.0
 
 
 class Heard(NamedTuple):
@@ -68,6 +67,5 @@ class HeardBroker(Broker):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._subscriber is not None:
-            self._subscriber.terminate()
-            self._subscriber.wait(_END_S)
+            end(self._subscriber)
         super().__exit__(kind, error, trace)

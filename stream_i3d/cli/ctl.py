@@ -183,7 +183,7 @@ def _print(reply: Reply) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stream_i3d.service.tables import table_of
+    from stream_i3d.service.terminal.tables import table_of
 
     shown = table_of(reply)
     table = Table(*shown.columns, box=SIMPLE, pad_edge=False, show_header=bool(shown.columns[0]))

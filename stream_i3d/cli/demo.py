@@ -32,7 +32,7 @@ def demo(duration: float | None, seed: int, gui: bool | None) -> None:
     from stream_i3d.logs import configure_logging
     from stream_i3d.messages import Recognition
     from stream_i3d.service.demo import STILL, run_demo
-    from stream_i3d.service.summary import describe
+    from stream_i3d.service.terminal.summary import describe
 
     configure_logging(LoggingConfig(level="warning"))
     duration = duration or _DURATION_S

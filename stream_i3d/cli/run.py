@@ -66,7 +66,7 @@ def run(
     from stream_i3d.logs import configure_logging
     from stream_i3d.models.spec import CARRIED_CHECKPOINT
     from stream_i3d.service.run import run_service
-    from stream_i3d.service.summary import describe
+    from stream_i3d.service.terminal.summary import describe
     from stream_i3d.stage import Ready
 
     configure_logging(config.logging)

@@ -35,7 +35,7 @@ def watch(
 ) -> None:
     """Show what a running service publishes."""
     from stream_i3d.errors import WireError
-    from stream_i3d.service.board import Board
+    from stream_i3d.service.terminal.board import Board
     from stream_i3d.transport.addresses import check_address
     from stream_i3d.transport.sockets import Subscriber
     from stream_i3d.transport.wire import Published, decode_published, to_json_line
@@ -80,7 +80,7 @@ def _show_table(connect: str, board: object, messages: Iterator[object]) -> None
     from rich.live import Live
     from rich.table import Table
 
-    from stream_i3d.service.board import COLUMNS, Board
+    from stream_i3d.service.terminal.board import COLUMNS, Board
 
     assert isinstance(board, Board)
 

@@ -18,6 +18,7 @@ from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.mqtt_session import LEAVE_S, Session, tls_context
 from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, CameraPicture, Pictures, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
+from stream_i3d.publish.sink import Outlet
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import MqttSettings
 from stream_i3d.stage import SinkFigures
@@ -29,15 +30,12 @@ _IN_FLIGHT = 20
 _STORE_AGAIN_S = 1.0
 
 
-class MqttSink:
+class MqttSink(Outlet):
     """Publishes from a thread of its own.
 
     Drop policies: of events the outbox's; a full queue of predictions drops the oldest, counted; of a camera's states
     only the newest counts.
     """
-
-    durable = False
-    accepted = handled = 0
 
     def __init__(self, settings: MqttSettings, name: str, outbox: Outbox, running: Sequence[ActionEvent] = ()) -> None:
         """Begin to connect.

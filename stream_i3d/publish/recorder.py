@@ -21,6 +21,7 @@ from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.picture_ring import Picture, PictureRing
 from stream_i3d.publish.recording import Clocks, Recording
+from stream_i3d.publish.sink import Outlet
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.addresses import reachable
@@ -41,11 +42,8 @@ NoteClip = Callable[[str | None, str], None]
 """Told an event's id and the name of its clip; None where the clip of that name is gone."""
 
 
-class RecorderSink:
+class RecorderSink(Outlet):
     """Records clips. Drop policies: of previews the oldest go; with too many clips at once the new one is not made."""
-
-    durable = False
-    accepted = handled = 0
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The protocols of sinks, and the bounded queue that keeps a slow one from stalling recognition.
+"""What a sink is, and the bounded queue that keeps a slow one from stalling recognition.
 
 A `Sink` is a medium and may take its time; an `Outlet` is what the publisher is given: nothing of it ever blocks.
 """
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -33,7 +34,7 @@ class Sink(Protocol):
         """Finish what is begun and release the medium."""
 
 
-class Outlet(Protocol):
+class Outlet(ABC):
     """A sink at work, with threads of its own: no method but `close` waits for anything.
 
     Attributes:
@@ -43,30 +44,30 @@ class Outlet(Protocol):
     """
 
     name: str
-    durable: bool
-    accepted: int
-    handled: int
+    durable = False
+    accepted = 0
+    handled = 0
 
+    @abstractmethod
     def write(self, message: Published) -> None:
         """Take one message; where there is no room, one is dropped and counted."""
 
-    def follow(self, cameras: Mapping[str, str]) -> None:
+    def follow(self, cameras: Mapping[str, str]) -> None:  # noqa: B027  most sinks do nothing about it
         """Take note of the cameras that there are now, and of their previews' addresses ("" where there is none)."""
 
+    @abstractmethod
     def figures(self) -> SinkFigures:
         """Return how it fares."""
 
-    def close(self, timeout_s: float) -> None:
+    @abstractmethod
+    def close(self, timeout_s: float = 1.0) -> None:
         """Finish what is begun, for at most `timeout_s`, and end its threads."""
 
 
-class QueuedSink:
+class QueuedSink(Outlet):
     """Writes to another sink from a thread of its own. Drop policy: a full queue drops the new message, counted.
 
     Attributes:
-        durable: Whether a message is safe only once this sink has handled it.
-        accepted: Messages that were queued so far.
-        handled: Of these, how many were written or given up.
         dropped: Messages that were not written: the queue was full, or writing failed.
     """
 
@@ -85,7 +86,7 @@ class QueuedSink:
         self._queue: queue.Queue[Published | None] = queue.Queue(size or _QUEUE)
         self._failure = ""
         self.durable = durable
-        self.accepted = self.handled = self.dropped = self._written = 0
+        self.dropped = self._written = 0
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
@@ -98,9 +99,6 @@ class QueuedSink:
             self.accepted += 1
         except queue.Full:
             self.dropped += 1
-
-    def follow(self, cameras: Mapping[str, str]) -> None:
-        """Cameras make no difference here."""
 
     def figures(self) -> SinkFigures:
         """Return how it fares."""

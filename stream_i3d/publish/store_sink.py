@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
+from stream_i3d.publish.sink import Outlet
 from stream_i3d.publish.store import EventStore
 from stream_i3d.sink_settings import StoreSettings
 from stream_i3d.stage import SinkFigures
@@ -29,13 +30,10 @@ _TOUCH_S = 5.0
 _TIDY_S = 60.0
 
 
-class StoreSink:
+class StoreSink(Outlet):
     """Writes events to a store. Drop policy: a full queue drops the new event, counted.
 
     Attributes:
-        durable: A message is safe only once this sink has handled it.
-        accepted: Events that were queued so far.
-        handled: Of these, how many are in the store.
         running: Actions that a publisher of this run, before this one, left going on; empty where the disk was full.
     """
 
@@ -75,7 +73,7 @@ class StoreSink:
         self._closing = False
         self._failure = ""
         self._touch_at = self._tidy_at = 0.0
-        self.accepted = self.handled = self.dropped = self._written = 0
+        self.dropped = self._written = 0
         self._try([])  # the first time here: what a person must mend is told at once
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
@@ -97,9 +95,6 @@ class StoreSink:
         with self._changed:
             self._clips.append((event_id, clip))
             self._changed.notify()
-
-    def follow(self, cameras: Mapping[str, str]) -> None:
-        """Cameras make no difference here."""
 
     def figures(self) -> SinkFigures:
         """Return how it fares."""

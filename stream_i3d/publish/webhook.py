@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import msgspec
 from stream_i3d import __version__
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import Outbox, Pending
+from stream_i3d.publish.sink import Outlet
 from stream_i3d.publish.webhook_policy import DELIVERY_HEADER, SIGNATURE_HEADER, Schedule, judge, retry_after, sign
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import WebhookSettings
@@ -29,14 +30,11 @@ _STORE_AGAIN_S = 1.0
 _MAX_ANSWER_BYTES = 65536
 
 
-class WebhookSink:
+class WebhookSink(Outlet):
     """Posts events from a thread of its own. Drop policy: the outbox's.
 
     A camera whose event is not taken waits, with pauses that grow; the events of other cameras go on meanwhile.
     """
-
-    durable = False
-    accepted = handled = 0
 
     def __init__(self, settings: WebhookSettings, name: str, outbox: Outbox) -> None:
         """Args: `outbox` is this sink's from now on."""
@@ -62,9 +60,6 @@ class WebhookSink:
         """Take one event; all else is left."""
         if isinstance(message, ActionEvent):
             self._outbox.offer(message)
-
-    def follow(self, cameras: Mapping[str, str]) -> None:
-        """Cameras make no difference here."""
 
     def figures(self) -> SinkFigures:
         """Return how it fares."""

@@ -18,8 +18,9 @@ from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact
 from stream_i3d.service.health import StageHealth
-from stream_i3d.service.kept import StateFile, changes
-from stream_i3d.service.plan import Plan, PlannedCamera, camera_of
+from stream_i3d.service.kept import Keeper
+from stream_i3d.service.names import camera_of
+from stream_i3d.service.plan import Plan, PlannedCamera
 from stream_i3d.service.supervisor import Supervisor
 from stream_i3d.stage import CameraNews, CameraSlot, CaptureOrder, Ready, WorkerOrder
 from stream_i3d.transport.control import (
@@ -48,26 +49,6 @@ from stream_i3d.transport.control_sockets import ControlServer
 log = logging.getLogger(__name__)
 
 _MAX_ERROR = 500
-
-
-class Keeper:
-    """Keeps what is wanted in a file, for the next start."""
-
-    def __init__(self, base: Config, file: StateFile) -> None:
-        """Args: `base` is the configuration without what was kept, its cameras named."""
-        self._base = base
-        self._file = file
-        self._failing = False
-
-    def keep(self, wanted: Config) -> None:
-        """Write how `wanted` differs from the configuration; a file that cannot be written is said once."""
-        try:
-            self._file.save(changes(self._base, wanted))
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                log.error("changes are made, but not kept: cannot write %s: %s", self._file.path, error.strerror)
-            self._failing = True
 
 
 class ControlDesk:

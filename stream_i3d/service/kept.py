@@ -5,6 +5,7 @@ The file holds cameras' sources as they are, passwords too: only its owner can r
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from stream_i3d.config import CameraConfig, Config, change_settings, live_settin
 from stream_i3d.errors import ConfigError
 from stream_i3d.files import PRIVATE, replace_file
 from stream_i3d.messages import CameraName
+
+log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1024 * 1024
 
@@ -105,3 +108,23 @@ class StateFile:
     def save(self, kept: KeptChanges) -> None:
         """Write the file whole or not at all; raises OSError where it cannot be written."""
         replace_file(self.path, msgspec.json.format(msgspec.json.encode(kept)) + b"\n", PRIVATE)
+
+
+class Keeper:
+    """Keeps what is wanted in a file, for the next start."""
+
+    def __init__(self, base: Config, file: StateFile) -> None:
+        """Args: `base` is the configuration without what was kept, its cameras named."""
+        self._base = base
+        self._file = file
+        self._failing = False
+
+    def keep(self, wanted: Config) -> None:
+        """Write how `wanted` differs from the configuration; a file that cannot be written is said once."""
+        try:
+            self._file.save(changes(self._base, wanted))
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                log.error("changes are made, but not kept: cannot write %s: %s", self._file.path, error.strerror)
+            self._failing = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.service.names import capture_stage, free_name, name_cameras
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -37,7 +38,6 @@ _STARTUP_SILENCE_S = 120.0
 _WORKER_SILENCE_S = 60.0
 _PUBLISHER_SILENCE_S = 20.0
 _CAPTURE_SLACK_S = 10.0
-_CAPTURE = "capture "
 
 
 Role = Literal["publisher", "worker", "capture"]
@@ -183,7 +183,7 @@ class Plan:
             raise ConfigError(f"there is a camera named {name!r} already; give another name")
         if len(self.cameras) >= MAX_CAMERAS:
             raise ConfigError(f"there are {MAX_CAMERAS} cameras, the most that one service takes; remove one first")
-        name = name or _free_name(address.default_name, list(self.cameras))
+        name = name or free_name(address.default_name, list(self.cameras))
         return self._add(name, address, source, essential=False)
 
     def camera(self, name: str) -> PlannedCamera:
@@ -235,7 +235,7 @@ class Plan:
         self.cameras[name] = PlannedCamera(
             CameraSlot(name=name, channel=channel, lossless=config.capture.fast and not address.live),
             StageRow(
-                _CAPTURE + name,
+                capture_stage(name),
                 capture_main,
                 job,
                 limit,
@@ -264,12 +264,6 @@ class Plan:
         return free or preview_channel(self._folder, number)
 
 
-def camera_of(stage_name: str) -> str | None:
-    """Return the camera of a capture process by the name of its row; None where it is another process's."""
-    camera = stage_name.removeprefix(_CAPTURE)
-    return None if camera == stage_name else camera
-
-
 def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
     """Return the table of processes: the publisher, a worker per device, and a capture process per camera.
 
@@ -282,33 +276,3 @@ def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None]
         StreamI3DError: Something of the configuration cannot be had; all that can be known before starting.
     """
     return Plan(config, folder, worker).rows
-
-
-def name_cameras(config: Config) -> Sequence[tuple[str, SourceAddress, str]]:
-    """Return each camera's name, parsed source and source text; names are made where none is given.
-
-    Raises:
-        ConfigError: There is no camera and none may come, two have the same name, or a source means nothing.
-    """
-    if not config.cameras and not config.control.stay and config.control.state is None:
-        raise ConfigError(
-            "no camera: give --source (a webcam index, URL, file or synthetic://) or --config with cameras"
-        )
-    taken = [camera.name for camera in config.cameras if camera.name is not None]
-    twice = next((name for name in taken if taken.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"cameras: the name {twice!r} is given twice; each camera needs its own")
-    named = []
-    for camera in config.cameras:
-        address = parse_source(camera.source)
-        name = camera.name or _free_name(address.default_name, taken)
-        taken.append(name)
-        named.append((name, address, camera.source))
-    return named
-
-
-def _free_name(wanted: str, taken: Sequence[str]) -> str:
-    if wanted not in taken:
-        return wanted
-    number = next(number for number in range(2, len(taken) + 3) if f"{wanted[:60]}-{number}" not in taken)
-    return f"{wanted[:60]}-{number}"

@@ -22,7 +22,8 @@ from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.health import StageHealth
-from stream_i3d.service.plan import Role, StageRow, camera_of
+from stream_i3d.service.names import camera_of
+from stream_i3d.service.plan import Role, StageRow
 from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary, Ready, Summary
 
 _TICK_S = 0.05

@@ -5,13 +5,14 @@ JSON, one request and one reply at a time; `id` comes back as it was sent. Every
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.errors import WireError, brief
 from stream_i3d.messages import CameraName, CameraStatus, Count, ModelName
+from stream_i3d.transport.wire import decode_json
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 1024 * 1024
@@ -182,9 +183,8 @@ Request = (
 Reply = HelloReply | CamerasReply | SettingsReply | StagesReply | ErrorReply
 
 _encoder = msgspec.json.Encoder()
-_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
-_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
-_Message = TypeVar("_Message")
+_decode_request: Callable[[bytes | memoryview], Request] = msgspec.json.Decoder(Request).decode
+_decode_reply: Callable[[bytes | memoryview], Reply] = msgspec.json.Decoder(Reply).decode
 
 
 def encode_control(message: Request | Reply) -> bytes:
@@ -198,7 +198,7 @@ def decode_request(body: bytes) -> Request:
     Raises:
         WireError: It is no request of ours.
     """
-    return _decode(_request, body, MAX_REQUEST_BYTES, "request")
+    return decode_json(_decode_request, body, MAX_REQUEST_BYTES, "a request", "stream-i3d/control/1")
 
 
 def decode_reply(body: bytes) -> Reply:
@@ -207,13 +207,4 @@ def decode_reply(body: bytes) -> Reply:
     Raises:
         WireError: It is no reply of ours.
     """
-    return _decode(_reply, body, MAX_REPLY_BYTES, "reply")
-
-
-def _decode(decoder: msgspec.json.Decoder[_Message], body: bytes, limit: int, what: str) -> _Message:
-    if len(body) > limit:
-        raise WireError(f"a {what} of {len(body)} bytes; at most {limit} are allowed")
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"not a {what} of stream-i3d/control/1: {brief(error)}") from None
+    return decode_json(_decode_reply, body, MAX_REPLY_BYTES, "a reply", "stream-i3d/control/1")

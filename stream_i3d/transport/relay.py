@@ -24,9 +24,8 @@ from stream_i3d.transport.relay_wire import (
     Said,
     decode_answer,
     decode_from_worker,
-    encode_answer,
-    encode_greeting,
     encode_said,
+    encode_word,
     must_arrive,
 )
 from stream_i3d.transport.sockets import BoundedSocket, connect
@@ -155,7 +154,7 @@ class RelaySender(BoundedSocket):
             running=list(self._running.values()),
             leaving=self._leaving,
         )
-        sent = self._send((encode_greeting(greeting),))
+        sent = self._send((encode_word(greeting),))
         self._greet_at = time.monotonic() + (_GREET_S if sent and self._welcome else _GREET_AGAIN_S)
         return sent
 
@@ -279,6 +278,6 @@ class RelayReceiver(BoundedSocket):
 
     def _answer(self, identity: bytes, answer: Answer) -> None:
         try:
-            self._socket.send_multipart((identity, encode_answer(answer)), zmq.NOBLOCK)
+            self._socket.send_multipart((identity, encode_word(answer)), zmq.NOBLOCK)
         except zmq.Again:
             log.debug("a worker does not read its answers; it will be answered again")

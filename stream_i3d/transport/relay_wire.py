@@ -10,21 +10,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.errors import WireError, brief
+from stream_i3d.errors import WireError
 from stream_i3d.messages import ActionEvent, CameraName, Count, Recognition
-from stream_i3d.transport.wire import Published, decode_published, encode_published
+from stream_i3d.transport.wire import Published, decode_json, decode_published, encode_published
 
 MAX_GREETING_BYTES = 256 * 1024  # with an action of each camera
 MAX_ANSWER_BYTES = 1024
 
 _NUMBER = struct.Struct(">Q")
 _MAX_CAMERAS = 256
-_T = TypeVar("_T")
 
 
 class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greeting", forbid_unknown_fields=True):
@@ -79,8 +78,8 @@ class Said:
 
 
 _encoder = msgspec.json.Encoder()
-_decode_greeting = msgspec.json.Decoder(Greeting)
-_decode_answer = msgspec.json.Decoder(Answer)
+_decode_greeting = msgspec.json.Decoder(Greeting).decode
+_decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 def must_arrive(message: Published) -> bool:
@@ -93,14 +92,9 @@ def encode_said(number: int, message: Published) -> tuple[bytes, bytes, bytes]:
     return (_NUMBER.pack(number), *encode_published(message))
 
 
-def encode_greeting(greeting: Greeting) -> bytes:
-    """Return a greeting's only part."""
-    return _encoder.encode(greeting)
-
-
-def encode_answer(answer: Answer) -> bytes:
-    """Return an answer's only part."""
-    return _encoder.encode(answer)
+def encode_word(word: Greeting | Answer) -> bytes:
+    """Return the only part of what one end says about itself."""
+    return _encoder.encode(word)
 
 
 def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
@@ -110,7 +104,7 @@ def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
         WireError: It is not one of ours.
     """
     if len(parts) == 1:
-        return _decode(_decode_greeting, parts[0], MAX_GREETING_BYTES, "greeting")
+        return decode_json(_decode_greeting, parts[0], MAX_GREETING_BYTES, "a greeting", "version 1")
     if len(parts) != 3:
         raise WireError(f"a message of {len(parts)} parts; allowed are 1 (a greeting) and 3 (number, topic, JSON)")
     if len(parts[0]) != _NUMBER.size:
@@ -127,13 +121,4 @@ def decode_answer(part: bytes) -> Answer:
     Raises:
         WireError: It is not one of ours.
     """
-    return _decode(_decode_answer, part, MAX_ANSWER_BYTES, "answer")
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], part: bytes, limit: int, what: str) -> _T:
-    if len(part) > limit:
-        raise WireError(f"{what}: {len(part)} bytes; at most {limit} are allowed")
-    try:
-        return decoder.decode(part)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"{what}: not of version 1: {brief(error)}") from None
+    return decode_json(_decode_answer, part, MAX_ANSWER_BYTES, "an answer", "version 1")

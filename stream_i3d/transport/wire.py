@@ -8,8 +8,9 @@ Previews (capture -> who watches): one part, 24 bytes of time stamp before a JPE
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -38,6 +39,8 @@ Published = Recognition | ActionEvent | CameraStatus
 _PREVIEW_VERSION = 1
 _PREVIEW_PREFIX = struct.Struct("<4sIqq")  # magic, version, capture_ns, seq
 _JPEG_START = b"\xff\xd8"
+
+_T = TypeVar("_T")
 
 _encoder = msgspec.json.Encoder()
 _decode_header = msgspec.json.Decoder(FrameHeader | CameraReport).decode
@@ -96,12 +99,7 @@ def decode_capture(parts: Sequence[memoryview | bytes]) -> ReceivedFrame | Camer
     """
     if len(parts) not in (1, 2):
         raise WireError(f"a message of {len(parts)} parts; allowed are 2 (a frame) and 1 (a report)")
-    if len(parts[0]) > MAX_HEADER_BYTES:
-        raise WireError(f"a header of {len(parts[0])} bytes; at most {MAX_HEADER_BYTES} are allowed")
-    try:
-        header = _decode_header(parts[0])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"a header that is not ours: {brief(error)}") from None
+    header = decode_json(_decode_header, parts[0], MAX_HEADER_BYTES, "a header", "version 1")
     if isinstance(header, CameraReport):
         if len(parts) != 1:
             raise WireError("a report with a second part; allowed is one part")
@@ -134,12 +132,8 @@ def decode_published(parts: Sequence[bytes]) -> Published:
     pieces = topic.decode("utf-8", errors="replace").split("/")
     if len(pieces) != 3 or pieces[0] != "v1" or pieces[2] not in _decode_published:
         raise WireError(f"topic {topic[:80]!r}; allowed is v1/<camera>/{'|'.join(_decode_published)}")
-    if len(body) > MAX_PUBLISHED_BYTES:
-        raise WireError(f"a message of {len(body)} bytes; at most {MAX_PUBLISHED_BYTES} are allowed")
-    try:
-        message: Published = _decode_published[pieces[2]](body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"not a {pieces[2]} message of version 1: {brief(error)}") from None
+    decode: Callable[[bytes | memoryview], Published] = _decode_published[pieces[2]]
+    message = decode_json(decode, body, MAX_PUBLISHED_BYTES, f"a {pieces[2]} message", "version 1")
     if message.camera != pieces[1]:
         raise WireError(f"a message of camera {message.camera!r} under the topic of {pieces[1][:64]!r}")
     return message
@@ -165,6 +159,29 @@ def decode_preview(message: bytes) -> Preview:
     if capture_ns < 0 or seq < 0 or not jpeg.startswith(_JPEG_START):
         raise WireError("a preview whose time or number is below 0, or whose picture is no JPEG")
     return Preview(jpeg, capture_ns, seq)
+
+
+def decode_json(
+    decode: Callable[[bytes | memoryview], _T], part: bytes | memoryview, limit: int, what: str, version: str
+) -> _T:
+    """Decode a part of JSON that came from others, on whatever channel.
+
+    Args:
+        decode: Of a msgspec.json.Decoder.
+        part: The part.
+        limit: How many bytes are allowed.
+        what: Names it for people, with its article.
+        version: Of what it must be.
+
+    Raises:
+        WireError: It is longer, or something else.
+    """
+    if len(part) > limit:
+        raise WireError(f"{what} of {len(part)} bytes; at most {limit} are allowed")
+    try:
+        return decode(part)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not {what} of {version}: {brief(error)}") from None
 
 
 def to_json_line(message: msgspec.Struct) -> bytes:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,11 +64,10 @@ def test_events_arrive_in_order_and_are_marked_once_the_broker_has_them(tmp_path
 
 
 def listener_is_there(broker: Broker, listener: Listener) -> None:
-    """Wait until what is published is heard."""
-    subprocess.run(
-        ["mosquitto_pub", "-p", str(broker.port), "-t", "ready", "-m", "1", "-r"], check=True, timeout=WAIT_S
-    )
-    listener.wait_for("ready")
+    """Wait until what is published is heard, and all that was before it."""
+    topic = f"ready/{uuid.uuid4()}"  # another one each time: of an earlier one the broker would keep the message
+    subprocess.run(["mosquitto_pub", "-p", str(broker.port), "-t", topic, "-m", "1", "-r"], check=True, timeout=WAIT_S)
+    listener.wait_for(topic)
 
 
 SERVICE = """
@@ -113,6 +113,8 @@ def test_each_cameras_state_is_retained_and_home_assistant_is_told_of_it(tmp_pat
                 listener.wait_for("homeassistant/sensor/stream-i3d/door_action/config")
                 listener.wait_for("stream-i3d/door/state")
                 wait_until(lambda: json.loads(listener.of("stream-i3d/door/state")[-1])["action"] == "waving")
+                # What is retained comes in an order of the broker's own.
+                wait_until(lambda: sum(one[0].endswith("/config") for one in listener.heard) >= 4)
                 assert all(json.loads(one[1])["unique_id"] for one in listener.heard if one[0].endswith("/config"))
                 assert sum(one[0].endswith("/config") for one in listener.heard) == 4
         with Listener(broker, "stream-i3d/door/state") as late:  # who comes later is told as well
@@ -248,7 +250,7 @@ def test_what_a_killed_process_had_not_delivered_is_delivered_by_the_next(tmp_pa
     again = StoreSink(StoreSettings(path=str(tmp_path / "events.db")), "store", ["mqtt"], "run")
     with Broker(tmp_path / "broker", port) as broker, Listener(broker, "stream-i3d/door/event") as listener:
         assert again.outboxes["mqtt"].waiting == 40
-        with Listener(broker, "ready") as other:
+        with Listener(broker, "ready/+") as other:
             listener_is_there(broker, other)
         with running(broker, again.outboxes["mqtt"]):
             came = [json.loads(one) for one in listener.wait_for("stream-i3d/door/event", 40)]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from stream_i3d.config import CameraConfig, Config, ModelConfig
 from stream_i3d.messages import ModelName
-from stream_i3d.service.desk import ControlDesk, Keeper
+from stream_i3d.service.desk import ControlDesk
 from stream_i3d.service.health import StageHealth
-from stream_i3d.service.kept import StateFile, apply
+from stream_i3d.service.kept import Keeper, StateFile, apply
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, StageRow
 from stream_i3d.stage import CameraNews, CaptureOrder, Order, Ready, WorkerOrder
 from stream_i3d.transport.control import (

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from stream_i3d.transport.relay import RelayReceiver, RelaySender
-from stream_i3d.transport.relay_wire import Greeting, Said, encode_greeting, encode_said
+from stream_i3d.transport.relay_wire import Greeting, Said, encode_said, encode_word
 from stream_i3d.transport.wire import Published
 from tests.samples import event, recognition, status
 from tests.transport.test_relay_wire import greeting
@@ -214,7 +214,7 @@ def test_strangers_are_counted_and_do_no_harm(relay: Relay, caplog: pytest.LogCa
     for parts in junk:
         stranger.send_multipart(parts)
     stranger.send_multipart(encode_said(5, event(id="unasked")))  # from somebody who did not greet
-    stranger.send_multipart([encode_greeting(greeting(session=1))])  # and means another publisher
+    stranger.send_multipart([encode_word(greeting(session=1))])  # and means another publisher
     stranger.send_multipart(encode_said(1, event(id="unasked")))
     relay.until(lambda: relay.receiver.rejected == len(junk))
     sender.write(event(id="ours"))

@@ -17,9 +17,8 @@ from stream_i3d.transport.relay_wire import (
     Said,
     decode_answer,
     decode_from_worker,
-    encode_answer,
-    encode_greeting,
     encode_said,
+    encode_word,
     must_arrive,
 )
 from stream_i3d.transport.wire import encode_published
@@ -50,13 +49,13 @@ def test_only_predictions_may_be_lost() -> None:
 
 def test_greetings_and_answers_come_back() -> None:
     full = greeting(cameras=["c" * 64] * 64, leaving=True)
-    assert decode_from_worker([encode_greeting(full)]) == full
+    assert decode_from_worker([encode_word(full)]) == full
     answer = Answer(session=5, known=True, settled=9)
-    assert decode_answer(encode_answer(answer)) == answer
+    assert decode_answer(encode_word(answer)) == answer
 
 
 def changed(**fields: Any) -> list[bytes]:
-    return [msgspec.json.encode({**msgspec.json.decode(encode_greeting(greeting())), **fields})]
+    return [msgspec.json.encode({**msgspec.json.decode(encode_word(greeting())), **fields})]
 
 
 @pytest.mark.parametrize(
@@ -68,17 +67,17 @@ def changed(**fields: Any) -> list[bytes]:
         (encode_said(0, event()), "number 0 on a ActionEvent"),
         (encode_said(1, recognition()), "number 1 on a Recognition"),
         ([b"\0" * 8, b"v1/door/event", b"{}"], "not a event message"),
-        ([b""], "not of version 1"),
-        ([b"[" * 9000], "not of version 1"),
+        ([b""], "not a greeting of version 1"),
+        ([b"[" * 9000], "not a greeting of version 1"),
         ([b" " * (MAX_GREETING_BYTES + 1)], "at most"),
-        (changed(kind="answer"), "not of version 1"),
-        (changed(version=2), "not of version 1"),
-        (changed(worker=""), "not of version 1"),
-        (changed(pid=-1), "not of version 1"),
-        (changed(first=0), "not of version 1"),
-        (changed(cameras=["a/b"]), "not of version 1"),
-        (changed(cameras=["c"] * 257), "not of version 1"),
-        (changed(more=1), "not of version 1"),
+        (changed(kind="answer"), "not a greeting of version 1"),
+        (changed(version=2), "not a greeting of version 1"),
+        (changed(worker=""), "not a greeting of version 1"),
+        (changed(pid=-1), "not a greeting of version 1"),
+        (changed(first=0), "not a greeting of version 1"),
+        (changed(cameras=["a/b"]), "not a greeting of version 1"),
+        (changed(cameras=["c"] * 257), "not a greeting of version 1"),
+        (changed(more=1), "not a greeting of version 1"),
     ],
 )
 def test_what_is_not_ours_is_refused_with_the_reason(parts: Sequence[bytes], problem: str) -> None:
@@ -86,7 +85,7 @@ def test_what_is_not_ours_is_refused_with_the_reason(parts: Sequence[bytes], pro
         decode_from_worker(parts)
 
 
-@pytest.mark.parametrize("part", [b"", b"{}", b"\xff", b" " * (MAX_ANSWER_BYTES + 1), encode_greeting(greeting())])
+@pytest.mark.parametrize("part", [b"", b"{}", b"\xff", b" " * (MAX_ANSWER_BYTES + 1), encode_word(greeting())])
 def test_an_answer_that_is_not_ours_is_refused(part: bytes) -> None:
     with pytest.raises(WireError):
         decode_answer(part)
@@ -97,7 +96,7 @@ def test_an_answer_that_is_not_ours_is_refused(part: bytes) -> None:
 def test_anything_at_all_is_refused_or_ours(parts: list[bytes], which: int, at: int, junk: bytes) -> None:
     ours = list(encode_said(1, event()))
     ours[which] = ours[which][:at] + junk + ours[which][at + len(junk) :]
-    for candidate in (parts, ours, [encode_greeting(greeting())[:at] + junk]):
+    for candidate in (parts, ours, [encode_word(greeting())[:at] + junk]):
         try:
             assert isinstance(decode_from_worker(candidate), Greeting | Said)
         except WireError as error:

@@ -21,7 +21,8 @@ from stream_i3d.redact import redact, redact_data
 from stream_i3d.service.doctor import host, reach
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.sinks import examine_sinks
-from stream_i3d.service.plan import MAX_CAMERAS, name_cameras
+from stream_i3d.service.names import name_cameras
+from stream_i3d.service.plan import MAX_CAMERAS
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
 from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.yaml_text import parse_yaml

@@ -18,7 +18,8 @@ from stream_i3d.service.health import StageHealth
 from stream_i3d.service.monitoring.camera_totals import CameraTotals
 from stream_i3d.service.monitoring.liveness import LOOP_LIMIT_S, whats_missing
 from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
-from stream_i3d.service.plan import StageRow, camera_of
+from stream_i3d.service.names import camera_of
+from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from stream_i3d.config import Config
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.supervisor import Supervisor
 from tests.service.supervisor.rig import FakeDesk, all_ready, at_once, pausing, row, said_in, state_of
 from tests.service.supervisor.toys import (
     WAIT_S,
+    crashes_once_told,
     gives_up,
     hangs_in_c,
     ignores_the_request_to_end,
+    notes_its_cameras,
     obeys,
     pids,
     raises_at_first,
@@ -120,3 +125,21 @@ def test_a_process_that_gave_up_is_replaced_too(log: Path) -> None:
     )
     Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
     assert starts_of("capture", log) == 1
+
+
+def test_the_publisher_is_told_of_cameras_and_of_one_that_is_started_again_where_its_previews_were(log: Path) -> None:
+    job = PublisherJob(channel=str(log), config=Config(), run="")
+    publisher = replace(row(notes_its_cameras, log, "publisher"), job=job)
+    desk = FakeDesk(
+        lambda supervisor: starts_of("capture door", log) == 2,
+        all_ready("worker", "publisher", "capture door"),
+        at_once(lambda supervisor: supervisor.add(row(works, log, "capture hall"))),
+        said_in(log, 'knows {"door": "tcp://127.0.0.1:1", "hall": "tcp://127.0.0.1:1"}'),
+        at_once(lambda supervisor: supervisor.retire("capture door")),
+        said_in(log, 'knows {"hall": "tcp://127.0.0.1:1"}'),
+    )
+    Supervisor([publisher, row(works, log), row(crashes_once_told, log, "capture door")], desk=desk).run(WAIT_S)
+    known = [json.loads(line.partition(" knows ")[2]) for line in log.read_text().splitlines() if " knows " in line]
+    doors = [cameras["door"] for cameras in known if "door" in cameras]
+    assert "" not in doors[doors.index("tcp://127.0.0.1:1") :]
+    assert known[-1] == {"hall": "tcp://127.0.0.1:1"}

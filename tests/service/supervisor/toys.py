@@ -7,6 +7,7 @@ its job; the other functions read that file.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -14,11 +15,13 @@ import threading
 from pathlib import Path
 
 from stream_i3d.errors import CheckpointError
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.stage import (
     CameraFigures,
     CameraNews,
     CaptureOrder,
     Done,
+    PublisherOrder,
     PublisherSummary,
     Ready,
     SinkFigures,
@@ -89,6 +92,18 @@ def publishes(stage: Stage, log: Path) -> None:
     note(log, f"{stage.name} stopped")
 
 
+def notes_its_cameras(stage: Stage, job: PublisherJob) -> None:
+    """A publisher whose job's channel is the file to note in."""
+    log = Path(job.channel)
+    begin(stage, log)
+    while not stage.stopping.wait(0.02):
+        stage.beat()
+        order = stage.order()
+        if isinstance(order, PublisherOrder):
+            note(log, f"{stage.name} knows {json.dumps(order.cameras, sort_keys=True)}")
+            stage.say(Done(number=order.number))
+
+
 def publishes_and_crashes(stage: Stage, log: Path) -> None:
     if begin(stage, log) < 2:
         os._exit(7)
@@ -133,6 +148,15 @@ def crashes_at_first(stage: Stage, log: Path) -> None:
         os._exit(7)
     stage.say(Summary(frames=0, seconds=0.0))
     stage.say(Summary(frames=4, windows=1, seconds=2.0, windows_dropped={"gap": 2}, latency_p50_ms=9.0))
+
+
+def crashes_once_told(stage: Stage, log: Path) -> None:
+    """Crash, the first time, when the publisher knows of it."""
+    if begin(stage, log) < 2:
+        while "tcp://" not in log.read_text() and not stage.stopping.wait(0.02):
+            stage.beat()
+        os._exit(7)
+    work(stage)
 
 
 def raises_at_first(stage: Stage, log: Path) -> None:

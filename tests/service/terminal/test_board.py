@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stream_i3d.service.board import COLUMNS, Board, BoardRow
+from stream_i3d.service.terminal.board import COLUMNS, Board, BoardRow
 from tests.samples import event, recognition, status
 
 

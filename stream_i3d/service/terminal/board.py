@@ -1,4 +1,4 @@
-"""What a watcher knows of each camera, from the messages it has received. Pure."""
+"""What `watch` shows of each camera, from the messages it has received. Pure."""
 
 from __future__ import annotations
 

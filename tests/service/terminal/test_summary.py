@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stream_i3d.service.summary import describe
+from stream_i3d.service.terminal.summary import describe
 from stream_i3d.stage import Summary
 
 

@@ -1,4 +1,4 @@
-"""What a service answers to `ctl`, as tables for people. Pure."""
+"""What `ctl` shows of a service's answers: tables for people. Pure."""
 
 from __future__ import annotations
 

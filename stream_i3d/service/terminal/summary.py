@@ -1,4 +1,4 @@
-"""The one line that ends a run. Pure."""
+"""What `run` says at its end, in one line. Pure."""
 
 from __future__ import annotations
 

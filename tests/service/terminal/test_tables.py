@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stream_i3d.messages import ModelName
-from stream_i3d.service.tables import table_of
+from stream_i3d.service.terminal.tables import table_of
 from stream_i3d.transport.control import (
     CameraInfo,
     CamerasReply,

@@ -1,0 +1,1 @@
+"""What the commands show of a service, as text for people: `watch`, `ctl`, and the end of `run`. Pure."""
