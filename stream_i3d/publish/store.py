@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import structs
 
 from stream_i3d.messages import ActionEvent
+from stream_i3d.publish.store_claim import StoreClaim
 from stream_i3d.publish.store_file import medium_errors, open_to_write
 from stream_i3d.sink_settings import StoreSettings
 
@@ -44,22 +45,23 @@ class EventStore:
             now: The time.
 
         Raises:
-            ConfigError: It is something else, or damaged, or no place for a file.
+            ConfigError: It is something else, or damaged, or no place for a file, or another service writes to it.
             OSError: It cannot be written now: the disk is full.
         """
         self.path = Path(settings.path).expanduser()
         self._settings = settings
         self._sinks = tuple(sinks)
         self._run = run
-        self._db = open_to_write(self.path)
-        try:
+        with ExitStack() as undo:
+            self._db = open_to_write(self.path)
+            undo.callback(self._db.close)
+            self._claim = StoreClaim(self.path)
+            undo.callback(self._claim.close)
             with self._transaction():
                 last = self._value("SELECT COALESCE(MAX(position), 0) FROM events")
                 self._db.executemany("INSERT OR IGNORE INTO sinks VALUES (?, ?)", [(name, last) for name in sinks])
                 self.ended = self._end_other_runs(now)
-        except BaseException:
-            self._db.close()
-            raise
+            undo.pop_all()
 
     def add(self, events: Sequence[ActionEvent], now: float) -> int:
         """Write events, all or none; return how many more there are, lost ends included. OSError where it cannot."""
@@ -108,8 +110,9 @@ class EventStore:
             return self._value(f"SELECT COUNT(*) {_UNDELIVERED}", sink=sink)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and leave it to others."""
         self._db.close()
+        self._claim.close()
 
     def _add(self, event: ActionEvent, now: float) -> int:
         if self._db.execute("SELECT 1 FROM events WHERE id = ? AND event = ?", (event.id, event.event)).fetchone():

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 
 _APPLICATION = 0x53493345  # "SI3E", in the file's header: how one of ours is told from other people's databases
 _BUSY_MS = 5000
+_CACHE_KB = 256  # of SQLite's 2,000 each connection would fill its own as the store grows, for hours
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _SCHEMA = """
@@ -134,6 +135,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # Made in one thread and used by another, never by two: its owners see to that.
     connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
     return connection
 
 

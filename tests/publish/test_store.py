@@ -14,7 +14,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
 from stream_i3d.publish.store import EventStore
-from stream_i3d.publish.store_file import open_to_read
+from stream_i3d.publish.store_file import connect_again, open_to_read, open_to_write
 from stream_i3d.sink_settings import StoreSettings
 from tests.samples import event
 
@@ -57,6 +57,13 @@ def test_an_event_is_in_the_store_once_however_often_it_comes(tmp_path: Path) ->
     assert rows(tmp_path) == [(start.id, "start"), (start.id, "end")]
 
 
+def test_no_connection_keeps_more_of_a_growing_store_in_memory_than_a_quarter_of_a_megabyte(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with closing(open_to_write(path)) as first, closing(connect_again(path)) as second:
+        kept = [connection.execute("PRAGMA cache_size").fetchone()[0] for connection in (first, second)]
+    assert kept == [-256, -256]  # KiB, where negative
+
+
 def test_what_is_read_back_is_what_was_written(tmp_path: Path) -> None:
     store, outbox = make(tmp_path), StoreOutbox(tmp_path / "events.db", "mqtt")
     told = [*action(1), *action(2, "yard")]
@@ -74,7 +81,7 @@ def test_only_its_owner_can_read_the_store_and_what_lies_beside_it(tmp_path: Pat
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(["events.db", "events.db-wal", "events.db-shm"], 0o600)
+    assert modes == dict.fromkeys(["events.db", "events.db-wal", "events.db-shm", "events.db.lock"], 0o600)
     store.close()
 
 
@@ -138,6 +145,18 @@ def test_a_store_that_somebody_else_holds_is_not_to_be_moved_away(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ConfigError, match=r"cannot open the event store .*locked; let nobody else write to it"):
             make(tmp_path)
+
+
+def test_a_store_is_of_one_service_and_what_runs_in_it_is_not_ended_by_a_second(tmp_path: Path) -> None:
+    start, _ = action(1)
+    first = make(tmp_path, run="a")
+    first.add([start], NOW)
+    with pytest.raises(ConfigError, match=r"another service writes to the event store .*events.db: end it, or give"):
+        make(tmp_path, run="b", now=NOW + DAY)
+    assert rows(tmp_path) == [(start.id, "start")]
+    first.close()
+    make(tmp_path, run="b", now=NOW + DAY).close()
+    assert rows(tmp_path) == [(start.id, "start"), (start.id, "end")]
 
 
 def test_a_place_for_no_file_is_told(tmp_path: Path) -> None:
