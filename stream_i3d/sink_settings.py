@@ -128,8 +128,13 @@ class WebhookSettings(SinkSection, frozen=True, kw_only=True, tag="webhook"):
         if not (good and self.url.isprintable() and " " not in self.url):
             raise ValueError("url: give an address such as https://host/path")
         for name, value in self.headers.items():
-            if not (_HEADER_NAME.fullmatch(name) and value.isprintable() and value.isascii()):
-                raise ValueError(f"headers: {name[:80]!r} is no name of a header, or its value has odd characters")
+            # Whatever the library would refuse is refused here: it would say the value, which may be a secret.
+            good = value.isprintable() and value.isascii() and value == value.strip()
+            if not (_HEADER_NAME.fullmatch(name) and good):
+                raise ValueError(
+                    f"headers: {name[:80]!r} is no name of a header, or its value has odd characters, or blanks at its "
+                    "ends"
+                )
         if self.secret == "":
             raise ValueError("secret is empty: give one, or leave it out and nothing is signed")
 

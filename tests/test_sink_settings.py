@@ -49,6 +49,7 @@ def test_several_sinks_of_all_types_have_names_that_differ() -> None:
         ({**HOOK, "url": "https://h/a b"}, "url: give an address such as https://host/path"),
         ({**HOOK, "secret": ""}, "secret is empty"),
         ({**HOOK, "headers": {"A b": "hush"}}, "headers: 'A b' is no name of a header"),
+        ({**HOOK, "headers": {"A": "hush "}}, "or its value has odd characters, or blanks at its ends"),
         ({**HOOK, "headers": {"A": "hush\r\nB: c"}}, "headers: 'A' is no name of a header, or its value"),
         ({**JSONL, "path": "-", "max_bytes": 10}, "standard output ('-') cannot be rotated"),
         ({**JSONL, "what": []}, "what is empty"),

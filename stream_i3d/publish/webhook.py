@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -91,13 +92,13 @@ class WebhookSink(Outlet):
                     break
                 if wait_s:
                     self._news.wait(wait_s)
+        with contextlib.suppress(OSError):  # then it is posted once more by the next service
+            self._settle()
         self._outbox.close()
 
     def _step(self, client: httpx.Client) -> float:
         """Post the oldest event whose turn it is; return the seconds until there can be something to do."""
-        if self._mark is not None:  # before anything else: what was taken must not be posted again
-            self._mark()
-            self._mark = None
+        self._settle()  # before anything else: what was taken must not be posted again
         now = time.monotonic()
         busy = self._schedule.busy(now)
         pending = self._outbox.fetch(1, without=list(busy))
@@ -105,6 +106,12 @@ class WebhookSink(Outlet):
             return min((at - now for at in busy.values()), default=3600.0)
         self._post(client, pending[0])
         return 0.0
+
+    def _settle(self) -> None:
+        """Have the outbox note what became of the event that was posted last. OSError where it cannot."""
+        if self._mark is not None:
+            self._mark()
+            self._mark = None
 
     def _post(self, client: httpx.Client, pending: Pending) -> None:
         camera = pending.event.camera
@@ -172,12 +179,16 @@ class WebhookSink(Outlet):
 
 
 def _read_away(answer: httpx.Response, until: float) -> None:
-    """Read an answer so that its connection can be used again; a long or slow one is left, with the connection."""
+    """Read an answer so that its connection can be used again; a long or slow one is left, with the connection.
+
+    One that breaks off is left too: its status was there, and has said what became of the event.
+    """
     read = 0
-    for part in answer.iter_raw():
-        read += len(part)
-        if read > _MAX_ANSWER_BYTES or time.monotonic() > until:
-            return
+    with contextlib.suppress(httpx.HTTPError):
+        for part in answer.iter_raw():
+            read += len(part)
+            if read > _MAX_ANSWER_BYTES or time.monotonic() > until:
+                return
 
 
 def _origin(url: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
@@ -196,3 +197,34 @@ def test_what_was_taken_is_not_posted_again_where_the_mark_could_not_be_written(
         wait_until(lambda: sink.figures().queued == 0)
         sink.close(WAIT_S)
         assert posted(server.requests) == [("door-1-1", "start"), ("door-1-1", "end")]
+
+
+@pytest.mark.parametrize("ending", ["close", "keep-alive"])
+def test_an_event_is_taken_where_the_status_says_so_and_the_answer_breaks_off(ending: str) -> None:
+    cut_off = Answer(200, {"Content-Length": "99", "Connection": ending}, b"short")
+    with WebServer(lambda _: cut_off) as server:
+        sink = make(server.url, timeout_s=0.2)
+        for one in action(1):
+            sink.write(one)
+        wait_until(lambda: sink.figures().queued == 0)
+        sink.close(WAIT_S)
+        assert posted(server.requests) == [("door-1-1", "start"), ("door-1-1", "end")]
+    assert (sink.figures().written, sink.figures().failing) == (2, False)
+
+
+def test_what_is_taken_after_the_time_for_the_end_is_marked_all_the_same() -> None:
+    answers = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        assert answers.wait(WAIT_S)
+        return Answer()
+
+    outbox = MemoryOutbox(10)
+    with WebServer(answer) as server:
+        sink = make(server.url, outbox)
+        sink.write(event())
+        server.wait_for(1)
+        sink.close(0.0)
+        answers.set()
+        sink._thread.join(WAIT_S)
+    assert (len(server.requests), outbox.waiting) == (1, 0)
