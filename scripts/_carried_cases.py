@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
 from stream_i3d.inference.backends import BACKENDS, load_carried_engine
-from stream_i3d.inference.parity import Logits, compare
+from stream_i3d.inference.export.parity import Logits, compare
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.inference.stream_engine import StreamEngine
 from stream_i3d.models.checkpoint import load_checkpoint
@@ -59,7 +59,7 @@ class CarriedNetwork:
 
     def accuracy(self, streams: Sequence[Stream]) -> dict[str, tuple[float, float]]:
         """Return, by case, the agreement with the fp32 eager network and the largest difference of a probability."""
-        from stream_i3d.inference.export_step import own_logits
+        from stream_i3d.inference.export.step import own_logits
 
         model, _ = load_checkpoint(self.checkpoint, self.spec)
         own = [own_logits(model, self.spec, stream) for stream in streams]
@@ -71,10 +71,10 @@ class CarriedNetwork:
 
     def _quantised(self, folder: Path, count: int) -> str:
         """Write the int8 form."""
-        from stream_i3d.inference.conversion import make_program, to_openvino
-        from stream_i3d.inference.export import quantise_step
-        from stream_i3d.inference.export_step import calibration_items, sample_streams
-        from stream_i3d.inference.openvino_runner import write_ir
+        from stream_i3d.inference.export.checkpoint import quantise_step
+        from stream_i3d.inference.export.step import calibration_items, sample_streams
+        from stream_i3d.inference.graphs.conversion import make_program, to_openvino
+        from stream_i3d.inference.graphs.openvino_runner import write_ir
 
         model, spec = load_checkpoint(self.checkpoint, self.spec)
         path = folder / f"{Path(self.checkpoint).stem}-int8-step.xml"

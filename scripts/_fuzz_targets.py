@@ -296,13 +296,13 @@ def _pickle(data: bytes) -> None:
 
 
 def _onnx(data: bytes) -> None:
-    from stream_i3d.inference.graph_file import read_graph_spec
+    from stream_i3d.inference.graphs.file import read_graph_spec
 
     read_graph_spec(_file("f.onnx", data))
 
 
 def _xml(data: bytes) -> None:
-    from stream_i3d.inference.graph_file import read_graph_spec
+    from stream_i3d.inference.graphs.file import read_graph_spec
 
     read_graph_spec(_file("g.xml", data))
 

@@ -40,9 +40,9 @@ from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
 from stream_i3d.inference.backends import BACKENDS, load_engine
-from stream_i3d.inference.parity import Logits, compare
+from stream_i3d.inference.export.parity import Logits, compare
+from stream_i3d.inference.export.sample_clips import generated_clips, video_clips
 from stream_i3d.inference.runner import GatheringEngine
-from stream_i3d.inference.sample_clips import generated_clips, video_clips
 from stream_i3d.inference.setup import settle_model, wait_passively
 from stream_i3d.messages import FrameStamp
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
@@ -136,9 +136,9 @@ class Network:
 
     def _quantised(self, folder: Path, count: int) -> str:
         """Write the int8 form."""
-        from stream_i3d.inference.conversion import make_program, to_openvino
-        from stream_i3d.inference.export import quantise
-        from stream_i3d.inference.openvino_runner import write_ir
+        from stream_i3d.inference.export.checkpoint import quantise
+        from stream_i3d.inference.graphs.conversion import make_program, to_openvino
+        from stream_i3d.inference.graphs.openvino_runner import write_ir
         from stream_i3d.models.checkpoint import load_checkpoint
 
         model, spec = load_checkpoint(self.checkpoint, self.spec)

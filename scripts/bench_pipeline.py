@@ -23,9 +23,9 @@ from _camera_rows import camera_row, role_of, rtsp_camera
 from numpy.typing import NDArray
 
 from stream_i3d.config import CameraConfig, Config, ControlConfig, IdleConfig, ModelConfig, PublishConfig, WindowConfig
-from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import wait_passively
-from stream_i3d.inference.worker import serve, worker_main
+from stream_i3d.inference.worker.drain import WorkerJob
+from stream_i3d.inference.worker.process import serve, worker_main
 from stream_i3d.messages import Recognition
 from stream_i3d.service.run import run_service
 from stream_i3d.stage import Ready, Stage

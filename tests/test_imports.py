@@ -89,7 +89,7 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module):
     [
         "stream_i3d.capture.process",
         "stream_i3d.capture.source",
-        "stream_i3d.inference.worker",
+        "stream_i3d.inference.worker.process",
         "stream_i3d.publish.process",
         "stream_i3d.inference.offline",
         "stream_i3d.service.run",
@@ -102,7 +102,7 @@ def test_what_the_processes_import_at_their_start_loads_no_torch(module):
 
 
 def test_the_worker_imports_no_opencv():
-    assert "cv2" not in loaded_by("import stream_i3d.inference.worker")
+    assert "cv2" not in loaded_by("import stream_i3d.inference.worker.process")
 
 
 def test_every_command_can_be_listed_without_torch():

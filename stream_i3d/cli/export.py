@@ -52,7 +52,7 @@ def export(**flags: Any) -> None:
     from stream_i3d.inference.setup import wait_passively
 
     wait_passively()
-    from stream_i3d.inference.export import ExportJob, check_job, export_checkpoint
+    from stream_i3d.inference.export.checkpoint import ExportJob, check_job, export_checkpoint
     from stream_i3d.models.streaming_plan import STEP_FRAMES
 
     job = ExportJob(**flags)

@@ -1,1 +1,1 @@
-"""Windows in, recognitions out: the engine, the runner shared by live and offline, the worker process."""
+"""Windows in, recognitions out: engines, the runner shared by live and offline, the worker process (`worker`)."""

@@ -17,16 +17,16 @@ from msgspec import Struct
 
 from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig, ModeName
 from stream_i3d.errors import ConfigError, DeviceError
-from stream_i3d.inference.graph_cache import compiled_folder, kept_graph
-from stream_i3d.inference.graph_file import IR, ONNX, is_graph, read_graph_spec
+from stream_i3d.inference.graphs.cache import compiled_folder, kept_graph
+from stream_i3d.inference.graphs.file import IR, ONNX, is_graph, read_graph_spec
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.graph_engine import GraphEngine, Runner
-    from stream_i3d.inference.graph_stream_engine import GraphStreamEngine
+    from stream_i3d.inference.graphs.engine import GraphEngine, Runner
+    from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
     from stream_i3d.inference.stream_engine import StreamEngine
     from stream_i3d.models.spec import ModelSpec
 
@@ -171,9 +171,9 @@ def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> N
 
 
 def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStreamEngine:
-    from stream_i3d.inference.graph_stream_engine import GraphStreamEngine
-    from stream_i3d.inference.openvino_runner import choose_cpu_precision, has_bf16
-    from stream_i3d.inference.openvino_stepper import OpenVinoStepper
+    from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision, has_bf16
+    from stream_i3d.inference.graphs.openvino_stepper import OpenVinoStepper
+    from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
 
     _check_device(setup, backend)
     precision = choose_cpu_precision(setup.config.precision, has_bf16())
@@ -202,7 +202,7 @@ _CONVERTERS = {ONNX: ("onnx", "onnxscript")}
 
 
 def _open(setup: ModelSetup, path: Path, read: Reader) -> GraphEngine:
-    from stream_i3d.inference.graph_engine import GraphEngine
+    from stream_i3d.inference.graphs.engine import GraphEngine
 
     spec = read_graph_spec(path)
     check_takes_rgb(setup, spec)
@@ -213,11 +213,11 @@ def _open(setup: ModelSetup, path: Path, read: Reader) -> GraphEngine:
 def _reader(config: ModelConfig, backend: Backend) -> Reader:
     """Return what makes a runner of a file, its spec and a folder for what is compiled; checks the precision."""
     if backend.name == "openvino":
-        from stream_i3d.inference.openvino_runner import OpenVinoRunner, choose_cpu_precision, has_bf16
+        from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, choose_cpu_precision, has_bf16
 
         precision = choose_cpu_precision(config.precision, has_bf16())
         return lambda path, spec, kept: OpenVinoRunner(path, spec, precision, config.threads, kept)
-    from stream_i3d.inference.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
+    from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
 
     if backend.name == "onnxruntime":
         providers, named = on_cpu(config.precision)
@@ -238,7 +238,7 @@ def _check_device(setup: ModelSetup, backend: Backend) -> None:
     if asked != "auto" and (asked.partition(":")[0] != wanted or (index and not index.isdigit())):
         raise DeviceError(f"device {asked!r}: backend {backend.name} runs on {wanted} here; give that, or auto")
     if on_gpu:
-        from stream_i3d.inference.onnx_runner import has_tensorrt
+        from stream_i3d.inference.graphs.onnx_runner import has_tensorrt
 
         if not has_tensorrt():
             raise DeviceError(

@@ -1,7 +1,7 @@
 """Runs the network: uint8 clips in, float32 logits out, normalisation inside.
 
 `Engine` is the whole of what the worker knows of inference. PyTorch's engines stand here and in cuda_engine.py, those
-of other libraries in graph_engine.py; backends.py chooses. One of two places with autocast (the other is training).
+of other libraries in graphs/engine.py; backends.py chooses. One of two places with autocast (the other is training).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import TWO_STREAM, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError
-from stream_i3d.inference.graph_file import is_graph, read_graph_spec
+from stream_i3d.inference.graphs.file import is_graph, read_graph_spec
 from stream_i3d.messages import ModelName
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.registry import find_architecture

@@ -2,7 +2,7 @@
 
 Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), with the BatchNorm of Ioffe & Szegedy (ICML 2015) and
 3 x 3 in place of 5 x 5 filters, as Carreira & Zisserman (CVPR 2017) inflate it. One table serves the 2D network, I3D
-and its OpenVINO graph (inference/inception_graph.py).
+and its OpenVINO graph (inference/graphs/inception.py).
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from stream_i3d.capture.process import CaptureJob, capture_main
 from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.inference.cores import allowed_cores
-from stream_i3d.inference.drain import WorkerJob
 from stream_i3d.inference.setup import settle_model
-from stream_i3d.inference.worker import worker_main
+from stream_i3d.inference.worker.drain import WorkerJob
+from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.service.names import capture_stage, free_name, name_cameras

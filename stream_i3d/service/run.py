@@ -16,7 +16,7 @@ from msgspec import structs
 
 from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
-from stream_i3d.inference.worker import worker_main
+from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.service.camera_log import CameraLog
 from stream_i3d.service.desk import ControlDesk
 from stream_i3d.service.kept import Keeper, StateFile, apply

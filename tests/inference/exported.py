@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stream_i3d.inference.conversion import make_program, write_graph
+from stream_i3d.inference.graphs.conversion import make_program, write_graph
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.preprocess import normalise
 

@@ -17,13 +17,13 @@ from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
 from stream_i3d.inference import engine as engine_module
 from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.drain import Camera, WorkerJob
 from stream_i3d.inference.engine import Engine
 from stream_i3d.inference.flow_frames import FlowFrames, make_augment
 from stream_i3d.inference.offline import recognize_video
 from stream_i3d.inference.runner import FusingEngine
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.inference.two_stream import TwoStreamEngine
+from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing

@@ -20,8 +20,8 @@ from stream_i3d.config import (
     convert,
 )
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
-from stream_i3d.inference.drain import WorkerJob
-from stream_i3d.inference.worker import worker_main
+from stream_i3d.inference.worker.drain import WorkerJob
+from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.process import publisher_main
 from stream_i3d.service import plan as plan_module
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan

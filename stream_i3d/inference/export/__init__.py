@@ -1,0 +1,1 @@
+"""Writes a checkpoint as a graph of another library, compared with its source."""
