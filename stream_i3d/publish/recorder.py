@@ -20,7 +20,7 @@ from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.picture_ring import Picture, PictureRing
-from stream_i3d.publish.recording import Clocks, Recording
+from stream_i3d.publish.recording import Clocks, Recording, is_wall_clock
 from stream_i3d.publish.sink import Outlet
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
@@ -146,7 +146,7 @@ class RecorderSink(Outlet):
         if event.event == "end":
             return
         start = at - settings.before_s
-        wall = event.start_time if event.start_time > 1e9 else time.time() - (time.monotonic() - at)
+        wall = event.start_time if is_wall_clock(event.start_time) else time.time() - (time.monotonic() - at)
         recording = Recording(event, clip_name(event, wall), start, start + settings.max_s)
         if self._folder.has(recording.name):
             return  # said again after a restart
