@@ -65,7 +65,7 @@ class Session:
         self._under_way: deque[tuple[int, float, Pending]] = deque()
         self._confirmed: set[int] = set()
         self.newest = 0
-        self.arrived: deque[Arrived] = deque(maxlen=10_000)
+        self.arrived: deque[Arrived] = deque(maxlen=10_000)  # read at every turn; the oldest go
 
     def connect(self) -> None:
         """Connect and wait for the broker's welcome; OSError where it does not come."""
