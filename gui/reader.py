@@ -27,7 +27,7 @@ from stream_i3d.transport.control import (
 from stream_i3d.transport.control_sockets import ControlClient
 from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
-from stream_i3d.transport.sockets import Readable, Subscriber, wait_for_any
+from stream_i3d.transport.sockets import SocketOwner, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, decode_published
 
 from .mailbox import Mailbox
@@ -184,7 +184,7 @@ class _Connection:
             self.malformed += 1  # an address that a service should not have given
 
     def wait(self, timeout_s: float) -> None:
-        ends: list[Readable] = [self._client, self.previews]
+        ends: list[SocketOwner] = [self._client, self.previews]
         if self._subscriber is not None:
             ends.append(self._subscriber)
         wait_for_any(ends, timeout_s)

@@ -25,7 +25,7 @@ from _bench import report
 
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.ring import FrameRing
-from stream_i3d.transport.sockets import FrameReceivers, FrameSender
+from stream_i3d.transport.frames import FrameReceivers, FrameSender
 from stream_i3d.transport.wire import ReceivedFrame, decode_capture
 
 SIZES = {"224x224": (224, 224), "640x480": (480, 640), "1080p": (1080, 1920)}

@@ -29,8 +29,8 @@ from stream_i3d.preprocess import Preprocessing
 from stream_i3d.redact import redact
 from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
 from stream_i3d.transport.curve import load_server_keys
+from stream_i3d.transport.frames import FrameSender
 from stream_i3d.transport.preview import PreviewPublisher
-from stream_i3d.transport.sockets import FrameSender
 
 log = logging.getLogger(__name__)
 

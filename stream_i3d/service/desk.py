@@ -5,7 +5,6 @@ Decides and keeps what is wanted (in the plan); the supervisor carries it out.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from functools import partial
@@ -45,8 +44,6 @@ from stream_i3d.transport.control import (
     StagesReply,
 )
 from stream_i3d.transport.control_sockets import ControlServer
-
-log = logging.getLogger(__name__)
 
 _MAX_ERROR = 500
 

@@ -27,10 +27,20 @@ def check_address(address: str) -> str:
     raise ConfigError(f"address {address!r}: allowed is tcp://HOST:PORT (port 0 to 65535) or ipc://PATH")
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host's name or number is one of this machine's own; an IPv6 number is without its brackets."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def leaves_host(address: str) -> bool:
     """Tell whether others than this machine could connect to what is bound at `address`."""
     match = _TCP.fullmatch(address)
-    return match is not None and not _is_loopback(match["host"].strip("[]"))
+    return match is not None and not is_loopback(match["host"].strip("[]"))
 
 
 def check_bind(address: str, keyed: bool = False) -> str:
@@ -136,15 +146,6 @@ def _is_wildcard(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

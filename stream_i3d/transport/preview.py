@@ -7,15 +7,13 @@ picture, however slow it is. Knows bytes; the encoding of pictures is capture's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 import zmq
 
 from stream_i3d.errors import TransportError, WireError
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.curve import ClientKeys, ServerKeys
-from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, BoundedSocket, connect, set_heartbeats
+from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, BoundedSocket, SocketOwner, connect, set_heartbeats
 from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
 
 
@@ -53,7 +51,7 @@ class PreviewPublisher(BoundedSocket):
             self._topics.discard(topic)
 
 
-class PreviewReceivers:
+class PreviewReceivers(SocketOwner):
     """SUB ends of several cameras' previews.
 
     Drop policy: only the newest picture of each camera is kept; with `keep` above 1 the oldest so many are, and what
@@ -61,15 +59,15 @@ class PreviewReceivers:
     """
 
     def __init__(self, keys: ClientKeys | None = None, keep: int = 1) -> None:
+        super().__init__()
         self._keys = keys
         self._keep = keep
-        self._context = zmq.Context()
         self._sockets: dict[str, tuple[str, zmq.Socket[bytes]]] = {}
         self.rejected = 0
 
     @property
     def readable(self) -> Sequence[zmq.Socket[bytes]]:
-        """What `sockets.wait_for_any` waits on."""
+        """The sockets of all cameras."""
         return tuple(socket for _, socket in self._sockets.values())
 
     def follow(self, addresses: Mapping[str, str]) -> None:
@@ -115,16 +113,3 @@ class PreviewReceivers:
             socket.close()
             raise
         return socket
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.follow({})
-        self._context.term()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,8 +1,9 @@
-"""Bounded ZeroMQ sockets, one class per role. Knows bytes and bounds; what they mean is wire.py's.
+"""What all ZeroMQ sockets of ours have in common, and those of predictions. Knows bytes and bounds, not what they mean.
 
 A context is made by each socket, in the process that uses it, and ended with it. Defaults of ZeroMQ that are wrong for
 a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbeats, the mode of ipc files. What others
-may connect to is bound by `BoundedSocket._bind`, off this machine only with keys.
+may connect to is bound by `BoundedSocket._bind`, off this machine only with keys. Other channels' sockets stand with
+their channel: frames.py, preview.py, relay.py, control_sockets.py.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import zmq
 
 from stream_i3d.errors import TransportError
-from stream_i3d.messages import CameraReport, Frame
 from stream_i3d.transport.addresses import leaves_host
-from stream_i3d.transport.wire import MAX_FRAME_BYTES, MAX_PUBLISHED_BYTES, encode_frame, encode_report
+from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
     from stream_i3d.transport.curve import ClientKeys, ServerKeys
 
-FRAME_HWM = 8  # as many as the sampler repeats at most, all at once, where a network comes in bursts
 PUBLISH_HWM = 1000
 MAX_SUBSCRIPTION_BYTES = 1024
 """More than any topic. ZeroMQ keeps a subscription as a tree of its bytes: one of 8 MB took 300 MB and six seconds in
@@ -33,17 +33,43 @@ which nothing was published (scripts/faults.py). Whoever sends more is cut off."
 _HEARTBEAT_MS = 2000
 
 
-class BoundedSocket:
-    """One socket with a context of its own; base of every role."""
+class SocketOwner(ABC):
+    """Sockets with a context of their own, closed together; base of every role."""
+
+    def __init__(self) -> None:
+        self._context = zmq.Context()
+
+    @property
+    @abstractmethod
+    def readable(self) -> Sequence[zmq.Socket[bytes]]:
+        """All its sockets: what `wait_for_any` waits on."""
+
+    def close(self) -> None:
+        """Close all; waits at most the linger time for what is still to be sent."""
+        for one in self.readable:
+            one.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BoundedSocket(SocketOwner):
+    """One socket; base of most roles."""
 
     def __init__(self, kind: int, linger_ms: int = 0) -> None:
-        self._context = zmq.Context()
+        super().__init__()
         self._socket: zmq.Socket[bytes] = self._context.socket(kind)
         self._socket.setsockopt(zmq.LINGER, linger_ms)
 
     @property
     def readable(self) -> Sequence[zmq.Socket[bytes]]:
-        """What `wait_for_any` waits on."""
+        """The socket."""
         return (self._socket,)
 
     def _bind(self, address: str, keys: ServerKeys | None, setting: str = "--publish") -> str:
@@ -56,23 +82,10 @@ class BoundedSocket:
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(address):
                 raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
-            return _bind(self._socket, address, setting)
+            return bind(self._socket, address, setting)
         except TransportError:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Close the socket; waits at most the linger time for what is still to be sent."""
-        self._socket.close()
-        self._context.term()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class ConnectingSocket(BoundedSocket):
@@ -117,15 +130,7 @@ class ConnectingSocket(BoundedSocket):
         super().close()
 
 
-class Readable(Protocol):
-    """Anything with sockets that messages come from."""
-
-    @property
-    def readable(self) -> Sequence[zmq.Socket[bytes]]:
-        """The sockets."""
-
-
-def wait_for_any(ends: Iterable[Readable], timeout_s: float) -> bool:
+def wait_for_any(ends: Iterable[SocketOwner], timeout_s: float) -> bool:
     """Wait until one of several ends has a message, at most `timeout_s`; tell whether one has."""
     poller = zmq.Poller()
     for end in ends:
@@ -134,8 +139,17 @@ def wait_for_any(ends: Iterable[Readable], timeout_s: float) -> bool:
     return bool(poller.poll(int(timeout_s * 1000)))
 
 
-def _bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
-    """Bind a socket; return its real address. `setting` is the flag that chooses another."""
+def bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
+    """Bind a socket on this machine; return its real address.
+
+    Args:
+        target: The socket.
+        address: Where.
+        setting: The flag that chooses another address, for people.
+
+    Raises:
+        TransportError: The address cannot be had.
+    """
     allow_ipv6(target, address)
     try:
         if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
@@ -204,115 +218,6 @@ def _is_served(address: str) -> bool:
         except OSError:
             return False
     return True
-
-
-class FrameSender(BoundedSocket):
-    """PUSH end of one camera's frame channel. Drop policy: a full channel drops the frame being sent, counted."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(zmq.PUSH)
-        self._socket.setsockopt(zmq.SNDHWM, FRAME_HWM)
-        # Without a worker there is no queue at all: frames from before it came are of no use to it.
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(address)
-        self.dropped = 0
-
-    def connected(self, wait_s: float) -> bool:
-        """Wait at most `wait_s` for a worker with room at the other end; tell whether there is one."""
-        return bool(self._socket.poll(int(wait_s * 1000), zmq.POLLOUT))
-
-    def send(self, frame: Frame, wait_s: float = 0.0) -> bool:
-        """Send one frame; returns False when the channel is full.
-
-        Without `wait_s` the frame is dropped and counted; with it the caller still has the frame, and may try again.
-        """
-        if wait_s and not self._socket.poll(int(wait_s * 1000), zmq.POLLOUT):
-            return False
-        try:
-            self._socket.send_multipart(encode_frame(frame), zmq.NOBLOCK)
-        except zmq.Again:
-            self.dropped += 1
-            return False
-        return True
-
-    def report(self, report: CameraReport, wait_s: float = 0.0) -> bool:
-        """Send a camera report; returns False when the channel stayed full for `wait_s`."""
-        if wait_s and not self._socket.poll(int(wait_s * 1000), zmq.POLLOUT):
-            return False
-        try:
-            self._socket.send(encode_report(report), zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
-
-class FrameReceivers(BoundedSocket):
-    """PULL ends of several cameras' frame channels, read together by one drain thread.
-
-    Channels are known by number, in the order in which they were added. `add` may be called by another thread; all
-    else is the reading thread's.
-    """
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._context = zmq.Context()
-        self._sockets: dict[int, zmq.Socket[bytes]] = {}
-        self._added = 0
-        try:
-            for address in addresses:
-                self.add(address)
-        except TransportError:
-            self.close()
-            raise
-
-    @property
-    def readable(self) -> Sequence[zmq.Socket[bytes]]:
-        """What `wait_for_any` waits on."""
-        return tuple(self._sockets.values())
-
-    def add(self, address: str) -> int:
-        """Bind one more channel; return its number.
-
-        Raises:
-            TransportError: It cannot be bound; the others go on.
-        """
-        puller: zmq.Socket[bytes] = self._context.socket(zmq.PULL)
-        puller.setsockopt(zmq.LINGER, 0)
-        puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
-        puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        try:
-            _bind(puller, address, "--publish")
-        except TransportError:
-            puller.close()
-            raise
-        number, self._added = self._added, self._added + 1
-        self._sockets[number] = puller
-        return number
-
-    def remove(self, number: int) -> None:
-        """Close one channel; what it still held is lost."""
-        self._sockets.pop(number).close()
-
-    def poll(self, timeout_s: float, wanted: Collection[int]) -> list[int]:
-        """Return which of the wanted channels (by number) have a message, waiting at most `timeout_s`."""
-        poller = zmq.Poller()
-        numbers = {self._sockets[number]: number for number in wanted}
-        for puller in numbers:
-            poller.register(puller, zmq.POLLIN)
-        return sorted(numbers[puller] for puller, _ in poller.poll(int(timeout_s * 1000)))
-
-    def receive(self, number: int) -> list[memoryview] | None:
-        """Return the parts of a channel's next message as views of ZeroMQ's own memory, or None if there is none."""
-        try:
-            parts = self._sockets[number].recv_multipart(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return None
-        return [part.buffer for part in parts]
-
-    def close(self) -> None:
-        """Close all channels."""
-        for puller in self._sockets.values():
-            puller.close()
-        self._context.term()
 
 
 class Publisher(BoundedSocket):

@@ -22,7 +22,7 @@ from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.ring import MakeMemory
 from stream_i3d.stage import CameraSlot
 from stream_i3d.status import CameraHealth
-from stream_i3d.transport.sockets import FRAME_HWM, FrameReceivers
+from stream_i3d.transport.frames import FRAME_HWM, FrameReceivers
 from stream_i3d.transport.wire import ReceivedFrame, decode_capture
 
 log = logging.getLogger(__name__)

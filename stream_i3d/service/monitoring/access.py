@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream_i3d.config import MonitoringConfig
 from stream_i3d.errors import ConfigError
-from stream_i3d.transport.addresses import leaves_host
+from stream_i3d.transport.addresses import is_loopback
 
 DEFAULT_ADDRESS = "127.0.0.1:8556"
 """What `auto` means."""
@@ -48,7 +48,7 @@ def monitor_token(config: MonitoringConfig) -> str | None:
     token = config.token if config.token_file is None else _read(Path(config.token_file))
     address = monitor_address(config)
     if token is None:
-        if address is not None and leaves_host(f"tcp://{_bracketed(address[0])}:{address[1]}"):
+        if address is not None and not is_loopback(address[0]):
             raise ConfigError(
                 f"refusing to serve HTTP on {config.address} without a token: anyone on the network could ask; give "
                 "monitoring.token_file (mode 0600) or monitoring.token (docs/monitoring.md), or use 127.0.0.1:PORT"
@@ -77,7 +77,3 @@ def _read(path: Path) -> str:
             f"{shlex.quote(str(path))}"
         )
     return text
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from stream_i3d.service.monitoring.http_server import Request, Response
 from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
 from stream_i3d.service.monitoring.metrics import CONTENT_TYPE, render_metrics
 from stream_i3d.service.monitoring.snapshot import Snapshot
+from stream_i3d.transport.addresses import is_loopback
 
 _JSON = "application/json"
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]{1,5})?")
@@ -60,12 +60,4 @@ def _verdict(problems: list[str]) -> Response:
 
 def _names_loopback(host: str) -> bool:
     match = _HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match["host"].strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return match is not None and is_loopback(match["host"].strip("[]").lower())

@@ -28,7 +28,7 @@ from stream_i3d.messages import CameraStatus
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.stage import CameraNews, CameraSlot, Done, Ready, WorkerOrder
-from stream_i3d.transport.sockets import FrameSender
+from stream_i3d.transport.frames import FrameSender
 from tests.inference.fakes import FakeEngine
 from tests.samples import frame, report
 from tests.stages import WAIT_S, FakeStage
