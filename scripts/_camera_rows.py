@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import psutil
-from _scene_video import write_scene_video
+from _stages import stage_processes
 
 from stream_i3d.config import Config
 from stream_i3d.messages import Recognition
@@ -22,25 +18,8 @@ from stream_i3d.stage import Ready
 from stream_i3d.transport.sockets import Subscriber
 from stream_i3d.transport.wire import decode_published
 
-SIZE, FPS, CLIP_S = (640, 480), 30.0, 20.0
 _SETTLE_S = 3.0
 _ROLES = ("worker", "capture", "publisher")
-
-
-@contextmanager
-def rtsp_camera() -> Iterator[str]:
-    """Give the address of a camera of 640 x 480 H.264 at 30 frames/s that any number of clients may open."""
-    server = Path(__file__).with_name("rtsp-server")
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "scene.mp4"
-        write_scene_video(video, 5, SIZE, FPS, CLIP_S)
-        command = [str(server), str(video), "--port", "0", "--codec", "h264", "--exit-with-parent"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None and process.stdout is not None
-            if not (address := process.stdout.readline().strip()):
-                raise SystemExit("no RTSP server: run scripts/system-deps test")
-            yield address
-            process.stdin.close()
 
 
 class Weigher:
@@ -53,9 +32,8 @@ class Weigher:
 
     def begin(self) -> None:
         """Note the processor time so far."""
-        for process in psutil.Process().children():
-            if (role := role_of(process)) is not None:
-                self._busy[process] = role, _cpu_s(process), time.monotonic()
+        for name, process in stage_processes().items():
+            self._busy[process] = name.partition(" ")[0], _cpu_s(process), time.monotonic()
 
     def end(self) -> None:
         """Note memory, and the cores that each process kept busy since `begin`."""
@@ -67,14 +45,6 @@ class Weigher:
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def role_of(process: psutil.Process) -> str | None:
-    """Return which part of the service a process is, by the libraries it has loaded."""
-    loaded = " ".join(region.path for region in process.memory_maps())
-    if "libtorch" in loaded or "libopenvino" in loaded:
-        return "worker"
-    return "capture" if "cv2" in loaded else "publisher" if "zmq" in loaded else None
 
 
 def camera_row(case: str, config: Config, seconds: float) -> dict[str, Any]:

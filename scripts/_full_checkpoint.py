@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import _root  # noqa: F401  so that `tests` is found
 
 
 def full_checkpoint(folder: Path) -> str:
@@ -13,8 +12,6 @@ def full_checkpoint(folder: Path) -> str:
     from stream_i3d.models.checkpoint import save_checkpoint
     from stream_i3d.models.i3d import I3D
     from stream_i3d.models.spec import ModelSpec
-
-    sys.path.insert(0, str(ROOT))
     from tests.golden_rule import fill_by_rule
 
     model, path = I3D(400), folder / "full.safetensors"

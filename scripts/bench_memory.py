@@ -12,7 +12,6 @@ One case for each backend that is installed, one after the other, each for --min
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import threading
@@ -28,6 +27,7 @@ import psutil
 from _bench import report
 from _full_checkpoint import full_checkpoint
 from _scene_video import write_scene_video
+from _stages import stage_processes
 
 from stream_i3d.config import BackendName, CameraConfig, Config, IdleConfig, ModelConfig, PublishConfig
 from stream_i3d.inference.backends import BACKENDS
@@ -69,21 +69,19 @@ class Scales:
     def _run(self) -> None:
         began = time.monotonic()
         while not self._stop.wait(1.0):
-            here = {child.name: child.pid for child in multiprocessing.active_children()}
-            for name, pid in {"supervisor and this script": os.getpid(), **here}.items():
-                if pid is not None:
-                    self._weigh(self.found.setdefault(name, Weights()), pid, time.monotonic() - began)
+            for name, process in {"supervisor and this script": psutil.Process(), **stage_processes()}.items():
+                self._weigh(self.found.setdefault(name, Weights()), process, time.monotonic() - began)
 
-    def _weigh(self, weights: Weights, pid: int, now: float) -> None:
+    def _weigh(self, weights: Weights, process: psutil.Process, now: float) -> None:
         try:
-            full = psutil.Process(pid).memory_full_info()
+            full = process.memory_full_info()
         except psutil.Error:
             return  # it ended while it was looked at
         if not full.rss:
             return  # it has ended, and nobody has taken note yet
         weights.at_s.append(now)
         weights.rss_mb.append(full.rss / 1e6)
-        weights.peak_mb = _peak_mb(pid)
+        weights.peak_mb = _peak_mb(process.pid)
         weights.uss_mb = max(weights.uss_mb, full.uss / 1e6)
         weights.pss_mb = max(weights.pss_mb, getattr(full, "pss", 0) / 1e6)  # Linux only
 

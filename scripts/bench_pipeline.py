@@ -12,14 +12,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import click
 import numpy as np
 import psutil
 from _bench import report
-from _camera_rows import camera_row, role_of, rtsp_camera
+from _camera_rows import camera_row
+from _scene_camera import scene_camera
+from _stages import stage_processes
 from numpy.typing import NDArray
 
 from stream_i3d.config import CameraConfig, Config, ControlConfig, IdleConfig, ModelConfig, PublishConfig, WindowConfig
@@ -103,11 +105,9 @@ class Watcher:
 
     def _weigh(self) -> None:
         while not self._stop.wait(1.0):
-            for child in psutil.Process().children():
-                try:
-                    self.memory_mb.setdefault(role_of(child) or "other", []).append(child.memory_info().rss / 1e6)
-                except psutil.Error:
-                    continue  # it ended while it was looked at
+            for name, process in stage_processes().items():
+                with suppress(psutil.Error):  # it ended while it was looked at
+                    self.memory_mb.setdefault(name.partition(" ")[0], []).append(process.memory_info().rss / 1e6)
 
 
 def run_case(case: str, seconds: float, checkpoint: str, worker: Callable[[Stage, Any], None]) -> dict[str, Any]:
@@ -173,9 +173,11 @@ def main(seconds: float, checkpoint: str, counts: tuple[int, ...], kind: str, ba
             run_case("overload", seconds, checkpoint, slow_worker_main),
         ]
     model = ModelConfig(checkpoint=checkpoint, backend=backend)
-    with rtsp_camera() if kind == "rtsp" else nullcontext("") as address:
+    with scene_camera(5, (640, 480), 30.0) if kind == "rtsp" else nullcontext() as camera:
         for count in counts or (1, 2, 4, 8):
-            sources = [address or f"synthetic://?seed={number}&fps=30&size=640x480" for number in range(count)]
+            sources = [
+                camera.url if camera else f"synthetic://?seed={number}&fps=30&size=640x480" for number in range(count)
+            ]
             rows.append(camera_row(f"cameras-{count}", camera_config(sources, model, stride), seconds))
     report("pipeline", rows)
 

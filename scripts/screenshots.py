@@ -4,14 +4,13 @@
     scripts/screenshots.py                        # into docs/screenshots
     scripts/screenshots.py --folder /tmp/x --scale 2 --dark
 
-What is recognised is what the carried model says. The lost camera is scripts/rtsp-server, which is then ended.
+What is recognised is what the carried model says. The camera that is lost is a real one, which is ended then.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _scene_video import write_scene_video
+from _scene_camera import scene_camera
 
 from stream_i3d.config import CameraConfig, Config, IdleConfig, PublishConfig
 
@@ -61,22 +60,6 @@ def _window(cameras: list[CameraConfig], dark: bool) -> Iterator[MainWindow]:
             yield window
         finally:
             window.close()
-
-
-@contextmanager
-def _rtsp_camera(name: str, seed: int) -> Iterator[tuple[CameraConfig, subprocess.Popen[str]]]:
-    """Give a real RTSP camera with a scene in a loop, and its server."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scene.mp4"
-        write_scene_video(path, seed, _SIZE, _FPS, 20.0)
-        command = [str(ROOT / "scripts" / "rtsp-server"), str(path), "--port", "0", "--exit-with-parent"]
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        try:
-            yield CameraConfig(name=name, source=server.stdout.readline().strip()), server
-        finally:
-            server.kill()
-            server.communicate()
 
 
 def _until(done: Callable[[], bool], seconds: float) -> None:
@@ -121,9 +104,12 @@ def _shoot(folder: Path, seconds: float, dark: bool) -> None:
     with _window(_FOUR, dark) as window:
         _until(lambda: _events(window, 16) and _sure(window, 3), seconds)
         _keep(window, folder, "four-cameras")
-    with _rtsp_camera("yard", 12) as (yard, server), _window([_FRONT_DOOR, yard], dark) as window:
+    with (
+        scene_camera(12, _SIZE, _FPS) as yard,
+        _window([_FRONT_DOOR, CameraConfig(name="yard", source=yard.url)], dark) as window,
+    ):
         _until(lambda: _events(window, 6), seconds)
-        server.kill()
+        yard.stop()
         track = window.session.board.cameras["yard"].track
         _until(lambda: (track.shown(window.session.clock()).next_try_s or 0) >= 3 and _sure(window, 1), seconds)
         _keep(window, folder, "lost-camera")

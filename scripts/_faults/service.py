@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import psutil
 import yaml
+from _root import ROOT
 
-from _faults import ROOT
 from _faults.watch import Unmet, Watch
 from tests.ports import free_port
 
