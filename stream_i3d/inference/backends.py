@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -177,8 +177,7 @@ def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStrea
 
     _check_device(setup, backend)
     precision = choose_cpu_precision(setup.config.precision, has_bf16())
-    given = is_graph(setup.path)
-    with nullcontext(Path(setup.path)) if given else kept_graph(setup, backend.graph, "streaming") as path:
+    with _graph(setup, backend, "streaming") as path:
         spec = read_graph_spec(path)
         labels = label_names(setup.labels, spec)
         stepper = OpenVinoStepper(path, spec, precision, setup.config.threads, compiled_folder(path))
@@ -186,28 +185,28 @@ def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStrea
 
 
 def _load_graph_engine(setup: ModelSetup, backend: Backend) -> GraphEngine:
+    from stream_i3d.inference.graphs.engine import GraphEngine
+
     _check_device(setup, backend)
     read = _reader(setup.config, backend)
-    if is_graph(setup.path):
-        return _open(setup, Path(setup.path), read)
-    if missing := [name for name in _CONVERTERS.get(backend.graph, ()) if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"backend {backend.name} needs {' and '.join(missing)} to convert weights: {backend.command}")
-    with kept_graph(setup, backend.graph) as path:
-        engine: GraphEngine = _open(setup, path, read)
-    return engine
+    with _graph(setup, backend, "window") as path:
+        spec = read_graph_spec(path)
+        check_takes_rgb(setup, spec)
+        labels = label_names(setup.labels, spec)
+        return GraphEngine(read(path, spec, compiled_folder(path)), spec, labels)
 
 
 _CONVERTERS = {ONNX: ("onnx", "onnxscript")}
 """Packages without which a checkpoint cannot become such a graph."""
 
 
-def _open(setup: ModelSetup, path: Path, read: Reader) -> GraphEngine:
-    from stream_i3d.inference.graphs.engine import GraphEngine
-
-    spec = read_graph_spec(path)
-    check_takes_rgb(setup, spec)
-    labels = label_names(setup.labels, spec)
-    return GraphEngine(read(path, spec, compiled_folder(path)), spec, labels)
+def _graph(setup: ModelSetup, backend: Backend, mode: ModeName) -> AbstractContextManager[Path]:
+    """Return, to be read within, the graph that was given, or that of the checkpoint."""
+    if is_graph(setup.path):
+        return nullcontext(Path(setup.path))
+    if missing := [name for name in _CONVERTERS.get(backend.graph, ()) if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"backend {backend.name} needs {' and '.join(missing)} to convert weights: {backend.command}")
+    return kept_graph(setup, backend.graph, mode)
 
 
 def _reader(config: ModelConfig, backend: Backend) -> Reader:

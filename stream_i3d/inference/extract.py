@@ -24,8 +24,7 @@ from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import offline_address, read_frames
-from stream_i3d.inference.setup import ModelSetup, StreamName, StreamWeights, settle_stream, shared_preprocessing
-from stream_i3d.preprocess import Preprocessing
+from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import TorchEngine
@@ -75,11 +74,11 @@ class Extractor:
         self._job = job
         weights = {stream: settle_stream(stream, _checkpoint(stream, job.model)) for stream in job.streams}
         window = WindowConfig(clip_len=job.stack_size, frame_interval=1, sample_fps=job.fps)
-        self._setup = _setup(job, weights, shared_preprocessing(list(weights.values()), window))
+        self._preprocessing = shared_preprocessing(list(weights.values()), window)
         self._networks: dict[StreamName, TorchEngine] = {}
         self._widths: dict[StreamName, int] = {}
         for stream, own in weights.items():
-            network, _ = load_stream(stream, own, job.model, self._setup.preprocessing)
+            network, _ = load_stream(stream, own, job.model, self._preprocessing)
             self._networks[stream], self._widths[stream] = network, network.feature_channels
 
     def run(self, video: str, progress: Callable[[float, float | None], None] = lambda time, duration: None) -> int:
@@ -122,7 +121,7 @@ class Extractor:
         augment = make_flow_frames(self._job.model) if "flow" in self._networks else None
         augmenting = Augmenting(augment, self._job.fps)
         kept: deque[NDArray[np.uint8]] = deque(maxlen=size)
-        for number, frame in enumerate(read_frames(source, "video", self._setup), start=1):
+        for number, frame in enumerate(read_frames(source, "video", self._preprocessing), start=1):
             kept.append(augmenting(frame.stamp, frame.pixels))
             progress(frame.stamp.time, source.duration_s)
             if number >= size and (number - size) % step == 0:
@@ -183,12 +182,6 @@ def _stem(video: str) -> str:
 
 def _checkpoint(stream: StreamName, model: ModelConfig) -> str:
     return model.checkpoint if stream == "rgb" else str(model.flow_checkpoint)
-
-
-def _setup(job: ExtractJob, weights: Mapping[StreamName, StreamWeights], preprocessing: Preprocessing) -> ModelSetup:
-    """Return what the reader of frames looks at."""
-    first = next(iter(weights.values()))
-    return ModelSetup(path=first.path, spec=first.spec, config=job.model, preprocessing=preprocessing, labels=None)
 
 
 def _write_all(arrays: Mapping[Path, NDArray[Any]]) -> None:

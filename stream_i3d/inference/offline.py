@@ -19,6 +19,7 @@ from stream_i3d.inference.mode import Runner, make_feed, make_runner
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
+from stream_i3d.preprocess import Preprocessing
 from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.redact import redact
 
@@ -30,9 +31,9 @@ _EPOCH = 0
 _CLOCK = Clock(time.monotonic_ns, time.time, lambda until: True)
 
 
-def read_frames(source: Source, camera: str, setup: ModelSetup) -> Iterator[Frame]:
+def read_frames(source: Source, camera: str, preprocessing: Preprocessing) -> Iterator[Frame]:
     """Yield an opened source's sampled frames as fast as they can be read; raises SourceError."""
-    reader = FrameReader(source, camera, _EPOCH, setup.preprocessing, _CLOCK, paced=False)
+    reader = FrameReader(source, camera, _EPOCH, preprocessing, _CLOCK, paced=False)
     while (frames := reader.read()) is not None:
         yield from frames
 
@@ -66,7 +67,7 @@ def recognize_video(
     judged: list[Recognition] = []
     source = open_source(address, config.capture)
     try:
-        for frame in read_frames(source, address.default_name, setup):
+        for frame in read_frames(source, address.default_name, setup.preprocessing):
             if not camera.feed.push(frame.stamp, frame.pixels):
                 continue
             progress(frame.stamp.time, source.duration_s)
@@ -92,7 +93,7 @@ def offline_address(video: str) -> SourceAddress:
 
 
 def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:
-    for recognition, _ in runner.warming(camera):
+    for recognition, _ in camera.warming():
         yield recognition
     clip = camera.take()
     if clip is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.buffer import CameraFeed, DropReason
 from stream_i3d.inference.chunk_feed import ChunkFeed
-from stream_i3d.messages import ActionEvent, Clip, FrameStamp, Prediction, Recognition, Window
+from stream_i3d.messages import ActionEvent, Clip, Prediction, Recognition
 from stream_i3d.motion import motion_measure
 from stream_i3d.recognizer import Drops, Recognizer, softmax
 from stream_i3d.ring import RingMemory
@@ -77,10 +77,11 @@ class CameraWindows:
             stamp = self.feed.due_stamp
             return None if stamp is None else stamp.capture_ns
 
-    def notes(self) -> list[tuple[Window, FrameStamp]]:
-        """Return the strides at which no whole window stood."""
+    def warming(self) -> list[Judged]:
+        """Return what to publish for strides at which no whole window stood, or no whole chunk ended."""
         with self.lock:
-            return list(self.feed.notes())
+            notes = list(self.feed.notes())
+        return [self.recognizer.warming(window, newest, self.drops()) for window, newest in notes]
 
     def intact(self, clip: Clip) -> bool:
         """Tell whether the clip, just read, was not overwritten meanwhile."""
@@ -94,7 +95,8 @@ class CameraWindows:
 
     def drops(self) -> Drops:
         """Return the losses so far."""
-        return Drops(self.feed.frames_dropped, self.feed.windows_dropped.total())
+        with self.lock:  # as in `dropped_for`
+            return Drops(self.feed.frames_dropped, self.feed.windows_dropped.total())
 
 
 class WindowRunner:
@@ -111,10 +113,6 @@ class WindowRunner:
         """Set below how many grey levels of change a window is motionless, and whether it is then run at all."""
         self._min_motion = min_motion
         self._skip_inference = skip_inference
-
-    def warming(self, camera: CameraWindows) -> list[Judged]:
-        """Return what to publish for strides at which no whole window stood."""
-        return [camera.recognizer.warming(window, newest, camera.drops()) for window, newest in camera.notes()]
 
     def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[Judged]:
         """Judge the due windows, at most one per camera."""

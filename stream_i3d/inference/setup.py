@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -56,7 +57,7 @@ class ModelSetup(Struct, frozen=True, kw_only=True):
     def model_name(self) -> ModelName:
         """The network's name and its files', as published."""
         paths = [self.path] if self.flow is None else [self.path, self.flow.path]
-        return ModelName(name=self.config.name, checkpoint=" + ".join(path.rsplit("/", 1)[-1] for path in paths))
+        return ModelName(name=self.config.name, checkpoint=" + ".join(Path(path).name for path in paths))
 
 
 def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:

@@ -68,10 +68,6 @@ class StreamRunner:
             log.warning("idle.skip_inference has no effect in streaming mode: its network must see every frame")
         self._skip_inference = skip_inference
 
-    def warming(self, camera: CameraWindows) -> list[Judged]:
-        """Return what to publish for strides that no whole chunk ended at."""
-        return [camera.recognizer.warming(window, newest, camera.drops()) for window, newest in camera.notes()]
-
     def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[Judged]:
         """Feed the due chunks, at most one per camera, and judge what the network says where it is warm."""
         if not due:

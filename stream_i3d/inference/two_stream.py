@@ -8,6 +8,7 @@ beside RGB, (T, H, W, 5) uint8, as flow_frames.py makes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -126,6 +127,6 @@ def load_stream(
     precision = choose_precision(config.precision, device)
     set_threads(config.threads)
     model, spec = load_checkpoint(weights.path, weights.spec)
-    check_stream(stream, spec, weights.path.rsplit("/", 1)[-1])  # another program's file tells only now what it is
+    check_stream(stream, spec, Path(weights.path).name)  # another program's file tells only now what it is
     spec = structs.replace(spec, preprocessing=stream_preprocessing(stream, preprocessing))
     return TorchEngine(model, spec, label_names(labels, spec), device, precision), spec

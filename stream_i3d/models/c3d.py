@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_dimensions, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import BN_EPS, BN_MOMENTUM, check_keep_prob, initialise
+from stream_i3d.models.inception_plan import check_keep_prob, initialise
+from stream_i3d.models.inception_table import BN_EPS, BN_MOMENTUM
 
 _CONVS: dict[str, int] = {  # channels
     "conv1": 64,

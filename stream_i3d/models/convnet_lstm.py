@@ -19,7 +19,8 @@ from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
 from stream_i3d.models.batch_norm_lstm import BatchNormLSTM
 from stream_i3d.models.head import initialise_head
 from stream_i3d.models.inception import InceptionTrunk
-from stream_i3d.models.inception_plan import MIN_SIDE, check_keep_prob
+from stream_i3d.models.inception_plan import check_keep_prob
+from stream_i3d.models.inception_table import MIN_SIDE
 
 _UNITS = 512
 

@@ -28,8 +28,7 @@ from msgspec import Struct
 
 from stream_i3d import __version__
 from stream_i3d.backoff import Backoff
-from stream_i3d.errors import CheckpointError, DownloadError
-from stream_i3d.models.spec import brief
+from stream_i3d.errors import CheckpointError, DownloadError, brief
 from stream_i3d.models.zoo import (
     HOME_VARIABLE,
     URL_VARIABLE,

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from stream_i3d.errors import CheckpointError
 from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import (
+from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
+from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
     CONVS,
@@ -28,10 +29,7 @@ from stream_i3d.models.inception_plan import (
     MIN_SIDE,
     MIXED,
     POOLS,
-    Mixed,
     Triple,
-    check_keep_prob,
-    initialise,
     same_padding,
 )
 
@@ -190,10 +188,7 @@ class I3D(nn.Module):
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output of every stage by its published name, in order; all are kept in memory at once."""
         self._check_input(x)
-        outputs: dict[str, Tensor] = {}
-        for name in END_POINTS:
-            x = outputs[name] = getattr(self, name)(x)
-        return outputs
+        return run_end_points(self, x)
 
     def _logits_map(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) -> (B, num_classes, T', H', W')."""

@@ -2,7 +2,7 @@
 
 Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), with BatchNorm (Ioffe & Szegedy, ICML 2015) and 3 x 3
 filters where the first version had 5 x 5: the network of which Carreira & Zisserman (CVPR 2017) made I3D. It is I3D
-with the time taken away: the same table (inception_plan.py), TensorFlow's "same" padding, block and end-point names;
+with the time taken away: the same table (inception_table.py), TensorFlow's "same" padding, block and end-point names;
 a tensor's name differs in conv2d for conv3d only.
 
 This module does not know frames, flow or time, nor where weights come from.
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_dimensions, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import (
+from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
+from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
     CONVS,
@@ -26,9 +27,6 @@ from stream_i3d.models.inception_plan import (
     MIN_SIDE,
     MIXED,
     POOLS,
-    Mixed,
-    check_keep_prob,
-    initialise,
     same_padding,
 )
 
@@ -128,10 +126,7 @@ class InceptionTrunk(nn.Module):
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output of every stage by its published name, in order; all are kept in memory at once."""
         self._check_input(x)
-        outputs: dict[str, Tensor] = {}
-        for name in END_POINTS:
-            x = outputs[name] = getattr(self, name)(x)
-        return outputs
+        return run_end_points(self, x)
 
     def _check_input(self, x: Tensor) -> None:
         shape = tuple(x.shape)

@@ -1,4 +1,4 @@
-"""The plan of Inception-v1 with BatchNorm, which the 2D network and I3D share: the table, and the module.
+"""What the 2D Inception-v1 with BatchNorm and I3D share beside their table: the module, and how both begin and run.
 
 One table (inception_table.py) serves both networks, so that a 2D tensor and its inflated counterpart differ in the name
 of the convolution only.
@@ -14,32 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.inception_table import (
-    BN_EPS,
-    BN_MOMENTUM,
-    CONVS,
-    END_POINTS,
-    MIN_SIDE,
-    MIXED,
-    POOLS,
-    Triple,
-    same_padding,
-)
-
-__all__ = [
-    "BN_EPS",
-    "BN_MOMENTUM",
-    "CONVS",
-    "END_POINTS",
-    "MIN_SIDE",
-    "MIXED",
-    "POOLS",
-    "Mixed",
-    "Triple",
-    "check_keep_prob",
-    "initialise",
-    "same_padding",
-]
+from stream_i3d.models.inception_table import END_POINTS
 
 
 class Mixed(nn.Module):
@@ -70,6 +45,14 @@ class Mixed(nn.Module):
         """(B, in, ...) >= 0 -> (B, b0 + b1b + b2b + b3b, ...) >= 0; time and space keep their sizes."""
         branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
         return torch.cat(branches, dim=1)
+
+
+def run_end_points(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run a network's stages one after another; return each one's output by its published name, in order."""
+    outputs: dict[str, Tensor] = {}
+    for name in END_POINTS:
+        x = outputs[name] = getattr(network, name)(x)
+    return outputs
 
 
 def check_keep_prob(dropout_keep_prob: float) -> None:

@@ -14,8 +14,7 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.errors import CheckpointError, LabelsError, did_you_mean
-from stream_i3d.errors import brief as brief
+from stream_i3d.errors import CheckpointError, LabelsError, brief, did_you_mean
 from stream_i3d.models import zoo
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.preprocess import Preprocessing

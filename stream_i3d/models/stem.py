@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.models.i3d import Unit3D
-from stream_i3d.models.inception_plan import same_padding
+from stream_i3d.models.inception_table import same_padding
 from stream_i3d.models.resnet_i3d import ConvBN
 
 _FEW_CHANNELS = 4

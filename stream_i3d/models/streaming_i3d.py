@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_clips
 from stream_i3d.models.i3d import I3D, MaxPool3dSame
-from stream_i3d.models.inception_plan import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Mixed, Triple, same_padding
+from stream_i3d.models.inception_plan import Mixed
+from stream_i3d.models.inception_table import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Triple, same_padding
 from stream_i3d.models.streaming_plan import LATENESS, POOLED_STEPS, SHIFT_FRAMES, STEP_FRAMES, TIME_LAYERS, Late
 
 _CONTEXT = {layer.name: layer.context for layer in TIME_LAYERS}
@@ -116,6 +117,11 @@ class StreamingI3D(nn.Module):
         for name, child in network.named_children():
             self.add_module(name, child)
         self.eval()
+
+    def blank(self, size: int) -> StreamState:
+        """Return the state of one camera of (size, size) frames before its first one; found by a step."""
+        after: StreamState = self(torch.zeros(1, self.in_channels, STEP_FRAMES, size, size))[1]
+        return after.blank()
 
     @torch.no_grad()
     def forward(self, frames: Tensor, state: StreamState | None = None) -> tuple[Emitted, StreamState]:

@@ -75,7 +75,5 @@ def export_step(model: I3D, preprocessing: Preprocessing) -> torch.export.Export
     form = CarriedForm(cast(I3D, inference_form(model)), preprocessing).eval()
     size = preprocessing.crop_size
     frames = torch.zeros((1, STEP_FRAMES, size, size, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        _, state = form.streaming(torch.zeros((1, 3, STEP_FRAMES, size, size)))
-    contexts = state.blank().contexts
+    contexts = form.streaming.blank(size).contexts
     return torch.export.export(form, (frames, torch.zeros(1, dtype=torch.int64), *contexts))

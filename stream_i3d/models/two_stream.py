@@ -18,7 +18,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_clips
 from stream_i3d.models.fusion import Fusion, average_predictions, check_fusion, fuse
 from stream_i3d.models.inception import InceptionV1
-from stream_i3d.models.inception_plan import MIN_SIDE
+from stream_i3d.models.inception_table import MIN_SIDE
 
 FLOW_STACK = 10
 """Flow fields that are stacked to one picture of the flow network."""

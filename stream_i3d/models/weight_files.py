@@ -18,9 +18,9 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from stream_i3d.errors import CheckpointError
+from stream_i3d.errors import CheckpointError, brief
 from stream_i3d.files import replace_file
-from stream_i3d.models.spec import brief, is_safetensors
+from stream_i3d.models.spec import is_safetensors
 
 COUNTER = ".num_batches_tracked"
 """BatchNorm's step counter: unused with a fixed momentum, and absent from files older than PyTorch 0.4.1."""

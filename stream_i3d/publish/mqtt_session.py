@@ -8,7 +8,6 @@ import ssl
 import struct
 import time
 from collections import deque
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -148,9 +147,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:

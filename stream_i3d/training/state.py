@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from stream_i3d.errors import TrainingError
-from stream_i3d.models.spec import brief
+from stream_i3d.errors import TrainingError, brief
 
 STATE_NAME = "state.pt"
 """The file's name in a run's folder."""

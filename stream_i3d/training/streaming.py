@@ -124,7 +124,7 @@ def play(
             for frame in _frames(video, preprocessing, seq, time, seconds_per_video):
                 stamps.append(frame.stamp)
                 if camera.feed.push(frame.stamp, frame.pixels):
-                    runner.warming(camera)
+                    camera.warming()
                     if (clip := camera.take()) is not None:
                         runner.run([(camera, clip)])
         except SourceError as error:

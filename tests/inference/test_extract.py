@@ -68,7 +68,7 @@ def test_features_are_the_networks_own(weights: dict[str, Path], make_video: Vid
     setup = settle_model(ModelConfig(checkpoint=str(weights["rgb"])), WindowConfig())
     source = open_source(parse_source(str(video)), CaptureConfig())
     with_flow = FlowFrames(make_flow("dis"))
-    frames = np.stack([with_flow(frame.pixels) for frame in read_frames(source, "video", setup)])
+    frames = np.stack([with_flow(frame.pixels) for frame in read_frames(source, "video", setup.preprocessing)])
     source.close()
     second = torch.from_numpy(frames[12:28].astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None]
     found = arrays(tmp_path, video.stem)

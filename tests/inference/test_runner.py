@@ -123,11 +123,10 @@ def test_a_window_overwritten_once_it_was_read_is_good() -> None:
 def test_a_stride_without_a_whole_window_is_published_as_warming() -> None:
     engine, one = FakeEngine(), camera()
     feed(one, 0, 7)
-    runner = WindowRunner(engine, 0.0, False)
-    [(recognition, events)] = runner.warming(one)
+    [(recognition, events)] = one.warming()
     assert (recognition.state, recognition.seq, recognition.window.first_frame) == ("warming", 3, 0)
     assert events == []
-    assert runner.warming(one) == []
+    assert one.warming() == []
     assert engine.batches == []
 
 
@@ -186,7 +185,7 @@ def test_losses_so_far_travel_with_each_recognition() -> None:
     feed(one, 8, 11)  # the window that ended at 7 is stale now
     feed(one, 14, 23)  # 12 and 13 are missing: the windows that end at 15 and 19 are broken
     runner = WindowRunner(engine, 0.0, False)
-    runner.warming(one)
+    one.warming()
     [(recognition, _)] = runner.run([due(one)])
     assert recognition.seq == 23
     assert recognition.frames_dropped == 2

@@ -39,7 +39,7 @@ def play(one: CameraWindows, runner: StreamRunner, first: int, last: int, epoch:
     judged: list[Judged] = []
     for seq in range(first, last + 1):
         if one.feed.push(stamp(seq, epoch=epoch), pixels(seq)):
-            judged += runner.warming(one)
+            judged += one.warming()
             if (clip := one.take()) is not None:
                 judged += runner.run([(one, clip)])
     return [recognition for recognition, _ in judged]

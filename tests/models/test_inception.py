@@ -13,7 +13,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.models.head import replace_head
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.inception import InceptionTrunk, InceptionV1
-from stream_i3d.models.inception_plan import END_POINTS, same_padding
+from stream_i3d.models.inception_table import END_POINTS, same_padding
 from tests.golden_rule import fill_by_rule
 
 

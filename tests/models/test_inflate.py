@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.inception import InceptionTrunk, InceptionV1
-from stream_i3d.models.inception_plan import END_POINTS
+from stream_i3d.models.inception_table import END_POINTS
 from stream_i3d.models.inflate import inflate, inflate_inception, inflate_resnet50, inflate_weight
 from stream_i3d.models.resnet_i3d import ResNetI3D
 from tests.golden_rule import fill_by_rule

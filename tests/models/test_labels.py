@@ -75,4 +75,4 @@ def test_lengths_are_both_stated() -> None:
 
 def test_labels_and_specs_do_not_import_torch() -> None:
     code = "import sys, stream_i3d.models.spec, stream_i3d.models.labels; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0

@@ -193,7 +193,7 @@ def test_options_that_no_checkpoint_may_carry(architecture: str, options: dict[s
 
 def test_the_table_is_read_without_torch() -> None:
     code = "import sys, stream_i3d.models.registry; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
 def test_the_command_lists_every_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_i3d.models.inception_plan import CONVS, END_POINTS, MIXED, POOLS
+from stream_i3d.models.inception_table import CONVS, END_POINTS, MIXED, POOLS
 from stream_i3d.models.streaming_plan import (
     DELAY_STEPS,
     LATENESS,

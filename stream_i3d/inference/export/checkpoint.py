@@ -108,11 +108,11 @@ def export_checkpoint(job: ExportJob, progress: Progress) -> Exported:
             "network will see, some dozens at least"
         )
     clips, named = _clips(job, spec, progress)
-    compared = clips[::4] if job.int8 and len(clips) >= 8 else clips  # those that int8 is compared on it did not see
+    seen, compared = _divide(clips) if job.int8 else ([], clips)
     with tempfile.TemporaryDirectory(dir=_folder(job.output), prefix=".export-") as folder:
         path = Path(folder) / job.output.name
         progress("converting", 0, 1)
-        _write(job, model, spec, [clip for index, clip in enumerate(clips) if index % 4 or compared is clips], path)
+        _write(job, model, spec, seen, path)
         if job.mode == "streaming":
             stepper = make_stepper(path, model, spec)
             parity = compare_steps(model, spec, stepper, compared, progress)
@@ -179,6 +179,13 @@ def _clips(job: ExportJob, spec: ModelSpec, progress: Progress) -> tuple[list[Cl
     if not knows_scenes(spec):
         count = 16  # enough to see that it is the same function
     return generated_clips(spec, count, progress), "generated clips"
+
+
+def _divide(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Return the clips that int8 sees, and those it is compared on: others, every fourth, where there are enough."""
+    if len(clips) < 8:
+        return clips, clips
+    return [clip for index, clip in enumerate(clips) if index % 4], clips[::4]
 
 
 def _write(job: ExportJob, model: torch.nn.Module, spec: ModelSpec, clips: Sequence[Clip], path: Path) -> None:

@@ -17,7 +17,6 @@ from stream_i3d.config import CaptureConfig, ModelConfig
 from stream_i3d.errors import ConfigError, SourceError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import offline_address, read_frames
-from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS, render_clip
@@ -109,12 +108,11 @@ def _first_clips(path: Path, spec: ModelSpec, count: int) -> list[Clip]:
 
 def _frames(path: Path, spec: ModelSpec) -> Iterator[Clip]:
     """Yield a video's sampled frames, (H, W, C) uint8."""
-    setup = ModelSetup(path="", spec=spec, config=ModelConfig(), preprocessing=spec.preprocessing, labels=None)
     flow = spec.in_channels != RGB_CHANNELS
-    augmenting = Augmenting(make_flow_frames(setup.config) if flow else None, spec.preprocessing.sample_fps)
+    augmenting = Augmenting(make_flow_frames(ModelConfig()) if flow else None, spec.preprocessing.sample_fps)
     source = open_source(offline_address(str(path)), CaptureConfig())
     try:
-        for frame in read_frames(source, "video", setup):
+        for frame in read_frames(source, "video", spec.preprocessing):
             pixels = augmenting(frame.stamp, frame.pixels)
             yield pixels[..., RGB_CHANNELS:] if flow else pixels
     finally:

@@ -20,7 +20,7 @@ from stream_i3d.inference.graphs.openvino_stepper import OpenVinoStepper
 from stream_i3d.inference.graphs.stream_engine import CONTEXT, FRAMES, STEPS, Stepper
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.models.streaming_i3d import StreamingI3D, StreamState
+from stream_i3d.models.streaming_i3d import StreamingI3D
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.preprocess import normalise
 
@@ -53,7 +53,7 @@ def calibration_items(model: torch.nn.Module, spec: ModelSpec, streams: Sequence
     """
     assert isinstance(model, I3D)
     network = StreamingI3D(model)
-    blank = _blank(network, spec)
+    blank = network.blank(spec.preprocessing.crop_size)
     most = max(len(streams), min(CALIBRATION_STEPS, CALIBRATION_BYTES // blank.nbytes))
     items: list[Item] = []
     rng = np.random.default_rng(0)
@@ -69,12 +69,6 @@ def calibration_items(model: torch.nn.Module, spec: ModelSpec, streams: Sequence
     return items
 
 
-def _blank(network: StreamingI3D, spec: ModelSpec) -> StreamState:
-    size = spec.preprocessing.crop_size
-    state: StreamState = network(torch.zeros(1, spec.in_channels, STEP_FRAMES, size, size))[1]
-    return state.blank()
-
-
 def make_stepper(path: Path, model: torch.nn.Module, spec: ModelSpec) -> Stepper:
     """Return what carries an exported file along; float32 parts in float32."""
     if path.suffix == IR:
@@ -87,7 +81,8 @@ class _FileStepper:
 
     def __init__(self, path: Path, model: torch.nn.Module, spec: ModelSpec) -> None:
         assert isinstance(model, I3D)
-        self._blank = [context.numpy() for context in _blank(StreamingI3D(model), spec).contexts]
+        blank = StreamingI3D(model).blank(spec.preprocessing.crop_size)
+        self._blank = [context.numpy() for context in blank.contexts]
         make = _onnx_call if path.suffix == ONNX else _program_call
         self._call, self.description = make(path)
 

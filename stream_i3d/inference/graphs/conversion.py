@@ -16,7 +16,7 @@ import torch
 from msgspec import structs
 
 from stream_i3d.config import ModeName
-from stream_i3d.errors import CheckpointError
+from stream_i3d.errors import CheckpointError, brief
 from stream_i3d.inference.graphs.file import CLIPS, IR, LOGITS, ONNX
 from stream_i3d.inference.graphs.inception import inception_graph
 from stream_i3d.inference.graphs.openvino_runner import import_openvino, write_ir
@@ -25,7 +25,7 @@ from stream_i3d.inference.setup import ModelSetup, check_carried
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.serving import export_program
-from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
+from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
 from stream_i3d.models.streaming_serving import export_step
 from stream_i3d.preprocess import Preprocessing
 

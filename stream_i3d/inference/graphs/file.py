@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
 
-from stream_i3d.errors import CheckpointError
-from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, decode_spec
+from stream_i3d.errors import CheckpointError, brief
+from stream_i3d.models.spec import METADATA_KEY, ModelSpec, decode_spec
 
 IR, ONNX, TORCH = ".xml", ".onnx", ".pt2"
 

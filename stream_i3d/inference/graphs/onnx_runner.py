@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
-from stream_i3d.errors import CheckpointError, DeviceError
+from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graphs.engine import Clips, check_signature
-from stream_i3d.models.spec import ModelSpec, brief
+from stream_i3d.models.spec import ModelSpec
 
 TENSORRT = "TensorrtExecutionProvider"
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"

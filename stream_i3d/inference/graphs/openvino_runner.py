@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
-from stream_i3d.errors import CheckpointError, DeviceError
+from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graphs.engine import Clips, check_signature
-from stream_i3d.models.spec import METADATA_KEY, ModelSpec, brief, encode_spec
+from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
 
 if TYPE_CHECKING:
     import openvino

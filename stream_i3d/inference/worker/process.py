@@ -206,7 +206,7 @@ class WorkerLoop:
     def step(self) -> float:
         """Publish one batch of what is due, of each camera one window or chunk; return how long to wait for more."""
         for camera in self._cameras:
-            self._publish_all(self._runner.warming(camera.windows))
+            self._publish_all(camera.windows.warming())
         chosen, batch = self._pace.choose(self._cameras, time.monotonic_ns())
         due = [(camera.windows, clip) for camera in chosen if (clip := camera.windows.take()) is not None]
         if due:
