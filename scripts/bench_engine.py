@@ -7,8 +7,9 @@ uint8 frames in, logits out.
 
     median_ms        of a call; ms_per_window: by clip
     ratio            eager-fp32's time for as many clips to this one's; of streaming mode, for one clip to 8 frames'
-    floor_share      the time that the network's arithmetic takes at the machine's matrix-product rate (matmul-peak, of
-                     bf16, 2048 x 2048 x 2048, on a GPU 8192, in the same rounds) to this one's
+    floor_share      the time that the network's arithmetic takes at the machine's matrix-product rate (2048 x 2048 x
+                     2048, on a GPU 8192, in the same rounds) to this one's: of bf16 (matmul-peak), of int8 cases that
+                     of int8 (matmul-peak-int8)
     agree            share of the same first labels as the fp32 eager network's, on the carried model `motion` and
                      generated clips that its training did not see; prob_diff: the largest of a probability. Of
                      streaming mode: on steps of generated streams, with the fp32 eager carried network's
@@ -64,7 +65,7 @@ ON_GPU: dict[str, Case] = {
 }
 GPU_RING = "torch-cuda-ring-window"
 GPU_BATCHES = (1, 32)
-EAGER, PEAK = "eager-fp32", "matmul-peak"
+EAGER, PEAK, PEAK_INT8 = "eager-fp32", "matmul-peak", "matmul-peak-int8"
 MATRIX, MATRIX_ON_GPU = 2048, 8192  # a small product would measure how fast a GPU is asked, not how fast it is
 HELD_OUT_SEED = 7_000_000
 QUANTISED_ON = 300
@@ -202,6 +203,39 @@ def matrix_product(device: str) -> Callable[[], object]:
     return product
 
 
+def int8_matrix_product() -> Callable[[], object]:
+    """Return a product of two matrices of that size in int8 on the CPU, by oneDNN."""
+    import torch
+
+    first, second = (torch.randint(-127, 128, (MATRIX, MATRIX), dtype=torch.int8) for _ in range(2))
+    return lambda: torch._int_mm(first, second)
+
+
+class Floors:
+    """How long the network's arithmetic takes at the rates of the machine's matrix products."""
+
+    def __init__(self, device: str) -> None:
+        self._on_gpu = device != "cpu"
+        self.products = {PEAK: matrix_product(device)} | ({} if self._on_gpu else {PEAK_INT8: int8_matrix_product()})
+        self._operations = 2 * matrix_size(device) ** 3
+
+    def share(self, case: str, flops: float, medians: dict[str, float]) -> float:
+        """Return the floor's part of what a case took for so many operations."""
+        peak = PEAK_INT8 if "int8" in case else PEAK
+        return round(flops / self._operations * medians[peak] / medians[case], 3)
+
+    def rows(self, medians: dict[str, float]) -> list[dict[str, Any]]:
+        """Return a row for each product, with its rate."""
+        return [
+            {
+                "case": f"cuda-{peak}" if self._on_gpu else peak,
+                "median_ms": round(1e3 * medians[peak], 2),
+                "note": f"{self._operations / medians[peak] / 1e9:.0f} G operations/s",
+            }
+            for peak in self.products
+        ]
+
+
 def timing_rows(
     network: Network, batches: Sequence[int], rounds: int, carried: dict[str, Callable[[], object]] | None = None
 ) -> list[dict[str, Any]]:
@@ -211,17 +245,14 @@ def timing_rows(
 
     made = network.spec.preprocessing
     shape = (made.clip_len, made.crop_size, made.crop_size, 3)
-    rng = np.random.default_rng(0)
-    calls: dict[str, Callable[[], object]] = {PEAK: matrix_product(network.device)}
+    rng, floors, carried = np.random.default_rng(0), Floors(network.device), carried or {}
+    calls = dict(floors.products)
     for batch in batches:
         clips = [rng.integers(0, 256, shape, np.uint8) for _ in range(batch)]
         calls |= {f"{case} {batch}": partial(call, clips) for case, call in network.calls.items()}
-    carried = carried or {}
-    calls |= carried
-    medians = {name: statistics.median(values) for name, values in times(calls, rounds).items()}
+    medians = {name: statistics.median(values) for name, values in times(calls | carried, rounds).items()}
     model, _ = load_checkpoint(network.checkpoint, network.spec)
-    flops, rate = count_flops(model, (1, 3, *shape[:3])), 2 * matrix_size(network.device) ** 3 / medians[PEAK]
-    peak = PEAK if network.device == "cpu" else f"cuda-{PEAK}"
+    flops = count_flops(model, (1, 3, *shape[:3]))
     rows: list[dict[str, Any]] = []
     for batch in batches:
         base = medians[f"{network.base} {batch}"]
@@ -233,14 +264,14 @@ def timing_rows(
                     "median_ms": round(1e3 * median, 2),
                     "ms_per_window": round(1e3 * median / batch, 2),
                     "ratio": round(base / median, 2),
-                    "floor_share": round(batch * flops / rate / median, 3),
+                    "floor_share": floors.share(f"{case} {batch}", batch * flops, medians),
                 }
             )
     for case in carried:
         row = {"case": case, "median_ms": round(1e3 * medians[case], 2)}
         row["ratio"] = round(medians[f"{network.base} {batches[0]}"] / batches[0] / medians[case], 2)
-        rows.append(row | {"floor_share": round(flops / 2 / rate / medians[case], 3)})  # a step is half of a window
-    return [*rows, {"case": peak, "median_ms": round(1e3 * medians[PEAK], 2), "note": f"{rate / 1e9:.0f} GFLOP/s"}]
+        rows.append(row | {"floor_share": floors.share(case, flops / 2, medians)})  # a step is half of a window
+    return rows + floors.rows(medians)
 
 
 def with_accuracy(
