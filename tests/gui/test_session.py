@@ -163,6 +163,7 @@ def test_with_keys_a_guarded_service_is_as_any_other(session, guarded, ring, qtb
         guarded.preview("door", jpeg(640, 480))
     session.change_settings({"window.stride": 4})
     qtbot.waitUntil(lambda: session.settings.get("window.stride") == 4, timeout=SOON_MS)
+    assert guarded.settings["window.stride"] == 4
 
 
 @pytest.mark.parametrize("who", ["unknown key", "no key", "wrong server key"])
@@ -183,8 +184,10 @@ def test_a_key_that_is_let_in_later_lets_the_window_in_by_itself(session, guarde
     keys = ring.client("stranger")
     with qtbot.waitSignal(session.said, timeout=SOON_MS):
         session.connect_to(guarded.control, keys)
+    assert session.state != "up"
     ring.let_in("stranger")
-    qtbot.waitUntil(lambda: session.state == "up", timeout=SOON_MS)
+    qtbot.waitUntil(lambda: "door" in session.board.cameras, timeout=SOON_MS)
+    assert session.state == "up"
 
 
 def test_what_cannot_be_asked_is_said(session, qtbot):
