@@ -12,6 +12,8 @@ FUZZ_SECONDS ?= 180
 FUZZ_TARGETS ?=
 # More arguments for pytest, such as ARGS="-k rtsp -x".
 ARGS ?=
+# Processes that share the test files.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench faults fuzz clean system-test node
@@ -24,8 +26,8 @@ setup: $(STAMP)  ## Make .venv and install the package with its development tool
 demo: $(STAMP)  ## Live recognition of synthetic scenes, shown against the truth (DURATION=40 seconds)
 	$(BIN)/stream-i3d demo --duration $(DURATION)
 
-test: $(STAMP) node  ## Run the tests (ARGS="-k name" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) node  ## Run the tests (ARGS="-k name" for some of them, JOBS=0 for one process)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # scripts/rtsp-server has no suffix, so the tools must be told that it is Python.
 check: $(STAMP)  ## Lint, format, types, and which module may import which

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stream_i3d.config import Config, PublishConfig, live_settings
 from stream_i3d.messages import (
     ActionEvent,
     CameraStatus,
@@ -176,18 +177,7 @@ class GuiService:
                 precision="bf16",
             )
         if isinstance(request, GetSettings):
-            return SettingsReply(
-                settings={
-                    "idle.min_confidence": 0.3,
-                    "idle.min_motion": 2.0,
-                    "idle.skip_inference": False,
-                    "smoothing.method": "ema",
-                    "smoothing.time_constant_s": 0.5,
-                    "smoothing.last": 5,
-                    "window.stride": 8,
-                    "publish.top_k": 10,
-                }
-            )
+            return SettingsReply(settings=live_settings(Config(publish=PublishConfig(top_k=10))))
         infos = [
             CameraInfo(name=name, source="made", paused=False, preview=self._previews[name].address, status=None)
             for name in self._cameras

@@ -41,9 +41,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["STREAM_I3D_HOME"] = tempfile.mkdtemp(prefix="stream-i3d-home-")
 atexit.register(shutil.rmtree, os.environ["STREAM_I3D_HOME"], ignore_errors=True)
 
+# Where processes share the tests (make test), each has its part of the cores.
+torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
 TINY = ModelSpec(
     num_classes=10, width=0.125, labels=tuple(LABELS), preprocessing=Preprocessing(short_side=40, crop_size=32)
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("system")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ HERE = ("worker.py", 7)
 def test_the_first_few_alike_pass_and_the_rest_are_summed_up_after_the_period() -> None:
     repeats = Repeats(same=3, period_s=60)
     assert [repeats.take(HERE, "lost", now) for now in range(40)] == [True] * 3 + [False] * 37
-    assert repeats.due(59) == [] and repeats.holding
+    assert repeats.due(59) == []
     [told] = repeats.due(60)
     assert told.describe(repeats.period_s) == "lost … 37 times more in the last 60 s"
-    assert repeats.due(200) == [] and not repeats.holding
+    assert repeats.due(200) == [] and repeats.rest() == []
 
 
 def test_after_the_period_the_first_few_pass_again() -> None:

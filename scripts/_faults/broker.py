@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tests.broker import Broker, end, program
@@ -63,9 +62,7 @@ class HeardBroker(Broker):
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._subscriber is not None:
             end(self._subscriber)
-        super().__exit__(kind, error, trace)
+        super().__exit__(*exc)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from stream_i3d.backoff import Backoff
 from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.mqtt_session import LEAVE_S, Session, tls_context
-from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, CameraPicture, Pictures, Topics
+from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, MqttState, MqttStates, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
 from stream_i3d.publish.sink import Outlet
 from stream_i3d.redact import redact
@@ -56,9 +56,9 @@ class MqttSink(Outlet):
         self._topics = Topics(settings.base_topic, settings.discovery)
         self._backoff = Backoff(random.Random(), settings.backoff_first_s, settings.backoff_limit_s)
         self._lock = threading.Lock()  # of what `write` and `follow` fill, and the thread empties
-        self._pictures = Pictures()
+        self._states = MqttStates()
         for event in running:
-            self._pictures.take(event)
+            self._states.take(event)
         self._predictions: deque[Recognition] = deque(maxlen=settings.queue)
         self._cameras: frozenset[str] | None = None
         self._retained: set[str] = set()  # cameras of which the broker keeps a state
@@ -77,7 +77,7 @@ class MqttSink(Outlet):
         """Take one message."""
         with self._lock:
             if self._cameras is None or message.camera in self._cameras:
-                self._pictures.take(message)
+                self._states.take(message)
             if isinstance(message, Recognition) and self._settings.predictions:
                 self._dropped += len(self._predictions) == self._predictions.maxlen
                 self._predictions.append(message)
@@ -88,9 +88,9 @@ class MqttSink(Outlet):
         """Take note of the cameras that there are; what the broker keeps of others is taken back."""
         with self._lock:
             self._cameras = frozenset(cameras)
-            for camera in self._pictures.cameras:
+            for camera in self._states.cameras:
                 if camera not in cameras:
-                    self._pictures.forget(camera)
+                    self._states.forget(camera)
 
     def figures(self) -> SinkFigures:
         """Return how it fares; `queued` are events."""
@@ -134,7 +134,7 @@ class MqttSink(Outlet):
         session.say(self._topics.availability, ONLINE, retain=True)
         session.subscribe(self._topics.all_states, self._topics.availability)
         with self._lock:
-            self._pictures.tell_all()
+            self._states.tell_all()
 
     def _lost(self, error: OSError) -> None:
         """Say so once, and wait for the next try."""
@@ -176,14 +176,14 @@ class MqttSink(Outlet):
         """Publish what is not delivered: discovery, states, predictions, and that cameras are gone."""
         with self._lock:
             known = self._cameras
-            cameras = set(self._pictures.cameras) | (known or frozenset())
+            cameras = set(self._states.cameras) | (known or frozenset())
         for camera in cameras - self._announced:
             for topic, payload in self._topics.discovery(camera):
                 session.say(topic, payload, retain=True)
             self._announced.add(camera)
-        while session.has_room and (picture := self._next_picture()) is not None:
-            session.say(self._topics.of(picture.camera, "state"), picture, retain=True)
-            self._retained.add(picture.camera)
+        while session.has_room and (state := self._next_state()) is not None:
+            session.say(self._topics.of(state.camera, "state"), state, retain=True)
+            self._retained.add(state.camera)
         for camera in (self._retained | self._announced) - known if known is not None else ():
             for topic in self._topics.of_removed(camera):
                 session.say(topic, b"", retain=True)
@@ -193,9 +193,9 @@ class MqttSink(Outlet):
             prediction = self._predictions.popleft()
             session.say(self._topics.of(prediction.camera, "prediction"), prediction)
 
-    def _next_picture(self) -> CameraPicture | None:
+    def _next_state(self) -> MqttState | None:
         with self._lock:
-            return self._pictures.next_due()
+            return self._states.next_due()
 
     def _deliver(self, session: Session) -> None:
         """Mark what the broker has confirmed, then send what is next, a few at a time."""

@@ -8,7 +8,6 @@ import ssl
 import struct
 import time
 from collections import deque
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -65,7 +64,7 @@ class Session:
         self._under_way: deque[tuple[int, float, Pending]] = deque()
         self._confirmed: set[int] = set()
         self.newest = 0
-        self.arrived: deque[Arrived] = deque(maxlen=10_000)
+        self.arrived: deque[Arrived] = deque(maxlen=10_000)  # read at every turn; the oldest go
 
     def connect(self) -> None:
         """Connect and wait for the broker's welcome; OSError where it does not come."""
@@ -148,9 +147,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:

@@ -49,7 +49,7 @@ _ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
 """What Home Assistant shows of a camera: its component, and what is special to it."""
 
 
-class CameraPicture(Struct, frozen=True, kw_only=True):
+class MqttState(Struct, frozen=True, kw_only=True):
     """A camera as it is now: the payload of its state topic.
 
     Attributes:
@@ -114,11 +114,11 @@ class Topics:
         return [*(topic for topic, _ in self.discovery(camera)), self.of(camera, "state")]
 
 
-class Pictures:
+class MqttStates:
     """The newest of each camera, and of which it is to be told."""
 
     def __init__(self) -> None:
-        self._now: dict[str, CameraPicture] = {}
+        self._now: dict[str, MqttState] = {}
         self._due: dict[str, None] = {}
 
     @property
@@ -128,7 +128,7 @@ class Pictures:
 
     def take(self, message: Published) -> None:
         """Take in what is published. A prediction is not told by itself, but with what comes next."""
-        now = self._now.get(message.camera) or CameraPicture(camera=message.camera)
+        now = self._now.get(message.camera) or MqttState(camera=message.camera)
         if isinstance(message, Recognition):
             self._now[message.camera] = structs.replace(now, confidence=round(message.confidence, 3))
             return
@@ -151,7 +151,7 @@ class Pictures:
         """Have all cameras told again: whoever was told them may have forgotten."""
         self._due = dict.fromkeys(self._now)
 
-    def next_due(self) -> CameraPicture | None:
+    def next_due(self) -> MqttState | None:
         """Return a camera to tell of now; None where there is none."""
         if not self._due:
             return None

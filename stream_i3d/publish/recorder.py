@@ -1,7 +1,7 @@
 """The clip recorder: each event as H.264 in MP4, with seconds before and after, made of the camera's previews.
 
-One thread reads previews into a ring per camera; another one encodes, so that what is slow there costs pictures of a
-clip at most. Both are this sink's own: nobody else waits.
+One thread reads previews into a ring per camera (preview_rings.py); another one encodes, so that what is slow there
+costs pictures of a clip at most. Both are this sink's own: nobody else waits.
 """
 
 from __future__ import annotations
@@ -15,28 +15,22 @@ from pathlib import Path
 
 import av
 
-from stream_i3d.errors import ConfigError, StreamI3DError
+from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
-from stream_i3d.publish.picture_ring import Picture, PictureRing
-from stream_i3d.publish.recording import Clocks, Recording
+from stream_i3d.publish.preview_rings import PreviewRings
+from stream_i3d.publish.recording import Clocks, Recording, is_wall_clock
 from stream_i3d.publish.sink import Outlet
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
-from stream_i3d.transport.addresses import reachable
 from stream_i3d.transport.curve import ClientKeys
-from stream_i3d.transport.preview import PreviewReceivers
-from stream_i3d.transport.sockets import wait_for_any
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
-_KNOWN_LATE_S = 15.0
-"""How long after its beginning an event may become known: streaming mode is seconds late."""
 _ROOM_EVERY_BYTES = 1_000_000
-_PREVIEWS_KEPT = 32
 
 NoteClip = Callable[[str | None, str], None]
 """Told an event's id and the name of its clip; None where the clip of that name is gone."""
@@ -69,7 +63,7 @@ class RecorderSink(Outlet):
         _check_encoder()
         path = Path(settings.folder).expanduser()
         self._folder = ClipFolder(path, int(settings.quota_mb * 1e6), int(settings.min_free_mb * 1e6))
-        self._pictures = _Pictures(settings, name, keys)
+        self._pictures = PreviewRings(settings, name, keys)
         self._clocks = Clocks()
         self._changed = threading.Condition()
         self._events: deque[tuple[ActionEvent, float]] = deque()
@@ -146,7 +140,7 @@ class RecorderSink(Outlet):
         if event.event == "end":
             return
         start = at - settings.before_s
-        wall = event.start_time if event.start_time > 1e9 else time.time() - (time.monotonic() - at)
+        wall = event.start_time if is_wall_clock(event.start_time) else time.time() - (time.monotonic() - at)
         recording = Recording(event, clip_name(event, wall), start, start + settings.max_s)
         if self._folder.has(recording.name):
             return  # said again after a restart
@@ -180,7 +174,8 @@ class RecorderSink(Outlet):
             for picture in self._pictures.between(camera, recording.next_number, recording.start, recording.end):
                 recording.next_number = picture.number + 1
                 before = writer.size
-                self._pictures.rejected += not writer.add(picture.jpeg, picture.time)
+                if not writer.add(picture.jpeg, picture.time):
+                    log.warning("%s: a preview of %s is no picture and is left out", self.name, camera)
                 self._grown += writer.size - before
                 if self._grown > _ROOM_EVERY_BYTES:
                     self._grown = 0
@@ -218,72 +213,6 @@ class RecorderSink(Outlet):
         if not self._failure:
             log.warning("%s: cannot record %s (%s); clips are left out until it works again", self.name, clip, reason)
         self._failure = reason
-
-
-class _Pictures:
-    """The thread that reads previews, and the rings that it fills."""
-
-    def __init__(self, settings: RecorderSettings, name: str, keys: ClientKeys | None) -> None:
-        self._settings = settings
-        self._name = name
-        self._keys = keys
-        self._lock = threading.Lock()
-        self._rings: dict[str, PictureRing] = {}
-        self._wanted: Mapping[str, str] = {}
-        self._closing = threading.Event()
-        self.rejected = 0
-        self._thread = threading.Thread(target=self._run, name=f"sink-{name}-previews", daemon=True)
-        self._thread.start()
-
-    def follow(self, cameras: Mapping[str, str]) -> None:
-        # A service bound to all interfaces says so; from here it is on this machine.
-        here = {camera: reachable(address, "tcp://127.0.0.1:1") for camera, address in cameras.items() if address}
-        with self._lock:
-            self._wanted = here
-            for camera in set(self._rings) - set(cameras):
-                del self._rings[camera]
-
-    def newest(self, camera: str) -> float:
-        with self._lock:
-            ring = self._rings.get(camera)
-            return float("-inf") if ring is None else ring.newest
-
-    def between(self, camera: str, number: int, start: float, end: float) -> list[Picture]:
-        with self._lock:
-            ring = self._rings.get(camera)
-            return [] if ring is None else list(ring.between(number, start, end))
-
-    def close(self) -> None:
-        self._closing.set()
-        self._thread.join(1.0)
-
-    def _run(self) -> None:
-        following: Mapping[str, str] = {}
-        with PreviewReceivers(self._keys, keep=_PREVIEWS_KEPT) as receivers:
-            while not self._closing.is_set():
-                if self._wanted != following:
-                    following = self._wanted
-                    self._follow(receivers, following)
-                if not following:
-                    self._closing.wait(_TICK_S)
-                elif wait_for_any([receivers], _TICK_S):
-                    for camera, preview in receivers.receive():
-                        self._add(camera, preview.capture_ns * 1e-9, preview.jpeg)
-
-    def _follow(self, receivers: PreviewReceivers, cameras: Mapping[str, str]) -> None:
-        try:
-            receivers.follow(cameras)
-        except StreamI3DError as error:
-            log.error("%s: no previews: %s", self._name, error)
-
-    def _add(self, camera: str, at: float, jpeg: bytes) -> None:
-        with self._lock:
-            if camera not in self._wanted:
-                return
-            if camera not in self._rings:
-                seconds = self._settings.before_s + _KNOWN_LATE_S
-                self._rings[camera] = PictureRing(self._settings.fps, seconds, int(self._settings.ring_mb * 1e6))
-            self._rings[camera].add(at, jpeg)
 
 
 def _check_encoder() -> None:

@@ -10,6 +10,11 @@ _LATE_S = 1.0
 """How long a picture may take from its capture to the ring."""
 
 
+def is_wall_clock(time: float) -> bool:
+    """Tell whether an event's time is seconds since 1970, of years that calendars have; else it is a video file's."""
+    return 1e9 < time < 2.5e11
+
+
 class Clocks:
     """From the time of a camera's events (wall clock, or a file's own time) to the monotonic clock of its pictures."""
 
@@ -22,8 +27,11 @@ class Clocks:
         self._offsets[recognition.camera] = captured - recognition.window.end_time
 
     def of(self, camera: str, time: float, now: float, wall_now: float) -> float:
-        """Return an event's `time` on the monotonic clock; before any prediction it is taken for the wall clock's."""
-        return time + self._offsets.get(camera, now - wall_now)
+        """Return an event's `time` on the monotonic clock; before any prediction it is taken for the wall clock's.
+
+        None is of the future: a clip that waited for that would wait for ever.
+        """
+        return min(now, time + self._offsets.get(camera, now - wall_now))
 
 
 @dataclass(slots=True)

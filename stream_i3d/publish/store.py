@@ -14,8 +14,7 @@ import msgspec
 from msgspec import structs
 
 from stream_i3d.messages import ActionEvent
-from stream_i3d.publish.store_claim import StoreClaim
-from stream_i3d.publish.store_file import medium_errors, open_to_write
+from stream_i3d.publish.store_file import claim, medium_errors, open_to_write
 from stream_i3d.sink_settings import StoreSettings
 
 COLUMNS = "camera, id, event, label, start_time, end_time, peak_confidence"
@@ -55,8 +54,8 @@ class EventStore:
         with ExitStack() as undo:
             self._db = open_to_write(self.path)
             undo.callback(self._db.close)
-            self._claim = StoreClaim(self.path)
-            undo.callback(self._claim.close)
+            self._claim = claim(self.path)
+            undo.callback(self._claim.release)
             with self._transaction():
                 last = self._value("SELECT COALESCE(MAX(position), 0) FROM events")
                 self._db.executemany("INSERT OR IGNORE INTO sinks VALUES (?, ?)", [(name, last) for name in sinks])
@@ -112,7 +111,7 @@ class EventStore:
     def close(self) -> None:
         """Close the file, and leave it to others."""
         self._db.close()
-        self._claim.close()
+        self._claim.release()
 
     def _add(self, event: ActionEvent, now: float) -> int:
         if self._db.execute("SELECT 1 FROM events WHERE id = ? AND event = ?", (event.id, event.event)).fetchone():

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from stream_i3d.errors import ConfigError
 
 SCHEMA_VERSION = 1
@@ -102,6 +104,26 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def claim(path: Path) -> FileLock:
+    """Have the store at `path` for this service alone, until that is released or this process has ended, however.
+
+    Two services would end each other's actions and deliver every event twice. A file beside the store is locked, since
+    SQLite's own locks of a file are lost when any descriptor of that file is closed.
+
+    Raises:
+        ConfigError: Another service has it.
+        OSError: The file beside it cannot be written now.
+    """
+    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another service writes to the event store {path}: end it, or give each a file of its own"
+        ) from None
+    return lock
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

@@ -12,12 +12,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.publish.recording import is_wall_clock
 from stream_i3d.publish.store_file import open_to_read
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_WALL_CLOCK = 1e9
-"""Times below are seconds of a video file."""
 
 
 class Action(Struct, frozen=True, kw_only=True):
@@ -103,11 +102,11 @@ def iso(time: float | None) -> str:
     """Return a time as an ISO date in UTC; of a video file as its seconds; nothing for None."""
     if time is None:
         return ""
-    if not _WALL_CLOCK < time < 2.5e11:
+    if not is_wall_clock(time):
         return f"{time:.2f}"
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def local(time: float) -> str:
     """Return a time as people here read it; of a video file as its seconds."""
-    return f"{datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}" if _WALL_CLOCK < time < 2.5e11 else f"{time:.1f} s"
+    return f"{datetime.fromtimestamp(time):%Y-%m-%d %H:%M:%S}" if is_wall_clock(time) else f"{time:.1f} s"

@@ -31,7 +31,7 @@ _TIDY_S = 60.0
 
 
 class StoreSink(Outlet):
-    """Writes events to a store. Drop policy: a full queue drops the new event, counted.
+    """Writes events to a store. Drop policy: a full queue drops the new event, one of clips' names the oldest; counted.
 
     Attributes:
         running: Actions that a publisher of this run, before this one, left going on; empty where the disk was full.
@@ -93,6 +93,7 @@ class StoreSink(Outlet):
     def note_clip(self, event_id: str | None, clip: str) -> None:
         """Have the name of an event's clip noted; without an event, that the clip is gone."""
         with self._changed:
+            self.dropped += len(self._clips) == self._clips.maxlen
             self._clips.append((event_id, clip))
             self._changed.notify()
 
@@ -175,12 +176,11 @@ class StoreSink(Outlet):
 
     def _write_clips(self, store: EventStore) -> None:
         while self._clips:
-            event_id, clip = self._clips.popleft()
-            try:
-                store.note_clip(event_id, clip)
-            except OSError:
-                self._clips.appendleft((event_id, clip))
-                raise
+            note = self._clips[0]
+            store.note_clip(*note)
+            with self._changed:
+                if self._clips[0] is note:  # else it had to make room meanwhile
+                    self._clips.popleft()
 
     def _look_after(self, store: EventStore) -> None:
         """Note that running actions go on, and delete what is kept long enough."""

@@ -93,7 +93,14 @@ class Plan:
     """
 
     def __init__(self, config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> None:
-        """Args are those of `make_plan`."""
+        """Args:
+            config: What to run.
+            folder: A private folder for the channels between the processes.
+            worker: Entry point of the worker (benchmarks put a slow one in its place).
+
+        Raises:
+            StreamI3DError: Something of the configuration cannot be had; all that can be known before starting.
+        """
         check_bind(config.publish.address, config.security.keyed)
         check_sinks(config)
         self.config = config
@@ -262,17 +269,3 @@ class Plan:
         beside = [preview_address(publish, control, turn) for turn in (*turns, number)]
         free = next(address for address in beside if address is None or address.endswith("*") or address not in taken)
         return free or preview_channel(self._folder, number)
-
-
-def make_plan(config: Config, folder: Path, worker: Callable[[Stage, Any], None] = worker_main) -> list[StageRow]:
-    """Return the table of processes: the publisher, a worker per device, and a capture process per camera.
-
-    Args:
-        config: What to run.
-        folder: A private folder for the channels between them.
-        worker: Entry point of the worker (benchmarks put a slow one in its place).
-
-    Raises:
-        StreamI3DError: Something of the configuration cannot be had; all that can be known before starting.
-    """
-    return Plan(config, folder, worker).rows

@@ -4,39 +4,39 @@ import re
 
 import msgspec
 
-from stream_i3d.publish.mqtt_topics import Pictures, Topics
+from stream_i3d.publish.mqtt_topics import MqttStates, Topics
 from tests.samples import event, recognition, status
 
 
-def told(pictures: Pictures) -> list[dict[str, object]]:
+def told(states: MqttStates) -> list[dict[str, object]]:
     found = []
-    while (picture := pictures.next_due()) is not None:
-        found.append(msgspec.to_builtins(picture))
+    while (state := states.next_due()) is not None:
+        found.append(msgspec.to_builtins(state))
     return found
 
 
 def test_a_camera_is_told_at_each_change_and_with_each_status() -> None:
-    pictures = Pictures()
-    pictures.take(status(state="live", fps=25.0, detail="fine"))
-    pictures.take(event(label="waving", start_time=7.0, peak_confidence=0.7))
-    (first,) = told(pictures)  # of two changes only the newest counts
+    states = MqttStates()
+    states.take(status(state="live", fps=25.0, detail="fine"))
+    states.take(event(label="waving", start_time=7.0, peak_confidence=0.7))
+    (first,) = told(states)  # of two changes only the newest counts
     assert (first["state"], first["fps"], first["detail"]) == ("live", 25.0, "fine")
     assert (first["action"], first["since"], first["confidence"]) == ("waving", 7.0, 0.7)
-    pictures.take(recognition(confidence=0.91234))
-    assert told(pictures) == []
-    pictures.take(event(event="end", end_time=9.0))
-    (second,) = told(pictures)
+    states.take(recognition(confidence=0.91234))
+    assert told(states) == []
+    states.take(event(event="end", end_time=9.0))
+    (second,) = told(states)
     assert (second["action"], second["since"], second["confidence"]) == (None, None, 0.912)
-    pictures.tell_all()
-    assert told(pictures) == [second]
+    states.tell_all()
+    assert told(states) == [second]
 
 
 def test_a_camera_that_is_gone_is_told_no_more() -> None:
-    pictures = Pictures()
-    pictures.take(status())
-    pictures.forget("door")
-    pictures.tell_all()
-    assert told(pictures) == []
+    states = MqttStates()
+    states.take(status())
+    states.forget("door")
+    states.tell_all()
+    assert told(states) == []
 
 
 def test_home_assistant_is_told_of_four_things_of_a_camera_in_topics_that_it_allows() -> None:

@@ -250,3 +250,15 @@ def test_a_library_without_the_encoder_is_told(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("av.codec.Codec", lambda name, mode: codec("no-such-encoder", mode))
     with pytest.raises(ConfigError, match=r"the recorder needs H\.264"):
         RecorderSink(RecorderSettings(folder=str(tmp_path)), "recorder")
+
+
+def test_a_time_that_no_calendar_has_ends_no_clip_but_its_own(tmp_path: Path) -> None:
+    camera = Camera(tmp_path)
+    with recording(tmp_path, camera, at_once=1, max_s=1.0) as sink:
+        assert camera.watched.wait(WAIT_S)
+        sink.write(event(id="odd", start_time=1e15))
+        wait_until(lambda: sink.figures().written == 1)
+        for one in action(camera, 0.2, 0.1):
+            sink.write(one)
+        wait_until(lambda: sink.figures().written == 2)
+    assert sink.figures().dropped == 0

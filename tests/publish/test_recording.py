@@ -14,6 +14,10 @@ def test_times_of_events_come_onto_the_clock_of_pictures_by_the_predictions() ->
     assert clocks.of("yard", 1e9, now=100.0, wall_now=1e9) == 100.0
 
 
+def test_no_event_is_of_the_future() -> None:
+    assert Clocks().of("door", 1e15, now=100.0, wall_now=1e9) == 100.0
+
+
 def test_a_clip_ends_after_its_event_and_never_after_its_greatest_length() -> None:
     recording = Recording(event(), "a.mp4", start=100.0, end=160.0)
     assert not recording.is_over(newest=159.0, now=159.5)

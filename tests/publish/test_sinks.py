@@ -15,7 +15,7 @@ from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Published
 from tests.samples import event
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, wait_until
 
 
 def config_of(folder: Path, **more: str) -> Config:
@@ -67,16 +67,27 @@ def test_a_sink_that_cannot_be_had_leaves_the_address_free(tmp_path: Path) -> No
     Publisher(config.publish.address).close()
 
 
-def test_only_durable_sinks_are_waited_for() -> None:
-    class Nowhere:
-        def write(self, message: Published) -> None: ...
+def test_only_durable_sinks_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+
+    class Held:
+        def write(self, message: Published) -> None:
+            assert free.wait(WAIT_S)
 
         def close(self) -> None: ...
 
-    queued = [QueuedSink(Nowhere(), "a"), QueuedSink(Nowhere(), "b", durable=True)]
+    class Nowhere(Held):
+        def write(self, message: Published) -> None: ...
+
+    queued = [QueuedSink(Held(), "a"), QueuedSink(Nowhere(), "b", durable=True)]
     assert [one.durable for one in queued] == [False, True]
-    for one in queued:
-        one.close()
+    monkeypatch.setattr("stream_i3d.publish.sinks.make_outlets", lambda *given: queued)
+    sinks = Sinks(config_of(tmp_path), "run")
+    mark = sinks.write(event())
+    wait_until(lambda: sinks.settled(mark))
+    assert [one.handled for one in queued] == [0, 1]
+    free.set()
+    sinks.close()
 
 
 def test_every_sink_is_given_every_message(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -157,6 +159,28 @@ def test_a_store_is_of_one_service_and_what_runs_in_it_is_not_ended_by_a_second(
     first.close()
     make(tmp_path, run="b", now=NOW + DAY).close()
     assert rows(tmp_path) == [(start.id, "start"), (start.id, "end")]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from stream_i3d.publish.store_file import claim
+held = claim(Path(sys.argv[1]))
+print("mine", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_store_of_a_killed_service_is_free_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "events.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "mine\n"
+            with pytest.raises(ConfigError, match="another service writes to the event store"):
+                make(tmp_path)
+        finally:
+            other.kill()
+    make(tmp_path).close()
 
 
 def test_a_place_for_no_file_is_told(tmp_path: Path) -> None:

@@ -85,6 +85,34 @@ def test_events_wait_while_the_disk_is_full_and_none_is_lost(
     assert len(rows(tmp_path)) == 4
 
 
+def test_names_of_clips_wait_while_the_disk_is_full_and_of_too_many_the_oldest_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_sink, "_AGAIN_S", 0.01)
+    full, note_clip = threading.Event(), EventStore.note_clip
+
+    def note_if_there_is_room(store: EventStore, *given: object) -> None:
+        if full.is_set():
+            raise OSError(28, "database or disk is full")
+        note_clip(store, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EventStore, "note_clip", note_if_there_is_room)
+    sink = make(tmp_path, queue=6)
+    for number in range(3):
+        for one in action(number):
+            sink.write(one)
+    wait_until(lambda: sink.handled == 6)
+    full.set()
+    for clip in range(9):
+        sink.note_clip(action(clip % 3)[0].id, f"{clip}.mp4")
+        wait_until(lambda: "disk is full" in sink.figures().detail)
+    assert sink.dropped == 3
+    full.clear()
+    wait_until(lambda: not sink._clips)
+    sink.close(WAIT_S)
+    assert [clip for (clip,) in rows(tmp_path, "clip")] == [name for name in ("6.mp4", "7.mp4", "8.mp4") for _ in "se"]
+
+
 def test_a_real_full_store_takes_up_again_when_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_sink, "_AGAIN_S", 0.01)
     sink = make(tmp_path)

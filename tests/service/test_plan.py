@@ -24,7 +24,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.process import publisher_main
 from stream_i3d.service import plan as plan_module
-from stream_i3d.service.plan import MAX_CAMERAS, Plan, make_plan
+from stream_i3d.service.plan import MAX_CAMERAS, Plan
 
 
 def config_of(*sources: str | tuple[str, str], **more: Any) -> Config:
@@ -42,7 +42,7 @@ def tiny(tiny_checkpoint: Path) -> ModelConfig:
 
 
 def test_the_plan_is_a_publisher_a_worker_and_a_capture_process_per_camera(tiny: ModelConfig, tmp_path: Path) -> None:
-    plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
+    plan = Plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path).rows
     assert [row.name for row in plan] == ["publisher", "worker", "capture door", "capture hall"]
     assert [row.main for row in plan] == [publisher_main, worker_main, capture_main, capture_main]
     assert [row.role for row in plan] == ["publisher", "worker", "capture", "capture"]
@@ -52,7 +52,7 @@ def test_the_plan_is_a_publisher_a_worker_and_a_capture_process_per_camera(tiny:
 def test_worker_and_publisher_agree_on_their_channel_and_the_publisher_is_told_no_password(
     tiny: ModelConfig, tmp_path: Path
 ) -> None:
-    plan = make_plan(config_of("rtsp://u:s3cret@cam/1", model=tiny), tmp_path)
+    plan = Plan(config_of("rtsp://u:s3cret@cam/1", model=tiny), tmp_path).rows
     publisher, worker = plan[0].job, plan[1].job
     assert publisher.channel == worker.relay
     assert "s3cret" not in repr(publisher)
@@ -67,7 +67,7 @@ def test_a_publisher_that_is_started_again_is_of_the_same_run_and_of_no_other(
 
 
 def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfig, tmp_path: Path) -> None:
-    plan = make_plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path)
+    plan = Plan(config_of(("0", "door"), ("1", "hall"), model=tiny), tmp_path).rows
     worker, captures = plan[1].job, [row.job for row in plan[2:]]
     assert isinstance(worker, WorkerJob)
     assert all(isinstance(job, CaptureJob) for job in captures)
@@ -77,7 +77,7 @@ def test_captures_and_worker_agree_on_names_channels_and_frames(tiny: ModelConfi
 
 
 def test_window_settings_reach_the_capture_processes(tiny: ModelConfig, tmp_path: Path) -> None:
-    plan = make_plan(config_of("0", model=tiny, window=WindowConfig(sample_fps=12.5)), tmp_path)
+    plan = Plan(config_of("0", model=tiny, window=WindowConfig(sample_fps=12.5)), tmp_path).rows
     assert plan[2].job.preprocessing.sample_fps == 12.5
 
 
@@ -94,51 +94,51 @@ def test_window_settings_reach_the_capture_processes(tiny: ModelConfig, tmp_path
 def test_only_what_is_read_at_full_speed_and_is_no_camera_is_held_back(
     tiny: ModelConfig, tmp_path: Path, source: str, fast: bool, lossless: bool
 ) -> None:
-    plan = make_plan(config_of(source, model=tiny, capture=CaptureConfig(fast=fast)), tmp_path)
+    plan = Plan(config_of(source, model=tiny, capture=CaptureConfig(fast=fast)), tmp_path).rows
     assert [slot.lossless for slot in plan[1].job.cameras] == [lossless]
 
 
 def test_a_capture_process_may_be_silent_for_as_long_as_its_time_limits_take(tiny: ModelConfig, tmp_path: Path) -> None:
     capture = CaptureConfig(open_timeout_s=30.0, read_timeout_s=20.0)
-    row = make_plan(config_of("0", model=tiny, capture=capture), tmp_path)[2]
+    row = Plan(config_of("0", model=tiny, capture=capture), tmp_path).rows[2]
     assert min(row.silent_limit_s, row.startup_limit_s) > 50
 
 
 def test_processes_end_within_five_seconds(tiny: ModelConfig, tmp_path: Path) -> None:
-    plan = make_plan(config_of("0", "1", model=tiny), tmp_path)
+    plan = Plan(config_of("0", "1", model=tiny), tmp_path).rows
     graces = {order: max(row.grace_s for row in plan if row.shutdown_order == order) for order in (0, 1, 2)}
     assert sum(graces.values()) < 5.0
 
 
 def test_a_plan_can_be_sent_to_other_processes(tiny: ModelConfig, tmp_path: Path) -> None:
-    for row in make_plan(config_of("0", model=tiny), tmp_path):
+    for row in Plan(config_of("0", model=tiny), tmp_path).rows:
         assert pickle.loads(pickle.dumps((row.main, row.job))) == (row.main, row.job)
 
 
 def test_another_worker_may_be_put_in_place(tiny: ModelConfig, tmp_path: Path) -> None:
     def slow(stage: Any, job: Any) -> None: ...
 
-    assert make_plan(config_of("0", model=tiny), tmp_path, slow)[1].main is slow
+    assert Plan(config_of("0", model=tiny), tmp_path, slow).rows[1].main is slow
 
 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5556", "tcp://*:5556", "tcp://192.168.1.5:5556", "tcp://[::]:5556"])
 def test_a_bind_beyond_this_machine_is_refused(tiny: ModelConfig, tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError, match="refusing to bind"):
-        make_plan(config_of("0", model=tiny, publish=PublishConfig(address=address)), tmp_path)
+        Plan(config_of("0", model=tiny, publish=PublishConfig(address=address)), tmp_path)
 
 
 def test_an_address_that_is_none_is_told(tiny: ModelConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="allowed is tcp://HOST:PORT"):
-        make_plan(config_of("0", model=tiny, publish=PublishConfig(address="5556")), tmp_path)
+        Plan(config_of("0", model=tiny, publish=PublishConfig(address="5556")), tmp_path)
 
 
 def test_what_is_wrong_with_the_model_is_told_before_anything_starts(tiny_checkpoint: Path, tmp_path: Path) -> None:
     missing = ModelConfig(checkpoint=str(tmp_path / "none.safetensors"))
     with pytest.raises(CheckpointError, match="does not exist"):
-        make_plan(config_of("0", model=missing), tmp_path)
+        Plan(config_of("0", model=missing), tmp_path)
     labels = ModelConfig(checkpoint=str(tiny_checkpoint), labels="ucf101")
     with pytest.raises(LabelsError, match="101 labels do not fit a network of 10 classes"):
-        make_plan(config_of("0", model=labels), tmp_path)
+        Plan(config_of("0", model=labels), tmp_path)
 
 
 # --- as it changes
@@ -221,7 +221,7 @@ def test_every_camera_has_a_port_for_its_previews_however_many_there_are(tiny: M
 
 def test_an_address_off_this_machine_needs_keys(tiny: ModelConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"refusing to bind tcp://0\.0\.0\.0:5556 without keys"):
-        make_plan(config_of("0", model=tiny, publish=PublishConfig(address="tcp://0.0.0.0:5556")), tmp_path)
+        Plan(config_of("0", model=tiny, publish=PublishConfig(address="tcp://0.0.0.0:5556")), tmp_path)
 
 
 def test_added_cameras_are_named_after_their_source_and_uniquely(plan: Plan) -> None:
@@ -268,7 +268,7 @@ def test_only_cameras_of_the_start_may_end_the_run_and_none_where_it_stays(tiny:
 
 
 def test_where_it_stays_it_may_start_without_a_camera(tiny: ModelConfig, tmp_path: Path) -> None:
-    assert [row.name for row in make_plan(config_of(model=tiny, control=ControlConfig(stay=True)), tmp_path)] == [
+    assert [row.name for row in Plan(config_of(model=tiny, control=ControlConfig(stay=True)), tmp_path).rows] == [
         "publisher",
         "worker",
     ]
