@@ -18,7 +18,10 @@ from stream_i3d.models.labels import load_labels
 from stream_i3d.models.spec import read_spec
 from stream_i3d.models.verify import Golden
 from tests.golden_rule import fill_by_rule
+from tests.threads import one_thread
 from tests.weights_server import WeightsServer, publish, serving
+
+__all__ = ["one_thread"]  # for every test here
 
 RGB, FLOW = "i3d-rgb-kinetics400", "i3d-flow-kinetics400"
 CRICKET = load_labels("kinetics400").index("playing cricket")
@@ -30,15 +33,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STREAM_I3D_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "home"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Narrow layers are slower on many threads, and much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

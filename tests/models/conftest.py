@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
@@ -8,17 +7,11 @@ import torch
 
 from stream_i3d.models.i3d import I3D
 from tests.golden_rule import INCEPTION_GAIN, fill_by_rule
+from tests.threads import one_thread
+
+__all__ = ["clip", "one_thread", "ruled", "tiny"]
 
 Network = TypeVar("Network", bound=torch.nn.Module)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Layers of a few channels are slower on many threads, and much slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from stream_i3d.errors import TransportError
-from stream_i3d.inference.mode import Runner, load_mode_engine, make_runner, memory_maker
+from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
 from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit
@@ -61,7 +61,6 @@ def serve(
     engine = load_engine(job.setup)
     batches = Batches(engine, batch_limit, len(job.cameras))
     judging = Judging.of(job.config, engine.labels, job.setup.model_name)
-    runner = make_runner(engine, job.config)
     memory = memory_maker(engine, job.setup.config)
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
@@ -77,7 +76,7 @@ def serve(
                 engine=engine.description,
             )
         )
-        WorkerLoop(stage, job, engine, runner, publisher, drain, batches).run()
+        WorkerLoop(stage, job, engine, publisher, drain, batches).run()
 
 
 class Batches:
@@ -114,7 +113,6 @@ class WorkerLoop:
         stage: Stage,
         job: WorkerJob,
         engine: Engine | StreamEngine,
-        runner: Runner,
         publisher: RelaySender,
         drain: Drain,
         batches: Batches,
@@ -122,7 +120,7 @@ class WorkerLoop:
         self._stage = stage
         self._job = job
         self._engine = engine
-        self._runner = runner
+        self._runner = make_runner(engine, job.config)
         self._publisher = publisher
         self._drain = drain
         self._memory = memory_maker(engine, job.setup.config)
@@ -150,7 +148,7 @@ class WorkerLoop:
             self._drain.wake.clear()
             # Where all cameras were removed, others may be added; so only cameras that ended end the run.
             finished = bool(self._cameras) and all(camera.health.finished for camera in self._cameras)
-            wait_s = self.step()
+            wait_s = self._step()
             ended = finished and not stay and not any(camera.windows.feed.pending for camera in self._cameras)
             self._ended = ended and self._job.linger
             if ended and not self._job.linger:
@@ -203,7 +201,7 @@ class WorkerLoop:
             self._publisher.write(status)
         self._meter.forget(camera)  # after its last event was counted
 
-    def step(self) -> float:
+    def _step(self) -> float:
         """Publish one batch of what is due, of each camera one window or chunk; return how long to wait for more."""
         for camera in self._cameras:
             self._publish_all(camera.windows.warming())
