@@ -11,6 +11,8 @@ from stream_i3d.models.spec import carried_checkpoint, read_spec
 from stream_i3d.preprocess import normalise, prepare_frame
 from stream_i3d.scenes import GENERATOR_VERSION, LABELS, render_clip
 
+pytestmark = pytest.mark.timeout(300)  # 200 clips are rendered: 15 s alone, two minutes on a busy machine
+
 UNSEEN = 31_000_000
 """First number of seeds that neither training nor calibration uses."""
 
