@@ -13,6 +13,7 @@ from msgspec import Struct
 from stream_i3d.config import Config
 from stream_i3d.messages import CameraStatus
 from stream_i3d.publish.attendance import Attendance
+from stream_i3d.publish.heap import give_back_freed_memory
 from stream_i3d.publish.sinks import Sinks
 from stream_i3d.stage import CameraNews, Done, PublisherOrder, PublisherSummary, Ready, Stage
 from stream_i3d.transport.relay import RelayReceiver
@@ -45,6 +46,12 @@ class PublisherJob(Struct, frozen=True, kw_only=True):
 
 def publisher_main(stage: Stage, job: PublisherJob) -> None:
     """Entry point of the process."""
+    give_back_freed_memory()
+    run_publisher(stage, job)
+
+
+def run_publisher(stage: Stage, job: PublisherJob) -> None:
+    """Publish until told to stop, in whatever process."""
     sinks = Sinks(job.config, job.run)  # first: a port in use is told at once
     try:
         if job.cameras:

@@ -14,7 +14,7 @@ from stream_i3d.config import Config, PublishConfig
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.messages import ActionEvent, CameraStatus
 from stream_i3d.publish import process
-from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.publish.process import PublisherJob, run_publisher
 from stream_i3d.sink_settings import SinkSettings, StoreSettings
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready
 from stream_i3d.transport.relay import RelaySender
@@ -34,7 +34,7 @@ class Rig:
         config = Config(publish=publish, sinks=list(sinks))
         self.job = PublisherJob(channel=f"ipc://{folder}/relay", config=config, run="run")
         self.stage = FakeStage("publisher")
-        self._thread = threading.Thread(target=publisher_main, args=(self.stage, self.job))
+        self._thread = threading.Thread(target=run_publisher, args=(self.stage, self.job))
         self.workers: list[RelaySender] = []
 
     def start(self) -> Rig:
@@ -149,7 +149,7 @@ def test_it_shows_that_it_lives_while_nothing_comes(rig: Rig) -> None:
 
 def test_an_address_in_use_is_told(rig: Rig) -> None:
     with Publisher(rig.job.config.publish.address), pytest.raises(TransportError, match="is in use by another process"):
-        publisher_main(rig.stage, rig.job)
+        run_publisher(rig.stage, rig.job)
     assert rig.stage.said == []
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_written_is_told_and_the_address_is_free_again(tmp
     publish = PublishConfig(address=f"ipc://{tmp_path}/pub", jsonl=str(tmp_path / "missing" / "out.jsonl"))
     job = PublisherJob(channel=f"ipc://{tmp_path}/relay", config=Config(publish=publish), run="run")
     with pytest.raises(ConfigError, match="cannot write JSON lines to"):
-        publisher_main(FakeStage(), job)
+        run_publisher(FakeStage(), job)
     Publisher(publish.address).close()
 
 

@@ -26,7 +26,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import serve
 from stream_i3d.messages import CameraStatus
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.publish.process import PublisherJob, run_publisher
 from stream_i3d.stage import CameraNews, CameraSlot, Done, Ready, WorkerOrder
 from stream_i3d.transport.frames import FrameSender
 from tests.inference.fakes import FakeEngine
@@ -66,7 +66,7 @@ class Service:
         self.job = WorkerJob(cameras=slots, relay=relay, setup=setup, config=Config(**config))
         self.publisher = FakeStage("publisher")
         self._publishing = threading.Thread(
-            target=publisher_main, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config, run="run"))
+            target=run_publisher, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config, run="run"))
         )
         self.load: Callable[[ModelSetup], FakeEngine] = lambda setup: engine
         self._arrived: dict[str, int] = {}
