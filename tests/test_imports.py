@@ -38,6 +38,17 @@ def packages(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_whatever_is_a_package_here_is_one_where_it_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    here = {
+        ".".join((name, *file.parent.relative_to(ROOT / folder).parts))
+        for folder, name in FOLDERS.items()
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) >= here
+    assert len(here) > 15
+
+
 def test_the_packages_keep_the_contracts(packages):
     result = lint(packages)
     assert result.returncode == 0, result.stdout
