@@ -160,6 +160,7 @@ def test_an_unknown_command_like_none_is_told_with_all(run: Run) -> None:
         (("recognize",), "VIDEO"),
         (("recognize", "missing.mp4"), "no such file: missing.mp4"),
         (("recognize", "."), "no such file"),
+        (("recognize", "x" * 300), "no such file: xxx"),
         (("recognize", "0"), "0 never ends: give recognize a video file"),
         (("recognize", "rtsp://admin:s3cret@camera/"), "rtsp://***@camera/ never ends"),
         (("recognize", "synthetic://"), "synthetic:// never ends"),

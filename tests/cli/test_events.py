@@ -121,6 +121,7 @@ def test_the_store_can_be_named_by_the_services_configuration(cli: Cli, store: P
     [
         (("list",), "give --store FILE, or --config FILE"),
         (("list", "--store", "missing.db"), "no event store at missing.db"),
+        (("list", "--store", "x" * 300), "no event store at xxx"),
         (("list", "--store", "{store}", "--since", "soon"), "'soon' is no time"),
         (("list", "--store", "{store}", "--since", "1h", "--until", "2h"), "is after --until"),
         (("list", "--store", "{store}", "--limit", "0"), "--limit"),
