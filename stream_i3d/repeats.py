@@ -49,6 +49,11 @@ class Repeats:
         self._most = most
         self._periods: dict[tuple[Place, str | None], _Period] = {}
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether something was held back that has not been told."""
+        return any(period.held for period in self._periods.values())
+
     def take(self, place: Place, text: str, now: float) -> bool:
         """Tell whether this message may pass; `due` comes first."""
         of_text = self._period((place, text), now) if len(self._periods) < self._most else None
