@@ -268,7 +268,7 @@ class CaptureLoop:
 
         Returns False when told to stop meanwhile.
         """
-        while not self._stage.stopping.is_set():
+        while self._go_on():
             if self._sender.connected(_WAIT_S):
                 return True
             self._stage.beat()
