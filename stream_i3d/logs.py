@@ -138,10 +138,7 @@ class _StderrHandler(logging.Handler):
         if self._repeats.take((record.levelno, record.name, record.pathname, record.lineno), message, now):
             self._write(self._form.line(record, message))
         elif self._timer is None:
-            # For what was held back to be told also where nothing else is ever logged.
-            self._timer = threading.Timer(self._repeats.period_s + 1, self._tell_late)
-            self._timer.daemon = True
-            self._timer.start()
+            self._tell_later()
 
     def close(self) -> None:
         """Tell what was held back."""
@@ -151,10 +148,18 @@ class _StderrHandler(logging.Handler):
             self._tell(self._repeats.rest())
         super().close()
 
+    def _tell_later(self) -> None:
+        """For what was held back to be told also where nothing else is ever logged."""
+        self._timer = threading.Timer(self._repeats.period_s + 1, self._tell_late)
+        self._timer.daemon = True
+        self._timer.start()
+
     def _tell_late(self) -> None:
         with self._locked():
             self._timer = None
             self._tell(self._repeats.due(time.monotonic()))
+            if self._repeats.holds_back:  # of a period that began later
+                self._tell_later()
 
     @contextlib.contextmanager
     def _locked(self) -> Any:

@@ -28,10 +28,10 @@ _QUERY = re.compile(rf"(?<=[?&;#/]){_NAME}=((?:[^&\s'\"]|['\"](?=[^\s'\"),;.:\]}
 
 # Outside of URLs only what is a secret for sure.
 _SURE = r"password|passwd|passphrase|token|secret|api[_-]?key|authorization"
-_ASSIGNED = re.compile(rf"(?<![\w-])[\w-]*(?:{_SURE})=('[^'\n]*'|\"[^\"\n]*\"|[^\s&,;'\")\]}}]+)", re.IGNORECASE)
-_QUOTED = re.compile(
-    rf"(?:'[\w-]*(?:{_SURE})'|\"[\w-]*(?:{_SURE})\")\s*:\s*(?:'([^'\n]*)'|\"([^\"\n]*)\"|([^\s,}}'\"]+))", re.IGNORECASE
-)
+# As Python and JSON write it, where a quote may follow a backslash; or as it is, where a backslash means nothing.
+_STRING = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|"[^"\n]*\""""
+_ASSIGNED = re.compile(rf"(?<![\w-])[\w-]*(?:{_SURE})=({_STRING}|[^\s&,;'\")\]}}]+)", re.IGNORECASE)
+_QUOTED = re.compile(rf"(?:'[\w-]*(?:{_SURE})'|\"[\w-]*(?:{_SURE})\")\s*:\s*({_STRING}|[^\s,}}'\"]+)", re.IGNORECASE)
 _HEADER = re.compile(r"authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|digest|token)\s+([^\n'\"]+)", re.IGNORECASE)
 _BEARER = re.compile(r"\bbearer\s+([\w.~+/=-]{8,})", re.IGNORECASE)
 
@@ -116,8 +116,9 @@ def _secrets(text: str) -> Iterator[Span]:
     for pattern in (_QUERY, _HEADER, _BEARER, _ASSIGNED):
         yield from (match.span(1) for match in pattern.finditer(text))
     for match in _QUOTED.finditer(text):
-        assert match.lastindex is not None
-        yield match.span(match.lastindex)
+        start, end = match.span(1)
+        quoted = text[start] in "'\""
+        yield start + quoted, end - quoted
 
 
 def _userinfo(word: re.Match[str]) -> Iterator[Span]:

@@ -39,7 +39,7 @@ class Repeated:
 class Repeats:
     """Lets so many messages of one text, and so many of any text from one place, through in each period.
 
-    Holds at most `most` counts; beyond, messages are only counted by their place, and past that they go uncounted.
+    Holds at most `most` counts; beyond, new texts are only counted by their place, and at twice as many not at all.
     """
 
     def __init__(self, same: int = 5, place: int = 200, period_s: float = 60.0, most: int = 1000) -> None:
@@ -49,12 +49,17 @@ class Repeats:
         self._most = most
         self._periods: dict[tuple[Place, str | None], _Period] = {}
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether something was held back that has not been told."""
+        return any(period.held for period in self._periods.values())
+
     def take(self, place: Place, text: str, now: float) -> bool:
         """Tell whether this message may pass; `due` comes first."""
-        of_text = self._period((place, text), now) if len(self._periods) < self._most else None
+        of_text = self._period((place, text), now, self._most)
         if of_text is not None and not _passes(of_text, self._same, text):
             return False
-        of_place = self._period((place, None), now)
+        of_place = self._period((place, None), now, 2 * self._most)
         return of_place is None or _passes(of_place, self._place, text)
 
     def due(self, now: float) -> list[Repeated]:
@@ -74,8 +79,8 @@ class Repeats:
                 told.append(Repeated(key[0], period.text, period.held, alike=key[1] is not None))
         return told
 
-    def _period(self, key: tuple[Place, str | None], now: float) -> _Period | None:
-        if key not in self._periods and len(self._periods) >= 2 * self._most:
+    def _period(self, key: tuple[Place, str | None], now: float, most: int) -> _Period | None:
+        if key not in self._periods and len(self._periods) >= most:
             return None
         return self._periods.setdefault(key, _Period(now))
 

@@ -206,6 +206,9 @@ def _structs_in(hint: Any) -> list[type[Struct]]:
 def _explain(kind: type[Struct], message: str, data: Any) -> str:
     """Turn msgspec's "Expected `int` >= 1 - at `$.window.stride`" into ours, with the value that was given."""
     text, _, path = message.partition(" - at `")
+    if path.startswith("key` in `"):  # it is not of a value, but of a key that is no text
+        where = path.removeprefix("key` in `").rstrip("`").removeprefix("$").lstrip(".")
+        return f"{where or 'the configuration'}: a key that is no text; put it in quotes"
     dotted = path.rstrip("`").removeprefix("$").lstrip(".")
     text = (text[:1].lower() + text[1:]).replace("`", "")
     if not dotted:

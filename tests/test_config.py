@@ -599,3 +599,19 @@ def test_a_password_in_an_option_comes_from_the_environment_too():
     assert loaded.cameras[0].source == "rtsp://viewer:geheim@camera/x"
     with pytest.raises(ConfigError, match=r"cameras\[0\].source: the environment has no CAMERA_PASSWORD"):
         load_config(None, cameras, {})
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({None: 3}, "the configuration: a key that is no text; put it in quotes"),
+        (
+            {"sinks": [{"type": "webhook", "url": "http://x/y", "headers": {1: "geheim"}}]},
+            "sinks[0].headers: a key that is no text; put it in quotes",
+        ),
+    ],
+)
+def test_a_key_that_is_no_text_is_said_where_it_stands(data: dict[Any, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        convert(data)
+    assert str(refused.value) == said

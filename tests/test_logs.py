@@ -134,6 +134,24 @@ print("asked", file=sys.stderr)
     assert stderr_of(code).splitlines()[5].endswith("lost … 2 times more in the last 0.1 s")
 
 
+def test_what_was_held_back_after_that_is_told_likewise() -> None:
+    code = """
+[handler] = logging.getLogger().handlers
+for _ in range(7): log.warning("lost")
+first = handler._timer
+first.cancel()
+handler._tell_late()  # as the timer would, for a message whose period began earlier
+second = handler._timer
+print(second is not None and second is not first and second.is_alive(), file=sys.stderr)
+handler._repeats.period_s = 0.0
+handler._tell_late()
+print(handler._timer, file=sys.stderr)
+"""
+    said = stderr_of(code).splitlines()[5:]
+    assert (said[0], said[2:]) == ("True", ["None"])
+    assert said[1].endswith("lost … 2 times more in the last 0 s")
+
+
 def test_a_closed_standard_error_is_no_error() -> None:
     code = SETUP.format(format="text", url=URL) + 'sys.stderr.close(); log.warning("lost"); print(1)'
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)

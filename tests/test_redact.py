@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +124,11 @@ def test_other_common_names_of_secrets_in_a_query_are_hidden(field):
         ("MqttConfig(host='b', password='geheim', port=1)", "MqttConfig(host='b', password=***, port=1)"),
         ("MQTT_PASSWORD=geheim python", "MQTT_PASSWORD=*** python"),
         ('{"password": "geheim", "port": 1}', '{"password": "***", "port": 1}'),
+        (json.dumps({"password": 'ge"heim', "port": 1}), '{"password": "***", "port": 1}'),
+        (repr({"password": "it's \"geheim", "port": 1}), "{'password': '***', 'port': 1}"),
+        ("password='ge\\'heim' given", "password=*** given"),
+        ("password='geheim\\' given", "password=*** given"),
+        ("{'password': 'geheim\\'}", "{'password': '***'}"),
         ("{'api_key': 12345}", "{'api_key': ***}"),
     ],
 )

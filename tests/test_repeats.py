@@ -53,6 +53,14 @@ def test_it_holds_so_many_counts_at_most() -> None:
     assert passed == 1000  # what cannot be counted passes
 
 
+def test_a_text_that_is_counted_stays_so_where_no_more_can_be() -> None:
+    repeats = Repeats(same=1, place=100, most=10)
+    assert repeats.take(HERE, "lost", 0)
+    for number in range(100):
+        repeats.take((f"file {number}",), f"text {number}", 0)
+    assert not repeats.take(HERE, "lost", 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.floats(0, 30)), max_size=200))
 def test_no_message_is_lost_uncounted(steps: list[tuple[int, int, float]]) -> None:
     repeats, now, passed, told = Repeats(same=2, place=4, period_s=60), 0.0, 0, 0

@@ -68,6 +68,8 @@ def parse_source(text: str) -> SourceAddress:
     text = text.strip()
     if not text:
         raise ConfigError("source '': give a webcam index, a device path, a URL, a video file or synthetic://")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError("the source is no text (UTF-8), so no message could name it: rename the file, or give a link")
     if re.fullmatch(r"[0-9]+", text) or text.startswith("/dev/"):
         return SourceAddress("webcam", text)
     match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*)://", text)

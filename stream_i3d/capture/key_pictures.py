@@ -24,7 +24,7 @@ class KeyPictureGate:
     def picture(self, kind: int) -> None:
         """Take note of a decoded picture; `kind` is FFmpeg's letter for it, anything else where it is not known."""
         if kind == KEY or kind not in _WITH_A_KIND:
-            self.open, self._waited = True, 0
+            self.open, self._never, self._waited = True, False, 0
         elif not self.open:
             self._waited += 1
             if self._waited > _MOST:

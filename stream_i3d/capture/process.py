@@ -156,13 +156,16 @@ class CaptureLoop:
             except SourceUnavailable as error:
                 self._wait_to_retry(self._explained(error))
                 continue
+            problem = None
             try:
                 if self._stream(source):
                     break
             except SourceUnavailable as error:
-                self._wait_to_retry(self._explained(error))
+                problem = self._explained(error)
             finally:
-                source.close()
+                source.close()  # before the wait: a webcam that is held while unplugged comes back as another device
+            if problem is not None:
+                self._wait_to_retry(problem)
         self._report_final()
 
     def _stream(self, source: Source) -> bool:
@@ -172,21 +175,8 @@ class CaptureLoop:
         """
         if not source.live and not self._wait_for_worker():
             return True
-        config, started = self._job.config, self._clock.monotonic_ns()
-        self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
-        self._connections += 1
-        log.debug("%s: connected (%s)", self._job.camera, source.description)
-        reader = FrameReader(
-            source,
-            self._job.camera,
-            self._epoch,
-            self._job.preprocessing,
-            self._clock,
-            paced=not config.fast,
-            preview=self._previewer,
-            stillness=self._stillness,
-        )
-        self._stillness.opened(started * 1e-9)
+        config, started, joined = self._job.config, self._now(), False
+        reader = self._begin(source, started)
         while not self._stage.stopping.is_set():
             self._stage.beat()
             self._obey()
@@ -199,6 +189,9 @@ class CaptureLoop:
             frames = reader.read()
             if frames is None:
                 return True
+            if self._stderr.damage() and joined:  # else of what came before the first key picture, or connection
+                source.doubt()
+            joined = joined or source.intact
             if self._frozen():
                 if config.retry and self._stillness.should_reopen(self._now()):
                     log.warning("%s: still the same picture; opening it anew", self._job.camera)
@@ -207,8 +200,25 @@ class CaptureLoop:
             for frame in frames:
                 self._send(frame, source.live)
             self._tell_live(source, reader)
-            self._backoff.healthy_for(self._now() - started * 1e-9)
+            self._backoff.healthy_for(self._now() - started)
         return True
+
+    def _begin(self, source: Source, now: float) -> FrameReader:
+        """Take note of a new connection."""
+        self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
+        self._connections += 1
+        log.debug("%s: connected (%s)", self._job.camera, source.description)
+        self._stillness.opened(now)
+        return FrameReader(
+            source,
+            self._job.camera,
+            self._epoch,
+            self._job.preprocessing,
+            self._clock,
+            paced=not self._job.config.fast,
+            preview=self._previewer,
+            stillness=self._stillness,
+        )
 
     def _frozen(self) -> bool:
         """Say that the picture has been the same for too long, where that is so: nothing is recognised in it."""
@@ -221,8 +231,6 @@ class CaptureLoop:
         if reader.epoch != self._epoch:
             self._epoch = reader.epoch
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
-        if self._stderr.damage():
-            source.doubt()
         if source.intact:
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
         elif self._said is None or self._said[0] != "live":
@@ -260,7 +268,7 @@ class CaptureLoop:
 
         Returns False when told to stop meanwhile.
         """
-        while not self._stage.stopping.is_set():
+        while self._go_on():
             if self._sender.connected(_WAIT_S):
                 return True
             self._stage.beat()

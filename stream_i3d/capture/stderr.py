@@ -43,12 +43,15 @@ class CapturedStderr:
         threading.Thread(target=self._read, args=(reader,), name="stderr", daemon=True).start()
 
     def reason(self) -> str | None:
-        """Return the newest line that says why something failed, and forget all lines so far."""
+        """Return the newest line that says why something failed, and forget all lines so far.
+
+        Not one of damage, which ends no stream and may be hours old.
+        """
         self._caught_up.clear()
         os.write(2, f"\n{_MARK}\n".encode())  # what was written before it has been read once this comes round
         self._caught_up.wait(_CATCH_UP_S)
         with self._lock:
-            lines = [line for line in self._lines if _REASON.search(line)]
+            lines = [line for line in self._lines if _REASON.search(line) and not _DAMAGE.search(line)]
             self._lines.clear()
         return lines[-1] if lines else None
 

@@ -59,6 +59,8 @@ class Stillness:
         """Return for how many seconds the picture has been the same, or None where that is not too long yet."""
         if self._timeout_s is None or self._last_new is None or self._shown_at < self._opened_at:
             return None  # also while a camera that was away has shown nothing yet
+        if self._shown_at - self._new_at <= self._timeout_s:
+            return None  # no picture has been shown for so long, which is another fault
         still = now - self._new_at
         return still if still > self._timeout_s else None
 

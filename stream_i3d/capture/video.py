@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ def open_webcam(target: str) -> VideoSource:
         SourceUnavailable: It exists but gives no picture (busy, no permission).
     """
     device = f"/dev/video{target}" if target.isdigit() else target
-    if sys.platform.startswith("linux") and not Path(device).exists():
+    if sys.platform.startswith("linux") and not os.path.exists(device):  # noqa: PTH110 (no error where a name is too long)
         found = ", ".join(list_webcams()) or "none"
         raise SourceNotFound(
             f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"
@@ -138,9 +139,13 @@ def open_file(path: str) -> VideoSource:
     Raises:
         SourceNotFound: There is no such file, or no video in it.
     """
-    if not Path(path).exists():
-        raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL")
-    if not Path(path).is_file():
+    try:
+        kind = Path(path).stat().st_mode
+    except PermissionError:
+        raise SourceNotFound(f"{path}: a folder on the way is closed to this user; grant access, or move it") from None
+    except (OSError, ValueError):  # also too long a name, or one with a NUL in it
+        raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
+    if not stat.S_ISREG(kind):
         raise SourceNotFound(f"{path} is a folder; give a video file in it")
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
     if not capture.isOpened():

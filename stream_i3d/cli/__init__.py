@@ -31,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StreamI3DError as error:
         print(f"error: {redact(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except UnicodeEncodeError as error:
+        if not "\ud800" <= error.object[error.start] <= "\udfff":  # what Python makes of bytes that are no text
+            raise
+        print("error: an argument or a file's name is no text (UTF-8): give another, or rename it", file=sys.stderr)
+        sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stream_i3d.cli.options import client_key_options, client_keys
+from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
 
 if TYPE_CHECKING:
     from stream_i3d.transport.control import Reply, Request
 
 _DEFAULT = "tcp://127.0.0.1:5557"
+_LONGEST_S = 86400.0
+_LONGEST_LINE = 64 * 1024  # bytes: longer than any source may be
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -33,7 +35,7 @@ def _connection(command: _F) -> _F:
     """Add --connect, --timeout, --json and the options of keys."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="JSON, as the service answers, and no table."),
-        click.option("--timeout", default=3.0, type=click.FloatRange(min=0, min_open=True), help="Seconds to wait."),
+        click.option("--timeout", default=3.0, type=SecondsOption(_LONGEST_S), help="Seconds to wait."),
         client_key_options,
         click.option("--connect", default=_DEFAULT, show_default=True, help="Control address of the service."),
     ):
@@ -63,7 +65,7 @@ def add(source: str, name: str | None, replace: bool, **connection: Any) -> None
     from stream_i3d.errors import ConfigError
     from stream_i3d.transport.control import AddCamera, CamerasReply, ChangeSource, ListCameras
 
-    source = sys.stdin.readline().strip() if source == "-" else source
+    source = _read_source(source)
     if replace and name is None:
         raise ConfigError("--replace needs --name: which camera should show the new source?")
     if replace:
@@ -82,7 +84,7 @@ def change_source(camera: str, source: str, **connection: Any) -> None:
     """Have a camera show another source under its name; `-` reads it from standard input."""
     from stream_i3d.transport.control import ChangeSource
 
-    _ask(ChangeSource(camera=camera, source=sys.stdin.readline().strip() if source == "-" else source), **connection)
+    _ask(ChangeSource(camera=camera, source=_read_source(source)), **connection)
 
 
 @ctl.command()
@@ -144,6 +146,13 @@ def status(**connection: Any) -> None:
     from stream_i3d.transport.control import ListCameras, ListStages, SayHello
 
     _ask(SayHello(), ListStages(), ListCameras(), **connection)
+
+
+def _read_source(given: str) -> str:
+    """Return the source, of `-` the first line of standard input, whose bytes mean the same in every locale."""
+    if given != "-":
+        return given
+    return sys.stdin.buffer.readline(_LONGEST_LINE).decode("utf-8", errors="surrogateescape").strip()
 
 
 def _ask(*requests: Request, as_json: bool, **connection: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -113,7 +114,7 @@ def evaluate(
 def _sorted_out(arguments: Sequence[str], metrics: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Tell files, names of metrics (`--eval a b` takes as many as there are) and settings apart."""
     known = set(metrics)
-    settings = [one for one in arguments if "=" in one and not Path(one).exists()]
+    settings = [one for one in arguments if "=" in one and not os.path.exists(one)]  # noqa: PTH110 (as in _config_file)
     names = [one for one in arguments if one in known]
     return [one for one in arguments if one not in known and one not in settings], names, settings
 
@@ -136,8 +137,7 @@ def _evaluate(
     from stream_i3d.training.evaluation import evaluate as measure
     from stream_i3d.training.evaluation import load_network, videos_for, with_clips
 
-    path = Path(config_file)
-    config = load_train_config(path / "config.yaml" if path.is_dir() else path, settings)
+    config = load_train_config(_config_file(config_file), settings)
     crops: Any = None if options["crops"] is None else int(options["crops"])
     config = with_clips(config, options["clips"], crops)
     if options["calibrate"]:
@@ -159,6 +159,12 @@ def _evaluate(
         evaluation = measure(network, dataset, config, data=data, average=average, names=names, progress=progress)
         streaming = _stream(network, dataset, config, options, progress, engine) if engine is not None else None
     return structs.replace(evaluation, calibration=calibration, streaming=streaming)
+
+
+def _config_file(given: str) -> Path:
+    """Return the configuration that a file is, or that a training's folder holds."""
+    # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
+    return Path(given, "config.yaml") if os.path.isdir(given) else Path(given)  # noqa: PTH112
 
 
 def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:

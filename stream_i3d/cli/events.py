@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 import time
@@ -70,6 +71,9 @@ def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
     \b
     stream-i3d events export --store events.sqlite3 --since 2026-11-01 --output november.csv
     """
+    with contextlib.suppress(OSError):  # one of them is not there
+        if Path(output).expanduser().samefile(_store(filters["store"], filters["config_file"])):
+            raise ConfigError(f"--output {output} is the event store itself, which would be lost: give another file")
     actions = _read(filters, limit)
     first = list(islice(actions, 1))  # before the file, which is emptied: the store may not be there
     with _opened(output) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,6 +92,20 @@ _RECOGNITION = [
     click.option("--skip-inference/--no-skip-inference", default=None, help="Spare the network motionless windows."),
     click.option("--top-k", type=int, help="Labels listed in each prediction."),
 ]
+
+
+class SecondsOption(click.FloatRange):
+    """Seconds, more than none; `nan`, which is in no order with any number, is refused."""
+
+    name = "seconds"
+
+    def __init__(self, most: float | None = None) -> None:
+        super().__init__(min=0, max=most, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; UsageError where it is none, or out of range."""
+        seconds = float(super().convert(value, param, ctx))
+        return self.fail(f"{value} is no number of seconds", param, ctx) if math.isnan(seconds) else seconds
 
 
 def recognition_options(command: _F) -> _F:

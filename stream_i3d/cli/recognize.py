@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -37,7 +38,8 @@ def recognize(
     config = config_of(config_file, flags)
     for video in videos:
         address = offline_address(video)
-        if address.kind == "file" and not Path(address.target).is_file():
+        # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
+        if address.kind == "file" and not os.path.isfile(address.target):  # noqa: PTH113
             raise ConfigError(f"no such file: {video}; give video files")
     setup = settle_model(config.model, config.window)
     wait_passively()

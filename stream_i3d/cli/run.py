@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_options
+from stream_i3d.cli.options import CARRIED_MODEL_NOTE, SecondsOption, config_of, recognition_options
 
 
 @click.command()
@@ -27,7 +27,7 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, config_of, recognition_op
 @click.option("--clients", multiple=True, help="Folder of clients' public key files, or such a file; repeatable.")
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
 @click.option("--end-with-input", is_flag=True, hidden=True)
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to run; else until stopped.")
+@click.option("--duration", type=SecondsOption(), help="Seconds to run; else until stopped.")
 @click.option("--quiet", is_flag=True, help="Log warnings only.")
 @click.option(
     "--monitor",

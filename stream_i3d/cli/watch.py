@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from stream_i3d.cli.options import client_key_options, client_keys
+from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
 from stream_i3d.config import PublishConfig
 
 _KINDS = ("prediction", "event", "status")
@@ -20,7 +20,7 @@ _KINDS = ("prediction", "event", "status")
 @client_key_options
 @click.option("--camera", "cameras", multiple=True, help="Only this camera; repeatable.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="Only such messages; repeatable.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds to watch; else until Ctrl-C.")
+@click.option("--duration", type=SecondsOption(), help="Seconds to watch; else until Ctrl-C.")
 @click.option("--count", type=click.IntRange(min=1), help="Messages to watch.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines also in a terminal.")
 def watch(

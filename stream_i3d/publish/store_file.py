@@ -132,7 +132,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         ConfigError: There is none, it cannot be opened, or is something else.
     """
-    if not path.is_file():
+    # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
+    if not os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(f"no event store at {path}; give the file of the service's `store` sink with --store")
     with _refused(path):
         connection = _connect(path, "ro")

@@ -15,7 +15,7 @@ from stream_i3d import __version__
 from stream_i3d.config import CameraConfig, Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError
 from stream_i3d.messages import CameraStatus
-from stream_i3d.redact import redact
+from stream_i3d.redact import redact, redact_data
 from stream_i3d.service.health import StageHealth
 from stream_i3d.service.kept import Keeper
 from stream_i3d.service.names import camera_of
@@ -224,7 +224,9 @@ def _worker_order(slots: list[CameraSlot], config: Config, number: int) -> Worke
 
 def _check_printable(source: str) -> None:
     if not source.isprintable():
-        raise ConfigError(f"source {source[:80]!r} has characters that cannot be printed; give it without them")
+        raise ConfigError(
+            f"source {redact_data(source)[:80]!r} has characters that cannot be printed; give it without them"
+        )
 
 
 def _stage_info(stage: StageHealth) -> StageInfo:

@@ -237,12 +237,13 @@ class Subscriber(ConnectingSocket):
     """SUB end of the prediction channel."""
 
     def __init__(self, address: str, topics: Sequence[str] = ("v1/",), keys: ClientKeys | None = None) -> None:
+        wanted = [topic.encode() for topic in topics]  # first: one that is no text must not leave a socket open
         super().__init__(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, PUBLISH_HWM)
         set_heartbeats(self._socket)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PUBLISHED_BYTES)
-        for topic in topics:
-            self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+        for topic in wanted:
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         self._connect(address, keys)
 
     def receive(self, timeout_s: float) -> list[bytes] | None:

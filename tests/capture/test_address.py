@@ -196,3 +196,11 @@ def test_a_url_with_a_blank_is_refused_without_showing_it(blank):
 )
 def test_a_mistaken_url_does_not_give_its_password_away_as_a_name(text):
     assert "geheim" not in parse_source(text).default_name
+
+
+@pytest.mark.parametrize("text", ["clip-\udcff.mp4", "rtsp://user:geheim\udcff@camera/", "/dev/\ud800"])
+def test_a_source_that_is_no_text_is_refused_as_no_message_could_hold_it(text):
+    with pytest.raises(ConfigError, match="is no text") as refused:
+        parse_source(text)
+    assert "geheim" not in str(refused.value)
+    str(refused.value).encode()

@@ -28,6 +28,10 @@ def test_pictures_of_no_known_kind_are_trusted():
     assert opened("?\0") == "11"
 
 
+def test_key_pictures_that_are_far_apart_are_waited_for_again_after_the_next_damage():
+    assert opened("I" + "!" + "P" * 400 + "I" + "!" + "PP" + "I")[-4:] == "1001"
+
+
 def test_a_stream_without_key_pictures_is_trusted_in_the_end_and_stays_so():
     seen = opened("P" * 400 + "!" + "P" * 5)
     assert seen.index("1") == 300

@@ -491,6 +491,41 @@ def test_a_stream_that_is_joined_between_key_pictures_is_live_from_the_first_one
     assert [frame.stamp.seq for frame in rig.channel.frames if frame.stamp.epoch == newest] == [*range(30, 61)]
 
 
+def test_damage_from_before_a_connection_does_not_close_it(rig: Rig) -> None:
+    """FFmpeg complains while it looks at a stream, up to the first key picture, and of the end of the one before."""
+    rig.stderr = FakeStderr(damage_at=1)
+    rig.openings = [rig.camera(60, then_stop=True)]
+    rig.run()
+    assert [frame.stamp.seq for frame in rig.channel.frames] == list(range(61))
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+
+
+def test_a_camera_that_waits_for_a_key_picture_for_long_is_not_said_to_be_frozen(rig: Rig) -> None:
+    rig.stderr = FakeStderr(damage_at=20)
+    camera = rig.camera(25 * 50, then_stop=True)
+    camera.doubt = lambda: setattr(camera, "whole_from", 25 * 45)  # type: ignore[method-assign]
+    rig.openings = [camera]
+    rig.run(frozen_timeout_s=30.0)
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+    assert rig.details("live")[-1] == "64x48, nominally 25 fps"
+    assert len(rig.opened_at) == 1
+
+
+def test_a_camera_that_failed_is_let_go_before_it_is_waited_for(rig: Rig) -> None:
+    """A webcam that is held while it is unplugged comes back under another number."""
+    failed = rig.camera(20)
+    rig.openings = [failed, rig.camera(5, then_stop=True)]
+    sleep_until, held = rig.time._sleep_until, []
+
+    def note(until_s: float) -> bool:
+        held.append(not failed.closed)
+        return sleep_until(until_s)
+
+    rig.time._sleep_until = note  # type: ignore[method-assign]
+    rig.run()
+    assert held and not any(held)
+
+
 def test_after_damage_nothing_is_sent_until_the_next_key_picture(rig: Rig) -> None:
     rig.stderr = FakeStderr(damage_at=20)
     rig.openings = [rig.camera(60, then_stop=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from stream_i3d.preprocess import Image
 from stream_i3d.stage import CaptureOrder, Done
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import wait_for_any
-from tests.capture.process_rig import SMALL, Rig
+from tests.capture.process_rig import SMALL, FakeChannel, Rig
 from tests.keys import Ring
 
 
@@ -78,6 +79,21 @@ def test_a_paused_file_holds_on_and_loses_no_frame(rig: Rig) -> None:
     assert rig.channel.states == ["connecting", "live", "stopped", "live", "stopped"]
     assert len(rig.opened_at) == 1
     assert rig.channel.reports[-1].final and not rig.channel.reports[-1].paused
+
+
+def test_a_file_that_waits_for_a_worker_is_paused_and_resumed_meanwhile(rig: Rig) -> None:
+    def connections() -> Iterable[bool]:
+        for _ in range(20):
+            yield False
+        assert rig.stage.said == [Done(number=1), Done(number=2)]
+        yield True
+
+    rig.channel = FakeChannel(connections=connections())
+    rig.openings = [rig.file(20)]
+    rig.stage.orders = OrdersOnceAsked((5, pause()), (10, resume()))  # type: ignore[assignment]
+    rig.run("clip.mp4")
+    assert rig.channel.states == ["connecting", "stopped", "live", "stopped"]
+    assert [frame.stamp.seq for frame in rig.channel.frames] == list(range(20))
 
 
 def test_a_pause_ends_the_tries_of_a_camera_that_is_down(rig: Rig) -> None:

@@ -88,6 +88,14 @@ def test_idle_chatter_is_no_reason() -> None:
     assert done.stdout == "None\n"
 
 
+def test_damage_of_long_ago_is_not_why_a_stream_has_ended() -> None:
+    done = child("""
+        written("[h264 @ 0x55d0c0ffee00] error while decoding MB 10 6, bytestream -14")
+        print(captured.reason())
+    """)
+    assert done.stdout == "None\n"
+
+
 def test_a_reason_is_told_once() -> None:
     done = child("""
         written("Connection timed out")

@@ -23,6 +23,12 @@ def watch(pictures: list[Image], timeout_s: float | None = 10.0, fps: float = 5.
     return stillness, 100.0 + len(pictures) / fps
 
 
+def show_between(stillness: Stillness, picture: Image, begin: float, end: float) -> None:
+    """Show a picture from `begin` to `end`."""
+    stillness.push(begin, picture)
+    stillness.push(end, picture)
+
+
 def test_the_same_picture_for_longer_than_the_limit_is_frozen_and_says_for_how_long():
     stillness, now = watch([SCENE] * 60)
     assert stillness.frozen_for(110.0) is None
@@ -63,6 +69,13 @@ def test_a_camera_of_which_nothing_came_is_not_frozen():
     assert Stillness(10.0).frozen_for(1e6) is None
 
 
+def test_a_camera_that_shows_nothing_is_not_frozen():
+    """Its pictures are damaged, or do not come."""
+    stillness, now = watch([SCENE] * 5)
+    assert stillness.frozen_for(now + 60) is None
+    assert not stillness.should_reopen(now + 60)
+
+
 def test_a_frozen_camera_is_opened_anew_ever_more_rarely():
     stillness = Stillness(10.0)
     opened: list[float] = []
@@ -78,12 +91,12 @@ def test_a_frozen_camera_is_opened_anew_ever_more_rarely():
 def test_once_it_moves_again_the_next_freeze_is_answered_soon_but_not_for_one_picture_at_opening():
     stillness = Stillness(10.0)
     stillness.opened(0.0)
-    stillness.push(0.0, SCENE)
+    show_between(stillness, SCENE, 0.0, 21.0)
     assert stillness.should_reopen(21.0)
     stillness.opened(21.0)
-    stillness.push(22.0, noisy())  # encoded anew
+    show_between(stillness, noisy(), 22.0, 22.0 + 10.0 + 15.0)  # encoded anew
     assert not stillness.should_reopen(22.0 + 10.0 + 15.0)
-    stillness.push(60.0, noisy())
+    show_between(stillness, noisy(), 60.0, 60.0 + 10.0 + 11.0)
     assert stillness.should_reopen(60.0 + 10.0 + 11.0)
 
 

@@ -147,6 +147,24 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
         open_file(str(path))
 
 
+def test_a_name_that_no_file_can_have_is_not_found_and_not_an_error_of_the_program() -> None:
+    """That one would end the capture process, to be started again for ever."""
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(SourceNotFound, match=r"^no such file: "):
+            open_file(name)
+    with pytest.raises(SourceNotFound, match="does not exist"):
+        open_webcam("/dev/" + "x" * 300)
+
+
+def test_a_file_in_a_folder_that_is_closed_to_us_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")  # to root, as which tests may run, nothing is closed
+
+    monkeypatch.setattr(Path, "stat", closed)
+    with pytest.raises(SourceNotFound, match=r"^/root/a\.mp4: a folder on the way is closed to this user"):
+        open_file("/root/a.mp4")
+
+
 def test_a_folder_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFound, match="is a folder; give a video file in it"):
         open_file(str(tmp_path))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,6 +120,9 @@ def test_a_refusal_is_one_line_and_exit_code_2(cli: Cli, service: Service) -> No
             "no answer from tcp://127.0.0.1:1 within 0.2 s",
         ),
         (["status", "--connect", "nonsense"], "nonsense"),
+        (["status", "--timeout", "inf"], "inf is not in the range"),
+        (["status", "--timeout", "nan"], "nan is no number of seconds"),
+        (["pause", "door\udcff"], "no text (UTF-8)"),
         (["remove", "a/b", "--connect", "tcp://127.0.0.1:1"], "camera"),
         (["set", "stride", "--connect", "tcp://127.0.0.1:1"], "write key=value"),
         (["add", "0", "--replace"], "--replace needs --name"),
@@ -129,3 +134,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_source_from_standard_input_that_is_no_text_is_one_line_in_every_locale() -> None:
+    for encoding in ("utf-8:strict", "utf-8:surrogateescape"):
+        done = subprocess.run(
+            [sys.executable, "-m", "stream_i3d", "ctl", "add", "-"],
+            input=b"rtsp://u:s3cret\xff@cam\n",
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            timeout=90,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"no text (UTF-8)" in done.stderr and b"s3cret" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -239,6 +239,8 @@ MISTAKES: list[tuple[tuple[Any, ...], str]] = [
     (("CONFIG", "motion", "run.devise=cpu"), "unknown key 'run.devise' (did you mean 'device'?)"),
     (("CONFIG", "motoin"), "did you mean 'motion'?"),
     (("none.yaml", "motion"), "cannot read the configuration none.yaml"),
+    (("x" * 300, "motion"), "cannot read the configuration xxx"),
+    (("CONFIG", "motion", "run.devise=" + "x" * 300), "unknown key 'run.devise'"),
     (("--fuse", "a.json", "b.json"), "cannot read the results a.json"),
     (("--fuse", "a.json", "b.json", "CONFIG"), "--fuse takes two result files only: leave out CONFIG"),
     (("CONFIG", "motion", "--average-clips", "mean"), "'mean' is not one of 'prob', 'score'"),

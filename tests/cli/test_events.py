@@ -110,6 +110,13 @@ def test_an_export_that_cannot_be_had_leaves_the_one_before(cli: Cli, tmp_path: 
     assert target.read_text() == "before"
 
 
+def test_the_store_is_not_exported_over_itself(cli: Cli, store: Path) -> None:
+    before = store.read_bytes()
+    done = cli("events", "export", "--store", store, "--output", store)
+    assert (done.returncode, "is the event store itself" in done.stderr) == (2, True)
+    assert store.read_bytes() == before
+
+
 def test_the_store_can_be_named_by_the_services_configuration(cli: Cli, store: Path, tmp_path: Path) -> None:
     config = tmp_path / "service.yaml"
     config.write_text(f"sinks: [{{type: store, path: {store}}}]")
@@ -121,6 +128,7 @@ def test_the_store_can_be_named_by_the_services_configuration(cli: Cli, store: P
     [
         (("list",), "give --store FILE, or --config FILE"),
         (("list", "--store", "missing.db"), "no event store at missing.db"),
+        (("list", "--store", "x" * 300), "no event store at xxx"),
         (("list", "--store", "{store}", "--since", "soon"), "'soon' is no time"),
         (("list", "--store", "{store}", "--since", "1h", "--until", "2h"), "is after --until"),
         (("list", "--store", "{store}", "--limit", "0"), "--limit"),

@@ -212,6 +212,8 @@ def test_settings_go_to_the_worker_and_come_back(rig: Rig) -> None:
         (AddCamera(source="0", name="door"), "already"),
         (AddCamera(source="rstp://u:s3cret@cam/"), "unknown kind (did you mean 'rtsp'?)"),
         (AddCamera(source="a\0b"), "cannot be printed"),
+        (AddCamera(source="rtsp://admin:x \0s3cret@cam/"), "'rtsp://***@cam/' has characters that cannot be printed"),
+        (AddCamera(source=f"rtsp://admin:s3cret{'x' * 80}\0@cam/"), "'rtsp://***@cam/' has characters"),
         (PauseCamera(camera="dor"), "did you mean 'door'?"),
         (RenameCamera(camera="nobody", name="x"), "no camera 'nobody'"),
     ],
