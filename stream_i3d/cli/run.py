@@ -60,7 +60,7 @@ def run(
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
 
-        open_window(config=config)
+        open_window(config=config, **({} if duration is None else {"duration_s": duration}))
         return
 
     from stream_i3d.logs import configure_logging
