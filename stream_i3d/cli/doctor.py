@@ -26,8 +26,11 @@ def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool
     """
     import msgspec
 
+    from stream_i3d.errors import ConfigError
     from stream_i3d.service.doctor.finding import Finding, failed
 
+    if config_file is None and (cameras or running):
+        raise ConfigError("--cameras and --running are of a deployment: give --config FILE with them")
     findings: list[Finding] = []
     if config_file is None:
         from stream_i3d.service.doctor.machine import examine_machine

@@ -60,7 +60,8 @@ def run(
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
 
-        open_window(config=config)
+        given: dict[str, Any] = {} if duration is None else {"duration_s": duration}
+        open_window(config=config, **given)
         return
 
     from stream_i3d.logs import configure_logging

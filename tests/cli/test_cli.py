@@ -167,6 +167,8 @@ def test_an_unknown_command_like_none_is_told_with_all(run: Run) -> None:
         (("recognize", "0"), "0 never ends: give recognize a video file"),
         (("recognize", "rtsp://admin:s3cret@camera/"), "rtsp://***@camera/ never ends"),
         (("recognize", "synthetic://"), "synthetic:// never ends"),
+        (("doctor", "--cameras"), "give --config FILE"),
+        (("doctor", "--running"), "give --config FILE"),
         (("config",), ""),
         (("config", "check"), "FILE"),
         (("config", "check", "missing.yaml"), "cannot read the configuration missing.yaml"),

@@ -32,6 +32,12 @@ def test_run_with_a_window_gives_it_the_whole_configuration(opened: list[dict[st
     assert given["config"].window.stride == 4
 
 
+def test_run_with_a_window_ends_after_its_time(opened: list[dict[str, Any]]) -> None:
+    done = CliRunner().invoke(app, ["run", "--gui", "--source", "0", "--duration", "12"])
+    assert done.exit_code == 0, done.output
+    assert opened[0]["duration_s"] == 12.0
+
+
 def test_the_demo_with_a_window_ends_after_its_time(opened: list[dict[str, Any]]) -> None:
     done = CliRunner().invoke(app, ["demo", "--gui", "--seed", "3", "--duration", "12"])
     assert done.exit_code == 0, done.output
