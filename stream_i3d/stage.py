@@ -251,10 +251,17 @@ class StageLink:
 
 
 class Stage:
-    """The child's side of its link."""
+    """The child's side of its link.
 
-    def __init__(self, name: str, writer: Connection, orders: Connection, beat: ctypes.c_double) -> None:
+    Attributes:
+        again: Whether the same job was begun before, by a process that was ended or crashed.
+    """
+
+    def __init__(
+        self, name: str, writer: Connection, orders: Connection, beat: ctypes.c_double, again: bool = False
+    ) -> None:
         self.name = name
+        self.again = again
         self.stopping = threading.Event()
         self._writer = writer
         self._orders = orders

@@ -38,14 +38,19 @@ _COMM_BYTES = 15  # of Linux
 
 
 def enter_stage(
-    name: str, main: Callable[[Stage, Any], None], job: Any, side: ChildSide, logging_config: LoggingConfig
+    name: str,
+    main: Callable[[Stage, Any], None],
+    job: Any,
+    side: ChildSide,
+    logging_config: LoggingConfig,
+    again: bool = False,
 ) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
     Who was told to end, ends with EXIT_TOLD. An error of our own tree is sent to the supervisor and ends the process
     with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
-    stage = Stage(name, *side)
+    stage = Stage(name, *side, again)
     _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())

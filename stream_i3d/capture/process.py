@@ -149,7 +149,7 @@ class CaptureLoop:
             try:
                 source = open_source(self._address, self._job.config)
             except SourceNotFound as error:
-                if not self._connections:
+                if not self._connections and not self._was_there:
                     raise
                 self._wait_to_retry(str(error))
                 continue
@@ -167,6 +167,11 @@ class CaptureLoop:
             if problem is not None:
                 self._wait_to_retry(problem)
         self._report_final()
+
+    @property
+    def _was_there(self) -> bool:
+        """Whether a process before this one had the camera, which may be unplugged just now; a file stays away."""
+        return self._stage.again and self._address.live
 
     def _stream(self, source: Source) -> bool:
         """Send an opened source's frames until it ends or fails (raises SourceUnavailable).

@@ -61,6 +61,7 @@ class Child:
         self._backoff = Backoff(random.Random(), at_once=True)
         self._start_at = 0.0
         self._started = 0.0
+        self._again = False
         self._process: BaseProcess | None = None
         self._link: StageLink | None = None
         self._unheard: list[Said] = []
@@ -172,6 +173,7 @@ class Child:
         """Have the process started anew, in order, as `row` says: another camera under the same name."""
         self.row = row
         self.failure = ""
+        self._again = False
         if self.alive:
             self._begin_to_end(now, "replaced", row.grace_s)
         else:
@@ -185,7 +187,7 @@ class Child:
         link = StageLink(self._context)
         self._process = self._context.Process(
             target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, link.child_side(), current_logging()),
+            args=(self.row.name, self.row.main, self.row.job, link.child_side(), current_logging(), self._again),
             name=self.row.name,
             daemon=True,
         )
@@ -231,6 +233,7 @@ class Child:
             self.state = "gone"
         elif self._ending in ("memory", "replaced"):
             self.planned_restarts += self._ending == "memory"
+            self._again = self._ending == "memory"
             self.state, self._start_at = "waiting", now
         elif self._ending == "silent":
             how = "was killed" if self._kills else "ended when asked to"
@@ -258,6 +261,7 @@ class Child:
 
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
+        self._again = True
         self._start_again_later(now, what)
 
     def _start_again_later(self, now: float, what: str) -> None:

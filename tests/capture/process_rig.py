@@ -28,6 +28,7 @@ class FakeStage:
     """The child's side of a link without a parent."""
 
     def __init__(self) -> None:
+        self.again = False
         self.stopping = threading.Event()
         self.beats = 0
         self.orders: list[CaptureOrder] = []

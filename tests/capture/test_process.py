@@ -230,6 +230,14 @@ def test_a_webcam_that_was_live_and_is_unplugged_is_awaited(rig: Rig) -> None:
     assert any("/dev/video0 does not exist; next try in" in detail for detail in rig.details("reconnecting"))
 
 
+def test_a_webcam_that_is_unplugged_while_its_process_is_started_again_is_awaited(rig: Rig) -> None:
+    rig.stage.again = True
+    rig.openings = [SourceNotFound("webcam 0: /dev/video0 does not exist"), rig.camera(5, then_stop=True)]
+    rig.run()
+    assert rig.channel.states == ["connecting", "live", "stopped"]
+    assert rig.details("connecting")[1] == "webcam 0: /dev/video0 does not exist; next try in 1 s"
+
+
 def test_what_a_source_says_of_itself_is_cleaned_before_it_leaves_the_process(rig: Rig) -> None:
     rig.openings = [SourceUnavailable("rtsp://admin:geheim@camera: refused"), rig.camera(5, then_stop=True)]
     rig.run()

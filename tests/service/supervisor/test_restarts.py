@@ -53,6 +53,11 @@ def test_a_process_that_crashes_is_started_again_and_its_figures_add_up(
     with caplog.at_level(logging.ERROR):
         summary = Supervisor([row(crashes_at_first, log)], said.append).run(WAIT_S)
     assert len(pids(log)) == 3
+    assert [line.split()[-1] for line in log.read_text().splitlines() if " again: " in line] == [
+        "False",
+        "True",
+        "True",
+    ]
     assert len(said) == 1  # subscribers are told once
     assert (summary.frames, summary.windows, summary.frames_dropped) == (24, 7, 2)
     assert summary.seconds == 12.0

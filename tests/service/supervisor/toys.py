@@ -142,6 +142,7 @@ def gives_up_without_a_word(stage: Stage, log: Path) -> None:
 
 def crashes_at_first(stage: Stage, log: Path) -> None:
     """Crashes twice, then finishes; its figures begin at nought each time."""
+    note(log, f"{stage.name} again: {stage.again}")
     if begin(stage, log) < 3:
         stage.say(Summary(frames=0, seconds=0.0))
         stage.say(Summary(frames=10, windows=3, seconds=5.0, windows_dropped={"stale": 1}, frames_dropped=1))
