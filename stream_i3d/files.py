@@ -1,4 +1,5 @@
-"""Writes files so that there is the old one or the new one, never half of one, and nothing is written through a link.
+"""Writes files so that there is the old one or the new one, never half of one, and nothing is written through a link;
+looks at what stands at a path that anybody gave.
 
 The temporary file beside the target is made new (O_EXCL): in a folder that others can write to, such as /tmp, somebody
 may have put a link of its name there, and what it leads to would be overwritten. Knows no formats.
@@ -8,9 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
+from typing import Literal
 
 PRIVATE = 0o600
+
+
+def kind_of(path: str | Path) -> Literal["file", "folder", "other"] | None:
+    """Return what stands at a path; None where nothing does, or it cannot be looked at.
+
+    Raises nothing: pathlib's own questions do, where a folder on the way is closed to this user or a name is too long.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # the latter for a NUL in it
+        return None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stream_i3d.config import Config
-from stream_i3d.files import PRIVATE, replace_file
+from stream_i3d.files import PRIVATE, kind_of, replace_file
 from stream_i3d.service import launch as launching
 from stream_i3d.transport.frames import FrameReceivers
 from stream_i3d.transport.key_files import write_new_keys
@@ -102,3 +102,10 @@ def test_the_settings_of_a_service_that_the_window_starts_are_private(monkeypatc
     monkeypatch.setattr(launching.subprocess, "Popen", Process)
     launching.launch(Config()).close()
     assert sorted(found.values()) == [0o600, 0o700]
+
+
+def test_whatever_is_asked_for_is_a_kind_of_file_or_nothing_and_never_an_error(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    asked = [tmp_path / "clip.mp4", tmp_path, tmp_path / "pipe", tmp_path / "none", "x" * 5000, "a\0b"]
+    assert [kind_of(path) for path in asked] == ["file", "folder", "other", None, None, None]

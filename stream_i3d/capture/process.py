@@ -335,11 +335,10 @@ class CaptureLoop:
 
         Who is told to stop may be started again (it was silent, or held too much memory): that is not the camera's end.
         """
+        self._paused = False
         if self._stage.stopping.is_set():
-            self._paused = False
             self._sender.report(self._report_of("stopped", "stopped"))
             return
-        self._paused = False
         while not self._sender.report(self._report_of("stopped", "the end", final=True), _WAIT_S):
             self._stage.beat()
             if self._stage.stopping.is_set():

@@ -21,6 +21,7 @@ import numpy as np
 
 from stream_i3d.capture.key_pictures import KeyPictureGate
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
+from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
 
@@ -118,7 +119,7 @@ def open_webcam(target: str) -> VideoSource:
         SourceUnavailable: It exists but gives no picture (busy, no permission).
     """
     device = f"/dev/video{target}" if target.isdigit() else target
-    if sys.platform.startswith("linux") and not os.path.exists(device):  # noqa: PTH110 (no error where a name is too long)
+    if sys.platform.startswith("linux") and kind_of(device) is None:
         found = ", ".join(list_webcams()) or "none"
         raise SourceNotFound(
             f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream_i3d.cli.extras import check_extra
+from stream_i3d.files import kind_of
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
@@ -114,7 +114,7 @@ def evaluate(
 def _sorted_out(arguments: Sequence[str], metrics: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Tell files, names of metrics (`--eval a b` takes as many as there are) and settings apart."""
     known = set(metrics)
-    settings = [one for one in arguments if "=" in one and not os.path.exists(one)]  # noqa: PTH110 (as in _config_file)
+    settings = [one for one in arguments if "=" in one and kind_of(one) is None]
     names = [one for one in arguments if one in known]
     return [one for one in arguments if one not in known and one not in settings], names, settings
 
@@ -163,8 +163,7 @@ def _evaluate(
 
 def _config_file(given: str) -> Path:
     """Return the configuration that a file is, or that a training's folder holds."""
-    # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
-    return Path(given, "config.yaml") if os.path.isdir(given) else Path(given)  # noqa: PTH112
+    return Path(given, "config.yaml") if kind_of(given) == "folder" else Path(given)
 
 
 def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:

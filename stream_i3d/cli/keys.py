@@ -26,10 +26,12 @@ def new(name: str, folder: Path | None) -> None:
 
 @keys.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--fingerprint", "short", is_flag=True, help="Its fingerprint, by which a service's log names it.")
-def show(file: Path, *, short: bool) -> None:
+@click.option(
+    "--fingerprint", "as_fingerprint", is_flag=True, help="Its fingerprint, by which a service's log names it."
+)
+def show(file: Path, *, as_fingerprint: bool) -> None:
     """Print the public key of a key file of either kind (Z85)."""
     from stream_i3d.transport.key_files import fingerprint, read_key_file
 
     public = read_key_file(file.expanduser()).public
-    click.echo(fingerprint(public) if short else public.decode("ascii"))
+    click.echo(fingerprint(public) if as_fingerprint else public.decode("ascii"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.files import kind_of
 
 
 @click.command()
@@ -38,8 +38,7 @@ def recognize(
     config = config_of(config_file, flags)
     for video in videos:
         address = offline_address(video)
-        # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
-        if address.kind == "file" and not os.path.isfile(address.target):  # noqa: PTH113
+        if address.kind == "file" and kind_of(address.target) != "file":
             raise ConfigError(f"no such file: {video}; give video files")
     setup = settle_model(config.model, config.window)
     wait_passively()

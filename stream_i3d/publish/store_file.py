@@ -17,6 +17,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.files import kind_of
 
 SCHEMA_VERSION = 1
 
@@ -132,8 +133,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         ConfigError: There is none, it cannot be opened, or is something else.
     """
-    # os.path rather than pathlib: False also for too long a name, or in a folder that we may not enter.
-    if not os.path.isfile(path):  # noqa: PTH113
+    if kind_of(path) != "file":
         raise ConfigError(f"no event store at {path}; give the file of the service's `store` sink with --store")
     with _refused(path):
         connection = _connect(path, "ro")

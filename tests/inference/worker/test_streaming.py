@@ -23,6 +23,17 @@ def streaming(make_service: MakeService, engine: FakeStreamEngine, **given: Any)
     return make_service(engine, lossless=True, window=WindowConfig(mode="streaming", stride=stride), **given).start()
 
 
+def hold_up_once(engine: FakeStreamEngine, service: Any, first: int, last: int) -> None:
+    """Have the network's next run last until frames first..last wait behind it."""
+
+    def hold() -> None:
+        engine.while_running = lambda: None
+        service.send(first, last)
+        service.arrived(last + 1)
+
+    engine.while_running = hold
+
+
 def send_slowly(service: Any, first: int, last: int) -> None:
     """Send frames first..last, as many at a time as the network takes; a worker that is busy elsewhere loses none."""
     for start in range(first, last + 1, 8):
@@ -64,15 +75,7 @@ def test_a_slow_engine_is_given_every_frame_that_still_waits(
     make_service: MakeService, engine: FakeStreamEngine
 ) -> None:
     service = make_service(engine, window=WindowConfig(mode="streaming")).start()
-    held = [0]
-
-    def hold() -> None:
-        if not held[0]:
-            held[0] = 1
-            service.send(8, 39)
-            service.arrived(40)
-
-    engine.while_running = hold
+    hold_up_once(engine, service, 8, 39)
     service.send(0, 7)
     service.settled(40)
     service.end()
@@ -85,15 +88,7 @@ def test_an_engine_that_is_too_slow_loses_the_stream_and_it_is_counted(
 ) -> None:
     service = make_service(engine, window=WindowConfig(mode="streaming")).start()
     send_slowly(service, 0, 79)
-    held = [0]
-
-    def hold() -> None:
-        if not held[0]:
-            held[0] = 1
-            service.send(88, 127)
-            service.arrived(128)
-
-    engine.while_running = hold
+    hold_up_once(engine, service, 88, 127)
     service.send(80, 87)
     service.settled(128)
     send_slowly(service, 128, 199)
