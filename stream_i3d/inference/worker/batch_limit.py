@@ -11,6 +11,9 @@ from stream_i3d.inference.worker.batching import largest_that_pays
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 8
+LONGEST_BATCH_S = 3.0
+"""A batch of more than one window that takes longer is not worth what it gains: its predictions would be old."""
+
 _TRIES = 2
 
 
@@ -43,7 +46,7 @@ def measured_limit(engine: Warmable, cameras: int) -> int:
             took.append(time.perf_counter() - before)
         return min(took)
 
-    limit = largest_that_pays(time_of, most)
+    limit = largest_that_pays(time_of, most, LONGEST_BATCH_S)
     log.info("at most %d windows of %d cameras run as one batch: more gain nothing here", limit, cameras)
     return limit
 

@@ -1,4 +1,9 @@
-"""Which due windows run now, together: oldest deadline first, and how many at once pay. Pure: time is an argument."""
+"""Which due windows run now, together: first come, first served, and how many at once pay. Pure: time is an argument.
+
+A camera keeps its place in the queue when a newer window replaces the one that waits. If it went to the back each time,
+as with plain earliest-deadline-first order, two cameras whose windows come at nearly the same moment would compete for
+ever, and the later one would never be served while the engine takes longer than a stride.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +47,19 @@ class Batching:
         self.limit = limit
         self.wait_s = wait_s
         self._expected_ns: dict[int, int] = {}
+        self._places_ns: dict[int, int] = {}  # of the cameras that wait: deadline of the first window since their last
         self._since_ns: int | None = None  # when the first of those that wait was seen
 
     def forget(self, camera: int) -> None:
         """Expect nothing more of a camera."""
         self._expected_ns.pop(camera, None)
+        self._places_ns.pop(camera, None)
 
     def choose(self, waiting: Sequence[Waiting], now_ns: int) -> Batch:
         """Return what to run of what waits, at most one window per camera."""
         for window in waiting:
             self._expected_ns[window.camera] = window.deadline_ns
+        self._places_ns = {one.camera: self._places_ns.get(one.camera, one.deadline_ns) for one in waiting}
         if not waiting:
             self._since_ns = None
             return Batch()
@@ -59,8 +67,10 @@ class Batching:
         if len(waiting) < self.limit and (wait_s := self._worth_waiting({one.camera for one in waiting}, now_ns)) > 0:
             return Batch(wait_s=wait_s)
         self._since_ns = None
-        urgent = sorted(waiting, key=lambda window: (window.deadline_ns, window.camera))[: self.limit]
-        return Batch(tuple(window.camera for window in urgent))
+        first = sorted(self._places_ns, key=lambda camera: (self._places_ns[camera], camera))[: self.limit]
+        for camera in first:
+            del self._places_ns[camera]
+        return Batch(tuple(first))
 
     def _worth_waiting(self, here: set[int], now_ns: int) -> float:
         """Return the seconds until another camera's window should come, 0 where none comes in time."""
@@ -76,17 +86,18 @@ class Batching:
         return (until_ns - now_ns) * 1e-9
 
 
-def largest_that_pays(time_of: Callable[[int], float], most: int) -> int:
+def largest_that_pays(time_of: Callable[[int], float], most: int, longest_s: float = float("inf")) -> int:
     """Return the largest batch that costs clearly less per window than one half as large.
 
     Args:
         time_of: Runs a batch of so many windows and returns its seconds; called for 1, 2, 4 ... until one does not pay.
         most: The largest allowed.
+        longest_s: How long a batch of more than one window may take: its first window waits for all of it.
     """
     best, per_window = 1, time_of(1) if most > 1 else 0.0
-    while best * 2 <= most:
+    while best * 2 <= most and per_window * best * 2 * PAYS <= longest_s:
         doubled = time_of(best * 2) / (best * 2)
-        if doubled > PAYS * per_window:
+        if doubled > PAYS * per_window or doubled * best * 2 > longest_s:
             break
         best, per_window = best * 2, doubled
     return best
