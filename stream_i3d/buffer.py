@@ -18,9 +18,10 @@ from stream_i3d.messages import Clip, FrameStamp, Window
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.ring import FrameRing, MakeMemory
 
-DropReason = Literal["stale", "gap", "epoch", "span", "overrun"]
+DropReason = Literal["stale", "gap", "epoch", "span", "overrun", "overload"]
 """Why a due window was not recognised: a newer one was due already; a frame of it is missing; it crosses a reconnect;
-its frames span too long a time; or its frames were overwritten before they were read."""
+its frames span too long a time; its frames were overwritten before they were read; or, in streaming mode, the machine
+cannot keep up and the camera waits for its turn."""
 
 
 _STALL_TICKS = 9.0

@@ -198,6 +198,9 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         previews_dropped: Pictures that were due for those who watch, and not made for want of time.
         stride: Frames between windows now; larger than was asked for where the machine cannot keep up. None where
             nobody recognises.
+        overloaded: Whether the machine cannot keep up, so that the camera is recognised less often than was asked for.
+        waiting_since: In streaming mode on such a machine cameras take turns: since when this one waits for its turn
+            and is not recognised, in seconds since 1970. None while it is recognised.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -211,6 +214,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     paused: bool = False
     previews_dropped: Count = 0
     stride: Annotated[int, Meta(ge=1)] | None = None
+    overloaded: bool = False
+    waiting_since: float | None = None
 
 
 class Segment(Struct, frozen=True, kw_only=True):

@@ -145,6 +145,11 @@ class Recognizer:
             ended += self._dated(self._events.reset(self._judged_at))
         return self._message(window, newest, "warming", drops), ended
 
+    def suspend(self) -> list[ActionEvent]:
+        """End the running action when it was last seen: the camera is not recognised for a while."""
+        self._smoother.reset()
+        return self.finish()
+
     def finish(self) -> list[ActionEvent]:
         """End the running action: the stream is over."""
         return self._dated(self._events.reset(self._judged_at))

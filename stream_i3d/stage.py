@@ -22,6 +22,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import brief
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.overload import Overload
 
 _MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
 
@@ -65,6 +66,7 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
         queue: From the newest frame's capture to inference, as in messages.Latency; `inference` and `total` likewise.
         frame_age_s: Seconds since the last new frame; None before the first.
         stride: Sampled frames from one window to the next as it is now; None where nobody has said.
+        waiting: Whether it waits for its turn at the network, since the machine cannot keep up; None as before.
     """
 
     frames: int = 0
@@ -79,6 +81,7 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
     total: Histogram = msgspec.field(default_factory=Histogram)
     frame_age_s: float | None = None
     stride: int | None = None
+    waiting: bool | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
@@ -86,7 +89,7 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
 
     `sink_dropped` are messages that were not published, or by some sink not written; `stride` is the one in force,
     `busy` the share of the last second for which the engine ran; `ended` is whether one of several workers has cameras
-    and all of them have ended.
+    and all of them have ended; `overload` is how the cameras are served while the machine cannot keep up.
     """
 
     frames: int = 0
@@ -104,6 +107,7 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
     stride: int | None = None
     busy: float = 0.0
     ended: bool = False
+    overload: Overload | None = None
     cameras: dict[str, CameraFigures] = {}
 
 

@@ -71,13 +71,16 @@ class ChunkSchedule:
     """Says at each frame whether a stride has passed, and which of the network's states its frames go on with.
 
     Chunks end at frames 7, 15, 23, ... of each epoch, with stride 4 at 7, 11, 15, ... too, so that they are the same
-    chunks live and offline, whatever was lost between.
+    chunks live and offline, whatever was lost between. With a frame interval of n it is given frames 0, n, 2n, ... and
+    counts these.
     """
 
     def __init__(self, preprocessing: Preprocessing, window: WindowConfig) -> None:
         self._stride, self._averaging = window.stride, window.averaging
         frames = preprocessing.window_frames
         self._max_span_s = ((frames - 1) * window.max_span_ratio + 0.5) / preprocessing.sample_fps  # as of a window
+        self._interval = 1
+        self._served = True
         self._times: deque[float] = deque(maxlen=frames)  # of the unbroken run's newest frames
         self._stamps: deque[FrameStamp] = deque(maxlen=SEEN_FRAMES + STEP_FRAMES * window.averaging)
         self._fed: dict[int, tuple[int, int]] = {}  # by phase: position of its newest chunk's end, that chunk's number
@@ -85,22 +88,24 @@ class ChunkSchedule:
         self._newest: FrameStamp | None = None
         self._broken_by: DropReason | None = None
         self._number = 0
-        self.frames_dropped = 0
 
     def push(self, stamp: FrameStamp, position: int) -> DueChunk | None:
         """Take note of the frame at `position`; return what is due now, if anything."""
         self._follow(stamp, position)
+        index = self._index(stamp)
         self._times.append(stamp.elapsed)
         self._stamps.append(stamp)
-        number = self._stride_number(stamp.seq)
+        number = self._stride_number(index)
         strides, self._number = number - self._number, number
         if strides <= 0:
             return None
-        if len(self._times) == self._times.maxlen and self._times[-1] - self._times[0] > self._max_span_s:
-            self._run_start = position + 1
-            self.cut("span")
-        phase = (stamp.seq + 1) % STEP_FRAMES
-        if (stamp.seq + 1) % self._stride or position - self._run_start + 1 < STEP_FRAMES:
+        if len(self._times) == self._times.maxlen:
+            span_s = self._times[-1] - self._times[0]
+            if span_s > self._max_span_s * self._interval:
+                self._run_start = position + 1
+                self.cut("span")
+        phase = (index + 1) % STEP_FRAMES
+        if not self._served or (index + 1) % self._stride or position - self._run_start + 1 < STEP_FRAMES:
             note = self._window(min(self._run_start, position), position)
             return DueChunk(note, stamp, position, reason=self._broken_by, strides=strides)
         end, before = self._fed.get(phase, (position, -1))
@@ -125,11 +130,22 @@ class ChunkSchedule:
         """Change the stride from the next frame on; what goes on being fed stays warm."""
         self._stride = stride
         if self._newest is not None:
-            self._number = self._stride_number(self._newest.seq)
+            self._number = self._stride_number(self._index(self._newest))
 
-    def _stride_number(self, seq: int) -> int:
-        """Return how many strides have passed with frame `seq`."""
-        return (seq + 1) // self._stride
+    def serve(self, served: bool, frame_interval: int) -> None:
+        """Go on with or without chunks, and with frames so far apart; the network begins anew."""
+        self.cut("overload")
+        self._served = served
+        if frame_interval != self._interval:
+            self._interval, self._newest = frame_interval, None
+
+    def _index(self, stamp: FrameStamp) -> int:
+        """Return a frame's number among those that the network sees."""
+        return stamp.seq // self._interval
+
+    def _stride_number(self, index: int) -> int:
+        """Return how many strides have passed with the frame of this index."""
+        return (index + 1) // self._stride
 
     def _window(self, first: int, last: int) -> Window:
         oldest = self._stamps[max(first - last - 1, -len(self._stamps))]
@@ -140,12 +156,11 @@ class ChunkSchedule:
         """Begin a new run where frame `stamp` does not follow the newest one."""
         newest, self._newest = self._newest, stamp
         if newest is not None and stamp.epoch == newest.epoch:
-            if stamp.seq == newest.seq + 1:
+            if self._index(stamp) == self._index(newest) + 1:
                 return
-            self.frames_dropped += max(0, stamp.seq - newest.seq - 1)
             self.cut("gap")
         else:
-            self._number = self._stride_number(stamp.seq - 1)
+            self._number = self._stride_number(self._index(stamp) - 1)
             if newest is not None:
                 self.cut("epoch")
         self._run_start = position
@@ -165,8 +180,10 @@ class ChunkFeed:
         self._ring = FrameRing(capacity, preprocessing.crop_size)
         self._schedule = ChunkSchedule(preprocessing, window)
         self._waiting: deque[DueChunk] = deque()
+        self._served, self._interval = True, 1
+        self._arrived: FrameStamp | None = None
         self.windows_dropped: Counter[DropReason] = Counter()
-        self.frames = 0
+        self.frames = self.frames_dropped = self.overflows = 0
 
     @property
     def pending(self) -> bool:
@@ -180,14 +197,27 @@ class ChunkFeed:
         return None if waiting is None or waiting.number is None else waiting.newest
 
     @property
-    def frames_dropped(self) -> int:
-        """Sampled frames that never arrived here."""
-        return self._schedule.frames_dropped
+    def backlog(self) -> int:
+        """How many strides wait."""
+        return len(self._waiting)
 
     def set_stride(self, stride: int) -> None:
         """Change how many frames lie between predictions, from the next frame on: 8, or 4 for twice the work."""
         self._stride = stride
         self._schedule.set_stride(stride)
+
+    def serve(self, served: bool, frame_interval: int = 1) -> bool:
+        """Go on with chunks of every so-manieth frame, or without: what waits is dropped, and the network begins anew.
+
+        Returns:
+            Whether anything changed.
+        """
+        if (served, frame_interval) == (self._served, self._interval):
+            return False
+        self._served, self._interval = served, frame_interval
+        self._drop_waiting("overload")
+        self._schedule.serve(served, frame_interval)
+        return True
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
         """Take in one (size, size, 3) uint8 RGB frame; return True when there is something to take."""
@@ -199,14 +229,19 @@ class ChunkFeed:
 
     def store(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
         """Take in one frame; return True when there is something to take (`take` or `notes`)."""
+        self._count(stamp)
+        if stamp.seq % self._interval:
+            return False
         due = self._schedule.push(stamp, self._ring.push(stamp, pixels))
-        self.frames += 1
         if due is None:
             return False
         if due.reason is not None:
             self.windows_dropped[due.reason] += due.strides
+        if not self._served:
+            return False
         self._waiting.append(due)
         if len(self._waiting) * self._stride > MAX_WAITING_FRAMES:
+            self.overflows += 1
             self._drop_waiting("stale")
         return True
 
@@ -235,6 +270,13 @@ class ChunkFeed:
         while self._waiting and self._waiting[0].number is None:
             due = self._waiting.popleft()
             yield due.window, due.newest
+
+    def _count(self, stamp: FrameStamp) -> None:
+        """Count a frame, and those between it and the one before that never arrived."""
+        before, self._arrived = self._arrived, stamp
+        self.frames += 1
+        if before is not None and before.epoch == stamp.epoch:
+            self.frames_dropped += max(0, stamp.seq - before.seq - 1)
 
     def _drop_waiting(self, reason: DropReason) -> None:
         """Drop all that waits, and cut the stream; what was to warm the network up has been counted, or was none."""

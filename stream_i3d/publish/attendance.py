@@ -140,4 +140,5 @@ class Attendance:
             return last.status
         age = last.status.last_frame_age_s
         aged = None if age is None else round(age + now - last.at, 3)
-        return structs.replace(last.status, state="stalled", fps=0.0, last_frame_age_s=aged, detail=reason, stride=None)
+        away = {"stride": None, "overloaded": False, "waiting_since": None}
+        return structs.replace(last.status, state="stalled", fps=0.0, last_frame_age_s=aged, detail=reason, **away)

@@ -53,5 +53,6 @@ class GraphStreamEngine:
         return np.stack(rows), memories
 
     def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Take one step, so that the first real one is not the slow one; every batch is made of these."""
-        self.step(np.zeros((1, STEP_FRAMES, self._size, self._size, 3), np.uint8), [None])
+        """Step batches of these sizes once, so that the first real step is not the slow one."""
+        for count in batch_sizes:
+            self.step(np.zeros((count, STEP_FRAMES, self._size, self._size, 3), np.uint8), [None] * count)

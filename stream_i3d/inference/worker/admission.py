@@ -51,11 +51,18 @@ class Admission:
         self._bad = self._good = 0
         self._lower_after = _LOWER_AFTER
         self._since_lowered: int | None = None
+        self._short = False  # at the largest stride windows are still left out
+        self._kept_up = 0
 
     @property
     def stride(self) -> int:
         """The stride in force."""
         return self._strides[self._level]
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether less is recognised than was asked for: at a larger stride, or with windows left out at the largest."""
+        return self.raised or self._short
 
     @property
     def raised(self) -> bool:
@@ -71,7 +78,11 @@ class Admission:
         """Take in a period; return whether the stride has changed."""
         if self._since_lowered is not None:
             self._since_lowered += 1
-        if self._cannot_keep_up(load):
+        bad = self._cannot_keep_up(load)
+        self._kept_up = 0 if bad else self._kept_up + 1
+        if self._kept_up >= _LOWER_AFTER:
+            self._short = False
+        if bad:
             self._good, self._bad = 0, self._bad + 1
             return self._bad >= _RAISE_AFTER and self._raise()
         self._bad = 0
@@ -93,6 +104,7 @@ class Admission:
             self._lower_after = min(2 * self._lower_after, _LOWER_AFTER_MOST)
         self._since_lowered = None
         if self._level + 1 >= len(self._strides):
+            self._short = True
             return False
         self._level += 1
         return True

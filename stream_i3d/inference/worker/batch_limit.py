@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from stream_i3d.inference.worker.batching import largest_that_pays
@@ -49,6 +50,17 @@ def measured_limit(engine: Warmable, cameras: int) -> int:
     limit = largest_that_pays(time_of, most, LONGEST_BATCH_S)
     log.info("at most %d windows of %d cameras run as one batch: more gain nothing here", limit, cameras)
     return limit
+
+
+def measured_steps(engine: Warmable, sizes: Iterable[int]) -> dict[int, float]:
+    """Return the seconds that batches of these sizes take; each runs twice."""
+    seconds = {}
+    for size in sizes:
+        engine.warm_up([size])  # its first run compiles
+        before = time.perf_counter()
+        engine.warm_up([size])
+        seconds[size] = time.perf_counter() - before
+    return seconds
 
 
 def any_batch(engine: Warmable, cameras: int) -> int:

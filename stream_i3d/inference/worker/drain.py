@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
+from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.mode import make_feed
 from stream_i3d.inference.runner import CameraWindows
@@ -64,7 +65,10 @@ class Camera:
             Recognizer(slot.name, judging, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
-        self.stride, self.stride_told = window.stride, True
+        self.stride = window.stride
+        self.overloaded = False
+        self.waiting_since: float | None = None  # seconds since 1970
+        self._told = self._recognised
         self.gone = threading.Event()  # set once the drain thread reads it no more
         self.give_up(slot)
 
@@ -76,21 +80,50 @@ class Camera:
         """Recognise a window at every so many frames from now on."""
         if stride == self.stride:
             return
-        self.stride, self.stride_told = stride, False
+        self.stride = stride
         with self.windows.lock:
             self.windows.feed.set_stride(stride)
 
+    def serve(self, served: bool, stride: int, frame_interval: int) -> bool:
+        """In streaming mode, go on with the camera or have it wait for its turn.
+
+        Args:
+            served: Whether its chunks are run.
+            stride: Frames between predictions, of those that the network sees.
+            frame_interval: Which frames the network sees: every one, every second one, ...
+
+        Returns:
+            Whether its stream was cut, so that nothing is known of it until the network is warm again.
+        """
+        feed = self.windows.feed
+        assert isinstance(feed, ChunkFeed)
+        with self.windows.lock:
+            cut = feed.serve(served, frame_interval)
+            if self.stride != stride * frame_interval:
+                feed.set_stride(stride)
+        self.stride = stride * frame_interval
+        if cut:
+            self.windows.carried = None  # some megabytes
+        return cut
+
+    @property
+    def _recognised(self) -> tuple[int, bool, float | None]:
+        """How often it is recognised; a change is published at once."""
+        return self.stride, self.overloaded, self.waiting_since
+
     def status(self, now: float, only_due: bool = True) -> CameraStatus | None:
-        """Return the status to publish now: where it is due, or the stride has changed."""
+        """Return the status to publish now: where it is due, or how it is recognised has changed."""
         with self.windows.lock:
             dropped = self.windows.feed.frames_dropped
             status = self.health.due(now, dropped)
-            if status is None and not (only_due and self.stride_told):
+            if status is None and not (only_due and self._told == self._recognised):
                 status = self.health.status(now, dropped)
         if status is None:
             return None
-        self.stride_told = True
-        return structs.replace(status, stride=self.stride)
+        self._told = self._recognised
+        return structs.replace(
+            status, stride=self.stride, overloaded=self.overloaded, waiting_since=self.waiting_since
+        )
 
     def give_up(self, slot: CameraSlot) -> None:
         """Take note of a capture process that cannot go on, where that is so."""

@@ -97,7 +97,7 @@ class Meter:
             age_s = camera.health.status(time.monotonic(), 0).last_frame_age_s
         counted = self._cameras[camera.slot.name]
         figures = counted.figures(feed.frames, feed.frames_dropped, camera.windows.dropped_for(), age_s)
-        return structs.replace(figures, stride=camera.stride)
+        return structs.replace(figures, stride=camera.stride, waiting=camera.waiting_since is not None)
 
 
 def _percentile(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], percent: float) -> float | None:

@@ -17,7 +17,7 @@ from stream_i3d.errors import TransportError
 from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
 from stream_i3d.inference.runner import Judged
 from stream_i3d.inference.setup import ModelSetup, wait_passively
-from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit
+from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit, measured_steps
 from stream_i3d.inference.worker.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.worker.meter import Meter
 from stream_i3d.inference.worker.pace import Pace
@@ -59,7 +59,7 @@ def serve(
         batch_limit: How many windows the engine should run at once, for so many cameras.
     """
     engine = load_engine(job.setup)
-    batches = Batches(engine, batch_limit, len(job.cameras))
+    batches = Batches(engine, batch_limit, len(job.cameras), job.config.window.mode == "streaming")
     judging = Judging.of(job.config, engine.labels, job.setup.model_name)
     memory = memory_maker(engine, job.setup.config)
     with (
@@ -83,11 +83,17 @@ class Batches:
     """How many windows run at once, and the sizes that are warm."""
 
     def __init__(
-        self, engine: Engine | StreamEngine, limit: Callable[[Engine | StreamEngine, int], int], cameras: int
+        self,
+        engine: Engine | StreamEngine,
+        limit: Callable[[Engine | StreamEngine, int], int],
+        cameras: int,
+        timed: bool = False,
     ) -> None:
+        """Args: `timed` has the seconds of a batch measured, so that an overload is known before the first frame."""
         self._engine, self._limit_for = engine, limit
         self._tried, self._warm = _largest_tried(cameras), 0
         self.limit = limit(engine, cameras)
+        self.seconds = measured_steps(engine, {1, max(1, min(cameras, self.limit))}) if timed else {}
         self.warm_for(max(1, cameras))
 
     def warm_for(self, cameras: int) -> None:
@@ -126,7 +132,7 @@ class WorkerLoop:
         self._memory = memory_maker(engine, job.setup.config)
         self._cameras = drain.cameras
         self._batches = batches
-        self._pace = Pace(job.config.window, job.setup.preprocessing.sample_fps, batches.limit)
+        self._pace = Pace(job.config.window, job.setup.preprocessing.sample_fps, batches.limit, batches.seconds)
         self._pace.retune(job.config.window, self._cameras)
         self._meter = Meter()
         self._summary_at = 0.0
@@ -206,14 +212,14 @@ class WorkerLoop:
         for camera in self._cameras:
             self._publish_all(camera.windows.warming())
         chosen, batch = self._pace.choose(self._cameras, time.monotonic_ns())
-        due = [(camera.windows, clip) for camera in chosen if (clip := camera.windows.take()) is not None]
+        due = [(camera, clip) for camera in chosen if (clip := camera.windows.take()) is not None]
         if due:
             began = time.monotonic()
-            judged = self._runner.run(due)
-            self._pace.ran(len(due), time.monotonic() - began)
-            self._publish_all(judged)
+            self._publish_all(self._runner.run([(camera.windows, clip) for camera, clip in due]))
+            self._pace.ran(due, time.monotonic() - began)
         now = time.monotonic()
-        self._pace.look(self._cameras, now)
+        for camera in self._pace.look(self._cameras, now):
+            self._publish_events(camera.windows.recognizer.suspend())
         for camera in self._cameras:
             self._publish_status(camera, now)
         if now >= self._summary_at:
@@ -229,6 +235,7 @@ class WorkerLoop:
             summary,
             stride=self._pace.stride,
             busy=round(self._pace.busy, 3),
+            overload=self._pace.overload,
             ended=self._ended,
         )
 

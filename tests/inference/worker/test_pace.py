@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from stream_i3d.config import WindowConfig
+from stream_i3d.inference.chunk_feed import Chunk, ChunkFeed
 from stream_i3d.inference.worker.batch_limit import MAX_BATCH, any_batch, measured_limit
 from stream_i3d.inference.worker.pace import Pace
+from stream_i3d.preprocess import Preprocessing
 from stream_i3d.stage import CameraSlot
+from tests.samples import pixels, stamp, window
 
 FPS = 25.0
+CHUNK = Chunk(window(), stamp(15), pixels(0), 0, pixels(0), 0, 0, 9)
 
 
-class FakeFeed:
+class FakeFeed(ChunkFeed):
+    """Of streaming mode; in window mode only the drops are looked at."""
+
     def __init__(self) -> None:
-        self.windows_dropped: Counter[str] = Counter()
+        super().__init__(Preprocessing(short_side=8, crop_size=8), WindowConfig(mode="streaming"))
+
+    def lose(self) -> None:
+        self.frames += 25
+        self.overflows += 1
+        self.windows_dropped["stale"] += 1
 
 
 class FakeWindows:
@@ -39,6 +49,10 @@ class FakeCamera:
     def set_stride(self, stride: int) -> None:
         self.stride = stride
 
+    def serve(self, served: bool, stride: int, frame_interval: int) -> bool:
+        self.stride = stride * frame_interval
+        return False
+
 
 def pace_of(cameras: list[Any], **window: Any) -> Pace:
     pace = Pace(WindowConfig(**window), FPS, batch_limit=2)
@@ -51,14 +65,15 @@ def overload(pace: Pace, cameras: list[Any], seconds: int, begin: int = 0) -> No
     """So many seconds in which the engine always runs and every camera loses a window."""
     for second in range(begin, begin + seconds):
         for camera in cameras:
-            camera.windows.feed.windows_dropped["stale"] += 1
-        pace.ran(10, 1.0)
+            camera.windows.feed.lose()
+        for _ in range(10):
+            pace.ran([(cameras[0], CHUNK)], 0.1)
         pace.look(cameras, second + 1.0)
 
 
 def idle(pace: Pace, cameras: list[Any], seconds: int, begin: int) -> None:
     for second in range(begin, begin + seconds):
-        pace.ran(3, 0.1)
+        pace.ran([(cameras[0], CHUNK)] * 3, 0.1)
         pace.look(cameras, second + 1.0)
 
 

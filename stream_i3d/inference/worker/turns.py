@@ -1,0 +1,312 @@
+"""Which cameras are served in streaming mode while the machine cannot keep up with all. Pure: time is an argument.
+
+A carried network gives no prediction for the first `WARM_UP_STEPS` steps of a stream, so a camera that loses frames now
+and then never gives one. Under overload as many cameras as fit are therefore served whole, and the others wait. They
+take turns, long enough that the warm-up is at most a quarter of a turn. Where not even one camera fits, the network sees
+only every second, third ... frame of it.
+
+From mild to severe: every camera at the stride asked for; stride 8 instead of 4; fewer cameras at a time; a larger frame
+interval. It becomes more severe at once, when chunks queue up. It becomes milder after a calm time, which doubles each
+time that this proved too early.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
+
+TURN_STEPS = 4 * WARM_UP_STEPS
+"""Steps of a turn: the warm-up is a quarter of them. 28 steps are 9 s at 25 frames/s."""
+
+FRAME_INTERVALS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+
+FULL = 0.92
+"""Of the engine's time, what the cameras served under overload may need."""
+ROOM = 0.88
+"""The same, for serving more of them again."""
+ADMIT = 0.95
+"""The same, for one more camera while there is no overload."""
+EXCESS = 1.2
+"""From here on it is certain that chunks will queue up, so no camera begins a warm-up that it cannot end."""
+LIKELY = 0.6
+"""Below this, lost chunks are the fault of a short pause and not of the load."""
+
+BEHIND_CHUNKS = 3
+_BEHIND_S = 5.0
+_PATIENCE_S = 3.0
+_CALM_S = 10.0
+_CALM_MOST_S = 320.0
+_TOO_EARLY_S = 60.0
+_KEPT = 9
+
+
+@dataclass(frozen=True, slots=True)
+class CameraLoad:
+    """One camera now.
+
+    Attributes:
+        camera: Which one, by any number.
+        live: Whether its frames arrive.
+        backlog: Chunks that wait.
+        overflows: How often so far its queue overflowed, so that its stream was cut.
+    """
+
+    camera: int
+    live: bool = True
+    backlog: int = 0
+    overflows: int = 0
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A camera's turn: since when, steps in it, and steps since its network last began anew."""
+
+    began: float
+    steps: int = 0
+    run: int = 0
+
+    @property
+    def warm(self) -> bool:
+        return self.run > WARM_UP_STEPS
+
+
+class StepCosts:
+    """What a chunk costs, from the newest measured batches of each size."""
+
+    def __init__(self, measured: Mapping[int, float]) -> None:
+        """Args: `measured` are seconds by batch size, as far as they are known."""
+        self._newest = {size: deque([seconds], _KEPT) for size, seconds in measured.items()}
+
+    def ran(self, size: int, seconds: float) -> None:
+        """Take in a batch. What other sizes cost is scaled alike: the machine became faster or slower."""
+        newest = self._newest.setdefault(size, deque(maxlen=_KEPT))
+        before = _typical(newest) if newest else 0.0
+        newest.append(seconds)
+        if before and (scale := _typical(newest) / before) != 1.0:
+            for other in self._newest.values():
+                if other is not newest:
+                    other.extend([one * scale for one in other])
+
+    def per_chunk(self, most: int) -> float:
+        """Return the seconds per chunk in batches of up to `most`; 0 while nothing is known."""
+        known = [size for size in self._newest if size <= most] or list(self._newest)[:1]
+        return min((_typical(self._newest[size]) / size for size in known), default=0.0)
+
+
+class Turns:
+    """Decides which cameras are served, at which stride and frame interval.
+
+    Attributes:
+        stride: Frames between predictions, of those that the network sees.
+        frame_interval: Which frames the network sees: every one, every second one, ...
+        overloaded_since: When the overload began; None while there is none.
+    """
+
+    def __init__(self, asked_stride: int, sample_fps: float, measured: Mapping[int, float] | None = None) -> None:
+        """Args: `measured` are seconds by batch size, known from the engine's warm-up."""
+        self.batch_limit = 1
+        self.stride, self.frame_interval = asked_stride, 1
+        self.overloaded_since: float | None = None
+        self._asked, self._fps = asked_stride, sample_fps
+        self._costs = StepCosts(measured or {})
+        self._turns: dict[int, _Turn] = {}
+        self._waiting: dict[int, float] = {}
+        self._places = 0  # cameras served at a time, while overloaded
+        self._overflows: dict[int, int] = {}
+        self._behind_since: float | None = None
+        self._calm_since: float | None = None
+        self._calm_s = _CALM_S
+        self._eased_at = float("-inf")
+        self._next_rotation = float("-inf")
+
+    @property
+    def served(self) -> frozenset[int]:
+        """The cameras whose chunks are to be run."""
+        return frozenset(self._turns)
+
+    @property
+    def turn_s(self) -> float:
+        """How long a turn lasts."""
+        return TURN_STEPS * STEP_FRAMES * self.frame_interval / self._fps
+
+    def waiting_since(self, camera: int) -> float | None:
+        """Return since when a camera waits for its turn; None where it is served or there is no overload."""
+        return None if self.overloaded_since is None else self._waiting.get(camera)
+
+    def is_waiting(self, camera: int) -> bool:
+        """Tell whether a camera waits to be served."""
+        return camera in self._waiting
+
+    def retune(self, asked_stride: int) -> None:
+        """Take another stride."""
+        if asked_stride == self._asked:
+            return
+        self._asked = asked_stride
+        if self.overloaded_since is None:
+            self.stride = asked_stride
+
+    def ran(self, numbers: Mapping[int, int], seconds: float) -> None:
+        """Take in that the engine ran a batch of chunks.
+
+        Args:
+            numbers: Of each camera, how many chunks it was fed before in the same run of its stream.
+            seconds: How long that took.
+        """
+        self._costs.ran(len(numbers), seconds)
+        for camera, number in numbers.items():
+            if (turn := self._turns.get(camera)) is not None:
+                turn.steps, turn.run = turn.steps + 1, number + 1
+
+    def update(self, cameras: Iterable[CameraLoad], now: float) -> None:
+        """Take in the cameras as they are now, and decide."""
+        live = {one.camera: one for one in cameras if one.live or (one.camera in self._turns and one.backlog)}
+        self._follow(live, now)
+        if self._falls_behind(live, now):
+            self._degrade(len(live), now)
+        elif self.overloaded_since is not None:
+            self._ease(len(live), now)
+        self._rotate(now)
+        self._fill(len(live), now)
+
+    def _load(self, cameras: int, stride: int = 0, interval: int = 0) -> float:
+        """Return the share of the engine's time that so many cameras need."""
+        per_camera = self._fps / ((stride or self.stride) * (interval or self.frame_interval))
+        return cameras * per_camera * self._costs.per_chunk(max(1, min(cameras, self.batch_limit)))
+
+    def _most(self, cameras: int, limit: float) -> int:
+        """Return how many of so many cameras fit; 0 where not even one does."""
+        return next((count for count in range(cameras, 0, -1) if self._load(count) <= limit), 0)
+
+    def _follow(self, live: Mapping[int, CameraLoad], now: float) -> None:
+        """Forget cameras that have gone, and queue those that have come."""
+        self._turns = {camera: turn for camera, turn in self._turns.items() if camera in live}
+        self._waiting = {camera: since for camera, since in self._waiting.items() if camera in live}
+        for camera in live:
+            if camera not in self._turns:
+                self._waiting.setdefault(camera, now)
+
+    def _falls_behind(self, live: Mapping[int, CameraLoad], now: float) -> bool:
+        """Tell whether the cameras that are served are more than the engine can do."""
+        served, load = [live[camera] for camera in self._turns], self._load(len(self._turns))
+        overflowed = any(one.overflows > self._overflows.get(one.camera, one.overflows) for one in served)
+        self._overflows = {camera: one.overflows for camera, one in live.items()}
+        behind = any(one.backlog >= BEHIND_CHUNKS for one in served)
+        if not behind:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        if behind and load > FULL:
+            return True
+        if load > EXCESS and any(not turn.warm for turn in self._turns.values()):
+            return True
+        long_behind = self._behind_since is not None and now - self._behind_since >= _BEHIND_S
+        return (overflowed or long_behind) and load > LIKELY
+
+    def _degrade(self, live: int, now: float) -> None:
+        """Serve less than now."""
+        if now - self._eased_at < _TOO_EARLY_S:
+            self._calm_s = min(2 * self._calm_s, _CALM_MOST_S)
+        elif now - self._eased_at > 2 * _CALM_MOST_S:
+            self._calm_s = _CALM_S
+        self._eased_at = float("-inf")
+        if self.stride < STEP_FRAMES:
+            self._limit(live, now)
+        elif len(self._turns) > 1:
+            self._limit(len(self._turns) - 1, now)
+        else:
+            larger = [one for one in FRAME_INTERVALS if one > self.frame_interval]
+            self._set_interval(larger, now)
+            self._limit(1, now)
+
+    def _limit(self, most: int, now: float) -> None:
+        """Serve at most so many cameras, or as many fewer as fit."""
+        if self.overloaded_since is None:
+            self.overloaded_since = now
+        self._behind_since = self._calm_since = None
+        self.stride = max(self.stride, STEP_FRAMES)
+        self._places = self._most(most, FULL)
+        if not self._places:
+            self._places = 1
+            self._set_interval([one for one in FRAME_INTERVALS if one >= self.frame_interval], now)
+        while len(self._turns) > self._places:
+            self._suspend(self._least_loss(), now)
+
+    def _set_interval(self, allowed: list[int], now: float) -> None:
+        """Have the network see fewer or more frames: the first interval that fits; every network begins anew."""
+        before = self.frame_interval
+        if allowed:
+            self.frame_interval = next((one for one in allowed if self._load(1, interval=one) <= FULL), allowed[-1])
+        if self.frame_interval != before:
+            self._turns = {camera: _Turn(now) for camera in self._turns}
+
+    def _least_loss(self) -> int:
+        """Return the served camera whose turn can end with the least work lost."""
+        warm = [camera for camera, turn in self._turns.items() if turn.warm]
+        if warm:
+            return max(warm, key=lambda camera: self._turns[camera].steps)
+        return min(self._turns, key=lambda camera: self._turns[camera].run)
+
+    def _suspend(self, camera: int, now: float) -> None:
+        del self._turns[camera]
+        self._waiting[camera] = now
+
+    def _ease(self, live: int, now: float) -> None:
+        """Serve more again, once there has been room for it for long enough."""
+        if self._behind_since is not None or not self._could_ease(live):
+            self._calm_since = None
+            return
+        if self._calm_since is None:
+            self._calm_since = now
+        if now - self._calm_since < self._calm_s:
+            return
+        self._calm_since, self._eased_at = None, now
+        if self.frame_interval > 1:
+            self._set_interval([one for one in FRAME_INTERVALS if self._load(1, interval=one) <= ROOM], now)
+            return
+        self._places = max(self._places, self._most(live, ROOM))
+        if self._places >= live and (self.stride == self._asked or self._load(live, self._asked) <= ROOM):
+            self.stride, self.overloaded_since = self._asked, None
+
+    def _could_ease(self, live: int) -> bool:
+        if self.frame_interval > 1:
+            milder = [one for one in FRAME_INTERVALS if one < self.frame_interval]
+            warm = all(turn.warm for turn in self._turns.values())  # else what they were fed is lost
+            return warm and any(self._load(1, interval=one) <= ROOM for one in milder)
+        if self._places < live:
+            return self._most(live, ROOM) > self._places
+        return self.stride == self._asked or self._load(live, self._asked) <= ROOM
+
+    def _rotate(self, now: float) -> None:
+        """End the longest turn where it is over and another camera waits; one at a time, so that turns are spread."""
+        if self.overloaded_since is None or not self._waiting or now < self._next_rotation:
+            return
+        over = [
+            camera
+            for camera, turn in self._turns.items()
+            if turn.steps >= TURN_STEPS or (turn.warm and now - turn.began >= 2 * self.turn_s)
+        ]
+        if over and len(self._turns) >= self._places:
+            self._suspend(max(over, key=lambda camera: self._turns[camera].steps), now)
+            self._next_rotation = now + self.turn_s / self._places
+
+    def _fill(self, live: int, now: float) -> None:
+        """Begin the turns of those that have waited longest, as far as there is room."""
+        if self.overloaded_since is None and self._waiting:
+            longest = now - min(self._waiting.values())
+            if self._load(live) > EXCESS or (self._load(live) > ADMIT and longest > _PATIENCE_S):
+                self._limit(live, now)
+        most = live if self.overloaded_since is None else self._places
+        for camera in sorted(self._waiting, key=lambda one: self._waiting[one]):
+            count = len(self._turns)
+            if count >= most or (self.overloaded_since is None and count and self._load(count + 1) > ADMIT):
+                return
+            del self._waiting[camera]
+            self._turns[camera] = _Turn(now)
+
+
+def _typical(seconds: deque[float]) -> float:
+    """Return the mean without the largest: one pause of the machine says nothing."""
+    return (sum(seconds) - max(seconds)) / (len(seconds) - 1) if len(seconds) > 2 else min(seconds)
