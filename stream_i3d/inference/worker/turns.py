@@ -15,12 +15,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 
 TURN_STEPS = 4 * WARM_UP_STEPS
 """Steps of a turn: the warm-up is a quarter of them. 28 steps are 9 s at 25 frames/s."""
 
+SHARED_INTERVAL = 2
+"""The frame interval that is taken before any camera has to wait for its turn."""
 FRAME_INTERVALS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 FULL = 0.92
@@ -60,6 +65,14 @@ class CameraLoad:
     overflows: int = 0
 
 
+class Level(NamedTuple):
+    """How cameras are served: the stride and interval of the frames that the network sees, cameras at a time."""
+
+    stride: int
+    frame_interval: int
+    places: int
+
+
 @dataclass(slots=True)
 class _Turn:
     """A camera's turn: since when, steps in it, and steps since its network last began anew."""
@@ -86,14 +99,20 @@ class StepCosts:
         before = _typical(newest) if newest else 0.0
         newest.append(seconds)
         if before and (scale := _typical(newest) / before) != 1.0:
-            for other in self._newest.values():
-                if other is not newest:
-                    other.extend([one * scale for one in other])
+            for other, theirs in self._newest.items():
+                if other != size:
+                    self._newest[other] = deque([one * scale for one in theirs], _KEPT)
 
     def per_chunk(self, most: int) -> float:
         """Return the seconds per chunk in batches of up to `most`; 0 while nothing is known."""
-        known = [size for size in self._newest if size <= most] or list(self._newest)[:1]
-        return min((_typical(self._newest[size]) / size for size in known), default=0.0)
+        if not self._newest:
+            return 0.0
+        sizes = sorted(self._newest)
+        known = [_typical(self._newest[size]) for size in sizes]
+        largest = min(most, sizes[-1])
+        between = float(np.interp(largest, sizes, known))
+        return min(between / largest, *(one / size for size, one in zip(sizes, known, strict=True) if size <= largest),
+                   float("inf"))  # fmt: skip
 
 
 class Turns:
@@ -173,12 +192,8 @@ class Turns:
 
     def _load(self, cameras: int, stride: int = 0, interval: int = 0) -> float:
         """Return the share of the engine's time that so many cameras need."""
-        per_camera = self._fps / ((stride or self.stride) * (interval or self.frame_interval))
+        per_camera = self._fps / ((stride or self.stride) * (interval or self.frame_interval))  # steps a second
         return cameras * per_camera * self._costs.per_chunk(max(1, min(cameras, self.batch_limit)))
-
-    def _most(self, cameras: int, limit: float) -> int:
-        """Return how many of so many cameras fit; 0 where not even one does."""
-        return next((count for count in range(cameras, 0, -1) if self._load(count) <= limit), 0)
 
     def _follow(self, live: Mapping[int, CameraLoad], now: float) -> None:
         """Forget cameras that have gone, and queue those that have come."""
@@ -212,35 +227,41 @@ class Turns:
         elif now - self._eased_at > 2 * _CALM_MOST_S:
             self._calm_s = _CALM_S
         self._eased_at = float("-inf")
-        if self.stride < STEP_FRAMES:
-            self._limit(live, now)
-        elif len(self._turns) > 1:
-            self._limit(len(self._turns) - 1, now)
-        else:
-            larger = [one for one in FRAME_INTERVALS if one > self.frame_interval]
-            self._set_interval(larger, now)
-            self._limit(1, now)
+        self._take(max(self._mildest(live, FULL), self._next_worse(live), key=_severity), now)
 
-    def _limit(self, most: int, now: float) -> None:
-        """Serve at most so many cameras, or as many fewer as fit."""
+    def _mildest(self, live: int, limit: float) -> Level:
+        """Return the mildest level at which so many cameras need at most `limit` of the engine's time."""
+        for stride in sorted({self._asked, STEP_FRAMES}):
+            if self._load(live, stride, 1) <= limit:
+                return Level(stride, 1, live)
+        places = next((n for n in range(live, 0, -1) if self._load(n, STEP_FRAMES, SHARED_INTERVAL) <= limit), 0)
+        if places:
+            return Level(STEP_FRAMES, SHARED_INTERVAL, places)
+        larger = [one for one in FRAME_INTERVALS if one > SHARED_INTERVAL]
+        fitting = (one for one in larger if self._load(1, STEP_FRAMES, one) <= limit)
+        return Level(STEP_FRAMES, next(fitting, larger[-1]), 1)
+
+    def _next_worse(self, live: int) -> Level:
+        """Return the level below the one in force."""
+        if self.stride < STEP_FRAMES:
+            return Level(STEP_FRAMES, 1, live)
+        if self.frame_interval < SHARED_INTERVAL:
+            return Level(STEP_FRAMES, SHARED_INTERVAL, live)
+        if len(self._turns) > 1:
+            return Level(STEP_FRAMES, self.frame_interval, len(self._turns) - 1)
+        larger = (one for one in FRAME_INTERVALS if one > self.frame_interval)
+        return Level(STEP_FRAMES, next(larger, FRAME_INTERVALS[-1]), 1)
+
+    def _take(self, level: Level, now: float) -> None:
+        """Serve the cameras at another level. With another frame interval every network begins anew."""
+        if level.frame_interval != self.frame_interval:
+            self._turns = {camera: _Turn(now) for camera in self._turns}
+        self.stride, self.frame_interval, self._places = level.stride, level.frame_interval, level.places
+        self._behind_since = self._calm_since = None
         if self.overloaded_since is None:
             self.overloaded_since = now
-        self._behind_since = self._calm_since = None
-        self.stride = max(self.stride, STEP_FRAMES)
-        self._places = self._most(most, FULL)
-        if not self._places:
-            self._places = 1
-            self._set_interval([one for one in FRAME_INTERVALS if one >= self.frame_interval], now)
         while len(self._turns) > self._places:
             self._suspend(self._least_loss(), now)
-
-    def _set_interval(self, allowed: list[int], now: float) -> None:
-        """Have the network see fewer or more frames: the first interval that fits; every network begins anew."""
-        before = self.frame_interval
-        if allowed:
-            self.frame_interval = next((one for one in allowed if self._load(1, interval=one) <= FULL), allowed[-1])
-        if self.frame_interval != before:
-            self._turns = {camera: _Turn(now) for camera in self._turns}
 
     def _least_loss(self) -> int:
         """Return the served camera whose turn can end with the least work lost."""
@@ -255,34 +276,35 @@ class Turns:
 
     def _ease(self, live: int, now: float) -> None:
         """Serve more again, once there has been room for it for long enough."""
-        if self._behind_since is not None or not self._could_ease(live):
+        level = self._mildest(live, ROOM)
+        milder = _severity(level) < _severity(Level(self.stride, self.frame_interval, min(self._places, live)))
+        done = self._places >= live and (self.stride, self.frame_interval) == (self._asked, 1)
+        if self._behind_since is not None or not (milder or done):
             self._calm_since = None
             return
         if self._calm_since is None:
             self._calm_since = now
-        if now - self._calm_since < self._calm_s:
+        if not self._is_calm(now) or not self._may_restart(level):
             return
+        if milder:
+            self._take(level, now)
         self._calm_since, self._eased_at = None, now
-        if self.frame_interval > 1:
-            self._set_interval([one for one in FRAME_INTERVALS if self._load(1, interval=one) <= ROOM], now)
-            return
-        self._places = max(self._places, self._most(live, ROOM))
-        if self._places >= live and (self.stride == self._asked or self._load(live, self._asked) <= ROOM):
-            self.stride, self.overloaded_since = self._asked, None
+        if (level.stride, level.frame_interval, level.places) == (self._asked, 1, live):
+            self.overloaded_since = None
 
-    def _could_ease(self, live: int) -> bool:
-        if self.frame_interval > 1:
-            milder = [one for one in FRAME_INTERVALS if one < self.frame_interval]
-            warm = all(turn.warm for turn in self._turns.values())  # else what they were fed is lost
-            return warm and any(self._load(1, interval=one) <= ROOM for one in milder)
-        if self._places < live:
-            return self._most(live, ROOM) > self._places
-        return self.stride == self._asked or self._load(live, self._asked) <= ROOM
+    def _is_calm(self, now: float) -> bool:
+        return self._calm_since is not None and now - self._calm_since >= self._calm_s
+
+    def _may_restart(self, level: Level) -> bool:
+        """Tell whether another frame interval would throw no work away: every network has given predictions."""
+        return level.frame_interval == self.frame_interval or all(turn.warm for turn in self._turns.values())
 
     def _rotate(self, now: float) -> None:
         """End the longest turn where it is over and another camera waits; one at a time, so that turns are spread."""
         if self.overloaded_since is None or not self._waiting or now < self._next_rotation:
             return
+        if self._is_calm(now):
+            return  # the level gets milder as soon as every network is warm
         over = [
             camera
             for camera, turn in self._turns.items()
@@ -297,7 +319,7 @@ class Turns:
         if self.overloaded_since is None and self._waiting:
             longest = now - min(self._waiting.values())
             if self._load(live) > EXCESS or (self._load(live) > ADMIT and longest > _PATIENCE_S):
-                self._limit(live, now)
+                self._take(self._mildest(live, FULL), now)
         most = live if self.overloaded_since is None else self._places
         for camera in sorted(self._waiting, key=lambda one: self._waiting[one]):
             count = len(self._turns)
@@ -305,6 +327,10 @@ class Turns:
                 return
             del self._waiting[camera]
             self._turns[camera] = _Turn(now)
+
+
+def _severity(level: Level) -> tuple[int, int, int]:
+    return level.stride, level.frame_interval, -level.places
 
 
 def _typical(seconds: deque[float]) -> float:

@@ -70,6 +70,7 @@ def added(parts: Iterable[CameraFigures]) -> CameraFigures:
         total=_sum(one.total for one in every),
         frame_age_s=every[-1].frame_age_s,
         stride=every[-1].stride,
+        waiting=every[-1].waiting,
     )
 
 

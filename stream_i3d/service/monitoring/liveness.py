@@ -5,6 +5,7 @@ A camera is no part of it: one that fails is said in its status, and no reason t
 
 from __future__ import annotations
 
+from stream_i3d.overload import describe
 from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot
 
 LOOP_LIMIT_S = 10.0
@@ -30,6 +31,16 @@ def whats_missing(snapshot: Snapshot) -> list[str]:
         f"{one.name}: {one.state}" for one in snapshot.stages if one.role in _ESSENTIAL and one.state != "running"
     ]
     return missing or ([] if snapshot.ready else ["the model is not loaded yet"])
+
+
+def whats_degraded(snapshot: Snapshot) -> list[str]:
+    """Return what is done less well than asked for, a line each: no reason to restart the service."""
+    lines = []
+    for worker, overload in snapshot.overloads.items():
+        waiting = [one.name for one in snapshot.cameras if one.status and one.status.waiting_since is not None]
+        names = f"; now waiting: {', '.join(waiting)}" if waiting and overload.served < overload.cameras else ""
+        lines.append(f"{worker}: {describe(overload)}{names}")
+    return lines
 
 
 def _problem(stage: StageSnapshot) -> str:

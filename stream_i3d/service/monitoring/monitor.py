@@ -12,6 +12,7 @@ from msgspec import structs
 
 from stream_i3d import __version__
 from stream_i3d.messages import CameraStatus
+from stream_i3d.overload import Overload
 from stream_i3d.redact import redact
 from stream_i3d.service.footprint import measure_footprint
 from stream_i3d.service.health import StageHealth
@@ -40,6 +41,7 @@ class Monitor:
         self._totals = CameraTotals()
         self._publisher = PublisherSummary()
         self._rejected: dict[str, int] = {}
+        self._overloads: dict[str, Overload] = {}
 
     def heard(self, name: str, pid: int, said: StageMessage) -> None:
         """Take in what the process `pid` of the stage `name` says."""
@@ -54,6 +56,9 @@ class Monitor:
                 self._rejected[name] = said.rejected_messages
             elif isinstance(said, Summary):
                 self._totals.take(name, pid, said, time.monotonic())
+                self._overloads.pop(name, None)
+                if said.overload is not None:
+                    self._overloads[name] = said.overload
                 self._rejected[name] = said.rejected_messages
 
     def turned(self) -> None:
@@ -84,6 +89,11 @@ class Monitor:
                 sinks=[structs.replace(one, detail=redact(one.detail)) for one in self._publisher.sinks],
                 published=self._publisher.published,
                 rejected_messages=dict(self._rejected),
+                overloads={
+                    one.name: self._overloads[one.name]
+                    for one in stages
+                    if one.state == "running" and one.name in self._overloads
+                },
             )
         return structs.replace(known, ready=not whats_missing(known))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from stream_i3d.service.monitoring.http_server import Request, Response
-from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
+from stream_i3d.service.monitoring.liveness import whats_dead, whats_degraded, whats_missing
 from stream_i3d.service.monitoring.metrics import CONTENT_TYPE, render_metrics
 from stream_i3d.service.monitoring.snapshot import Snapshot
 from stream_i3d.transport.addresses import is_loopback
@@ -28,7 +28,7 @@ class MonitorRoutes:
         self._routes: dict[str, Callable[[Snapshot], Response]] = {
             "/metrics": lambda now: Response(200, render_metrics(now), CONTENT_TYPE),
             "/healthz": lambda now: _verdict(whats_dead(now)),
-            "/readyz": lambda now: _verdict(whats_missing(now)),
+            "/readyz": lambda now: _verdict(whats_missing(now), whats_degraded(now)),
             "/status": lambda now: Response(200, msgspec.json.encode(now) + b"\n", _JSON),
         }
 
@@ -53,8 +53,9 @@ class MonitorRoutes:
         return Response(401, b"a token is needed\n", headers={"WWW-Authenticate": 'Bearer realm="stream-i3d"'})
 
 
-def _verdict(problems: list[str]) -> Response:
-    body = msgspec.json.encode({"ok": not problems, "problems": problems}) + b"\n"
+def _verdict(problems: list[str], degraded: list[str] | None = None) -> Response:
+    said = {"ok": not problems, "problems": problems} | ({"degraded": degraded} if degraded else {})
+    body = msgspec.json.encode(said) + b"\n"
     return Response(503 if problems else 200, body, _JSON)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.overload import Overload
 from stream_i3d.service.health import StageState
 from stream_i3d.stage import CameraFigures, SinkFigures
 
@@ -73,6 +74,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         sinks: All sinks but the PUB socket.
         published: Messages that went out on the PUB socket.
         rejected_messages: Messages on private channels that were none of ours, by the process that rejected them.
+        overloads: How cameras are served where the machine cannot keep up, by the worker; none where it can.
     """
 
     schema: Literal["stream-i3d/service/1"] = "stream-i3d/service/1"
@@ -90,3 +92,4 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     sinks: list[SinkFigures] = []
     published: int = 0
     rejected_messages: dict[str, int] = {}
+    overloads: dict[str, Overload] = {}

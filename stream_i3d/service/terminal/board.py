@@ -20,7 +20,7 @@ class BoardRow:
     def cells(self) -> tuple[str, ...]:
         """Return the row as text: camera, state, action, confidence, latency, drops, last event, detail."""
         status, seen = self.status, self.recognition
-        state = "" if status is None else status.state + (f" {status.fps:.0f} fps" if status.state == "live" else "")
+        state = "" if status is None else _state(status)
         if seen is None:
             return (self.camera, state, "", "", "", "", self._last_event(), status.detail if status else "")
         action = seen.label or (seen.skipped or seen.state)
@@ -44,6 +44,12 @@ class BoardRow:
         if self.event.end_time is None:
             return f"{self.event.label}, going on"
         return f"{self.event.label} for {self.event.end_time - self.event.start_time:.1f} s"
+
+
+def _state(status: CameraStatus) -> str:
+    """Return a camera's state: with its rate where it is live, and whether it waits for its turn."""
+    words = status.state + (f" {status.fps:.0f} fps" if status.state == "live" else "")
+    return words if status.waiting_since is None else f"{words}, waits its turn"
 
 
 COLUMNS = ("camera", "state", "action", "confidence", "latency", "lost frames/windows", "last event", "detail")

@@ -77,7 +77,8 @@ class Machine:
         self._job = WorkerJob(cameras=[], relay="ipc://x", setup=setup, config=config)
         self._judging = Judging.of(config, ("a",), model)
         self._batch_s = batch_s
-        self.fps = fps
+        self.rates: list[float] = []
+        self._fps = fps
         self.now = 0.0
         self.cameras: list[Camera] = []
         self.seen: list[Seen] = []
@@ -93,6 +94,7 @@ class Machine:
         slot = CameraSlot(name=f"c{len(self.cameras)}", channel="ipc://x", lossless=False)
         self.cameras.append(Camera(slot, self._job, self._judging))
         self.seen.append(Seen())
+        self.rates.append(self._fps)
         self._next.append((self.now + phase_s, 0))
         self.pace.retune(self._job.config.window, self.cameras)
         return len(self.cameras) - 1
@@ -100,13 +102,15 @@ class Machine:
     def silence(self, camera: int, seconds: float) -> None:
         """Have a camera deliver nothing for a while: frames are missing then."""
         at, number = self._next[camera]
-        lost = round(seconds * self.fps)
-        self._next[camera] = (at + lost / self.fps, number + lost)
+        lost = round(seconds * self.rates[camera])
+        self._next[camera] = (at + lost / self.rates[camera], number + lost)
 
     def run(self, seconds: float) -> Machine:
         end = self.now + seconds
         while self.now < end:
             self._deliver()
+            for camera in self.cameras:
+                list(camera.windows.feed.notes())
             chosen, batch = self.pace.choose(self.cameras, round(self.now * 1e9))
             due = [(camera, clip) for camera in chosen if (clip := camera.windows.take()) is not None]
             if due:
@@ -139,7 +143,7 @@ class Machine:
                     camera=camera.slot.name, epoch=1, seq=number, capture_ns=round(at * 1e9), wall_time=1e9 + at
                 )
                 camera.windows.feed.push(stamp, PIXELS)
-                at, number = at + 1 / self.fps, number + 1
+                at, number = at + 1 / self.rates[index], number + 1
             self._next[index] = at, number
 
     def per_second(self, start: float, end: float) -> float:

@@ -66,8 +66,8 @@ def overload(pace: Pace, cameras: list[Any], seconds: int, begin: int = 0) -> No
     for second in range(begin, begin + seconds):
         for camera in cameras:
             camera.windows.feed.lose()
-        for _ in range(10):
-            pace.ran([(cameras[0], CHUNK)], 0.1)
+        for _ in range(8):
+            pace.ran([(cameras[0], CHUNK)], 0.125)
         pace.look(cameras, second + 1.0)
 
 
