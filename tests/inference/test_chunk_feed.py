@@ -262,3 +262,60 @@ def test_a_second_phase_begins_while_the_first_goes_on() -> None:
 def test_a_feed_keeps_the_pixels_as_they_are() -> None:
     picture = pixels(3)
     assert make_feed().augment(stamp(0), picture) is picture
+
+
+def test_a_camera_that_waits_for_its_turn_has_no_chunks_and_begins_anew_with_its_turn() -> None:
+    feed = make_feed()
+    taken(feed, frames(0, 79))
+    for one in frames(80, 95):
+        feed.push(one, pixels(one.seq))
+    assert feed.backlog == 2
+    assert feed.serve(False)
+    assert (feed.backlog, feed.pending) == (0, False)
+    assert taken(feed, frames(96, 151)) == []
+    assert feed.serve(True)
+    chunks = taken(feed, frames(152, 231))
+    assert [chunk.number for chunk in chunks] == list(range(10))
+    assert numbers(chunks[0].frames) == list(range(152, 160))
+    assert chunks[-1].window.first_frame == 152
+    assert feed.windows_dropped == {"overload": len(range(87, 215, 8))}
+    assert feed.frames_dropped == 0
+
+
+def test_serving_it_as_it_is_served_changes_nothing() -> None:
+    feed = make_feed()
+    taken(feed, frames(0, 79))
+    assert not feed.serve(True)
+    assert [chunk.number for chunk in taken(feed, frames(80, 95))] == [10, 11]
+
+
+@pytest.mark.parametrize("interval", [2, 3])
+def test_at_a_larger_frame_interval_the_network_sees_every_so_manieth_frame(interval: int) -> None:
+    feed = make_feed()
+    feed.serve(True, interval)
+    chunks = taken(feed, frames(0, 80 * interval - 1))
+    seen = [number for chunk in chunks for number in numbers(chunk.frames)]
+    assert seen == list(range(0, 80 * interval, interval))
+    assert chunks[-1].ready
+    assert (chunks[-1].window.first_frame, chunks[-1].window.last_frame) == (0, 79 * interval)
+    assert feed.frames == 80 * interval
+    assert feed.frames_dropped == 0
+
+
+def test_at_a_larger_frame_interval_only_a_frame_that_it_needs_makes_a_gap() -> None:
+    feed = make_feed()
+    feed.serve(True, 2)
+    stamps = [one for one in frames(0, 319) if one.seq not in (41, 160)]
+    chunks = taken(feed, stamps)
+    assert [chunk.number for chunk in chunks] == [*range(10), *range(9)]
+    assert feed.frames_dropped == 2
+
+
+def test_the_frame_interval_may_change_on_the_way() -> None:
+    feed = make_feed()
+    taken(feed, frames(0, 100))
+    assert feed.serve(True, 4)
+    chunks = taken(feed, frames(101, 420))
+    assert [number for chunk in chunks for number in numbers(chunk.frames)] == list(range(128, 416, 4))
+    assert feed.serve(True, 1)
+    assert [chunk.number for chunk in taken(feed, frames(421, 500))][:3] == [0, 1, 2]

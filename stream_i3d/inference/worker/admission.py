@@ -61,7 +61,7 @@ class Admission:
 
     @property
     def overloaded(self) -> bool:
-        """Whether less is recognised than was asked for: at a larger stride, or with windows left out at the largest."""
+        """Whether less is recognised than asked for: at a larger stride, or with windows left out at the largest."""
         return self.raised or self._short
 
     @property

@@ -121,9 +121,7 @@ class Camera:
         if status is None:
             return None
         self._told = self._recognised
-        return structs.replace(
-            status, stride=self.stride, overloaded=self.overloaded, waiting_since=self.waiting_since
-        )
+        return structs.replace(status, stride=self.stride, overloaded=self.overloaded, waiting_since=self.waiting_since)
 
     def give_up(self, slot: CameraSlot) -> None:
         """Take note of a capture process that cannot go on, where that is so."""

@@ -1,13 +1,16 @@
-"""Which cameras are served in streaming mode while the machine cannot keep up with all. Pure: time is an argument.
+"""Which cameras are served in streaming mode while the machine cannot keep up. Pure: time is an argument.
 
 A carried network gives no prediction for the first `WARM_UP_STEPS` steps of a stream, so a camera that loses frames now
-and then never gives one. Under overload as many cameras as fit are therefore served whole, and the others wait. They
-take turns, long enough that the warm-up is at most a quarter of a turn. Where not even one camera fits, the network sees
-only every second, third ... frame of it.
+and then never gives one. So no frame of a served camera is left out at random. Overload has levels, mild to severe:
 
-From mild to severe: every camera at the stride asked for; stride 8 instead of 4; fewer cameras at a time; a larger frame
-interval. It becomes more severe at once, when chunks queue up. It becomes milder after a calm time, which doubles each
-time that this proved too early.
+1. Stride 8 instead of 4.
+2. The network sees every second frame of all cameras.
+3. As many cameras as fit are served at a time, and the others wait. They take turns, long enough that the warm-up is at
+   most a quarter of a turn.
+4. One camera at a time, and the network sees every third, fourth, sixth ... frame of it.
+
+It gets more severe at once, when chunks queue up. It gets milder after a calm time, which doubles each time that this
+proved too early.
 """
 
 from __future__ import annotations

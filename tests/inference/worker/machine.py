@@ -1,7 +1,8 @@
-"""A worker on a fake clock: real feeds, real `Pace`, cameras that deliver frames in time, an engine that takes its time."""
+"""A worker on a fake clock: real feeds, real `Pace`, cameras that deliver in time, an engine that takes its time."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -43,7 +44,7 @@ class Seen:
     def gap_s(self, start: float, end: float) -> float:
         """The longest time without a prediction between two times."""
         done = [start, *(at for at, _ in self.predictions if start < at < end), end]
-        return max(later - earlier for earlier, later in zip(done, done[1:], strict=False))
+        return max(later - earlier for earlier, later in itertools.pairwise(done))
 
     def age_s(self, start: float, end: float) -> float:
         """The greatest age of what was known of the camera between two times."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stream_i3d.config import WindowConfig
+from stream_i3d.inference.worker.turns import Turns, _Turn
 from tests.inference.fakes import FakeStreamEngine
 from tests.inference.worker.service import MakeService, of_kind, windows_of
 
@@ -120,3 +121,48 @@ def test_a_camera_that_is_added_is_carried_from_its_first_frame(
     lines = service.end()
     assert windows_of(lines) == [63, 71]
     assert windows_of(lines, "hall") == [63, 71]
+
+
+def test_an_action_ends_when_its_camera_must_wait_for_its_turn_and_the_wait_is_no_part_of_it(
+    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeStreamEngine(choose=lambda numbers: 0)
+    made: list[Turns] = []
+
+    class Ordered(Turns):
+        """Has the camera wait as the test says."""
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.wait = False
+            made.append(self)
+
+        def update(self, cameras: Any, now: float) -> None:
+            numbers = [one.camera for one in cameras]
+            self.overloaded_since = now if self.wait else None
+            self._waiting = dict.fromkeys(numbers, now) if self.wait else {}
+            self._turns = {} if self.wait else dict.fromkeys(numbers, _Turn(now))
+
+    monkeypatch.setattr("stream_i3d.inference.worker.pace.Turns", Ordered)
+    service = make_service(engine, window=WindowConfig(mode="streaming")).start()
+    service.report(state="live")
+    send_slowly(service, 0, 79)
+    made[0].wait = True  # type: ignore[attr-defined]
+    service.publisher.wait_until(lambda: service.status("door", "live").waiting_since is not None)
+    assert service.status("door", "live").overloaded
+    send_slowly(service, 80, 151)
+    made[0].wait = False  # type: ignore[attr-defined]
+    service.publisher.wait_until(lambda: service.status("door", "live").waiting_since is None)
+    send_slowly(service, 152, 231)
+    lines = service.end()
+    assert windows_of(lines) == [63, 71, 79, *range(215, 232, 8)]
+    assert engine.fed[10][0] == 152
+    events = of_kind(lines, "event")
+    times = {line["seq"]: line["window"]["end_time"] for line in of_kind(lines, "prediction")}
+    assert [(one["event"], one["start_time"], one["end_time"]) for one in events] == [
+        ("start", times[63], None),
+        ("end", times[63], times[79]),
+        ("start", times[215], None),
+        ("end", times[215], times[231]),
+    ]
+    assert service.stage.summary.windows_dropped == {"overload": len(range(87, 215, 8))}

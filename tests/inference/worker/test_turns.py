@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +100,7 @@ def test_cameras_take_turns_in_the_order_in_which_they_wait() -> None:
     assert all(len(times) >= 3 for times in began.values())
     assert len(began) == 5
     for times in began.values():  # a round: five turns, two at a time
-        rounds = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        rounds = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert rounds == [pytest.approx(2.5 * turns.turn_s, rel=0.25)] * len(rounds)
 
 
@@ -160,7 +162,7 @@ def test_it_eases_after_a_calm_time_and_later_each_time_that_was_too_early() -> 
         turns.update(loads(4, backlog=3), now)
         assert turns.overloaded_since is not None
     assert calm[0] == pytest.approx(10, abs=1.5)
-    assert all(later > 1.5 * earlier for earlier, later in zip(calm, calm[1:], strict=False))
+    assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(calm))
 
 
 def test_the_cost_of_a_step_is_that_of_the_newest_without_the_largest() -> None:
