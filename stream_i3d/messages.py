@@ -153,7 +153,8 @@ class Recognition(Struct, frozen=True, kw_only=True):
             warming, and where inference was skipped.
         skipped: Why no inference was run for this window ("no motion"), else None.
         frames_dropped: Sampled frames that never reached the worker, since it started.
-        windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun), since it started.
+        windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun, not_finite), since it
+            started.
     """
 
     schema: Literal["stream-i3d/prediction/1"] = "stream-i3d/prediction/1"
@@ -198,6 +199,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         previews_dropped: Pictures that were due for those who watch, and not made for want of time.
         stride: Frames between windows now; larger than was asked for where the machine cannot keep up. None where
             nobody recognises.
+        windows_failed: Windows for which the network's output was not finite, since the worker started. Nothing is
+            published for them.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -211,6 +214,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     paused: bool = False
     previews_dropped: Count = 0
     stride: Annotated[int, Meta(ge=1)] | None = None
+    windows_failed: Count = 0
 
 
 class Segment(Struct, frozen=True, kw_only=True):

@@ -70,6 +70,18 @@ class EngineCheck(Struct, frozen=True, kw_only=True):
     rejected: list[RejectedEngine] = []
 
 
+def describe_check(check: EngineCheck) -> str:
+    """Return an engine's check in one line for people."""
+    found = "nothing to compare it with"
+    if check.difference is not None:
+        found = f"within {check.difference:.2g} of fp32 (at most {check.tolerance:g})"
+    parts = [f"{check.backend} {check.precision} on {check.device}: {found}"]
+    for way in check.rejected:
+        how = "not finite" if not way.finite else f"off by {way.difference:.2g}"
+        parts.append(f"not used: {way.backend} {way.precision} on {way.device}, {how}")
+    return "; ".join(parts)
+
+
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     """The stage does its work now.
 

@@ -22,8 +22,8 @@ from stream_i3d.errors import ConfigError, DeviceError
 from stream_i3d.inference.graphs.cache import compiled_folder, kept_graph
 from stream_i3d.inference.graphs.file import CHECK_KEY, IR, ONNX, is_graph, read_graph_spec, read_metadata
 from stream_i3d.inference.selfcheck.checked import (
+    Checkable,
     CheckableEngine,
-    Checked,
     SelfCheck,
     load_checked,
     make_self_check,
@@ -282,8 +282,9 @@ def _load_streaming_engine(setup: ModelSetup) -> TorchStreamEngine | GraphStream
 
 
 def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> None:
-    check = engine.self_check if isinstance(engine, Checked) else None
-    name, reason = choice.backend.name, choice.reason
+    check = engine.self_check if isinstance(engine, Checkable) else None
+    name: str = choice.backend.name
+    reason = choice.reason
     if check is not None and check.facts.rejected:
         name, reason = check.facts.backend, "passes the self-check"
     log.info("engine: %s (%s: %s)", engine.description, name, reason)

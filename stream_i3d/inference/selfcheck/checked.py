@@ -24,6 +24,7 @@ from stream_i3d.stage import EngineCheck, RejectedEngine
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Checkable(Protocol):
     """An engine of either mode."""
 
@@ -33,13 +34,6 @@ class Checkable(Protocol):
 
 
 CheckableEngine = TypeVar("CheckableEngine", bound=Checkable)
-
-
-@runtime_checkable
-class Checked(Protocol):
-    """Whatever may have been checked: engines, and in tests what stands for one has nothing of it."""
-
-    self_check: SelfCheck | None
 
 
 class SelfCheck:

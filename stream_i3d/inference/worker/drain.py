@@ -65,6 +65,7 @@ class Camera:
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
         self.stride, self.stride_told = window.stride, True
+        self._failing_told = False
         self.gone = threading.Event()  # set once the drain thread reads it no more
         self.give_up(slot)
 
@@ -81,16 +82,21 @@ class Camera:
             self.windows.feed.set_stride(stride)
 
     def status(self, now: float, only_due: bool = True) -> CameraStatus | None:
-        """Return the status to publish now: where it is due, or the stride has changed."""
+        """Return the status to publish now: where it is due, the stride has changed, or results began or ceased to fail."""
+        failing = self.windows.failing
+        unchanged = self.stride_told and failing == self._failing_told
         with self.windows.lock:
             dropped = self.windows.feed.frames_dropped
             status = self.health.due(now, dropped)
-            if status is None and not (only_due and self.stride_told):
+            if status is None and not (only_due and unchanged):
                 status = self.health.status(now, dropped)
         if status is None:
             return None
-        self.stride_told = True
-        return structs.replace(status, stride=self.stride)
+        self.stride_told, self._failing_told = True, failing
+        detail = status.detail
+        if failing and status.state == "live":
+            detail = f"nothing is recognised: the network's output is not finite ({self.windows.failed} windows so far)"
+        return structs.replace(status, stride=self.stride, detail=detail, windows_failed=self.windows.failed)
 
     def give_up(self, slot: CameraSlot) -> None:
         """Take note of a capture process that cannot go on, where that is so."""

@@ -16,7 +16,7 @@ from msgspec import structs
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
 from stream_i3d.inference.runner import Judged
-from stream_i3d.inference.selfcheck.checked import Checked
+from stream_i3d.inference.selfcheck.checked import Checkable
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit
 from stream_i3d.inference.worker.drain import Camera, Drain, WorkerJob
@@ -75,7 +75,7 @@ def serve(
                 model=judging.model,
                 labels=list(engine.labels),
                 engine=engine.description,
-                check=engine.self_check.facts if isinstance(engine, Checked) and engine.self_check else None,
+                check=engine.self_check.facts if isinstance(engine, Checkable) and engine.self_check else None,
             )
         )
         WorkerLoop(stage, job, engine, publisher, drain, batches).run()
@@ -105,13 +105,13 @@ class Batches:
 
     def _make_warm(self, sizes: range) -> int:
         """Run batches of these sizes; return the largest that may be used, which is the limit where one may not."""
-        check = self._engine.self_check if isinstance(self._engine, Checked) else None
-        if check is None:
-            self._engine.warm_up(sizes)
+        engine = self._engine
+        if not isinstance(engine, Checkable) or (check := engine.self_check) is None:
+            engine.warm_up(sizes)
             return sizes[-1]
         for size in sizes:
-            if not check.passes(self._engine, size):  # which runs it
-                found = check.difference(self._engine, size)
+            if not check.passes(engine, size):  # which runs it
+                found = check.difference(engine, size)
                 log.warning(
                     "batches of %d windows fail the self-check (%s): at most %d run at once", size, found, size - 1
                 )
@@ -254,8 +254,9 @@ class WorkerLoop:
 
     def _publish_all(self, judged: Sequence[Judged]) -> None:
         for recognition, events in judged:
-            self._publisher.write(recognition)
-            self._meter.count(recognition)
+            if recognition is not None:
+                self._publisher.write(recognition)
+                self._meter.count(recognition)
             self._publish_events(events)
 
     def _publish_events(self, events: Sequence[ActionEvent]) -> None:
