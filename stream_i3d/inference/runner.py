@@ -158,15 +158,13 @@ class WindowRunner:
         batch = self._prepare([clip for _, clip, _ in windows])
         intact = [camera.intact(clip) for camera, clip, _ in windows]
         logits, own = self._run(batch)
-        finite = np.isfinite(logits).all(axis=1)
-        for rows in own.values():
-            finite &= np.isfinite(rows).all(axis=1)
+        finite = np.isfinite(np.concatenate([logits, *own.values()], axis=1)).all(axis=1).tolist()  # one per window
         inference_ms = (self._now_ns() - started_ns) * 1e-6
         judged: list[Judged] = []
         for index, (camera, clip, motion) in enumerate(windows):
             if not intact[index]:
                 continue
-            if not camera.accept(clip, bool(finite[index])):
+            if not camera.accept(clip, finite[index]):
                 judged.append((None, camera.recognizer.unjudged(clip.newest)))
                 continue
             queue_ms = max(0.0, (started_ns - clip.newest.capture_ns) * 1e-6)

@@ -22,7 +22,7 @@ from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.errors import ConfigError, SourceError
 from stream_i3d.inference.mode import make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows, Judged
+from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES
 from stream_i3d.preprocess import Preprocessing, centre_crop
@@ -83,11 +83,11 @@ class _Recording(Recognizer):
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
-    ) -> Judged:
+    ) -> tuple[Recognition, list[ActionEvent]]:
         self._said.append(Said(window, newest, prediction))
         return super().judge(window, newest, prediction, motion, queue_ms, drops)
 
-    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> Judged:
+    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         self._said.append(Said(window, newest, None))
         return super().warming(window, newest, drops)
 

@@ -82,7 +82,7 @@ class Camera:
             self.windows.feed.set_stride(stride)
 
     def status(self, now: float, only_due: bool = True) -> CameraStatus | None:
-        """Return the status to publish now: where it is due, the stride has changed, or results began or ceased to fail."""
+        """Return the status to publish now: where it is due, or the stride or whether results fail has changed."""
         failing = self.windows.failing
         unchanged = self.stride_told and failing == self._failing_told
         with self.windows.lock:
