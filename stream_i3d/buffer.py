@@ -18,10 +18,10 @@ from stream_i3d.messages import Clip, FrameStamp, Window
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.ring import FrameRing, MakeMemory
 
-DropReason = Literal["stale", "gap", "epoch", "span", "overrun", "overload"]
+DropReason = Literal["stale", "gap", "epoch", "span", "overrun", "overload", "not_finite"]
 """Why a due window was not recognised: a newer one was due already; a frame of it is missing; it crosses a reconnect;
-its frames span too long a time; its frames were overwritten before they were read; or, in streaming mode, the machine
-cannot keep up and the camera waits for its turn."""
+its frames span too long a time; its frames were overwritten before they were read; in streaming mode, the machine
+cannot keep up and the camera waits for its turn; or what the network gave for it was not finite."""
 
 
 _STALL_TICKS = 9.0
@@ -249,6 +249,10 @@ class CameraFeed:
             return True
         self.windows_dropped["overrun"] += 1
         return False
+
+    def discard(self, clip: Clip) -> None:
+        """Count a window as dropped whose result was not finite."""
+        self.windows_dropped["not_finite"] += 1
 
     def notes(self) -> Iterator[tuple[Window, FrameStamp]]:
         """Yield, once each, the strides at which no whole window stood: while warming up, or after a break."""

@@ -9,6 +9,7 @@
     |   +-- DownloadError           published weights that cannot be fetched, or not into the cache
     +-- LabelsError                 a label list that cannot be read, or of another length than the head
     +-- DeviceError                 a device or precision this machine does not have
+    +-- EngineError                 a network whose output is not finite here
     +-- TransportError              a socket that cannot be opened
     |   +-- WireError               bytes on a socket that are not a message of ours
     +-- ServiceError                a process of the service that cannot go on
@@ -53,6 +54,10 @@ class DownloadError(CheckpointError):
 
 class LabelsError(StreamI3DError):
     """A label list that cannot be read, or whose length differs from the network's head."""
+
+
+class EngineError(StreamI3DError):
+    """A network whose output is not finite on this machine, so that nothing can be said of its input."""
 
 
 class DeviceError(StreamI3DError):

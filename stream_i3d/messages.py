@@ -153,7 +153,8 @@ class Recognition(Struct, frozen=True, kw_only=True):
             warming, and where inference was skipped.
         skipped: Why no inference was run for this window ("no motion"), else None.
         frames_dropped: Sampled frames that never reached the worker, since it started.
-        windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun), since it started.
+        windows_dropped: Due windows that were not recognised (stale, gap, epoch, span, overrun, not_finite), since it
+            started.
     """
 
     schema: Literal["stream-i3d/prediction/1"] = "stream-i3d/prediction/1"
@@ -201,6 +202,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         overloaded: Whether the machine cannot keep up, so that the camera is recognised less often than was asked for.
         waiting_since: In streaming mode on such a machine cameras take turns: since when this one waits for its turn
             and is not recognised, in seconds since 1970. None while it is recognised.
+        windows_failed: Windows for which the network's output was not finite, since the worker started. Nothing is
+            published for them.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -216,6 +219,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     stride: Annotated[int, Meta(ge=1)] | None = None
     overloaded: bool = False
     waiting_since: float | None = None
+    windows_failed: Count = 0
 
 
 class Segment(Struct, frozen=True, kw_only=True):

@@ -141,8 +141,7 @@ class Recognizer:
         """Publish "warming" for a stride at which no whole window stood."""
         ended = self._enter(newest)
         self._smoother.reset()
-        if newest.elapsed - self._judged_at > UNSEEN_ENDS_ACTION_S:
-            ended += self._dated(self._events.reset(self._judged_at))
+        ended += self._end_unseen(newest)
         return self._message(window, newest, "warming", drops), ended
 
     def suspend(self) -> list[ActionEvent]:
@@ -150,8 +149,20 @@ class Recognizer:
         self._smoother.reset()
         return self.finish()
 
+    def unjudged(self, newest: FrameStamp) -> list[ActionEvent]:
+        """Take note of a window whose result cannot be used: nothing is published, and an old action ends in time."""
+        ended = self._enter(newest)
+        self._smoother.reset()
+        return ended + self._end_unseen(newest)
+
     def finish(self) -> list[ActionEvent]:
         """End the running action: the stream is over."""
+        return self._dated(self._events.reset(self._judged_at))
+
+    def _end_unseen(self, newest: FrameStamp) -> list[ActionEvent]:
+        """End a running action where no window could be judged for too long."""
+        if newest.elapsed - self._judged_at <= UNSEEN_ENDS_ACTION_S:
+            return []
         return self._dated(self._events.reset(self._judged_at))
 
     def _enter(self, newest: FrameStamp) -> list[ActionEvent]:

@@ -29,6 +29,60 @@ _MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
 log = logging.getLogger(__name__)
 
 
+class RejectedEngine(Struct, frozen=True, kw_only=True):
+    """A way to run the network that failed its self-check and is not used.
+
+    Attributes:
+        backend: "torch", "openvino", "onnxruntime" or "tensorrt".
+        precision: "fp32", "bf16" or "fp16".
+        device: Such as "cpu" or "cuda:0".
+        finite: Whether its output was finite.
+        difference: Largest difference of a probability from float32; null where the output was not finite.
+    """
+
+    backend: str
+    precision: str
+    device: str
+    finite: bool
+    difference: float | None = None
+
+
+class EngineCheck(Struct, frozen=True, kw_only=True):
+    """How the engine in use compares with float32 of the same weights, found on fixed clips when it was loaded.
+
+    Attributes:
+        backend: "torch", "openvino", "onnxruntime" or "tensorrt".
+        precision: "fp32", "bf16" or "fp16".
+        device: Such as "cpu" or "cuda:0".
+        compared: Whether reference values were at hand; without them only finite output is demanded.
+        difference: Largest difference of a probability from float32; null where nothing was compared.
+        logits_difference: Root mean square of the logits' differences, in deviations of the reference's logits.
+        tolerance: What `difference` may be at most.
+        rejected: What was tried before and failed.
+    """
+
+    backend: str
+    precision: str
+    device: str
+    compared: bool
+    difference: float | None = None
+    logits_difference: float | None = None
+    tolerance: float
+    rejected: list[RejectedEngine] = []
+
+
+def describe_check(check: EngineCheck) -> str:
+    """Return an engine's check in one line for people."""
+    found = "nothing to compare it with"
+    if check.difference is not None:
+        found = f"within {check.difference:.2g} of fp32 (at most {check.tolerance:g})"
+    parts = [f"{check.backend} {check.precision} on {check.device}: {found}"]
+    for way in check.rejected:
+        how = "not finite" if not way.finite else f"off by {way.difference:.2g}"
+        parts.append(f"not used: {way.backend} {way.precision} on {way.device}, {how}")
+    return "; ".join(parts)
+
+
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     """The stage does its work now.
 
@@ -36,6 +90,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
         detail: What it is, for people.
         address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
+        check: Of the worker, how its engine compares with float32.
         control: Where the supervisor takes requests; filled in by the supervisor, as is `monitor`.
         monitor: Where metrics and health are, over HTTP.
     """
@@ -45,6 +100,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     model: ModelName | None = None
     labels: list[str] = []
     engine: str = ""
+    check: EngineCheck | None = None
     control: str = ""
     monitor: str = ""
 

@@ -246,8 +246,7 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
     if evaluation.streaming is not None:
         console.print(streaming_tables(evaluation.streaming))
     if evaluation.skipped:
-        click.echo(
-            f"skipped: {len(evaluation.skipped)} that cannot be read, {evaluation.skipped[0].video} first", err=True
-        )
+        first = evaluation.skipped[0]
+        click.echo(f"skipped: {len(evaluation.skipped)} videos, {first.video} first ({first.reason})", err=True)
     if files:
         click.echo("written: " + ", ".join(str(file) for file in files))

@@ -64,7 +64,7 @@ def _extract_all(videos: list[str], job: Any) -> int:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from stream_i3d.errors import SourceError
+    from stream_i3d.errors import EngineError, SourceError
     from stream_i3d.inference.extract import Extractor
 
     extractor, failed = Extractor(job), 0
@@ -77,7 +77,7 @@ def _extract_all(videos: list[str], job: Any) -> int:
 
             try:
                 stacks = extractor.run(video, advance)
-            except SourceError as error:  # one bad file does not lose the others
+            except (SourceError, EngineError) as error:  # one bad file does not lose the others
                 failed += 1
                 click.echo(f"error: {error}", err=True)
                 continue

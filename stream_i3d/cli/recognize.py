@@ -28,7 +28,7 @@ def recognize(
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from stream_i3d.errors import ConfigError, SourceError
+    from stream_i3d.errors import ConfigError, EngineError, SourceError
     from stream_i3d.inference.mode import load_mode_engine
     from stream_i3d.inference.offline import offline_address, recognize_video
     from stream_i3d.inference.setup import settle_model, wait_passively
@@ -57,7 +57,7 @@ def recognize(
                 for message in recognize_video(video, engine, setup, config, advance):
                     if isinstance(message, Segment) or not segments_only:
                         sink.write(to_json_line(message))
-            except SourceError as error:  # one bad file does not lose the others
+            except (SourceError, EngineError) as error:  # one bad file does not lose the others
                 failed += 1
                 click.echo(f"error: {error}", err=True)
             sink.flush()

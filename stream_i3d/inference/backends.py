@@ -13,21 +13,39 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import NDArray
 
-from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig, ModeName
+from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig, ModeName, Precision
 from stream_i3d.errors import ConfigError, DeviceError
 from stream_i3d.inference.graphs.cache import compiled_folder, kept_graph
-from stream_i3d.inference.graphs.file import IR, ONNX, is_graph, read_graph_spec
+from stream_i3d.inference.graphs.file import CHECK_KEY, IR, ONNX, is_graph, read_graph_spec, read_metadata
+from stream_i3d.inference.selfcheck.checked import (
+    Checkable,
+    CheckableEngine,
+    SelfCheck,
+    load_checked,
+    make_self_check,
+    run_clips,
+)
+from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
+from stream_i3d.inference.selfcheck.reference import (
+    CheckedNetwork,
+    as_array,
+    check_clips,
+    decode_values,
+    reference_values,
+)
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream_i3d.inference.engine import Engine
+    from stream_i3d.inference.engine import Engine, TorchEngine
     from stream_i3d.inference.graphs.engine import GraphEngine, Runner
     from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
-    from stream_i3d.inference.stream_engine import StreamEngine
+    from stream_i3d.inference.stream_engine import StreamEngine, TorchStreamEngine
     from stream_i3d.models.spec import ModelSpec
 
     Reader = Callable[[Path, ModelSpec, Path | None], Runner]
@@ -84,6 +102,9 @@ FASTER_ON_X86: Mapping[str, str] = MappingProxyType(
 """What was measured to beat torch on CPUs with AVX-512, in bf16 and in fp32, by architecture (docs/benchmarks.md)."""
 
 
+_RGB = 3
+"""Channels of what a network sees that runs alone."""
+
 CARRYING: tuple[BackendName, ...] = ("torch", "openvino")
 """What runs streaming mode."""
 
@@ -139,13 +160,12 @@ def load_engine(setup: ModelSetup) -> Engine:
         CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
     """
     choice = choose_backend(setup)
-    engine: Engine
-    if choice.backend.graph:
-        engine = _load_graph_engine(setup, choice.backend)
-    else:
-        from stream_i3d.inference.engine import load_torch_engine  # it imports torch
+    if setup.flow is not None:
+        from stream_i3d.inference.two_stream import load_two_stream  # it imports torch
 
-        engine = load_torch_engine(setup)
+        engine: Engine = load_two_stream(setup)  # each of its networks is checked by itself
+    else:
+        engine = _load_checked(setup, choice.backend, "window", _load_window_engine)
     _tell(engine, choice, setup)
     return engine
 
@@ -153,19 +173,121 @@ def load_engine(setup: ModelSetup) -> Engine:
 def load_carried_engine(setup: ModelSetup) -> StreamEngine:
     """Load a network that is carried along streams, with the backend of choice; raises as `load_engine`."""
     choice = choose_backend(setup, "streaming")
-    engine: StreamEngine
-    if choice.backend.graph:
-        engine = _load_graph_stream_engine(setup, choice.backend)
-    else:
-        from stream_i3d.inference.stream_engine import load_stream_engine  # it imports torch
-
-        engine = load_stream_engine(setup)
+    engine = _load_checked(setup, choice.backend, "streaming", _load_streaming_engine)
     _tell(engine, choice, setup)
     return engine
 
 
+def _load_checked(
+    setup: ModelSetup, chosen: Backend, mode: ModeName, load: Callable[[ModelSetup], CheckableEngine]
+) -> CheckableEngine:
+    """Load an engine that agrees with float32: of the chosen backend, or of the next; see `selfcheck.checked`."""
+    first = Attempt(
+        backend=chosen.name, precision=_precision(setup, chosen), device=_device(setup, chosen),
+        compiled=setup.config.compile and not chosen.graph and mode == "window",
+    )  # fmt: skip
+    ways = attempts(first, _others(setup, chosen, mode))
+    clips = check_clips(setup.preprocessing, _RGB, mode)
+
+    def load_way(way: Attempt) -> CheckableEngine:
+        return load(_run_so(setup, way))
+
+    def make_check(engine: CheckableEngine, way: Attempt) -> SelfCheck:
+        reference = _reference(setup, mode)
+        if reference is None and way.precision != "fp32":  # an export of before there were checks
+            reference = run_clips(load_way(structs.replace(way, precision="fp32")), clips, mode)
+        return make_self_check(way, clips, reference, mode, getattr(engine, "int8", False))
+
+    return load_checked(setup.model_name.checkpoint, ways, load_way, make_check)
+
+
+def _reference(setup: ModelSetup, mode: ModeName) -> NDArray[np.float32] | None:
+    """Return the reference values of the network; None for an exported file that carries none."""
+    path = Path(setup.path)
+    if not is_graph(path):
+        network = CheckedNetwork(
+            path=setup.path, spec=setup.spec, name=setup.config.name, preprocessing=setup.preprocessing, mode=mode
+        )
+        return as_array(reference_values(network))
+    values = decode_values(read_metadata(path, CHECK_KEY))
+    return None if values is None else as_array(values)
+
+
+def _run_so(setup: ModelSetup, way: Attempt) -> ModelSetup:
+    """Return a setup that runs its network one way."""
+    config = structs.replace(
+        setup.config, backend=way.backend, precision=way.precision, device=way.device, compile=way.compiled
+    )
+    return structs.replace(setup, config=config)
+
+
+def _others(setup: ModelSetup, chosen: Backend, mode: ModeName) -> list[BackendName]:
+    """Return the other backends that run this network here, the best first."""
+    path = Path(setup.path)
+    if not is_graph(path):
+        return [] if chosen.name == "torch" else ["torch"]
+    able = [backend for backend in _readers(path, mode) if backend.installed and backend.name != "tensorrt"]
+    return [backend.name for backend in able if backend is not chosen]
+
+
+def _device(setup: ModelSetup, backend: Backend) -> str:
+    """Return the device that a backend would take."""
+    if backend.name == "torch":
+        from stream_i3d.inference.engine import choose_device  # it imports torch
+
+        return str(choose_device(setup.config.device))
+    if backend.name == "tensorrt":
+        return f"cuda:{int(setup.config.device.partition(':')[2] or 0)}"
+    return "cpu"
+
+
+def _precision(setup: ModelSetup, backend: Backend) -> Precision:
+    """Return the precision that a backend would run at; raises as loading an engine does."""
+    asked = setup.config.precision
+    if backend.name == "torch":
+        from stream_i3d.inference.engine import choose_device, choose_precision  # it imports torch
+
+        return choose_precision(asked, choose_device(setup.config.device))
+    _check_device(setup, backend)
+    if backend.name == "openvino":
+        from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision, has_bf16
+
+        return choose_cpu_precision(asked, has_bf16())
+    if backend.name == "onnxruntime":
+        from stream_i3d.inference.graphs.onnx_runner import on_cpu
+
+        on_cpu(asked)
+        return "fp32"
+    return "fp16" if asked == "auto" else asked
+
+
+def _load_window_engine(setup: ModelSetup) -> TorchEngine | GraphEngine:
+    """Load the engine that the setup's configuration names."""
+    backend = BACKENDS[setup.config.backend]
+    if backend.graph:
+        return _load_graph_engine(setup, backend)
+    from stream_i3d.inference.engine import load_torch_engine  # it imports torch
+
+    return load_torch_engine(setup)
+
+
+def _load_streaming_engine(setup: ModelSetup) -> TorchStreamEngine | GraphStreamEngine:
+    """Load the carried engine that the setup's configuration names."""
+    backend = BACKENDS[setup.config.backend]
+    if backend.graph:
+        return _load_graph_stream_engine(setup, backend)
+    from stream_i3d.inference.stream_engine import load_stream_engine  # it imports torch
+
+    return load_stream_engine(setup)
+
+
 def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> None:
-    log.info("engine: %s (%s: %s)", engine.description, choice.backend.name, choice.reason)
+    check = engine.self_check if isinstance(engine, Checkable) else None
+    name: str = choice.backend.name
+    reason = choice.reason
+    if check is not None and check.facts.rejected:
+        name, reason = check.facts.backend, "passes the self-check"
+    log.info("engine: %s (%s: %s)", engine.description, name, reason)
     if setup.config.compile and ", compiled" not in engine.description:
         log.warning("model.compile has no effect here: only one network alone, in window mode on torch, is compiled")
 
@@ -252,13 +374,17 @@ def _only_torch(asked: BackendName) -> Choice:
     return Choice(BACKENDS["torch"], "two streams run with torch only")
 
 
-def _for_graph(asked: BackendName, file: Path, mode: ModeName) -> Choice:
-    """Choose by an exported file's kind; OpenVINO reads both."""
+def _readers(file: Path, mode: ModeName) -> list[Backend]:
+    """Return what runs an exported file, the best first; OpenVINO reads both kinds."""
     able = [backend for backend in BACKENDS.values() if backend.graph == file.suffix.lower()]
     if file.suffix.lower() == ONNX:
         able.insert(1, BACKENDS["openvino"])
-    if mode == "streaming":
-        able = [backend for backend in able if backend.name in CARRYING]
+    return [backend for backend in able if mode == "window" or backend.name in CARRYING]
+
+
+def _for_graph(asked: BackendName, file: Path, mode: ModeName) -> Choice:
+    """Choose by an exported file's kind."""
+    able = _readers(file, mode)
     names = [backend.name for backend in able]
     if asked == "auto":
         first = next((backend for backend in able if backend.installed), able[0])

@@ -119,6 +119,11 @@ class ChunkSchedule:
         window = self._window(max(first, self._begun), position)
         return DueChunk(window, stamp, position, self._run, phase, chunk, self._broken_by, strides)
 
+    @property
+    def run(self) -> int:
+        """Number of the run that frames belong to now; another after each cut."""
+        return self._run
+
     def cut(self, reason: DropReason) -> None:
         """Have the network begin anew with the next chunk."""
         self._run += 1
@@ -264,6 +269,17 @@ class ChunkFeed:
         self.windows_dropped["overrun"] += clip.ready
         self._drop_waiting("overrun")
         return False
+
+    def discard(self, clip: Clip) -> None:
+        """Count a chunk whose result was not finite, and cut the stream: what the network keeps of it is spoiled."""
+        assert isinstance(clip, Chunk)
+        self.windows_dropped["not_finite"] += clip.ready
+        if clip.run == self._schedule.run:
+            self._drop_waiting("not_finite")
+            return
+        going_on = [due for due in self._waiting if due.number is not None and due.run == clip.run]
+        self.windows_dropped["not_finite"] += sum((due.number or 0) >= WARM_UP_STEPS for due in going_on)
+        self._waiting = deque(due for due in self._waiting if due not in going_on)
 
     def notes(self) -> Iterator[tuple[Window, FrameStamp]]:
         """Yield, once each, the strides that no chunk ends at, up to the next chunk."""

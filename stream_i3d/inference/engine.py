@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from stream_i3d.models.memory_format import lay_out
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.stem import rearrange_stem
 from stream_i3d.preprocess import Preprocessing, normalise
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.selfcheck.checked import SelfCheck
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -114,6 +117,7 @@ class TorchEngine:
         """
         self.labels = tuple(labels)
         self.temperature = spec.temperature
+        self.self_check: SelfCheck | None = None
         self._preprocessing = spec.preprocessing
         self._channels = spec.in_channels
         self._network = MixedPrecision(model, device, precision)
@@ -147,16 +151,12 @@ class TorchEngine:
             self.logits(self.prepare([clip] * count))
 
 
-def load_torch_engine(setup: ModelSetup) -> Engine:
+def load_torch_engine(setup: ModelSetup) -> TorchEngine:
     """Load the weights and put them on the device.
 
     Raises:
         CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
     """
-    if setup.flow is not None:
-        from stream_i3d.inference.two_stream import load_two_stream  # it imports this module
-
-        return load_two_stream(setup)
     device = choose_device(setup.config.device)
     precision = choose_precision(setup.config.precision, device)
     set_threads(setup.config.threads)

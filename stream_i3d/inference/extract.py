@@ -21,10 +21,11 @@ from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import SourceAddress
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
-from stream_i3d.errors import ConfigError
+from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import offline_address, read_frames
 from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
+from stream_i3d.redact import redact
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import TorchEngine
@@ -90,6 +91,7 @@ class Extractor:
 
         Raises:
             SourceError: The video cannot be read; nothing is written.
+        EngineError: A stack's features are not finite; nothing is written.
             ConfigError: The files cannot be written.
         """
         rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
@@ -99,6 +101,11 @@ class Extractor:
             for stack, time in self._stacks(source, progress):
                 times_ms.append(time * 1000)
                 for stream, features in self._features(stack).items():
+                    if not np.isfinite(features).all():
+                        raise EngineError(
+                            f"{redact(video)}: the {stream} network's features are not finite for the stack that ends "
+                            f"at {time:.2f} s, so nothing is written: give --precision fp32"
+                        )
                     rows[stream].append(features)
         finally:
             source.close()

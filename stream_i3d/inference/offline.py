@@ -12,7 +12,7 @@ from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthe
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import Config
-from stream_i3d.errors import ConfigError
+from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.events import merge_segments
 from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.mode import Runner, make_feed, make_runner
@@ -57,6 +57,7 @@ def recognize_video(
     Raises:
         SourceError: The video cannot be read.
         ConfigError: It is a camera.
+        EngineError: After everything else: for some windows the network's output was not finite, and these are missing.
     """
     address = offline_address(video)
     camera = CameraWindows(
@@ -77,6 +78,11 @@ def recognize_video(
     finally:
         source.close()
     yield from merge_segments(video, judged)
+    if camera.failed:
+        raise EngineError(
+            f"{redact(video)}: the network's output was not finite for {camera.failed} windows, which are left out: "
+            "give --precision fp32, or another --backend"
+        )
 
 
 def offline_address(video: str) -> SourceAddress:
@@ -93,9 +99,9 @@ def offline_address(video: str) -> SourceAddress:
 
 
 def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:
-    for recognition, _ in camera.warming():
-        yield recognition
-    clip = camera.take()
-    if clip is not None:
-        for recognition, _ in runner.run([(camera, clip)]):
+    judged = camera.warming()
+    if (clip := camera.take()) is not None:
+        judged = [*judged, *runner.run([(camera, clip)])]
+    for recognition, _ in judged:
+        if recognition is not None:
             yield recognition

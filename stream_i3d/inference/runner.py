@@ -5,6 +5,7 @@ No socket, thread or file; the clock is an argument.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,11 @@ from stream_i3d.ring import RingMemory
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
 
-Judged = tuple[Recognition, list[ActionEvent]]
+log = logging.getLogger(__name__)
+
+Judged = tuple[Recognition | None, list[ActionEvent]]
+"""What to publish of a window: None for one whose result cannot be used."""
+
 Feed = CameraFeed | ChunkFeed
 
 
@@ -58,13 +63,16 @@ class GatheringEngine(Protocol):
 class CameraWindows:
     """One camera's feed and recognizer. The lock guards the feed where a drain thread pushes into it.
 
-    `carried` is what a runner keeps of the camera from one run to the next.
+    `carried` is what a runner keeps of the camera from one run to the next; `failing` is whether the newest result was
+    not finite, and `failed` how many were not.
     """
 
     feed: Feed
     recognizer: Recognizer
     lock: Lock = field(default_factory=Lock)
     carried: object = None
+    failing: bool = False
+    failed: int = 0
 
     def take(self) -> Clip | None:
         """Return the due window's clip, if one is due."""
@@ -87,6 +95,23 @@ class CameraWindows:
         """Tell whether the clip, just read, was not overwritten meanwhile."""
         with self.lock:
             return self.feed.intact(clip)
+
+    def accept(self, clip: Clip, finite: bool) -> bool:
+        """Take note of whether a clip's result is finite; return that. One that is not is dropped and counted."""
+        if finite:
+            self.failing = False
+            return True
+        if not self.failing:
+            log.error(
+                "%s: the network's output is not finite for the window that ends with frame %d: nothing is published "
+                "for such windows, which are counted",
+                clip.newest.camera,
+                clip.newest.seq,
+            )
+        self.failing, self.failed = True, self.failed + 1
+        with self.lock:
+            self.feed.discard(clip)
+        return False
 
     def dropped_for(self) -> Counter[DropReason]:
         """Return why windows were dropped so far, as a copy: the drain thread goes on counting, by new reasons too."""
@@ -133,17 +158,22 @@ class WindowRunner:
         batch = self._prepare([clip for _, clip, _ in windows])
         intact = [camera.intact(clip) for camera, clip, _ in windows]
         logits, own = self._run(batch)
-        probabilities = softmax(logits, self._engine.temperature)  # (B, num_classes) float32
+        finite = np.isfinite(np.concatenate([logits, *own.values()], axis=1)).all(axis=1).tolist()  # one per window
         inference_ms = (self._now_ns() - started_ns) * 1e-6
-        judged = []
+        judged: list[Judged] = []
         for index, (camera, clip, motion) in enumerate(windows):
-            if intact[index]:
-                queue_ms = max(0.0, (started_ns - clip.newest.capture_ns) * 1e-6)
-                streams_of = {stream: rows[index] for stream, rows in own.items()}
-                prediction = Prediction(probabilities[index], inference_ms, streams_of)
-                judged.append(
-                    camera.recognizer.judge(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
-                )
+            if not intact[index]:
+                continue
+            if not camera.accept(clip, finite[index]):
+                judged.append((None, camera.recognizer.unjudged(clip.newest)))
+                continue
+            queue_ms = max(0.0, (started_ns - clip.newest.capture_ns) * 1e-6)
+            temperatures = self._engine.temperatures if isinstance(self._engine, FusingEngine) else {}
+            streams_of = {stream: softmax(rows[index], temperatures[stream]) for stream, rows in own.items()}
+            prediction = Prediction(softmax(logits[index], self._engine.temperature), inference_ms, streams_of)
+            judged.append(
+                camera.recognizer.judge(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
+            )
         return judged
 
     def _prepare(self, clips: Sequence[Clip]) -> Any:
@@ -153,10 +183,8 @@ class WindowRunner:
         return self._engine.prepare([clip.frames for clip in clips])
 
     def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """Return the logits to judge by, and the probabilities of each network where there are several."""
+        """Return the logits to judge by, and those of each network where there are several."""
         if not isinstance(self._engine, FusingEngine):
             return self._engine.logits(batch), {}
         streams = self._engine.stream_logits(batch)
-        temperatures = self._engine.temperatures
-        own = {stream: softmax(logits, temperatures[stream]) for stream, logits in streams.items()}
-        return self._engine.fuse(streams), own
+        return self._engine.fuse(streams), streams

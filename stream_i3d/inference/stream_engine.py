@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from stream_i3d.models.i3d import I3D
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_i3d import StreamingI3D, StreamState, stack
 from stream_i3d.models.streaming_plan import STEP_FRAMES
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.selfcheck.checked import SelfCheck
 
 
 class StreamEngine(Protocol):
@@ -72,6 +75,7 @@ class TorchStreamEngine:
         """Args: as `TorchEngine`."""
         self.labels = tuple(labels)
         self.temperature = spec.temperature
+        self.self_check: SelfCheck | None = None
         self._preprocessing = spec.preprocessing
         self._network = MixedPrecision(model, device, precision)
         self._streaming = StreamingI3D(cast(I3D, self._network.model))  # in the form in which it runs

@@ -79,10 +79,14 @@ class StreamRunner:
         intact = [camera.intact(chunk) for camera, chunk in fed]
         logits, states = self._engine.step(batch, [self._state(camera, chunk) for camera, chunk in fed])
         inference_ms = (self._now_ns() - started_ns) * 1e-6
-        judged = []
+        judged: list[Judged] = []
         for index, (camera, chunk) in enumerate(fed):
             if not intact[index]:
                 continue  # the next chunk is of another run
+            if not camera.accept(chunk, bool(np.isfinite(logits[index]).all())):
+                camera.carried = None  # the state that gave this would spoil all that follows
+                judged.append((None, camera.recognizer.unjudged(chunk.newest)))
+                continue
             carried = self._carried(camera, chunk)
             carried.states[chunk.phase] = states[index]
             if chunk.ready:

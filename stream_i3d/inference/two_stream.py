@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from stream_i3d.config import FusionName, ModelConfig
 from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, set_threads
 from stream_i3d.inference.flow_frames import RGB_CHANNELS
+from stream_i3d.inference.selfcheck.checked import Checkable, SelfCheck, load_checked, make_self_check
+from stream_i3d.inference.selfcheck.comparison import Attempt, Difference, attempts, worst
+from stream_i3d.inference.selfcheck.reference import CheckedNetwork, as_array, check_clips, reference_values
 from stream_i3d.inference.setup import (
     ModelSetup,
     StreamName,
@@ -47,6 +50,7 @@ class TwoStreamEngine:
         self.temperature = 1.0  # of what `fuse` returns: each network's own stands before that
         self.temperatures = {"rgb": rgb.temperature, "flow": flow.temperature}
         self._rgb, self._flow, self._fusion = rgb, flow, fusion
+        self.self_check = None if rgb.self_check is None or flow.self_check is None else _BothChecks(rgb, flow)
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> TwoBatches:
         """Take B clips of (T, H, W, 5) uint8; afterwards their memory may be overwritten."""
@@ -78,6 +82,23 @@ class TwoStreamEngine:
         """Run each batch size once on both."""
         self._rgb.warm_up(batch_sizes)
         self._flow.warm_up(batch_sizes)
+
+
+class _BothChecks(SelfCheck):
+    """The checks of two networks as one: the worse of the two counts."""
+
+    def __init__(self, rgb: TorchEngine, flow: TorchEngine) -> None:
+        assert rgb.self_check is not None and flow.self_check is not None
+        self._parts = ((rgb, rgb.self_check), (flow, flow.self_check))
+        facts = [check.facts for _, check in self._parts]
+        worse = max(facts, key=lambda one: one.difference or 0.0)
+        self.facts = structs.replace(worse, rejected=[way for one in facts for way in one.rejected])
+
+    def difference(self, engine: Checkable, batch_size: int = 1) -> Difference:
+        return worst([check.difference(part, batch_size) for part, check in self._parts])
+
+    def passes(self, engine: Checkable, batch_size: int = 1) -> bool:
+        return all(check.passes(part, batch_size) for part, check in self._parts)
 
 
 def stream_preprocessing(stream: str, preprocessing: Preprocessing) -> Preprocessing:
@@ -127,6 +148,18 @@ def load_stream(
     precision = choose_precision(config.precision, device)
     set_threads(config.threads)
     model, spec = load_checkpoint(weights.path, weights.spec)
-    check_stream(stream, spec, Path(weights.path).name)  # another program's file tells only now what it is
+    name = Path(weights.path).name
+    check_stream(stream, spec, name)  # another program's file tells only now what it is
     spec = structs.replace(spec, preprocessing=stream_preprocessing(stream, preprocessing))
-    return TorchEngine(model, spec, label_names(labels, spec), device, precision), spec
+    names = label_names(labels, spec)
+    network = CheckedNetwork(path=weights.path, spec=weights.spec, name=None, preprocessing=spec.preprocessing)
+
+    def load(way: Attempt) -> TorchEngine:
+        return TorchEngine(model, spec, names, torch.device(way.device), way.precision)
+
+    def make_check(engine: TorchEngine, way: Attempt) -> SelfCheck:
+        clips = check_clips(spec.preprocessing, spec.in_channels, "window")
+        return make_self_check(way, clips, as_array(reference_values(network)), "window")
+
+    ways = attempts(Attempt(backend="torch", precision=precision, device=str(device)), [])
+    return load_checked(name, ways, load, make_check), spec

@@ -23,6 +23,7 @@ from stream_i3d.models.arguments import check_dimensions, scaled
 from stream_i3d.models.head import initialise_head
 from stream_i3d.models.inception_plan import check_keep_prob, initialise
 from stream_i3d.models.inception_table import BN_EPS, BN_MOMENTUM
+from stream_i3d.models.time_conv import TimeConv3d
 
 _CONVS: dict[str, int] = {  # channels
     "conv1": 64,
@@ -48,7 +49,7 @@ class ConvUnit(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv = TimeConv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn = nn.BatchNorm3d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:

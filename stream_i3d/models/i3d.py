@@ -32,6 +32,7 @@ from stream_i3d.models.inception_table import (
     Triple,
     same_padding,
 )
+from stream_i3d.models.time_conv import TimeConv3d
 
 __all__ = ["END_POINTS", "I3D", "MIN_FRAMES", "MIN_SIDE", "PRETRAINED_SOURCE", "same_padding", "scaled"]
 
@@ -55,7 +56,7 @@ class Unit3D(nn.Module):
         super().__init__()
         # At stride 1 an odd kernel pads both ends alike whatever the size, so the convolution can do it itself.
         padding = kernel // 2 if stride == 1 else 0
-        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+        self.conv3d = TimeConv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm3d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
         self.kernel, self.stride = kernel, stride
 

@@ -21,6 +21,7 @@ from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.inception import InceptionTrunk, InceptionV1
 from stream_i3d.models.resnet_i3d import ResNetI3D, Variant
+from stream_i3d.models.time_conv import TimeConv3d
 
 Times = int | Mapping[str, int] | None
 """Kernel sizes in time: one for all layers, one per dotted name, or None for as long as each kernel is high."""
@@ -202,7 +203,7 @@ def _convolution(conv: nn.Conv2d, name: str, plan: _Plan) -> nn.Module:
     else:
         padding = (time // 2, *conv.padding)
     # On the meta device: the weights come from the 2D layer, so none are made to be thrown away.
-    new = nn.Conv3d(
+    new = TimeConv3d(
         conv.in_channels,
         conv.out_channels,
         (time, *conv.kernel_size),  # type: ignore[arg-type]  # torch types the 2D one as any number of numbers

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
 from stream_i3d.models.head import initialise_head
+from stream_i3d.models.time_conv import TimeConv3d
 
 Triple = tuple[int, int, int]
 """(time, height, width)."""
@@ -76,7 +77,7 @@ class ConvBN(nn.Module):
         super().__init__()
         time, height, width = kernel
         padding = (time // 2, height // 2, width // 2)
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+        self.conv = TimeConv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm3d(out_channels)
         self.relu = relu
 

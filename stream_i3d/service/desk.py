@@ -142,6 +142,7 @@ class ControlDesk:
             model=worker.model,
             labels=worker.labels,
             engine=worker.engine,
+            check=worker.check,
             device=device,
             precision=precision,
         )

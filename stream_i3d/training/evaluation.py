@@ -6,17 +6,21 @@ know files of results, tables or the terminal.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from msgspec import structs
 from torch import Tensor, nn
 
 from stream_i3d.config import ModeName
-from stream_i3d.errors import ConfigError
+from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision, set_threads
+from stream_i3d.inference.selfcheck.comparison import Difference, compare, tolerance_of
+from stream_i3d.inference.selfcheck.reference import as_array, check_clips, make_values, model_values, thinned
 from stream_i3d.inference.setup import check_carried, label_names
 from stream_i3d.inference.stream_engine import TorchStreamEngine
 from stream_i3d.inference.two_stream import stream_preprocessing
@@ -33,12 +37,15 @@ from stream_i3d.training.metrics import EVALUATIONS, confidence_bins, measure
 from stream_i3d.training.results import Average, Evaluation, SkippedVideo, probabilities_of, video_results
 from stream_i3d.training.sample import Batch, ClipDataset
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[str, int, int], None]
 """Told what is going on, how much of it is done, and of how much."""
 
 _CLIPS_AT_ONCE = {"cpu": 8, "cuda": 64}
 
 _WENT_BAD = "it went bad while it was read"
+_NOT_FINITE = "the network's output is not finite for it"
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -78,7 +85,7 @@ class Network:
             clips: By stream: (B, T, H, W, C) uint8, RGB or codes of flow.
 
         Returns:
-            (B, num_classes) float32 on the CPU.
+            (B, num_classes) float32 on the CPU; not finite where the network's output is not.
         """
         count = next(iter(clips.values())).shape[0]
         step = _CLIPS_AT_ONCE[self.device.type]
@@ -148,7 +155,24 @@ def load_network(checkpoint: str, config: TrainConfig) -> Network:
     """
     path = resolve_checkpoint(checkpoint)
     model, spec = load_checkpoint(path, known_spec(checkpoint))
-    return Network(model, spec, config, path.name)
+    network = Network(model, spec, config, path.name)
+    if network.precision == "fp32" or len(network.streams) > 1:
+        return network
+    difference = _difference(network, model)
+    if difference.within(tolerance_of(network.precision, int8=False)):
+        return network
+    log.warning("%s fails its self-check in %s (%s): fp32 is used instead", path.name, network.precision, difference)
+    return Network(model, spec, structs.replace(config, run=structs.replace(config.run, precision="fp32")), path.name)
+
+
+def _difference(network: Network, model: nn.Module) -> Difference:
+    """Compare a network with float32 of the same weights on the self-check's clips."""
+    [stream], channels, made = network.streams, network.spec.in_channels, network.preprocessing
+    clips = torch.from_numpy(np.stack(check_clips(made, channels, "window")))
+    normalised = stream_preprocessing(stream, made)
+    reference = make_values(model_values(model, normalised, channels, "window"))
+    found = thinned(np.asarray(network.logits({stream: clips}).numpy(), np.float32))
+    return compare(as_array(reference), found, network.spec.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +184,14 @@ class VideoScores:
         targets: (V,) int64: the true classes.
         scores: (V, C) float32: the average over a video's clips.
         single: (V, C) float32: the logits of the clip in the middle; with three crops, of one of them.
+        failed: Items that are left out since the network's output was not finite for one of their clips.
     """
 
     indices: tuple[int, ...]
     targets: Tensor
     scores: Tensor
     single: Tensor
+    failed: tuple[int, ...] = ()
 
 
 def score_videos(
@@ -183,6 +209,9 @@ def score_videos(
         config: Its `data.workers` prepare them.
         average: What of a video's clips is averaged.
         progress: Told how many videos are done, and of how many.
+
+    Raises:
+        EngineError: The network's output is finite for none of them.
     """
     temperature = network.spec.temperature
     per_batch = max(1, _CLIPS_AT_ONCE[network.device.type] // (config.clip.test_clips * config.clip.test_crops))
@@ -190,6 +219,7 @@ def score_videos(
         dataset, fixed_parts(len(dataset), per_batch, 1, 0), config.data, network.device
     )
     rows: dict[int, tuple[int, Tensor, Tensor]] = {}
+    failed: set[int] = set()
     done = 0
     for batch in loader:
         videos, clips = next(iter(batch["clips"].values())).shape[:2]
@@ -200,15 +230,21 @@ def score_videos(
         for index, label, score, single in zip(
             batch["index"].tolist(), batch["label"].tolist(), scores, middle, strict=True
         ):
+            if not (torch.isfinite(score).all() and torch.isfinite(single).all()):
+                failed.add(index)
+                continue
             rows[index] = (label, score, single)  # an item that took a bad one's place comes twice
         done += videos
         progress(done, len(dataset))
     indices = tuple(sorted(rows))
+    if failed and not indices:
+        raise EngineError(f"the output of {network.name} is not finite for any video: give run.precision=fp32")
     return VideoScores(
         indices,
         torch.tensor([rows[index][0] for index in indices]),
         torch.stack([rows[index][1] for index in indices]),
         torch.stack([rows[index][2] for index in indices]),
+        tuple(sorted(failed)),
     )
 
 
@@ -279,15 +315,19 @@ def evaluate(
         clip_metrics=measure(probabilities_of(single.single, "score", temperature), single.targets, names),
         reliability=confidence_bins(probabilities, scored.targets),
         videos=video_results(names_seen, scored.scores, scored.targets, labels),
-        skipped=_skipped(dataset, scored.indices),
+        skipped=_skipped(dataset, scored),
     )
 
 
-def _skipped(dataset: NamedDataset, seen: Sequence[int]) -> list[SkippedVideo]:
-    kept = set(seen)
+def _skipped(dataset: NamedDataset, scored: VideoScores) -> list[SkippedVideo]:
+    kept, failed = set(scored.indices), set(scored.failed)
     return [
         *(SkippedVideo(video=video, reason=reason) for video, reason in dataset.skipped),
-        *(SkippedVideo(video=name, reason=_WENT_BAD) for index, name in enumerate(dataset.names) if index not in kept),
+        *(
+            SkippedVideo(video=name, reason=_NOT_FINITE if index in failed else _WENT_BAD)
+            for index, name in enumerate(dataset.names)
+            if index not in kept
+        ),
     ]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,6 @@ from stream_i3d.training.loading import Division, StepSampler, fixed_parts, make
 from stream_i3d.training.network import set_regime, set_training
 from stream_i3d.training.optimisation import ClipLoss, make_average, make_optimizer, rate_at, set_rate
 from stream_i3d.training.sample import Batch, ClipDataset
-from stream_i3d.training.sound_convolution import SoundConv3d
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,6 @@ class Trainer:
             self.average = make_average(self.network, config.run.ema)
         self._loss = ClipLoss(config.loss, train.labels, train.targets)
         self._precision = training_precision(config.run.precision, fabric.device)
-        guarded = fabric.device.type == "cpu" and self._precision != "fp32"
-        self._sound: Callable[[], AbstractContextManager[object]] = SoundConv3d if guarded else nullcontext
         self._division = Division(
             batch_size=config.run.batch_size,
             accumulate=config.run.accumulate,
@@ -177,9 +173,7 @@ class Trainer:
         inputs = self._inputs(batch, side_at(self.config.run.resize_from, self.step / self.total_steps))
         label = batch["label"].to(self.fabric.device, non_blocking=True)
         clips = next(iter(batch["clips"].values())).shape[1]
-        with self._sound():
-            logits = self._wrapped(*inputs)
-        return self._loss(logits, label.repeat_interleave(clips))
+        return self._loss(self._wrapped(*inputs), label.repeat_interleave(clips))
 
     def _inputs(self, batch: Batch, side: int | None = None) -> list[Tensor]:
         """Return the network's inputs, each (B * N, C, T, H, W) float32."""

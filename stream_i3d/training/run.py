@@ -191,6 +191,11 @@ class _Run:
         if self._data.val is None:
             return
         logits, labels = self._trainer.validate(self._data.val)  # all processes take part
+        if not logits.isfinite().all():
+            raise TrainingError(
+                f"the network's output is not finite for some validation videos at step {result.step}: lower "
+                "optimizer.lr, set run.clip_gradient, or train with run.precision=fp32"
+            )
         if not self._first or self._records is None:
             return
         probabilities = logits.softmax(dim=1)

@@ -22,13 +22,13 @@ from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.errors import ConfigError, SourceError
 from stream_i3d.inference.mode import make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows, Judged
+from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES
 from stream_i3d.preprocess import Preprocessing, centre_crop
 from stream_i3d.recognizer import Drops, Judging, Recognizer
 from stream_i3d.training.stream_videos import StreamVideo, stream_order
-from stream_i3d.training.streaming_offline import carried_probabilities
+from stream_i3d.training.streaming_offline import carried_probabilities, check_finite
 from stream_i3d.training.streaming_report import (
     Span,
     StreamingReport,
@@ -83,11 +83,11 @@ class _Recording(Recognizer):
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
-    ) -> Judged:
+    ) -> tuple[Recognition, list[ActionEvent]]:
         self._said.append(Said(window, newest, prediction))
         return super().judge(window, newest, prediction, motion, queue_ms, drops)
 
-    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> Judged:
+    def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         self._said.append(Said(window, newest, None))
         return super().warming(window, newest, drops)
 
@@ -134,6 +134,8 @@ def play(
             playback.spans.append(Span(place, video.label, seq, last.seq, first.elapsed, last.elapsed))
             seq, time = last.seq + 1, last.elapsed + 1 / preprocessing.sample_fps
         progress(place + 1, len(videos))
+    if camera.failed:
+        playback.skipped.append(f"{camera.failed} windows: the network's output was not finite")
     return playback
 
 
@@ -287,6 +289,7 @@ def offline_probabilities(
         frames = videos[span.video].frames(sorted({number for clip in numbers for number in clip}))
         clips = np.stack([np.stack([centre_crop(frames[n], made.crop_size) for n in clip]) for clip in numbers])
         logits = network.logits({"rgb": torch.from_numpy(clips)})
+        check_finite(logits, network)
         rows.append((logits / network.spec.temperature).softmax(dim=1))
         progress(sum(map(len, rows)), len(whole))
     return np.asarray(torch.cat(rows).numpy(), np.float32)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_i3d.config import WindowConfig
+from stream_i3d.errors import EngineError
 from stream_i3d.messages import Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES, SHIFT_FRAMES, STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.preprocess import Image, centre_crop
@@ -83,7 +84,20 @@ def carried_probabilities(
         logits = _logits(network, videos[span.video], span.first, {step for steps in averaged for step in steps})
         rows += [torch.stack([logits[step] for step in steps]).mean(dim=0) for steps in averaged]
         progress(len(rows), len(windows))
+    check_finite(torch.stack(rows), network)
     return np.asarray((torch.stack(rows) / network.spec.temperature).softmax(dim=1).numpy(), np.float32)
+
+
+def check_finite(logits: Tensor, network: Network) -> None:
+    """Check that what a network gave can be compared with anything.
+
+    Raises:
+        EngineError: Some of it is not finite.
+    """
+    if not torch.isfinite(logits).all():
+        raise EngineError(
+            f"the output of {network.name} is not finite ({network.description}): give run.precision=fp32"
+        )
 
 
 def averaged_steps(window: Window, settings: WindowConfig) -> Iterator[Step]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from stream_i3d.messages import CameraName, CameraStatus, Count, ModelName
+from stream_i3d.stage import EngineCheck
 from stream_i3d.transport.wire import decode_json
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -102,6 +103,7 @@ class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
         engine: What runs the network, for people.
         device: Such as "cpu" or "cuda:0".
         precision: "fp32", "bf16" or "fp16".
+        check: How the engine compares with float32, and what failed that before it.
     """
 
     version: str
@@ -114,6 +116,7 @@ class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
     engine: str = ""
     device: str = ""
     precision: str = ""
+    check: EngineCheck | None = None
 
 
 class CameraInfo(Struct, frozen=True, kw_only=True):

@@ -190,3 +190,82 @@ def test_losses_so_far_travel_with_each_recognition() -> None:
     assert recognition.seq == 23
     assert recognition.frames_dropped == 2
     assert recognition.windows_dropped == one.feed.windows_dropped.total() >= 2
+
+
+# --- output that is not finite
+
+
+class Spoilt(FakeEngine):
+    """Its logits are not finite for clips whose newest frame's number is in `bad`."""
+
+    def __init__(self, bad: set[int], value: float = float("nan")) -> None:
+        super().__init__()
+        self.bad, self.value = bad, value
+
+    def logits(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = super().logits(batch)
+        for row, clip in zip(rows, batch, strict=True):
+            if number_of(clip[-1]) in self.bad:
+                row[1] = self.value
+        return rows
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_nothing_is_published_for_a_window_whose_output_is_not_finite(
+    value: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = camera("bad"), camera("good")
+    engine = Spoilt({7, 11}, value)
+    runner = WindowRunner(engine, 0.0, False)
+    feed(bad, 0, 7)
+    feed(good, 0, 15)
+    judged = runner.run([due(bad), due(good)])
+    assert [(one.camera, one.seq) for one, _ in judged if one is not None] == [("good", 15)]
+    assert (bad.failing, bad.failed, good.failing, good.failed) == (True, 1, False, 0)
+    feed(bad, 8, 11)
+    assert [one for one, _ in runner.run([due(bad)])] == [None]
+    assert bad.dropped_for() == {"not_finite": 2}
+    feed(bad, 12, 15)
+    [(recognition, _)] = runner.run([due(bad)])
+    assert recognition is not None
+    assert (recognition.label, recognition.windows_dropped) == (LABELS[0], 2)
+    assert (bad.failing, bad.failed) == (False, 2)
+    [record] = caplog.records  # once, not for every window
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith(
+        "door: the network's output is not finite for the window that ends with frame 7"
+    )
+
+
+def test_an_action_ends_where_output_stays_not_finite() -> None:
+    one, runner = camera(), WindowRunner(Spoilt(set(range(8, 200))), 0.0, False)
+    feed(one, 0, 7)
+    [(_, events)] = runner.run([due(one)])
+    started = list(events)
+    for last in range(11, 120, STRIDE):
+        feed(one, last - STRIDE + 1, last)
+        [(recognition, events)] = runner.run([due(one)])
+        assert recognition is None
+        started += events
+    assert [event.event for event in started] in (["start", "end"], [])
+
+
+class SpoiltStreams(FakeEngine):
+    """Two networks, of which flow's output is not finite; their fusion hides it."""
+
+    temperatures = {"rgb": 1.0, "flow": 1.0}
+
+    def stream_logits(self, batch: list[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
+        rows = super().logits(batch)
+        return {"rgb": rows, "flow": np.full_like(rows, np.nan)}
+
+    def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        return logits["rgb"]
+
+
+def test_one_network_of_two_whose_output_is_not_finite_spoils_the_window() -> None:
+    one = camera()
+    feed(one, 0, 7)
+    [(recognition, _)] = WindowRunner(SpoiltStreams(), 0.0, False).run([due(one)])
+    assert recognition is None
+    assert one.dropped_for() == {"not_finite": 1}

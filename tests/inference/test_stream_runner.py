@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_i3d.config import Config, IdleConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.inference.chunk_feed import ChunkFeed
@@ -42,7 +44,7 @@ def play(one: CameraWindows, runner: StreamRunner, first: int, last: int, epoch:
             judged += one.warming()
             if (clip := one.take()) is not None:
                 judged += runner.run([(one, clip)])
-    return [recognition for recognition, _ in judged]
+    return [recognition for recognition, _ in judged if recognition is not None]
 
 
 def states(recognitions: list[Recognition]) -> list[tuple[int, str]]:
@@ -229,3 +231,58 @@ def test_the_mode_chooses_feed_and_runner(mode: str) -> None:
     assert isinstance(make_feed(SIXTEEN, config.window), ChunkFeed) == streaming
     engine = FakeStreamEngine() if streaming else FakeEngine()
     assert isinstance(make_runner(engine, config), StreamRunner if streaming else WindowRunner)
+
+
+# --- output that is not finite
+
+
+class Spoilt(FakeStreamEngine):
+    """Not finite at the chunks that end with frames in `bad`, and for ever after in the state that gave it."""
+
+    def __init__(self, bad: set[int]) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def step(
+        self, batch: list[tuple[int, ...]], states: Sequence[tuple[int, ...] | None]
+    ) -> tuple[NDArray[np.float32], list[tuple[int, ...]]]:
+        logits, after = super().step(batch, states)
+        for row, numbers in zip(logits, after, strict=True):
+            if self.bad & set(numbers[7::8]):
+                row[:] = np.nan
+        return logits, after
+
+
+@pytest.mark.parametrize("stride", [8, 4])
+def test_the_state_that_gave_what_is_not_finite_is_thrown_away(stride: int) -> None:
+    one, engine = camera(stride=stride), Spoilt({71})
+    published = play(one, runner(engine), 0, 199)
+    seen = states([recognition for recognition in published if recognition is not None])
+    assert (71, "action") not in seen
+    assert [seq for seq, state in seen if state == "action" and seq < 71][-1:] == [63 if stride == 8 else 67]
+    later = [seq for seq, state in seen if state == "action" and seq > 71]
+    assert later[0] == (135 if stride == 8 else 131)  # eight new chunks after frame 71, of either phase
+    assert all(numbers[0] >= 68 for numbers in engine.fed if numbers[-1] > 79)  # nothing older is remembered
+    assert one.failed == 1
+    assert one.dropped_for()["not_finite"] >= 1 + 7
+
+
+def test_a_stream_that_is_not_finite_before_it_is_warm_begins_anew() -> None:
+    one, engine = camera(), Spoilt({15})
+    published = play(one, runner(engine), 0, 95)
+    assert [one.seq for one in published if one is not None and one.state == "action"] == [79, 87, 95]
+    assert one.failed == 1
+
+
+def test_what_waits_of_a_run_that_failed_is_dropped_though_another_has_begun() -> None:
+    one, engine = camera(), Spoilt({71})
+    run = runner(engine)
+    play(one, run, 0, 63)
+    for seq in (*range(64, 80), *range(88, 96)):  # two chunks wait, then frames are missing and more chunks come
+        one.feed.push(stamp(seq), pixels(seq))
+    for _ in range(6):
+        one.warming()
+        if (clip := one.take()) is not None:
+            run.run([(one, clip)])
+    assert engine.fed[-1] == tuple(range(88, 96))
+    assert one.failed == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import math
 import os
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 import torch
 from msgspec import Struct, structs
@@ -28,6 +30,7 @@ from stream_i3d.inference.graphs.engine import Runner
 from stream_i3d.inference.graphs.file import IR, ONNX, TORCH, is_graph
 from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu
 from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, the_core, write_ir
+from stream_i3d.inference.selfcheck.reference import make_values, model_values
 from stream_i3d.inference.setup import check_carried
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.registry import find_architecture
@@ -121,6 +124,11 @@ def export_checkpoint(job: ExportJob, progress: Progress) -> Exported:
             runner = _runner(job.format, path, spec)
             parity = _compare(model, spec, runner, compared[:PARITY_CLIPS], progress)
             description = runner.description
+        if not math.isfinite(parity.logit_difference):
+            raise CheckpointError(
+                f"exporting {job.checkpoint} gives an output that is not finite on {named}; nothing was written: try "
+                "another --format" + (", or other videos for --calibrate" if job.int8 else "")
+            )
         if not job.int8 and not parity.logit_difference <= TOLERANCE * parity.logit_deviation:
             raise CheckpointError(
                 f"exporting {job.checkpoint} gives another network on {parity.clips} {named}: {parity}; nothing was "
@@ -190,12 +198,14 @@ def _divide(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
 
 def _write(job: ExportJob, model: torch.nn.Module, spec: ModelSpec, clips: Sequence[Clip], path: Path) -> None:
     program = make_program(model, spec.preprocessing, spec.in_channels, job.mode)
+    values = make_values(model_values(model, spec.preprocessing, spec.in_channels, job.mode))
+    check = msgspec.json.encode(values).decode()  # what the file's engine compares itself with when it is loaded
     if job.int8 and job.mode == "streaming":
-        write_ir(quantise_step(to_openvino(program), calibration_items(model, spec, clips)), spec, path)
+        write_ir(quantise_step(to_openvino(program), calibration_items(model, spec, clips)), spec, path, check)
     elif job.int8:
-        write_ir(quantise(to_openvino(program), clips), spec, path)
+        write_ir(quantise(to_openvino(program), clips), spec, path, check)
     else:
-        write_graph(program, spec, path)
+        write_graph(program, spec, path, check)
 
 
 def quantise(model: openvino.Model, clips: Sequence[Clip]) -> openvino.Model:
@@ -249,6 +259,8 @@ def _runner(kind: Format, path: Path, spec: ModelSpec) -> Runner:
 
 class _ProgramRunner:
     """Runs a torch.export program that was just written here; of others, see `graphs.file.read_graph_spec`."""
+
+    int8 = False
 
     def __init__(self, path: Path) -> None:
         with quiet():

@@ -79,6 +79,8 @@ def make_stepper(path: Path, model: torch.nn.Module, spec: ModelSpec) -> Stepper
 class _FileStepper:
     """Runs a step that was just written here as ONNX or by torch.export; contexts go in and out."""
 
+    int8 = False
+
     def __init__(self, path: Path, model: torch.nn.Module, spec: ModelSpec) -> None:
         assert isinstance(model, I3D)
         blank = StreamingI3D(model).blank(spec.preprocessing.crop_size)

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError, brief
-from stream_i3d.inference.graphs.file import CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.graphs.file import CHECK_KEY, CLIPS, IR, LOGITS, ONNX
 from stream_i3d.inference.graphs.inception import inception_graph
 from stream_i3d.inference.graphs.openvino_runner import import_openvino, write_ir
 from stream_i3d.inference.graphs.stream_engine import CONTEXT, FRAMES, NEXT_CONTEXT, STEPS
@@ -71,17 +71,23 @@ def make_program(
         return export_program(model, preprocessing, channels)
 
 
-def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path) -> None:
+def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path, check: str | None = None) -> None:
     """Write a graph and its spec; the suffix of `path` says as what.
+
+    Args:
+        program: Of `make_program`.
+        spec: Of its network.
+        path: Where it goes.
+        check: Reference values for the engine's self-check, as `file.CHECK_KEY` holds them; None for none.
 
     Raises:
         CheckpointError: The graph cannot be converted to that.
         OSError: The file cannot be written.
     """
     if path.suffix == IR:
-        write_ir(to_openvino(program), spec, path)
+        write_ir(to_openvino(program), spec, path, check)
     elif path.suffix == ONNX:
-        _write_onnx(program, spec, path)
+        _write_onnx(program, spec, path, check)
     else:
         with quiet():
             torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": encode_spec(spec)[METADATA_KEY]})
@@ -141,7 +147,7 @@ def _simplify_pools(model: openvino.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path) -> None:
+def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path, check: str | None) -> None:
     import onnx
 
     with _one_line("this network cannot be converted to ONNX"), quiet():
@@ -149,7 +155,7 @@ def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
         exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False, dynamo=True)
     assert exported is not None
     proto = exported.model_proto
-    onnx.helper.set_model_props(proto, encode_spec(spec))
+    onnx.helper.set_model_props(proto, encode_spec(spec) | ({} if check is None else {CHECK_KEY: check}))
     path.write_bytes(proto.SerializeToString())
 
 

@@ -6,13 +6,16 @@ The library's part is a `Runner` (openvino_runner.py, onnx_runner.py); normalisa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.selfcheck.checked import SelfCheck
 
 Clips = NDArray[np.uint8]
 """(B, T, H, W, C)."""
@@ -23,6 +26,9 @@ class Runner(Protocol):
 
     description: str
     """The library, its version, the device and the precision."""
+
+    int8: bool
+    """Whether layers of it are int8."""
 
     def __call__(self, clips: Clips) -> NDArray[np.float32]:
         """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
@@ -36,6 +42,8 @@ class GraphEngine:
         self.labels = tuple(labels)
         self.description = runner.description
         self.temperature = spec.temperature
+        self.int8 = runner.int8
+        self.self_check: SelfCheck | None = None
         self._runner, self._spec = runner, spec
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Clips:

@@ -19,6 +19,9 @@ IR, ONNX, TORCH = ".xml", ".onnx", ".pt2"
 SUFFIXES = (IR, ONNX)
 """Of files that can be run."""
 
+CHECK_KEY = "stream_i3d_check"
+"""Where an exported file's metadata holds the reference values of its self-check; see `selfcheck.reference`."""
+
 CLIPS, LOGITS = "clips", "logits"
 """What an exported graph calls its input and its output."""
 
@@ -43,21 +46,12 @@ def read_graph_spec(path: Path) -> ModelSpec:
     Raises:
         CheckpointError: It is damaged, was not made by `stream-i3d export`, or is of a kind that is not run.
     """
-    suffix = path.suffix.lower()
-    if suffix == TORCH:
+    if path.suffix.lower() == TORCH:
         raise CheckpointError(
             f"checkpoint {str(path)!r} is a torch.export program, which is not run here, since reading one can run "
             "code hidden in it: give the checkpoint that it was exported from"
         )
-    try:
-        text = _from_xml(path) if suffix == IR else _from_onnx(path)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
-    except (expat.ExpatError, ValueError) as error:
-        kind = "OpenVINO IR" if suffix == IR else "ONNX"
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} is not a whole {kind} file ({brief(error)}): export it again"
-        ) from error
+    text = read_metadata(path, METADATA_KEY)
     if text is None:
         raise CheckpointError(
             f"checkpoint {str(path)!r} does not say what its network is: give a file that `stream-i3d export` made"
@@ -65,8 +59,30 @@ def read_graph_spec(path: Path) -> ModelSpec:
     return decode_spec(text, path)
 
 
-def _from_xml(path: Path) -> str | None:
-    """Return the text under `METADATA_KEY` in an IR's rt_info; no tree is built of the rest."""
+def read_metadata(path: Path, key: str) -> str | None:
+    """Return the text that an exported file carries under a key; None where it has none.
+
+    Args:
+        path: OpenVINO IR's .xml, or ONNX.
+        key: `METADATA_KEY` or `CHECK_KEY`.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    suffix = path.suffix.lower()
+    try:
+        return _from_xml(path, key) if suffix == IR else _from_onnx(path, key)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
+    except (expat.ExpatError, ValueError) as error:
+        kind = "OpenVINO IR" if suffix == IR else "ONNX"
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is not a whole {kind} file ({brief(error)}): export it again"
+        ) from error
+
+
+def _from_xml(path: Path, key: str) -> str | None:
+    """Return the text under a key in an IR's rt_info; no tree is built of the rest."""
     if path.stat().st_size > _MAX_XML_BYTES:
         raise ValueError("larger than 64 MiB")
     found: list[str] = []
@@ -74,7 +90,7 @@ def _from_xml(path: Path) -> str | None:
 
     def begin(name: str, attributes: dict[str, str]) -> None:
         within.append(name)
-        if within[1:] == ["rt_info", METADATA_KEY] and "value" in attributes:
+        if within[1:] == ["rt_info", key] and "value" in attributes:
             found.append(attributes["value"])
         if len(within) > _MAX_XML_DEPTH:
             raise ValueError("it is nested too deeply")
@@ -91,15 +107,15 @@ def _from_xml(path: Path) -> str | None:
     return found[0] if found else None
 
 
-def _from_onnx(path: Path) -> str | None:
-    """Return the text under `METADATA_KEY` in an ONNX file's metadata; its weights are skipped."""
+def _from_onnx(path: Path, key: str) -> str | None:
+    """Return the text under a key in an ONNX file's metadata; its weights are skipped."""
     size = path.stat().st_size
     with path.open("rb") as file:
         for field, length in _fields(file, size):
             if field == _METADATA_FIELD:
                 end = file.tell() + length
                 entry = {name: file.read(min(part, _MAX_TEXT_BYTES)) for name, part in _fields(file, end)}
-                if entry.get(1) == METADATA_KEY.encode():
+                if entry.get(1) == key.encode():
                     return entry.get(2, b"").decode()
     return None
 

@@ -57,10 +57,8 @@ def write_inception(setup: ModelSetup, path: Path) -> bool:
         OSError: A file cannot be read or written.
     """
     weights, spec = Path(setup.path), setup.spec
-    if spec is None or read_spec(weights) is None:
-        return False
-    tensors = _read(weights, spec)
-    if tensors is None:
+    tensors = read_inception(weights, spec)
+    if tensors is None or spec is None:
         return False
     spec = structs.replace(spec, preprocessing=setup.preprocessing)
     write_ir(inception_graph(tensors, spec), spec, path)
@@ -143,7 +141,10 @@ class _Graph:
         )
         scale = scale / np.sqrt(variance + BN_EPS)
         folded = weight.astype(np.float64) * scale.reshape(-1, 1, 1, 1, 1)
-        front, back = self._pad(weight.shape[2:], (stride,) * 3)
+        if self._sizes[0] == 1 and stride == 1:  # as models/time_conv.py: the other planes meet only padding
+            middle = weight.shape[2] // 2
+            folded = folded[:, :, middle : middle + 1]
+        front, back = self._pad(folded.shape[2:], (stride,) * 3)
         bias = (shift - mean * scale).astype(np.float32)
         return self._ops.relu(self._convolve(x, folded.astype(np.float32), bias, front, back, stride))
 
@@ -174,8 +175,15 @@ class _Graph:
         return [front for front, _ in pairs], [back for _, back in pairs]
 
 
-def _read(path: Path, spec: ModelSpec) -> Tensors | None:
-    """Return the tensors of a file of ours that holds exactly the network of `spec`; None where anything is unusual."""
+def read_inception(path: Path, spec: ModelSpec | None) -> Tensors | None:
+    """Return the tensors of a file of ours that holds exactly the network of `spec`; None where anything is unusual.
+
+    Raises:
+        CheckpointError: The checkpoint's header is damaged.
+        OSError: The file cannot be read.
+    """
+    if spec is None or read_spec(path) is None:
+        return None
     if spec.architecture not in _ARCHITECTURES or set(spec.options) - _OPTIONS or not is_safetensors(path):
         return None
     shapes = tensor_shapes(spec.num_classes, spec.in_channels, spec.width)

@@ -27,6 +27,8 @@ Providers = Sequence[str | tuple[str, Mapping[str, object]]]
 class OnnxRunner:
     """An ONNX Runtime session, for any number of clips at once."""
 
+    int8 = False
+
     def __init__(self, path: Path, spec: ModelSpec, providers: Providers, threads: int, named: str) -> None:
         """Read a file and make a session of it.
 

@@ -15,6 +15,7 @@ from stream_i3d.config import Precision
 from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graphs.engine import Clips, check_signature
+from stream_i3d.inference.graphs.file import CHECK_KEY
 from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class OpenVinoRunner:
         Raises:
             CheckpointError: The file is damaged.
         """
-        compiled, self.description = compile_graph(
+        compiled, self.description, self.int8 = compile_graph(
             path, precision, threads, cache, lambda model: _check(model, spec, path)
         )
         self._request = compiled.create_infer_request()
@@ -65,8 +66,8 @@ class OpenVinoRunner:
 
 def compile_graph(
     path: Path, precision: Precision, threads: int, cache: Path | None, adapt: Callable[[openvino.Model], None]
-) -> tuple[Any, str]:
-    """Return a compiled file, and a description of it.
+) -> tuple[Any, str, bool]:
+    """Return a compiled file, a description of it, and whether layers of it are int8.
 
     Args:
         path, precision, threads, cache: As for `OpenVinoRunner`.
@@ -94,7 +95,7 @@ def compile_graph(
         ) from error
     int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
     named = f"int8 and {precision}" if int8 else precision
-    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
+    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}", int8
 
 
 def has_bf16() -> bool:
@@ -127,9 +128,18 @@ def choose_cpu_precision(asked: Precision, bf16: bool) -> Precision:
     return asked
 
 
-def write_ir(model: openvino.Model, spec: ModelSpec, path: Path) -> None:
-    """Write an OpenVINO model and its spec as .xml, and its weights as .bin beside it."""
+def write_ir(model: openvino.Model, spec: ModelSpec, path: Path, check: str | None = None) -> None:
+    """Write an OpenVINO model and its spec as .xml, and its weights as .bin beside it.
+
+    Args:
+        model: The graph.
+        spec: Of its network.
+        path: Where the .xml goes.
+        check: Reference values for the engine's self-check, as `graphs.file.CHECK_KEY` holds them; None for none.
+    """
     model.set_rt_info(encode_spec(spec)[METADATA_KEY], [METADATA_KEY])
+    if check is not None:
+        model.set_rt_info(check, [CHECK_KEY])
     import_openvino().save_model(model, path, compress_to_fp16=False)
 
 

@@ -6,7 +6,7 @@ What engine.py is to windows. Cameras are stepped one after another: see docs/de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from stream_i3d.inference.graphs.engine import Clips
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import STEP_FRAMES
+
+if TYPE_CHECKING:
+    from stream_i3d.inference.selfcheck.checked import SelfCheck
 
 FRAMES, STEPS, CONTEXT, NEXT_CONTEXT = "frames", "steps", "context_{}", "next_context_{}"
 """What a graph of one step calls its inputs, and its outputs beside the logits."""
@@ -24,6 +27,9 @@ class Stepper(Protocol):
 
     description: str
     """The library, its version, the device and the precision."""
+
+    int8: bool
+    """Whether layers of it are int8."""
 
     def begin(self) -> Any:
         """Return the memory of a stream before its first frame."""
@@ -40,6 +46,8 @@ class GraphStreamEngine:
         self.labels = tuple(labels)
         self.description = f"{stepper.description}, streaming"
         self.temperature = spec.temperature
+        self.int8 = stepper.int8
+        self.self_check: SelfCheck | None = None
         self._stepper, self._size = stepper, spec.preprocessing.crop_size
 
     def prepare(self, chunks: Sequence[NDArray[np.uint8]]) -> Clips:

@@ -68,7 +68,7 @@ class Camera:
         self.stride = window.stride
         self.overloaded = False
         self.waiting_since: float | None = None  # seconds since 1970
-        self._told = self._recognised
+        self._published = self._recognition
         self.gone = threading.Event()  # set once the drain thread reads it no more
         self.give_up(slot)
 
@@ -107,21 +107,32 @@ class Camera:
         return cut
 
     @property
-    def _recognised(self) -> tuple[int, bool, float | None]:
-        """How often it is recognised; a change is published at once."""
-        return self.stride, self.overloaded, self.waiting_since
+    def _recognition(self) -> tuple[int, bool, float | None, bool]:
+        """How often it is recognised, and whether results fail; a change is published at once."""
+        return self.stride, self.overloaded, self.waiting_since, self.windows.failing
 
     def status(self, now: float, only_due: bool = True) -> CameraStatus | None:
         """Return the status to publish now: where it is due, or how it is recognised has changed."""
+        recognition = self._recognition
         with self.windows.lock:
             dropped = self.windows.feed.frames_dropped
             status = self.health.due(now, dropped)
-            if status is None and not (only_due and self._told == self._recognised):
+            if status is None and not (only_due and self._published == recognition):
                 status = self.health.status(now, dropped)
         if status is None:
             return None
-        self._told = self._recognised
-        return structs.replace(status, stride=self.stride, overloaded=self.overloaded, waiting_since=self.waiting_since)
+        self._published = recognition
+        detail = status.detail
+        if self.windows.failing and status.state == "live":
+            detail = f"nothing is recognised: the network's output is not finite ({self.windows.failed} windows so far)"
+        return structs.replace(
+            status,
+            stride=self.stride,
+            overloaded=self.overloaded,
+            waiting_since=self.waiting_since,
+            detail=detail,
+            windows_failed=self.windows.failed,
+        )
 
     def give_up(self, slot: CameraSlot) -> None:
         """Take note of a capture process that cannot go on, where that is so."""

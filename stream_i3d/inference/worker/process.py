@@ -16,6 +16,7 @@ from msgspec import structs
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
 from stream_i3d.inference.runner import Judged
+from stream_i3d.inference.selfcheck.checked import Checkable
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit, measured_steps
 from stream_i3d.inference.worker.drain import Camera, Drain, WorkerJob
@@ -74,6 +75,7 @@ def serve(
                 model=judging.model,
                 labels=list(engine.labels),
                 engine=engine.description,
+                check=engine.self_check.facts if isinstance(engine, Checkable) and engine.self_check else None,
             )
         )
         WorkerLoop(stage, job, engine, publisher, drain, batches).run()
@@ -92,18 +94,36 @@ class Batches:
         """Args: `timed` has the seconds of a batch measured, so that an overload is known before the first frame."""
         self._engine, self._limit_for = engine, limit
         self._tried, self._warm = _largest_tried(cameras), 0
+        self._refused = False  # whether a larger batch gave wrong numbers
         self.limit = limit(engine, cameras)
         self.seconds = measured_steps(engine, {1, max(1, min(cameras, self.limit))}) if timed else {}
         self.warm_for(max(1, cameras))
 
     def warm_for(self, cameras: int) -> None:
         """Have all sizes warm that so many cameras can make."""
-        if cameras >= 2 * self.limit and self.limit >= self._tried:  # it was there for want of cameras
+        if (
+            cameras >= 2 * self.limit and self.limit >= self._tried and not self._refused
+        ):  # it was there for want of cameras
             self._tried, self.limit = _largest_tried(cameras), max(self.limit, self._limit_for(self._engine, cameras))
         most = min(cameras, self.limit)
         if self._warm < most:
-            self._engine.warm_up(range(self._warm + 1, most + 1))
-            self._warm = most
+            self._warm = self._make_warm(range(self._warm + 1, most + 1))
+
+    def _make_warm(self, sizes: range) -> int:
+        """Run batches of these sizes; return the largest that may be used, which is the limit where one may not."""
+        engine = self._engine
+        if not isinstance(engine, Checkable) or (check := engine.self_check) is None:
+            engine.warm_up(sizes)
+            return sizes[-1]
+        for size in sizes:
+            if not check.passes(engine, size):  # which runs it
+                found = check.difference(engine, size)
+                log.warning(
+                    "batches of %d windows fail the self-check (%s): at most %d run at once", size, found, size - 1
+                )
+                self.limit, self._refused = size - 1, True
+                return size - 1
+        return sizes[-1]
 
 
 def _largest_tried(cameras: int) -> int:
@@ -241,8 +261,9 @@ class WorkerLoop:
 
     def _publish_all(self, judged: Sequence[Judged]) -> None:
         for recognition, events in judged:
-            self._publisher.write(recognition)
-            self._meter.count(recognition)
+            if recognition is not None:
+                self._publisher.write(recognition)
+                self._meter.count(recognition)
             self._publish_events(events)
 
     def _publish_events(self, events: Sequence[ActionEvent]) -> None:

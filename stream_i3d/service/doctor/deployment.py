@@ -19,6 +19,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import SourceError, StreamI3DError
 from stream_i3d.redact import redact, redact_data
 from stream_i3d.service.doctor import host, reach
+from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.sinks import examine_sinks
 from stream_i3d.service.names import name_cameras
@@ -89,7 +90,7 @@ def _cameras(config: Config) -> Finding:
 
 def _model(config: Config) -> Iterator[Finding]:
     """Load the network as the worker would; with another backend than torch it is converted, and kept, at this."""
-    from stream_i3d.inference.backends import load_engine
+    from stream_i3d.inference.mode import load_mode_engine
     from stream_i3d.inference.setup import settle_model
 
     try:
@@ -100,13 +101,14 @@ def _model(config: Config) -> Iterator[Finding]:
     checkpoint = setup.model_name.checkpoint
     try:
         began = time.monotonic()
-        engine = load_engine(setup)
+        engine = load_mode_engine(setup, config.window)
         took = time.monotonic() - began
     except StreamI3DError as error:
         yield _told("checkpoint", error, "mend `model:`")
         return
     found = f"{checkpoint}: {engine.description}, {len(engine.labels)} classes, loaded in {took:.1f} s"
     yield Finding(what="checkpoint", state="ok", found=found)
+    yield from check_findings(engine)
 
 
 def _keys(config: Config) -> Finding:

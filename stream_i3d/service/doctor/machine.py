@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable
 
 from stream_i3d import __version__
-from stream_i3d.errors import CheckpointError
+from stream_i3d.errors import CheckpointError, StreamI3DError
 from stream_i3d.inference.backends import BACKENDS, Backend
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
 from stream_i3d.service.doctor import host
+from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 
 _PACKAGES = (
@@ -25,7 +26,7 @@ _PACKAGES = (
 def examine_machine() -> list[Finding]:
     """Look at everything; takes a few seconds, since it imports torch and OpenCV."""
     checks: list[Callable[[], list[Finding]]] = [
-        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _window, _host,
+        _python, _packages, _processor, _gpu, _backends, _codecs, _cameras, _carried_model, _engine, _window, _host,
         _system_parts,
     ]  # fmt: skip
     return [finding for check in checks for finding in check()]
@@ -128,6 +129,19 @@ def _carried_model() -> list[Finding]:
         return [Finding(what="carried model", state="fail", found=str(error), remedy=remedy)]
     labels = ", ".join(spec.labels or ()) if spec is not None else "unknown"
     return [Finding(what="carried model", state="ok", found=f"{CARRIED_CHECKPOINT}: {labels}")]
+
+
+def _engine() -> list[Finding]:
+    """Load the carried model as `run` does, which compares the engine with float32."""
+    from stream_i3d.config import ModelConfig, WindowConfig
+    from stream_i3d.inference.backends import load_engine
+    from stream_i3d.inference.setup import settle_model
+
+    try:
+        return list(check_findings(load_engine(settle_model(ModelConfig(), WindowConfig()))))
+    except StreamI3DError as error:
+        remedy = "give another --backend, or report it"
+        return [Finding(what="engine self-check", state="fail", found=str(error), remedy=remedy)]
 
 
 def _window() -> list[Finding]:

@@ -129,6 +129,16 @@ def _model(snapshot: Snapshot) -> list[Row]:
     return [] if model is None else [((model.name, model.checkpoint, snapshot.engine), 1.0)]
 
 
+def _check(snapshot: Snapshot) -> list[Row]:
+    check = snapshot.check
+    return [] if check is None else [((check.backend, check.precision, check.device), check.difference)]
+
+
+def _rejected_engines(snapshot: Snapshot) -> list[Row]:
+    rejected = [] if snapshot.check is None else snapshot.check.rejected
+    return [((way.backend, way.precision, way.device), 1.0) for way in rejected]
+
+
 _RESTARTS = "Times a process was started again because it crashed or fell silent."
 _TOTAL = "From the capture of a window's newest frame to its publishing."
 
@@ -136,6 +146,10 @@ METRICS = (
     Metric("build_info", "gauge", ("version", "python"), "What runs; always 1.",
            lambda snapshot: [((snapshot.version, snapshot.python), 1.0)]),
     Metric("model_info", "gauge", ("model", "checkpoint", "engine"), "The network; 1, once it is loaded.", _model),
+    Metric("engine_check_difference", "gauge", ("backend", "precision", "device"),
+           "Largest difference of a probability from fp32, in the engine's check when it was loaded.", _check),
+    Metric("engine_rejected", "gauge", ("backend", "precision", "device"),
+           "1 for a way to run the network that failed the check and is not used.", _rejected_engines),
     _of_service("start_time_seconds", "gauge", "When the service started, since 1970.", lambda s: s.started_at),
     _of_service("healthy", "gauge", "1 while /healthz says 200.", lambda s: float(not whats_dead(s))),
     _of_service("ready", "gauge", "1 while /readyz says 200.", lambda s: float(not whats_missing(s))),

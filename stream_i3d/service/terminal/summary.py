@@ -11,7 +11,9 @@ def describe(summary: Summary) -> str:
     latency = "none"
     if summary.latency_p50_ms is not None and summary.latency_p95_ms is not None:
         latency = f"p50 {summary.latency_p50_ms:.1f} ms, p95 {summary.latency_p95_ms:.1f} ms"
-    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.windows_dropped.items()))
+    reasons = ", ".join(
+        f"{number} {reason.replace('_', ' ')}" for reason, number in sorted(summary.windows_dropped.items())
+    )
     windows_dropped = sum(summary.windows_dropped.values())
     parts = [
         f"{summary.frames} frames",

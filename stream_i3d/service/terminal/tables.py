@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream_i3d.stage import describe_check
 from stream_i3d.transport.control import (
     CameraInfo,
     CamerasReply,
@@ -45,6 +46,7 @@ def _service(hello: HelloReply) -> list[tuple[str, ...]]:
     return [
         ("service", f"stream-i3d {hello.version}, pid {hello.pid}, {'ready' if hello.ready else 'not ready'}"),
         ("model", model),
+        *([] if hello.check is None else [("self-check", describe_check(hello.check))]),
         ("publishes on", hello.publish or "nothing yet"),
     ]
 
