@@ -143,12 +143,24 @@ class SmoothingConfig(Section, frozen=True, kw_only=True):
     last: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
-class IdleConfig(Section, frozen=True, kw_only=True):
-    """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels."""
+DEFAULT_MIN_CONFIDENCE = 0.3
+"""The live threshold where neither the user nor the checkpoint gives one."""
 
-    min_confidence: Fraction = 0.3
+
+class IdleConfig(Section, frozen=True, kw_only=True):
+    """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels.
+
+    Without `min_confidence` (null) the checkpoint's recommended threshold applies, else 0.3.
+    """
+
+    min_confidence: Fraction | None = None
     min_motion: Annotated[float, Meta(ge=0, le=255)] = 2.0
     skip_inference: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The confidence below which nothing is recognised, in [0, 1]."""
+        return DEFAULT_MIN_CONFIDENCE if self.min_confidence is None else self.min_confidence
 
 
 class EventsConfig(Section, frozen=True, kw_only=True):
@@ -323,9 +335,10 @@ LIVE_SETTINGS = (
 
 
 def live_settings(config: Config) -> dict[str, Any]:
-    """Return the values of `LIVE_SETTINGS`."""
+    """Return the values of `LIVE_SETTINGS`, the threshold in force included."""
     sections = (key.split(".") for key in LIVE_SETTINGS)
-    return {f"{section}.{key}": getattr(getattr(config, section), key) for section, key in sections}
+    values = {f"{section}.{key}": getattr(getattr(config, section), key) for section, key in sections}
+    return {**values, "idle.min_confidence": config.idle.threshold}
 
 
 def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -340,6 +353,8 @@ def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
             hint = did_you_mean(key, LIVE_SETTINGS)
             raise ConfigError(f"{key[:64]!r} cannot be changed at run time{hint}; allowed: {', '.join(LIVE_SETTINGS)}")
         section, name = key.split(".")
+        if value is None:  # "as configured" has no meaning for a change
+            raise ConfigError(f"{key}: expected {type(live_settings(config)[key]).__name__}, got None; give a value")
         data[section][name] = value
     return convert(data)
 

@@ -31,11 +31,11 @@ def recognize(
     from stream_i3d.errors import ConfigError, SourceError
     from stream_i3d.inference.mode import load_mode_engine
     from stream_i3d.inference.offline import offline_address, recognize_video
-    from stream_i3d.inference.setup import settle_model, wait_passively
+    from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
     from stream_i3d.messages import Segment
     from stream_i3d.transport.wire import to_json_line
 
-    config = config_of(config_file, flags)
+    config = with_checkpoint_threshold(config_of(config_file, flags))
     for video in videos:
         address = offline_address(video)
         if address.kind == "file" and kind_of(address.target) != "file":

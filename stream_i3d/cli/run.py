@@ -64,6 +64,7 @@ def run(
         open_window(config=config, **given)
         return
 
+    from stream_i3d.inference.setup import calibration_note
     from stream_i3d.logs import configure_logging
     from stream_i3d.models.spec import CARRIED_CHECKPOINT
     from stream_i3d.service.run import run_service
@@ -81,5 +82,7 @@ def run(
             log.info("metrics and health on %s", ready.monitor)
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
+        if note := calibration_note(config):
+            log.info(note)
 
     click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)

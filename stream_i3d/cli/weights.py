@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from stream_i3d.models.spec import ModelSpec
     from stream_i3d.models.verify import Check, Inspection
     from stream_i3d.models.zoo import PublishedWeights
 
@@ -201,12 +202,26 @@ def _described(found: Inspection) -> list[tuple[str, str]]:
         lines += [
             ("architecture", f"{spec.architecture}, {kind}, width {spec.width:g}{options}"),
             ("classes", f"{spec.num_classes}: {names}"),
-            ("temperature", f"{spec.temperature:g}" + (" (not calibrated)" if spec.temperature == 1 else "")),
+            ("temperature", _calibration(spec)),
+            *_threshold(spec),
             ("says of itself", "all of this" if found.embedded else "nothing: told from its tensors"),
         ]
         if found.embedded:
             lines += [("provenance", f"{topic}: {_first_line(text)}") for topic, text in spec.provenance.items()]
     return lines + ([("note", found.note)] if found.note else [])
+
+
+def _calibration(spec: ModelSpec) -> str:
+    """Return a checkpoint's temperature, and how it was found."""
+    how = f"calibrated by {spec.calibration}" if spec.calibration else "calibrated"
+    return f"{spec.temperature:g} ({how if spec.calibrated else 'not calibrated'})"
+
+
+def _threshold(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return the live threshold that a checkpoint recommends, if it does."""
+    if spec.min_confidence is None:
+        return []
+    return [("threshold", f"live min_confidence {spec.min_confidence:g}, from its training's validation videos")]
 
 
 def _first_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
     from stream_i3d.training.datasets import Datasets
+    from stream_i3d.training.ending import Ending
     from stream_i3d.training.loop import StepResult, Trainer
     from stream_i3d.training.run import Outcome
 
 _LINE_EVERY_S = 10.0
+
+
+def live_command(checkpoint: Path, ending: Ending) -> str:
+    """Return the command that tries a trained network live."""
+    file = shlex.quote(str(checkpoint))
+    if ending.streams == ("flow",):
+        return f"stream-i3d run --source 0 --model two-stream --checkpoint RGB.safetensors --flow-checkpoint {file}"
+    named = "" if ending.architecture == "i3d" else f" --model {ending.architecture}"
+    return f"stream-i3d run --source 0{named} --checkpoint {file}"
 
 
 class ConsoleWatcher:
@@ -33,6 +44,7 @@ class ConsoleWatcher:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._others: dict[str, TaskID] = {}
         self._shown_at = 0.0
         self._loss = float("nan")
         self._open = ExitStack()
@@ -56,6 +68,7 @@ class ConsoleWatcher:
             f"{clip.crop_size} x {clip.crop_size} at {clip.sample_fps:g} frames/s; {trainer.fabric.device}, "
             f"{trainer.fabric.world_size} process(es)"
         )
+        self._say(f"{len(data.train)} clips: {trainer.plan}")
         if trainer.step:
             self._say(f"going on after step {trainer.step} of {trainer.total_steps}")
         self._task = self._progress.add_task("training", total=trainer.total_steps, completed=trainer.step)
@@ -77,6 +90,15 @@ class ConsoleWatcher:
             f"{metrics['mean_class_accuracy']:.4f}, loss {metrics['loss']:.3f}{mark}"
         )
 
+    def working(self, what: str, done: int, total: int) -> None:  # noqa: D102
+        if what not in self._others:
+            self._others[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._others[what], completed=done)
+        now = time.monotonic()
+        if not self._console.is_terminal and (done == total or now - self._shown_at > _LINE_EVERY_S):
+            self._shown_at = now
+            self._say(f"{what}: {done} of {total}")
+
     def ended(self, outcome: Outcome, folder: Path) -> None:
         """Say where the result lies and what to do with it."""
         if outcome.stopped:
@@ -84,7 +106,11 @@ class ConsoleWatcher:
             return
         reached = f", acc@1 {outcome.metrics['acc@1']:.4f} in validation" if outcome.metrics else ""
         self._say(f"done after step {outcome.step}{reached}: {outcome.checkpoint}")
-        self._say(f"try it live: stream-i3d run --source 0 --checkpoint {outcome.checkpoint}")
+        if outcome.ending is None:
+            return
+        for line in outcome.ending.lines():
+            self._say(line)
+        self._say(f"try it live: {live_command(outcome.checkpoint, outcome.ending)}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)
