@@ -24,6 +24,8 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FlowName = Literal["dis", "farneback", "tvl1"]
 FusionName = Literal["probabilities", "logits"]
+SmoothingName = Literal["ema", "mean", "vote", "none"]
+LogFormat = Literal["text", "json"]
 BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 
 TWO_STREAM = "two-stream-i3d"
@@ -138,7 +140,7 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 class SmoothingConfig(Section, frozen=True, kw_only=True):
     """How predictions are smoothed: `ema` uses time_constant_s, `mean` and `vote` the last `last` windows."""
 
-    method: Literal["ema", "mean", "vote", "none"] = "ema"
+    method: SmoothingName = "ema"
     time_constant_s: Seconds = 0.5
     last: Annotated[int, Meta(ge=1, le=1000)] = 5
 
@@ -264,7 +266,7 @@ class LoggingConfig(Section, frozen=True, kw_only=True):
     """What is logged, to standard error: from which level on, as `text` for people or `json`, one object a line."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    format: LogFormat = "text"
 
 
 class MonitoringConfig(Section, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ Any tree of `Section`s can be read; knows nothing of what the settings are for (
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -49,17 +50,31 @@ def load_settings(
         as_meant: Applied before validation.
 
     Raises:
-        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key.
+        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key, and with
+            whether the file or an override is at fault.
     """
-    data: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
-    for key, value in overrides.items():
-        if value is not None:
-            _set(data, key, value)
-    where = f" (in {path})" if path is not None else ""
+    read: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
+    given = {key: value for key, value in overrides.items() if value is not None}
     try:
+        data = copy.deepcopy(read)
+        for key, value in given.items():
+            _set(data, key, value)
         return convert_settings(kind, data, as_meant)
     except ConfigError as error:
+        at_fault = _error_of(kind, read, as_meant) == str(error)
+        where = "" if path is None else f" (in {path})"
+        if given and not at_fault:
+            where = " (on the command line)" if path is None else f" (on the command line, over {path})"
         raise ConfigError(f"{error}{where}") from None
+
+
+def _error_of(kind: type[_Settings], data: dict[str, Any], as_meant: Reading) -> str | None:
+    """Return what is wrong with settings as they stand in a file; None where nothing is."""
+    try:
+        convert_settings(kind, copy.deepcopy(data), as_meant)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def convert_settings(kind: type[_Settings], data: Any, as_meant: Reading = lambda data: data) -> _Settings:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream_i3d.cli import completion
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     from stream_i3d.capture.takes import Cue
 
 _NOTHING = "nothing"
-_RECIPE = "configs/train/finetune.yaml"
+_RECIPE = "finetune"
 
 
 @click.command()
-@click.option("--source", required=True, help="Webcam index, /dev path, URL, file or synthetic://.")
+@click.option(
+    "--source",
+    required=True,
+    help="Webcam index, /dev path, URL, file or synthetic://.",
+    shell_complete=completion.sources,
+)
 @click.option("--label", required=True, help="The class; its clips go to OUTPUT/LABEL.")
 @click.option("--output", default="data", show_default=True, type=click.Path(path_type=Path), help="Folder of classes.")
 @click.option("--clips", default=20, show_default=True, help="How many recordings.")

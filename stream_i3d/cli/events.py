@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _LIMIT = click.IntRange(1, 10**9)
 _FILTERS = [
     click.option("--store", type=click.Path(path_type=Path), help="The event store: `path` of the `store` sink."),
-    click.option("--config", "config_file", type=click.Path(path_type=Path), help="Or the service's YAML file."),
+    click.option("--config", "config_file", type=ConfigFile("run"), help="Or the service's YAML file."),
     click.option("--camera", "cameras", multiple=True, help="Only of this camera; repeatable."),
     click.option("--label", "labels", multiple=True, help="Only this action; repeatable."),
     click.option("--since", help="Started since: 2h, 7d, or an ISO date (2026-11-21T18:30)."),

@@ -9,14 +9,15 @@ from typing import Any, BinaryIO
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of, recognition_options
 from stream_i3d.files import kind_of
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", shell_complete=completion.files)
 @recognition_options
-@click.option("--output", help="File for the JSON lines; else standard output.")
+@click.option("--output", help="File for the JSON lines; else standard output.", shell_complete=completion.files)
 @click.option("--segments-only", is_flag=True, help="Leave out the single windows.")
 def recognize(
     videos: tuple[str, ...], config_file: Path | None, output: str | None, segments_only: bool, **flags: Any
