@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from stream_i3d.training.head_only import FeatureHead
+
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
     from stream_i3d.training.datasets import Datasets
@@ -59,11 +61,12 @@ class ConsoleWatcher:
     def started(self, trainer: Trainer, data: Datasets, spec: ModelSpec) -> None:  # noqa: D102 (the protocol says it)
         learning = sum(parameter.numel() for parameter in trainer.network.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in trainer.network.parameters())
+        share = "of the head alone" if isinstance(trainer.network, FeatureHead) else f"of {total / 1e6:.2f} M"
         held = "no validation set" if data.val is None else f"{len(data.val)} for validation"
         clip = spec.preprocessing
         skipped = f", {len(data.skipped)} videos skipped" if data.skipped else ""
         self._say(
-            f"{spec.architecture}, {learning / 1e6:.2f} M of {total / 1e6:.2f} M parameters learn; "
+            f"{spec.architecture}, {learning / 1e6:.2f} M parameters, {share}, learn; "
             f"{len(data.train)} clips an epoch, {held}{skipped}; {spec.num_classes} classes; {clip.clip_len} frames of "
             f"{clip.crop_size} x {clip.crop_size} at {clip.sample_fps:g} frames/s; {trainer.fabric.device}, "
             f"{trainer.fabric.world_size} process(es)"

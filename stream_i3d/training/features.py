@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -101,7 +102,7 @@ class FeatureStore:
         try:
             with np.load(file, allow_pickle=False) as kept:
                 return torch.from_numpy(kept["features"]), str(kept["label"])
-        except (OSError, ValueError, KeyError, EOFError):  # none yet, or cut short
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none yet, or cut short
             return None
 
     def put(self, video: str, look: str, features: Tensor, label: str) -> None:
