@@ -134,7 +134,7 @@ def _next_command(job: CollectJob) -> str:
 
     classes = [folder for folder in job.output.iterdir() if folder.is_dir() and any(folder.glob("[!.]*.mp4"))]
     if len(classes) > 1:
-        return f"stream-i3d train --config {_RECIPE} {shlex.quote(f'data.train={job.output}')}"
+        return f"stream-i3d train {_RECIPE} {shlex.quote(f'data.train={job.output}')}"
     where = "" if str(job.output) == "data" else f" --output {shlex.quote(str(job.output))}"
     more = "--label ANOTHER" if job.label == _NOTHING else f"--label {_NOTHING} --clips 1 --seconds 60 --split 3"
     return f"stream-i3d collect --source {shlex.quote(redact(job.source))} {more}{where}"

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.errors import ConfigError
 
@@ -65,7 +66,9 @@ def list_events(limit: int, as_json: bool, **filters: Any) -> None:
 @_filters
 @click.option("--limit", type=_LIMIT, help="At most so many, the newest (default: all).")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
-@click.option("--output", default="-", help="A file; '-' (the default) is standard output.")
+@click.option(
+    "--output", default="-", help="A file; '-' (the default) is standard output.", shell_complete=completion.files
+)
 def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
     """Write all actions as CSV or JSON lines.
 

@@ -100,7 +100,7 @@ class FeatureStore:
         if file is None:
             return None
         try:
-            with np.load(file, allow_pickle=False) as kept:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return torch.from_numpy(kept["features"]), str(kept["label"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none yet, or cut short
             return None

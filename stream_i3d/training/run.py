@@ -115,7 +115,12 @@ def train(
     spec = structs.replace(spec, preprocessing=preprocessing)
     head = None
     if config.model.regime == "head":
-        head = HeadTraining(config, fabric, model, preprocessing, data, watcher.working)
+        try:
+            head = HeadTraining(config, fabric, model, preprocessing, data, _until(stopping, watcher.working))
+        except _StopAsked:
+            raise TrainingError(
+                "stopped before the first step: features computed so far are kept, give the same command to go on"
+            ) from None
         trainer = Trainer(head.config, fabric, head.head, preprocessing, head.train)
     else:
         trainer = Trainer(config, fabric, model, preprocessing, data.train)
@@ -136,6 +141,21 @@ def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
     if not path.is_file():
         raise TrainingError(f"no run to resume in {folder} (no file {CONFIG_NAME}); give the output folder of a run")
     return structs.replace(load_train_config(path, arguments), output=str(folder))
+
+
+class _StopAsked(Exception):
+    """Work beside the steps was cut short, since the run was told to stop."""
+
+
+def _until(stopping: Callable[[], bool], working: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Return a report of progress that ends the work once the run is told to stop."""
+
+    def report(what: str, done: int, total: int) -> None:
+        working(what, done, total)
+        if stopping():
+            raise _StopAsked
+
+    return report
 
 
 class _Run:
@@ -189,8 +209,13 @@ class _Run:
         checkpoint = best if best.is_file() else self._folder / LAST
         ending = None
         if self._first and trainer.done and not stopped:
-            ending = finish(checkpoint, self._config, self._data, self._head, self._watcher.working)
-            write_outlook(self._folder / OUTLOOK, ending)
+            try:
+                ending = finish(
+                    checkpoint, self._config, self._data, self._head, _until(stopping, self._watcher.working)
+                )
+                write_outlook(self._folder / OUTLOOK, ending)
+            except _StopAsked:
+                stopped = True
         return Outcome(checkpoint, trainer.step, stopped, self._best, ending)
 
     def _note(self, result: StepResult) -> None:
