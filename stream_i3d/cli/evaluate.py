@@ -229,7 +229,7 @@ def _stream(
     progress: Progress,
     engine: Engine | StreamEngine,
 ) -> StreamingReport:
-    from stream_i3d.config import Config, WindowConfig
+    from stream_i3d.config import Config, IdleConfig, WindowConfig
     from stream_i3d.training.stream_videos import SCENE_SECONDS, SCENE_SECONDS_CARRIED, stream_videos
     from stream_i3d.training.streaming import evaluate_stream
 
@@ -237,7 +237,7 @@ def _stream(
     mode, seconds = options["mode"], options["seconds_per_video"]
     long = seconds or (SCENE_SECONDS if mode == "window" else SCENE_SECONDS_CARRIED)
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes, long)
-    live = Config(window=WindowConfig(mode=mode))
+    live = Config(window=WindowConfig(mode=mode), idle=IdleConfig(min_confidence=network.spec.min_confidence))
     return evaluate_stream(
         network, videos, live, engine=engine, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
     )
