@@ -52,7 +52,7 @@ def load_settings(
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key, and with
-            whether the file or an override is at fault.
+            whether the file or, over a file, an override is at fault.
     """
     read: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -62,11 +62,11 @@ def load_settings(
             _set(data, key, value)
         return convert_settings(kind, data, as_meant)
     except ConfigError as error:
-        at_fault = _error_of(kind, read, as_meant) == str(error)
-        where = "" if path is None else f" (in {path})"
-        if given and not at_fault:
-            where = " (on the command line)" if path is None else f" (on the command line, over {path})"
-        raise ConfigError(f"{error}{where}") from None
+        if path is None:
+            raise
+        own = _error_of(kind, read, as_meant)
+        file_at_fault = own is not None and (own == str(error) or "expected a mapping" in str(error))
+        raise ConfigError(f"{error} ({'in' if file_at_fault else 'on the command line, over'} {path})") from None
 
 
 def _error_of(kind: type[_Settings], data: dict[str, Any], as_meant: Reading) -> str | None:
