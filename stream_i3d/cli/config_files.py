@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stream_i3d.shipped_configs import ConfigKind
 
 
-class ConfigFile(click.ParamType):
+class ConfigFile(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click only
     """A YAML file by its path or its name; completes both.
 
     Args:
