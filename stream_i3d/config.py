@@ -24,6 +24,8 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 FlowName = Literal["dis", "farneback", "tvl1"]
 FusionName = Literal["probabilities", "logits"]
+SmoothingName = Literal["ema", "mean", "vote", "none"]
+LogFormat = Literal["text", "json"]
 BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 
 TWO_STREAM = "two-stream-i3d"
@@ -138,17 +140,29 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 class SmoothingConfig(Section, frozen=True, kw_only=True):
     """How predictions are smoothed: `ema` uses time_constant_s, `mean` and `vote` the last `last` windows."""
 
-    method: Literal["ema", "mean", "vote", "none"] = "ema"
+    method: SmoothingName = "ema"
     time_constant_s: Seconds = 0.5
     last: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
-class IdleConfig(Section, frozen=True, kw_only=True):
-    """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels."""
+DEFAULT_MIN_CONFIDENCE = 0.3
+"""The live threshold where neither the user nor the checkpoint gives one."""
 
-    min_confidence: Fraction = 0.3
+
+class IdleConfig(Section, frozen=True, kw_only=True):
+    """When nothing is recognised: confidence under min_confidence, or less motion than min_motion grey levels.
+
+    Without `min_confidence` (null) the checkpoint's recommended threshold applies, else 0.3.
+    """
+
+    min_confidence: Fraction | None = None
     min_motion: Annotated[float, Meta(ge=0, le=255)] = 2.0
     skip_inference: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The confidence below which nothing is recognised, in [0, 1]."""
+        return DEFAULT_MIN_CONFIDENCE if self.min_confidence is None else self.min_confidence
 
 
 class EventsConfig(Section, frozen=True, kw_only=True):
@@ -252,7 +266,7 @@ class LoggingConfig(Section, frozen=True, kw_only=True):
     """What is logged, to standard error: from which level on, as `text` for people or `json`, one object a line."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    format: LogFormat = "text"
 
 
 class MonitoringConfig(Section, frozen=True, kw_only=True):
@@ -323,9 +337,10 @@ LIVE_SETTINGS = (
 
 
 def live_settings(config: Config) -> dict[str, Any]:
-    """Return the values of `LIVE_SETTINGS`."""
+    """Return the values of `LIVE_SETTINGS`, the threshold in force included."""
     sections = (key.split(".") for key in LIVE_SETTINGS)
-    return {f"{section}.{key}": getattr(getattr(config, section), key) for section, key in sections}
+    values = {f"{section}.{key}": getattr(getattr(config, section), key) for section, key in sections}
+    return {**values, "idle.min_confidence": config.idle.threshold}
 
 
 def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -340,6 +355,8 @@ def change_settings(config: Config, changes: Mapping[str, Any]) -> Config:
             hint = did_you_mean(key, LIVE_SETTINGS)
             raise ConfigError(f"{key[:64]!r} cannot be changed at run time{hint}; allowed: {', '.join(LIVE_SETTINGS)}")
         section, name = key.split(".")
+        if value is None:  # "as configured" has no meaning for a change
+            raise ConfigError(f"{key}: expected {type(live_settings(config)[key]).__name__}, got None; give a value")
         data[section][name] = value
     return convert(data)
 

@@ -114,7 +114,7 @@ class Recognizer:
         confidence = _clamp(smoothed[best])
         idle = self._judging.idle
         label = None
-        if confidence >= idle.min_confidence and motion >= idle.min_motion:
+        if confidence >= idle.threshold and motion >= idle.min_motion:
             label = self._judging.labels[best]
         recognition = self._message(
             window,

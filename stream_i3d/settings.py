@@ -5,6 +5,7 @@ Any tree of `Section`s can be read; knows nothing of what the settings are for (
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
+import msgspec.inspect
 import yaml
 from msgspec import Struct
 
@@ -49,17 +51,31 @@ def load_settings(
         as_meant: Applied before validation.
 
     Raises:
-        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key.
+        ConfigError: The file cannot be read, or a key or value is not allowed. One line, with the dotted key, and with
+            whether the file or, over a file, an override is at fault.
     """
-    data: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
-    for key, value in overrides.items():
-        if value is not None:
-            _set(data, key, value)
-    where = f" (in {path})" if path is not None else ""
+    read: dict[str, Any] = {} if path is None else _read_yaml(kind, path, environ)
+    given = {key: value for key, value in overrides.items() if value is not None}
     try:
+        data = copy.deepcopy(read)
+        for key, value in given.items():
+            _set(data, key, value)
         return convert_settings(kind, data, as_meant)
     except ConfigError as error:
-        raise ConfigError(f"{error}{where}") from None
+        if path is None:
+            raise
+        own = _error_of(kind, read, as_meant)
+        file_at_fault = own is not None and (own == str(error) or "expected a mapping" in str(error))
+        raise ConfigError(f"{error} ({'in' if file_at_fault else 'on the command line, over'} {path})") from None
+
+
+def _error_of(kind: type[_Settings], data: dict[str, Any], as_meant: Reading) -> str | None:
+    """Return what is wrong with settings as they stand in a file; None where nothing is."""
+    try:
+        convert_settings(kind, copy.deepcopy(data), as_meant)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def convert_settings(kind: type[_Settings], data: Any, as_meant: Reading = lambda data: data) -> _Settings:
@@ -220,7 +236,8 @@ def _explain(kind: type[Struct], message: str, data: Any) -> str:
         except (KeyError, IndexError, TypeError):
             return f"{dotted}: {text}"
     if text.startswith("invalid enum value"):
-        text = f"expected one of {', '.join(_choices(kind, dotted))}"
+        words = ", ".join(_choices(kind, dotted))
+        text = f"expected a number or {words}" if _takes_number(kind, dotted) else f"expected one of {words}"
     if "matching regex" in text and dotted.endswith("mode"):
         text = "expected three octal digits, such as 0600"
     elif "matching regex" in text:  # all other settings with a pattern are names
@@ -237,12 +254,24 @@ def _shown(dotted: str, given: Any) -> str:
 
 def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
     """Return what a Literal setting of `kind` allows."""
+    return _literals(_hint_of(kind, dotted))
+
+
+def _takes_number(kind: type[Struct], dotted: str) -> bool:
+    """Tell whether a setting may be a number beside the words it allows, such as `8` or `auto`."""
+    kinds = msgspec.inspect.type_info(_hint_of(kind, dotted))
+    one_of = kinds.types if isinstance(kinds, msgspec.inspect.UnionType) else (kinds,)
+    return any(isinstance(one, msgspec.inspect.IntType | msgspec.inspect.FloatType) for one in one_of)
+
+
+def _hint_of(kind: type[Struct], dotted: str) -> Any:
+    """Return the type hint of a setting of `kind`."""
     hint: Any = kind
     for part in re.findall(r"[^.\[\]]+", dotted):
         if not part.isdigit():  # of a list, every item is alike, or is of the kind that has this key
-            known = [get_type_hints(one) for one in _structs_in(hint)]
+            known = [get_type_hints(one, include_extras=True) for one in _structs_in(hint)]
             hint = next(hints[part] for hints in known if part in hints)
-    return _literals(hint)
+    return hint
 
 
 def _literals(hint: Any) -> tuple[str, ...]:

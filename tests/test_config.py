@@ -615,3 +615,41 @@ def test_a_key_that_is_no_text_is_said_where_it_stands(data: dict[Any, Any], sai
     with pytest.raises(ConfigError) as refused:
         convert(data)
     assert str(refused.value) == said
+
+
+# --- who is at fault: the file, or the command line
+
+
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(write):
+    path = write("window: {stride: 4}")
+    with pytest.raises(ConfigError, match=r"unknown key 'window\.strid'.*\(on the command line, over .*\)$"):
+        load_config(path, {"window.strid": 3})
+    with pytest.raises(ConfigError, match=r"window\.stride: expected int >= 1, got 0 \(on the command line, over"):
+        load_config(path, {"window.stride": 0})
+
+
+def test_a_mistake_in_the_file_is_the_files_whatever_is_on_the_command_line(write):
+    path = write("window: {strid: 4}")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"window.clip_len": 16})
+    assert str(caught.value).endswith(f"(in {path})")
+
+
+def test_what_the_file_has_wrong_and_the_command_line_mends_is_no_mistake(write):
+    assert load_config(write("window: {stride: 0}"), {"window.stride": 4}).window.stride == 4
+
+
+def test_a_key_under_what_is_no_mapping_in_the_file_is_the_files_mistake(write):
+    path = write("window: 5")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"window.stride": 4})
+    assert str(caught.value) == f"window: expected a mapping, got 5 (in {path})"
+
+
+# --- the threshold
+
+
+def test_without_a_threshold_of_the_users_the_usual_one_is_in_force():
+    assert Config().idle.min_confidence is None
+    assert Config().idle.threshold == 0.3
+    assert convert({"idle": {"min_confidence": 0.0}}).idle.threshold == 0.0

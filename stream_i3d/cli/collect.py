@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream_i3d.cli import completion
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     from stream_i3d.capture.takes import Cue
 
 _NOTHING = "nothing"
-_RECIPE = "configs/train/finetune.yaml"
+_RECIPE = "finetune"
 
 
 @click.command()
-@click.option("--source", required=True, help="Webcam index, /dev path, URL, file or synthetic://.")
+@click.option(
+    "--source",
+    required=True,
+    help="Webcam index, /dev path, URL, file or synthetic://.",
+    shell_complete=completion.sources,
+)
 @click.option("--label", required=True, help="The class; its clips go to OUTPUT/LABEL.")
 @click.option("--output", default="data", show_default=True, type=click.Path(path_type=Path), help="Folder of classes.")
 @click.option("--clips", default=20, show_default=True, help="How many recordings.")
@@ -127,7 +134,7 @@ def _next_command(job: CollectJob) -> str:
 
     classes = [folder for folder in job.output.iterdir() if folder.is_dir() and any(folder.glob("[!.]*.mp4"))]
     if len(classes) > 1:
-        return f"stream-i3d train --config {_RECIPE} {shlex.quote(f'data.train={job.output}')}"
+        return f"stream-i3d train {_RECIPE} {shlex.quote(f'data.train={job.output}')}"
     where = "" if str(job.output) == "data" else f" --output {shlex.quote(str(job.output))}"
     more = "--label ANOTHER" if job.label == _NOTHING else f"--label {_NOTHING} --clips 1 --seconds 60 --split 3"
     return f"stream-i3d collect --source {shlex.quote(redact(job.source))} {more}{where}"

@@ -7,16 +7,31 @@ from typing import Any
 
 import click
 
+from stream_i3d.cli.completion import sources as sources_completion
+from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.shipped_configs import ConfigKind, shipped_configs, summary
+
+_KINDS: dict[ConfigKind, str] = {"run": "run, recognize, doctor", "train": "train, evaluate"}
 
 
 @click.group()
 def config() -> None:
-    """Show or check a configuration."""
+    """List, show or check configurations."""
+
+
+@config.command("list")
+def list_configs() -> None:
+    """List the configurations that come with the package; --config takes their names."""
+
+    for kind, command in _KINDS.items():
+        click.echo(f"{command}:")
+        for name, path in shipped_configs(kind).items():
+            click.echo(f"  {name:<22} {summary(path)}")
 
 
 @config.command()
-@click.option("--source", "sources", multiple=True, help="As for run.")
+@click.option("--source", "sources", multiple=True, help="As for run.", shell_complete=sources_completion)
 @recognition_options
 def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:
     """Print the whole configuration that run would use, defaults included; passwords are hidden."""
@@ -27,7 +42,7 @@ def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> No
 
 
 @config.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=ConfigFile("run"), metavar="NAME|FILE...")
 def check(files: tuple[Path, ...]) -> None:
     """Check configuration files: words, values, cameras, and whether model, key files and what sinks need are there."""
     from stream_i3d.config import load_config

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def cameras(**connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("source")
-@click.option("--name", help="Its name; else it is named after its source.")
+@click.argument("source", shell_complete=completion.sources)
+@click.option("--name", help="Its name; else it is named after its source.", shell_complete=completion.cameras)
 @click.option("--replace", is_flag=True, help="Have the camera --name show this source, if there is one already.")
 @_connection
 def add(source: str, name: str | None, replace: bool, **connection: Any) -> None:
@@ -77,8 +78,8 @@ def add(source: str, name: str | None, replace: bool, **connection: Any) -> None
 
 
 @ctl.command("source")
-@click.argument("camera")
-@click.argument("source")
+@click.argument("camera", shell_complete=completion.cameras)
+@click.argument("source", shell_complete=completion.sources)
 @_connection
 def change_source(camera: str, source: str, **connection: Any) -> None:
     """Have a camera show another source under its name; `-` reads it from standard input."""
@@ -88,7 +89,7 @@ def change_source(camera: str, source: str, **connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("camera")
+@click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def remove(camera: str, **connection: Any) -> None:
     """End a camera."""
@@ -98,7 +99,7 @@ def remove(camera: str, **connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("camera")
+@click.argument("camera", shell_complete=completion.cameras)
 @click.argument("name")
 @_connection
 def rename(camera: str, name: str, **connection: Any) -> None:
@@ -109,7 +110,7 @@ def rename(camera: str, name: str, **connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("camera")
+@click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def pause(camera: str, **connection: Any) -> None:
     """Leave a camera until it is resumed."""
@@ -119,7 +120,7 @@ def pause(camera: str, **connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("camera")
+@click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def resume(camera: str, **connection: Any) -> None:
     """Go on with a paused camera."""
@@ -129,7 +130,7 @@ def resume(camera: str, **connection: Any) -> None:
 
 
 @ctl.command("set")
-@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completion.live_settings)
 @_connection
 def change_settings(settings: tuple[str, ...], **connection: Any) -> None:
     """Change settings, for all cameras and at once; without arguments, list those that can be changed."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from stream_i3d.cli.config_files import ConfigFile
+
 
 @click.command()
 @click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), help="Look at a deployment instead: this file."
+    "--config", "config_file", type=ConfigFile("run"), help="Look at a deployment instead: this file, or a shipped one."
 )
 @click.option("--cameras", is_flag=True, help="With --config: open every camera, up to 5 s each.")
 @click.option("--running", is_flag=True, help="With --config: the service runs now, so its addresses are in use.")

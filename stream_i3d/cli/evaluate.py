@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream_i3d.cli.completion import evaluation_arguments, files, words
 from stream_i3d.cli.extras import check_extra
 from stream_i3d.files import kind_of
 
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("arguments", nargs=-1, metavar="CONFIG CHECKPOINT [KEY=VALUE]...")
-@click.option("--data", help="Other videos than the configuration's validation set: a folder or a list.")
+@click.argument("arguments", nargs=-1, metavar="CONFIG CHECKPOINT [KEY=VALUE]...", shell_complete=evaluation_arguments)
 @click.option(
-    "--eval", "names", multiple=True, metavar="NAME...", help="top_k_accuracy, mean_class_accuracy, ... (default: all)."
+    "--data",
+    help="Other videos than the configuration's validation set: a folder or a list.",
+    shell_complete=files,
+)
+@click.option(
+    "--eval",
+    "names",
+    multiple=True,
+    metavar="NAME...",
+    help="top_k_accuracy, mean_class_accuracy, ... (default: all).",
+    shell_complete=words(
+        "top_k_accuracy", "mean_class_accuracy", "negative_log_likelihood", "calibration"
+    ),  # metrics.EVALUATIONS, whose module imports torch
 )
 @click.option(
     "--average-clips",
@@ -57,7 +69,12 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "torch", "openvino", "onnxruntime", "tensorrt"]),
     help="What runs the live path, with --streaming (default: torch).",
 )
-@click.option("--live", metavar="FILE", help="An export of CHECKPOINT that runs the live path, with --streaming.")
+@click.option(
+    "--live",
+    metavar="FILE",
+    help="An export of CHECKPOINT that runs the live path, with --streaming.",
+    shell_complete=files,
+)
 @click.option(
     "--seconds-per-video",
     type=click.FloatRange(1),
@@ -76,7 +93,7 @@ def evaluate(
 
     \b
     stream-i3d evaluate runs/train runs/train/best.safetensors --out result.json
-    stream-i3d evaluate configs/train/x.yaml motion --eval top_k_accuracy mean_class_accuracy --streaming
+    stream-i3d evaluate finetune motion --eval top_k_accuracy mean_class_accuracy --streaming
     stream-i3d evaluate --fuse rgb.json flow.json --out both.json
 
     KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
@@ -162,8 +179,11 @@ def _evaluate(
 
 
 def _config_file(given: str) -> Path:
-    """Return the configuration that a file is, or that a training's folder holds."""
-    return Path(given, "config.yaml") if kind_of(given) == "folder" else Path(given)
+    """Return the configuration that a file or a name is, or that a training's folder holds."""
+    from stream_i3d.shipped_configs import find_config
+
+    own = Path(given, "config.yaml")
+    return own if kind_of(own) == "file" else find_config("train", given)
 
 
 def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:
@@ -209,7 +229,7 @@ def _stream(
     progress: Progress,
     engine: Engine | StreamEngine,
 ) -> StreamingReport:
-    from stream_i3d.config import Config, WindowConfig
+    from stream_i3d.config import Config, IdleConfig, WindowConfig
     from stream_i3d.training.stream_videos import SCENE_SECONDS, SCENE_SECONDS_CARRIED, stream_videos
     from stream_i3d.training.streaming import evaluate_stream
 
@@ -217,7 +237,7 @@ def _stream(
     mode, seconds = options["mode"], options["seconds_per_video"]
     long = seconds or (SCENE_SECONDS if mode == "window" else SCENE_SECONDS_CARRIED)
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes, long)
-    live = Config(window=WindowConfig(mode=mode))
+    live = Config(window=WindowConfig(mode=mode), idle=IdleConfig(min_confidence=network.spec.min_confidence))
     return evaluate_stream(
         network, videos, live, engine=engine, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
     )

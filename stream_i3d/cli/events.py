@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream_i3d.cli import completion
+from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _LIMIT = click.IntRange(1, 10**9)
 _FILTERS = [
     click.option("--store", type=click.Path(path_type=Path), help="The event store: `path` of the `store` sink."),
-    click.option("--config", "config_file", type=click.Path(path_type=Path), help="Or the service's YAML file."),
+    click.option("--config", "config_file", type=ConfigFile("run"), help="Or the service's YAML file."),
     click.option("--camera", "cameras", multiple=True, help="Only of this camera; repeatable."),
     click.option("--label", "labels", multiple=True, help="Only this action; repeatable."),
     click.option("--since", help="Started since: 2h, 7d, or an ISO date (2026-11-21T18:30)."),
@@ -64,7 +66,9 @@ def list_events(limit: int, as_json: bool, **filters: Any) -> None:
 @_filters
 @click.option("--limit", type=_LIMIT, help="At most so many, the newest (default: all).")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
-@click.option("--output", default="-", help="A file; '-' (the default) is standard output.")
+@click.option(
+    "--output", default="-", help="A file; '-' (the default) is standard output.", shell_complete=completion.files
+)
 def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
     """Write all actions as CSV or JSON lines.
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from stream_i3d.cli import completion
+
 
 @click.command()
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=completion.checkpoints)
 @click.option("--format", type=click.Choice(["onnx", "openvino", "torch"]), required=True, help="What to write.")
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="The file: .onnx, .xml (and .bin beside it), .pt2."
@@ -30,7 +32,11 @@ import click
     help="Take clips, or be one step of a network that is carried along streams.",
 )
 @click.option("--clip-len", type=click.IntRange(8, 1024), help="Frames in a clip (default: as trained).")
-@click.option("--architecture", help="What the weights are of, where their tensors leave that open.")
+@click.option(
+    "--architecture",
+    help="What the weights are of, where their tensors leave that open.",
+    shell_complete=completion.architectures,
+)
 def export(**flags: Any) -> None:
     """Write CHECKPOINT (a name of `weights list`, 'motion', or a file) for other programs, and say how it compares.
 

@@ -8,21 +8,37 @@ from typing import Any
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of
+from stream_i3d.config import FlowName, Precision
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--streams", default="rgb,flow", show_default=True, help="rgb, flow, or both with a comma.")
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", shell_complete=completion.files)
+@click.option(
+    "--streams",
+    default="rgb,flow",
+    show_default=True,
+    help="rgb, flow, or both with a comma.",
+    shell_complete=completion.words("rgb", "flow", "rgb,flow"),
+)
 @click.option("--stack-size", default=64, show_default=True, type=click.IntRange(8, 1024), help="Frames in a stack.")
 @click.option("--step-size", default=64, show_default=True, type=click.IntRange(1, 10000), help="Frames to the next.")
 @click.option("--fps", default=25.0, show_default=True, type=click.FloatRange(1, 240), help="Frames sampled a second.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the files; made if missing.")
-@click.option("--checkpoint", help="Weights of the RGB network: a name of `weights list`, or a file.")
-@click.option("--flow-checkpoint", help="Weights of the flow network.")
-@click.option("--flow", help="Optical flow: dis (default), farneback or tvl1 (slow).")
-@click.option("--device", help="auto, cpu, cuda, cuda:N.")
-@click.option("--precision", help="auto, fp32, bf16 or fp16.")
+@click.option(
+    "--checkpoint",
+    help="Weights of the RGB network: a name of `weights list`, or a file.",
+    shell_complete=completion.checkpoints,
+)
+@click.option("--flow-checkpoint", help="Weights of the flow network.", shell_complete=completion.checkpoints)
+@click.option(
+    "--flow",
+    help="Optical flow: dis (default), farneback or tvl1 (slow).",
+    shell_complete=completion.words_of(FlowName),
+)
+@click.option("--device", help="auto, cpu, cuda, cuda:N.", shell_complete=completion.devices)
+@click.option("--precision", help="auto, fp32, bf16 or fp16.", shell_complete=completion.words_of(Precision))
 @click.option("--threads", type=int, help="CPU threads for inference (0: torch decides).")
 @click.option("--force", is_flag=True, help="Extract again what is there already.")
 def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **flags: Any) -> None:

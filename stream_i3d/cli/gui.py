@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import client_key_options, client_keys, config_of, recognition_options
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--connect", help="Control address of a running service (default: tcp://127.0.0.1:5557).")
 @client_key_options
-@click.option("--source", "sources", multiple=True, help="Start a service with this camera; as in `run`. Repeatable.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    help="Start a service with this camera; as in `run`. Repeatable.",
+    shell_complete=completion.sources,
+)
 @recognition_options
 def gui(
     connect: str | None,

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stream_i3d.config import Config, load_config
+from stream_i3d.cli import completion
+from stream_i3d.cli.config_files import ConfigFile
+from stream_i3d.config import (
+    BackendName,
+    Config,
+    FlowName,
+    FusionName,
+    ModeName,
+    Precision,
+    SmoothingName,
+    load_config,
+)
 
 if TYPE_CHECKING:
     from stream_i3d.transport.curve import ClientKeys
@@ -61,30 +72,49 @@ _KEYS = {
     "log_format": "logging.format",
 }
 
+
+def _of(words: Any, flag: str, **more: Any) -> Callable[[_F], _F]:
+    """Return an option that completes one of the words of a Literal; whether it is one is checked with all settings."""
+    return click.option(flag, shell_complete=completion.words_of(words), **more)
+
+
 _RECOGNITION = [
-    click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; flags override it."),
+    click.option("--config", "config_file", type=ConfigFile("run"), help="YAML file, or a name of `config list`."),
     click.option(
         "--checkpoint",
         help="Weights: 'motion' (carried, the default), a name of `weights list`, or a file (.safetensors, .pt, .pth; "
         "of `export`: .xml, .onnx).",
+        shell_complete=completion.checkpoints,
     ),
-    click.option("--flow-checkpoint", help="Weights of the flow network, with --model two-stream-i3d."),
-    click.option("--flow", help="Optical flow, with two streams: dis (default), farneback or tvl1 (slow)."),
-    click.option("--fusion", help="Two streams' predictions: average their probabilities (default), or add logits."),
-    click.option("--model", help="Architecture of the weights (default: i3d); two-stream-i3d for RGB and flow."),
-    click.option("--labels", help="Label list: kinetics400, kinetics600, ucf101, hmdb51 or a text file."),
-    click.option("--backend", help="What runs the network: auto, torch, openvino, onnxruntime or tensorrt."),
-    click.option("--device", help="auto, cpu, cuda, cuda:N."),
-    click.option("--precision", help="auto, fp32, bf16 or fp16."),
+    click.option(
+        "--flow-checkpoint",
+        help="Weights of the flow network, with --model two-stream-i3d.",
+        shell_complete=completion.checkpoints,
+    ),
+    _of(FlowName, "--flow", help="Optical flow, with two streams: dis (default), farneback or tvl1 (slow)."),
+    _of(FusionName, "--fusion", help="Two streams' predictions: average their probabilities (default), or add logits."),
+    click.option(
+        "--model",
+        help="Architecture of the weights (default: i3d); two-stream-i3d for RGB and flow.",
+        shell_complete=completion.architectures,
+    ),
+    click.option(
+        "--labels",
+        help="Label list: kinetics400, kinetics600, ucf101, hmdb51 or a text file.",
+        shell_complete=completion.label_lists,
+    ),
+    _of(BackendName, "--backend", help="What runs the network: auto, torch, openvino, onnxruntime or tensorrt."),
+    click.option("--device", help="auto, cpu, cuda, cuda:N.", shell_complete=completion.devices),
+    _of(Precision, "--precision", help="auto, fp32, bf16 or fp16."),
     click.option("--compile/--no-compile", default=None, help="With torch: compile kernels; slow to start."),
     click.option("--threads", type=int, help="CPU threads for inference (0: as many as there are cores)."),
     click.option("--stride", type=int, help="Sampled frames from one window to the next (default: 8)."),
-    click.option("--mode", help="window (default), or streaming: half the work, sees 4 s, reacts later."),
+    _of(ModeName, "--mode", help="window (default), or streaming: half the work, sees 4 s, reacts later."),
     click.option("--clip-len", type=int, help="Frames in a window (default: as trained, else 16)."),
     click.option("--frame-interval", type=int, help="Gap between a window's frames (default: as trained, else 1)."),
     click.option("--sample-fps", type=float, help="Frames per second the model sees (default: as trained, else 25)."),
     click.option("--averaging", type=int, help="Predictions in a row averaged in streaming mode (default: 1)."),
-    click.option("--smoothing", help="ema, mean, vote or none."),
+    _of(SmoothingName, "--smoothing", help="ema, mean, vote or none."),
     click.option("--time-constant", type=float, help="Seconds, for ema."),
     click.option("--last", type=int, help="Windows, for mean and vote."),
     click.option("--min-confidence", type=float, help="Below it nothing is recognised: idle."),

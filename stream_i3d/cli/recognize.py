@@ -9,14 +9,15 @@ from typing import Any, BinaryIO
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of, recognition_options
 from stream_i3d.files import kind_of
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", shell_complete=completion.files)
 @recognition_options
-@click.option("--output", help="File for the JSON lines; else standard output.")
+@click.option("--output", help="File for the JSON lines; else standard output.", shell_complete=completion.files)
 @click.option("--segments-only", is_flag=True, help="Leave out the single windows.")
 def recognize(
     videos: tuple[str, ...], config_file: Path | None, output: str | None, segments_only: bool, **flags: Any
@@ -31,11 +32,11 @@ def recognize(
     from stream_i3d.errors import ConfigError, EngineError, SourceError
     from stream_i3d.inference.mode import load_mode_engine
     from stream_i3d.inference.offline import offline_address, recognize_video
-    from stream_i3d.inference.setup import settle_model, wait_passively
+    from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
     from stream_i3d.messages import Segment
     from stream_i3d.transport.wire import to_json_line
 
-    config = config_of(config_file, flags)
+    config = with_checkpoint_threshold(config_of(config_file, flags))
     for video in videos:
         address = offline_address(video)
         if address.kind == "file" and kind_of(address.target) != "file":

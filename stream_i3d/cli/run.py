@@ -8,23 +8,46 @@ from typing import Any
 
 import click
 
+from stream_i3d.cli import completion
 from stream_i3d.cli.options import CARRIED_MODEL_NOTE, SecondsOption, config_of, recognition_options
+from stream_i3d.config import LogFormat
 
 
 @click.command()
 @click.option(
-    "--source", "sources", multiple=True, help="Webcam index, /dev path, URL, file or synthetic://; repeatable."
+    "--source",
+    "sources",
+    multiple=True,
+    help="Webcam index, /dev path, URL, file or synthetic://; repeatable.",
+    shell_complete=completion.sources,
 )
 @recognition_options
 @click.option("--publish", help="Address of the PUB socket (default: tcp://127.0.0.1:5556).")
-@click.option("--jsonl", help="Also write messages as JSON lines to this file; '-' is standard output.")
+@click.option(
+    "--jsonl",
+    help="Also write messages as JSON lines to this file; '-' is standard output.",
+    shell_complete=completion.files,
+)
 @click.option("--fast", is_flag=True, default=None, help="Read files at full speed, dropping nothing.")
 @click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
 @click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'.")
 @click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one.")
-@click.option("--state", help="File that keeps what is changed at run time, for the next start.")
-@click.option("--key", help="The service's secret key file; with it, only --clients can connect, also from elsewhere.")
-@click.option("--clients", multiple=True, help="Folder of clients' public key files, or such a file; repeatable.")
+@click.option(
+    "--state",
+    help="File that keeps what is changed at run time, for the next start.",
+    shell_complete=completion.files,
+)
+@click.option(
+    "--key",
+    help="The service's secret key file; with it, only --clients can connect, also from elsewhere.",
+    shell_complete=completion.files,
+)
+@click.option(
+    "--clients",
+    multiple=True,
+    help="Folder of clients' public key files, or such a file; repeatable.",
+    shell_complete=completion.files,
+)
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
 @click.option("--end-with-input", is_flag=True, hidden=True)
 @click.option("--duration", type=SecondsOption(), help="Seconds to run; else until stopped.")
@@ -35,7 +58,11 @@ from stream_i3d.cli.options import CARRIED_MODEL_NOTE, SecondsOption, config_of,
     flag_value="auto",
     help="Serve /metrics, /healthz, /readyz, /status there (without a value: 127.0.0.1:8556).",
 )
-@click.option("--log-format", help="text (default), or json: one object a line.")
+@click.option(
+    "--log-format",
+    help="text (default), or json: one object a line.",
+    shell_complete=completion.words_of(LogFormat),
+)
 def run(
     sources: tuple[str, ...],
     config_file: Path | None,
@@ -51,7 +78,7 @@ def run(
     \b
     stream-i3d run --source 0
     stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
-    stream-i3d run --config configs/headless.yaml
+    stream-i3d run --config headless
     stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
     """
     flags["clients"] = list(clients) or None
@@ -64,6 +91,7 @@ def run(
         open_window(config=config, **given)
         return
 
+    from stream_i3d.inference.setup import calibration_note
     from stream_i3d.logs import configure_logging
     from stream_i3d.models.spec import CARRIED_CHECKPOINT
     from stream_i3d.service.run import run_service
@@ -81,5 +109,7 @@ def run(
             log.info("metrics and health on %s", ready.monitor)
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
+        if note := calibration_note(config):
+            log.info(note)
 
     click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)

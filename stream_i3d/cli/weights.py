@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream_i3d.cli import completion
+
 if TYPE_CHECKING:
+    from stream_i3d.models.spec import ModelSpec
     from stream_i3d.models.verify import Check, Inspection
     from stream_i3d.models.zoo import PublishedWeights
 
@@ -45,7 +48,7 @@ def list_weights(as_json: bool) -> None:
 
 
 @weights.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.published_weights)
 @click.option("--force", is_flag=True, help="Fetch also what is at hand.")
 def download(names: tuple[str, ...], force: bool) -> None:
     """Fetch published weights into the cache; a download that was cut goes on where it ended."""
@@ -71,7 +74,7 @@ def download(names: tuple[str, ...], force: bool) -> None:
 
 
 @weights.command()
-@click.argument("targets", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.argument("targets", nargs=-1, required=True, metavar="NAME|FILE...", shell_complete=completion.checkpoints)
 @click.option("--clip-rgb", type=click.Path(path_type=Path), help="The released example clip's RGB, a .npy file.")
 @click.option("--clip-flow", type=click.Path(path_type=Path), help="Its flow, a .npy file.")
 def verify(targets: tuple[str, ...], clip_rgb: Path | None, clip_flow: Path | None) -> None:
@@ -104,7 +107,7 @@ def verify(targets: tuple[str, ...], clip_rgb: Path | None, clip_flow: Path | No
 
 
 @weights.command()
-@click.argument("file", metavar="NAME|FILE")
+@click.argument("file", metavar="NAME|FILE", shell_complete=completion.checkpoints)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def inspect(file: str, as_json: bool) -> None:
     """Say what a weights file is: layout, architecture, classes, tensors, and what it says of itself."""
@@ -121,10 +124,20 @@ def inspect(file: str, as_json: bool) -> None:
 
 
 @weights.command()
-@click.argument("file", metavar="NAME|FILE")
-@click.option("--output", required=True, help="The file to write; ends in .safetensors.")
-@click.option("--labels", help="Label list to put in: kinetics400, kinetics600, ucf101, hmdb51 or a text file.")
-@click.option("--architecture", help="What the file is of, where its tensors leave that open.")
+@click.argument("file", metavar="NAME|FILE", shell_complete=completion.checkpoints)
+@click.option(
+    "--output", required=True, help="The file to write; ends in .safetensors.", shell_complete=completion.files
+)
+@click.option(
+    "--labels",
+    help="Label list to put in: kinetics400, kinetics600, ucf101, hmdb51 or a text file.",
+    shell_complete=completion.label_lists,
+)
+@click.option(
+    "--architecture",
+    help="What the file is of, where its tensors leave that open.",
+    shell_complete=completion.architectures,
+)
 def convert(file: str, output: str, labels: str | None, architecture: str | None) -> None:
     """Write weights of any known layout as safetensors that carry labels, preprocessing and where they come from."""
     from stream_i3d.models.verify import convert_checkpoint
@@ -201,12 +214,26 @@ def _described(found: Inspection) -> list[tuple[str, str]]:
         lines += [
             ("architecture", f"{spec.architecture}, {kind}, width {spec.width:g}{options}"),
             ("classes", f"{spec.num_classes}: {names}"),
-            ("temperature", f"{spec.temperature:g}" + (" (not calibrated)" if spec.temperature == 1 else "")),
+            ("temperature", _calibration(spec)),
+            *_threshold(spec),
             ("says of itself", "all of this" if found.embedded else "nothing: told from its tensors"),
         ]
         if found.embedded:
             lines += [("provenance", f"{topic}: {_first_line(text)}") for topic, text in spec.provenance.items()]
     return lines + ([("note", found.note)] if found.note else [])
+
+
+def _calibration(spec: ModelSpec) -> str:
+    """Return a checkpoint's temperature, and how it was found."""
+    how = f"calibrated by {spec.calibration}" if spec.calibration else "calibrated"
+    return f"{spec.temperature:g} ({how if spec.calibrated else 'not calibrated'})"
+
+
+def _threshold(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return the live threshold that a checkpoint recommends, if it does."""
+    if spec.min_confidence is None:
+        return []
+    return [("threshold", f"live min_confidence {spec.min_confidence:g}, from its training's validation videos")]
 
 
 def _first_line(text: str) -> str:

@@ -13,8 +13,8 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from stream_i3d.config import TWO_STREAM, ModelConfig, WindowConfig
-from stream_i3d.errors import CheckpointError, ConfigError
+from stream_i3d.config import TWO_STREAM, Config, ModelConfig, WindowConfig
+from stream_i3d.errors import CheckpointError, ConfigError, StreamI3DError
 from stream_i3d.inference.graphs.file import is_graph, read_graph_spec
 from stream_i3d.messages import ModelName
 from stream_i3d.models.labels import check_labels, load_labels
@@ -81,11 +81,58 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     return setup
 
 
+def checkpoint_spec(model: ModelConfig) -> ModelSpec | None:
+    """Return what the checkpoint of a single network says of itself; None with two streams, or where it says nothing.
+
+    Raises:
+        CheckpointError: There is no such file, or its header is broken.
+    """
+    if model.two_stream:
+        return None
+    path = resolve_checkpoint(model.checkpoint)
+    return read_graph_spec(path) if is_graph(path) else known_spec(model.checkpoint)
+
+
+def with_checkpoint_threshold(config: Config) -> Config:
+    """Return a configuration whose `idle.min_confidence`, where the user gave none, is the checkpoint's recommendation.
+
+    A checkpoint that cannot be read leaves the configuration as it is: loading it reports the error.
+    """
+    if config.idle.min_confidence is not None:
+        return config
+    try:
+        spec = checkpoint_spec(config.model)
+    except StreamI3DError:
+        return config
+    if spec is None or spec.min_confidence is None:
+        return config
+    return structs.replace(config, idle=structs.replace(config.idle, min_confidence=spec.min_confidence))
+
+
+def calibration_note(config: Config) -> str | None:
+    """Return a line on a checkpoint that its training could not calibrate; None for any other.
+
+    Args:
+        config: As the user gave it, before `with_checkpoint_threshold`.
+    """
+    spec = checkpoint_spec(config.model)
+    if spec is None or spec.calibration != "none":
+        return None
+    settled = with_checkpoint_threshold(config).idle
+    if config.idle.min_confidence is not None:
+        origin = "as configured"
+    else:
+        origin = "the default" if spec.min_confidence is None else "as the checkpoint recommends"
+    return (
+        f"the checkpoint is not calibrated: its confidences are no shares of right answers; min_confidence is "
+        f"{settled.threshold:g}, {origin}"
+    )
+
+
 def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     if model.two_stream:
         return _settle_two_streams(structs.replace(model, name=TWO_STREAM), window)
-    path = resolve_checkpoint(model.checkpoint)
-    spec = read_graph_spec(path) if is_graph(path) else known_spec(model.checkpoint)
+    path, spec = resolve_checkpoint(model.checkpoint), checkpoint_spec(model)
     if spec is not None and spec.architecture != model.name:
         raise ConfigError(
             f"model.name {model.name!r}: checkpoint {path.name} is of architecture {spec.architecture!r}; "

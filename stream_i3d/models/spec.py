@@ -43,6 +43,10 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         provenance: Free text by topic: where the weights come from, their licence, their accuracy.
         temperature: Logits are divided by it before the softmax, so that a probability is the share of times it is
             right (Guo et al., ICML 2017); 1 where that was never measured, as in files that lack it.
+        calibration: How the temperature was found: on the validation set, by cross-validation over the training set, or
+            not at all ("none"). None in files that do not record it; there a temperature other than 1 was fitted.
+        min_confidence: The live threshold that the training recommends, because confidences without calibration are no
+            shares of right answers; None for the usual one. `idle.min_confidence` goes before it.
         mode: What an exported graph takes: windows, or one step of a carried stream. Weights serve both.
     """
 
@@ -56,6 +60,13 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provenance: dict[str, str] = {}
     temperature: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
     mode: Literal["window", "streaming"] = "window"
+    calibration: Literal["validation", "cross-validation", "none"] | None = None
+    min_confidence: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the temperature was fitted, so that confidences are shares of right answers."""
+        return self.temperature != 1 if self.calibration is None else self.calibration != "none"
 
 
 class _Header(Struct):

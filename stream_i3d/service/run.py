@@ -16,6 +16,7 @@ from msgspec import structs
 
 from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
+from stream_i3d.inference.setup import with_checkpoint_threshold
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.service.camera_log import CameraLog
 from stream_i3d.service.desk import ControlDesk
@@ -55,7 +56,7 @@ def run_service(
     Raises:
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
-    config, keeper = _with_what_was_kept(config)
+    config, keeper = _with_what_was_kept(with_checkpoint_threshold(config))
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))

@@ -76,5 +76,12 @@ def store_calibration(checkpoint: str, calibration: Calibration, data: str) -> s
         f"{calibration.nll_before:.3f} -> {calibration.nll:.3f}"
     )
     provenance = {**spec.provenance, "calibration": told}
-    update_spec(path, structs.replace(spec, temperature=calibration.temperature, provenance=provenance))
+    calibrated = structs.replace(
+        spec,
+        temperature=calibration.temperature,
+        calibration="validation",
+        min_confidence=None,  # only recommended for want of calibration
+        provenance=provenance,
+    )
+    update_spec(path, calibrated)
     return told

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -20,6 +20,17 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
 Weight = Annotated[float, Meta(ge=0)]
 OptionValue = str | int | float | bool | None
+Auto = Literal["auto"]
+"""Settled by the size of the training set (`update_plan`)."""
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def settled(value: _Number | Auto) -> _Number:
+    """Return a setting that is "auto" no more."""
+    assert not isinstance(value, str), "update_plan.with_plan was not called"
+    return value
 
 
 class SceneConfig(Section, frozen=True, kw_only=True):
@@ -109,7 +120,8 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     `weights`: a checkpoint to start from (`motion`, a name of `weights list`, a file); `inflate`: a 2D network's
     state dict to inflate; neither: from scratch. `regime` is the paper's (section 4, table 4): `full` trains all;
     `fixed` only the last layers, on the features of a network that stays as it is; `freeze` all parts after
-    `freeze_until` (a module's name).
+    `freeze_until` (a module's name). `head` is `fixed` with the features computed once, of `feature_clips` clips of
+    each video (one from its middle, the others augmented), and kept for later runs: minutes on a CPU.
     """
 
     name: str = "i3d"
@@ -117,7 +129,8 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     inflate: str | None = None
     width: Annotated[float, Meta(gt=0, le=16)] | None = None
     options: dict[str, OptionValue] = {}
-    regime: Literal["full", "fixed", "freeze"] = "full"
+    regime: Literal["full", "fixed", "freeze", "head"] = "full"
+    feature_clips: Positive = 4
     freeze_until: str | None = None
     batch_norm: Literal["train", "frozen"] = "train"
     batch_norm_momentum: Share | None = None
@@ -144,13 +157,13 @@ class OptimizerConfig(Section, frozen=True, kw_only=True):
 class ScheduleConfig(Section, frozen=True, kw_only=True):
     """The learning rate over the run: `step` multiplies it by `gamma` at each milestone; others end at zero.
 
-    Milestones and warm-up are in epochs, and may be fractions.
+    Milestones and warm-up are in epochs, and may be fractions; `auto`: one, a tenth of the run at most.
     """
 
     name: Literal["constant", "step", "cosine", "linear"] = "cosine"
     milestones: tuple[Rate, ...] = ()
     gamma: Share = 0.1
-    warmup: Weight = 0.0
+    warmup: Weight | Auto = 0.0
     warmup_start: Share = 0.1
 
     def __post_init__(self) -> None:
@@ -160,24 +173,29 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
 
 
 class LossConfig(Section, frozen=True, kw_only=True):
-    """Cross-entropy. `class_weights`: `balanced`, or a factor by label (others 1)."""
+    """Cross-entropy. `class_weights`: `balanced`, or a factor by label (others 1).
 
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    `label_smoothing` `auto` is 0.1 from 500 clips on, and 0 below.
+    """
+
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] | Auto = 0.0
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None
 
 
 class RunConfig(Section, frozen=True, kw_only=True):
     """The run itself.
 
-    `batch_size` is the number of videos behind one step, over all processes and `accumulate` parts. `resize_from`
+    `batch_size` is the number of videos behind one step, over all processes and `accumulate` parts; `auto` takes at
+    most 16, and fewer where these would leave less than five steps an epoch, in parts of at most 8. `resize_from`
     trains the first part of the run on smaller clips: pairs of (share of the run, side in pixels), such as [[0, 48],
     [0.4, 64]]. `ema` keeps a moving average of the weights with this decay, which is what is validated and saved as
-    best.
+    best. `metric` chooses the best checkpoint; where it is equal, the lower loss does. `live_check` plays validation
+    videos through the live path at the end.
     """
 
     epochs: Annotated[float, Meta(gt=0)] = 20
-    batch_size: Positive = 8
-    accumulate: Positive = 1
+    batch_size: Positive | Auto = "auto"
+    accumulate: Positive | Auto = 1
     clip_gradient: Rate | None = None
     ema: Annotated[float, Meta(gt=0, lt=1)] | None = None
     resize_from: tuple[tuple[Fraction, Annotated[int, Meta(ge=32)]], ...] = ()
@@ -190,10 +208,11 @@ class RunConfig(Section, frozen=True, kw_only=True):
     save_every: Positive | None = None
     metric: Literal["acc@1", "mean_class_accuracy", "loss"] = "acc@1"
     tensorboard: bool = True
+    live_check: bool = True
 
     def __post_init__(self) -> None:
         """Check that a step can be cut into its parts."""
-        if self.batch_size % self.accumulate:
+        if "auto" not in (self.batch_size, self.accumulate) and settled(self.batch_size) % settled(self.accumulate):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
 
 

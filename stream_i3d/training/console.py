@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,13 +11,25 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from stream_i3d.training.head_only import FeatureHead
+
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
     from stream_i3d.training.datasets import Datasets
+    from stream_i3d.training.ending import Ending
     from stream_i3d.training.loop import StepResult, Trainer
     from stream_i3d.training.run import Outcome
 
 _LINE_EVERY_S = 10.0
+
+
+def live_command(checkpoint: Path, ending: Ending) -> str:
+    """Return the command that tries a trained network live."""
+    file = shlex.quote(str(checkpoint))
+    if ending.streams == ("flow",):
+        return f"stream-i3d run --source 0 --model two-stream --checkpoint RGB.safetensors --flow-checkpoint {file}"
+    named = "" if ending.architecture == "i3d" else f" --model {ending.architecture}"
+    return f"stream-i3d run --source 0{named} --checkpoint {file}"
 
 
 class ConsoleWatcher:
@@ -33,6 +46,7 @@ class ConsoleWatcher:
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._others: dict[str, TaskID] = {}
         self._shown_at = 0.0
         self._loss = float("nan")
         self._open = ExitStack()
@@ -47,15 +61,17 @@ class ConsoleWatcher:
     def started(self, trainer: Trainer, data: Datasets, spec: ModelSpec) -> None:  # noqa: D102 (the protocol says it)
         learning = sum(parameter.numel() for parameter in trainer.network.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in trainer.network.parameters())
+        share = "of the head alone" if isinstance(trainer.network, FeatureHead) else f"of {total / 1e6:.2f} M"
         held = "no validation set" if data.val is None else f"{len(data.val)} for validation"
         clip = spec.preprocessing
         skipped = f", {len(data.skipped)} videos skipped" if data.skipped else ""
         self._say(
-            f"{spec.architecture}, {learning / 1e6:.2f} M of {total / 1e6:.2f} M parameters learn; "
+            f"{spec.architecture}, {learning / 1e6:.2f} M parameters, {share}, learn; "
             f"{len(data.train)} clips an epoch, {held}{skipped}; {spec.num_classes} classes; {clip.clip_len} frames of "
             f"{clip.crop_size} x {clip.crop_size} at {clip.sample_fps:g} frames/s; {trainer.fabric.device}, "
             f"{trainer.fabric.world_size} process(es)"
         )
+        self._say(f"{len(data.train)} clips: {trainer.plan}")
         if trainer.step:
             self._say(f"going on after step {trainer.step} of {trainer.total_steps}")
         self._task = self._progress.add_task("training", total=trainer.total_steps, completed=trainer.step)
@@ -77,6 +93,15 @@ class ConsoleWatcher:
             f"{metrics['mean_class_accuracy']:.4f}, loss {metrics['loss']:.3f}{mark}"
         )
 
+    def working(self, what: str, done: int, total: int) -> None:  # noqa: D102
+        if what not in self._others:
+            self._others[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._others[what], completed=done)
+        now = time.monotonic()
+        if not self._console.is_terminal and (done == total or now - self._shown_at > _LINE_EVERY_S):
+            self._shown_at = now
+            self._say(f"{what}: {done} of {total}")
+
     def ended(self, outcome: Outcome, folder: Path) -> None:
         """Say where the result lies and what to do with it."""
         if outcome.stopped:
@@ -84,7 +109,11 @@ class ConsoleWatcher:
             return
         reached = f", acc@1 {outcome.metrics['acc@1']:.4f} in validation" if outcome.metrics else ""
         self._say(f"done after step {outcome.step}{reached}: {outcome.checkpoint}")
-        self._say(f"try it live: stream-i3d run --source 0 --checkpoint {outcome.checkpoint}")
+        if outcome.ending is None:
+            return
+        for line in outcome.ending.lines():
+            self._say(line)
+        self._say(f"try it live: {live_command(outcome.checkpoint, outcome.ending)}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)

@@ -100,7 +100,7 @@ class Network:
 
     def set_temperature(self, temperature: float) -> None:
         """Use another temperature from now on; the file stays as it is."""
-        self.spec = structs.replace(self.spec, temperature=temperature)
+        self.spec = structs.replace(self.spec, temperature=temperature, calibration="validation")
 
     def own_engine(self, mode: ModeName) -> TorchEngine | TorchStreamEngine:
         """Return the same network as the engine of the live path; raises as `stream_engine` and `live_engine`."""
@@ -308,6 +308,7 @@ def evaluate(
         checkpoint=network.name,
         architecture=network.spec.architecture,
         temperature=temperature,
+        calibrated=network.spec.calibrated,
         data=data or data_name(config),
         protocol=_protocol(network, config, average),
         labels=labels,

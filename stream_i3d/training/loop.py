@@ -30,6 +30,7 @@ from stream_i3d.training.loading import Division, StepSampler, fixed_parts, make
 from stream_i3d.training.network import set_regime, set_training
 from stream_i3d.training.optimisation import ClipLoss, make_average, make_optimizer, rate_at, set_rate
 from stream_i3d.training.sample import Batch, ClipDataset
+from stream_i3d.training.update_plan import plan_updates, with_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, fabric: Fabric, model: nn.Module, preprocessing: Preprocessing, train: ClipDataset
     ) -> None:
+        self.plan = plan_updates(config, len(train), fabric.world_size)
+        config = with_plan(config, self.plan)
         self.config, self.fabric, self.network = config, fabric, model
         self._preprocessing, self._train = preprocessing, train
         set_regime(model, config.model)
@@ -86,13 +89,13 @@ class Trainer:
         self._loss = ClipLoss(config.loss, train.labels, train.targets)
         self._precision = training_precision(config.run.precision, fabric.device)
         self._division = Division(
-            batch_size=config.run.batch_size,
-            accumulate=config.run.accumulate,
+            batch_size=self.plan.batch_size,
+            accumulate=self.plan.accumulate,
             processes=fabric.world_size,
             rank=fabric.global_rank,
         )
         _ = self._division.part_size  # said now, not after minutes
-        self.steps_per_epoch = steps_per_epoch(len(train), config.run.batch_size)
+        self.steps_per_epoch = steps_per_epoch(len(train), self.plan.batch_size)
         self.total_steps = max(1, round(config.run.epochs * self.steps_per_epoch))
         self.step = 0
 
@@ -139,10 +142,11 @@ class Trainer:
         seed_step(run.seed, self.step, self.fabric.global_rank)
         set_training(self.network, self.config.model)
         total = torch.zeros((), device=self.fabric.device)
-        for part in range(run.accumulate):
+        accumulate = self.plan.accumulate
+        for part in range(accumulate):
             batch = next(parts)
-            with self.fabric.no_backward_sync(self._wrapped, enabled=part < run.accumulate - 1):
-                loss = self._part_loss(batch) / run.accumulate
+            with self.fabric.no_backward_sync(self._wrapped, enabled=part < accumulate - 1):
+                loss = self._part_loss(batch) / accumulate
                 self.fabric.backward(loss)
             total += loss.detach()
         shared = torch.stack([total, total.new_tensor(float(stopping))])
@@ -180,6 +184,9 @@ class Trainer:
         inputs = []
         for stream, clips in batch["clips"].items():
             flat = clips.flatten(0, 1).to(self.fabric.device, non_blocking=True)  # (B * N, T, H, W, C)
+            if flat.is_floating_point():  # features, (B * N, C): of the head alone
+                inputs.append(flat)
+                continue
             pixels = normalise(flat, stream_preprocessing(stream, self._preprocessing))
             if side is not None and side != pixels.shape[-1]:
                 pixels = functional.interpolate(pixels, size=(pixels.shape[2], side, side), mode="area")
@@ -194,9 +201,9 @@ class Trainer:
             (items, num_classes) float32 logits, averaged over each item's clips, and (items,) int64 classes; on the
             CPU.
         """
-        fabric, run = self.fabric, self.config.run
+        fabric = self.fabric
         network = self.best_network.eval()
-        part_size = max(1, run.batch_size // (run.accumulate * fabric.world_size))
+        part_size = self._division.part_size
         parts = fixed_parts(len(dataset), part_size, fabric.world_size, fabric.global_rank)
         logits = []
         for batch in make_loader(dataset, parts, self.config.data, fabric.device):

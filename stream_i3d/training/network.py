@@ -129,7 +129,7 @@ def _frozen_names(model: nn.Module, config: NetworkConfig) -> set[str]:
     names = [name for name, _ in model.named_parameters()]
     if config.regime == "full":
         return set()
-    if config.regime == "fixed":
+    if config.regime in ("fixed", "head"):
         heads = tuple(f"{head}." for head in head_names(model))
         return {name for name in names if not name.startswith(heads)}
     until = str(config.freeze_until)

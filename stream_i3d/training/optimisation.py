@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.training.config import LossConfig, OptimizerConfig, ScheduleConfig
+from stream_i3d.training.config import LossConfig, OptimizerConfig, ScheduleConfig, settled
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -48,7 +48,7 @@ def _groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]
                 f"optimizer.lr_factors: no parameter's name begins with {prefix!r}{did_you_mean(prefix, parts)}; "
                 f"the network's parts are {', '.join(sorted(parts))}"
             )
-    factors = {name: _factor(name, config.lr_factors) for name in names}
+    factors = {name: rate_factor(name, config.lr_factors) for name in names}
     parameters = dict(model.named_parameters())
     return [
         {"params": [parameters[name] for name in names if factors[name] == factor], "factor": factor}
@@ -57,7 +57,8 @@ def _groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]
     ]
 
 
-def _factor(name: str, factors: dict[str, float]) -> float:
+def rate_factor(name: str, factors: dict[str, float]) -> float:
+    """Return the factor on a parameter's learning rate: that of the longest prefix of its name, else 1."""
     longest = max((prefix for prefix in factors if name.startswith(prefix)), key=len, default=None)
     return 1.0 if longest is None else factors[longest]
 
@@ -70,11 +71,12 @@ def rate_at(config: ScheduleConfig, epoch: float, epochs: float) -> float:
         epoch: How much of the run is done, in epochs.
         epochs: The run's length.
     """
-    if epoch < config.warmup:
-        return config.warmup_start + (1 - config.warmup_start) * epoch / config.warmup
+    warmup = settled(config.warmup)
+    if epoch < warmup:
+        return config.warmup_start + (1 - config.warmup_start) * epoch / warmup
     if config.name == "step":
         return config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
-    done = min(1.0, (epoch - config.warmup) / max(epochs - config.warmup, 1e-9))
+    done = min(1.0, (epoch - warmup) / max(epochs - warmup, 1e-9))
     if config.name == "linear":
         return 1.0 - done
     return 0.5 * (1 + math.cos(math.pi * done)) if config.name == "cosine" else 1.0
@@ -104,7 +106,7 @@ class ClipLoss:
     """
 
     def __init__(self, config: LossConfig, labels: Sequence[str], targets: Sequence[int]) -> None:
-        self._smoothing = config.label_smoothing
+        self._smoothing = settled(config.label_smoothing)
         self.weights = _class_weights(config, labels, targets)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -98,7 +98,8 @@ def metrics_table(evaluation: Evaluation) -> Group:
         table.add_column("single clips\n(as live windows)", justify="right")
     for key in evaluation.metrics:
         table.add_row(_TITLES.get(key, key), *(_shown(key, one.get(key)) for one in columns))
-    return Group(Text(f"{evaluation.checkpoint} on {evaluation.data}"), table)
+    note = " (not calibrated)" if evaluation.calibrated is False else ""
+    return Group(Text(f"{evaluation.checkpoint}{note} on {evaluation.data}"), table)
 
 
 def classes_table(evaluation: Evaluation) -> Group:

@@ -79,6 +79,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         checkpoint: The file's name; two, with " + " between, where results were fused.
         architecture: Of the network.
         temperature: What logits were divided by before the softmax.
+        calibrated: Whether that was fitted, so that confidences are shares of right answers; None where that is not
+            recorded.
         data: What was looked at, as it was given.
         labels: The classes, in the order of the scores.
         metrics: Of the videos, by name.
@@ -92,6 +94,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     checkpoint: str
     architecture: str
     temperature: float = 1.0
+    calibrated: bool | None = None
     data: str
     protocol: Protocol
     labels: tuple[str, ...]

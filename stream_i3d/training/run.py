@@ -7,6 +7,7 @@
     OUTPUT/state.pt             what --resume goes on from
     OUTPUT/best.safetensors     the network that did best in validation: give it to run, recognize, evaluate
     OUTPUT/last.safetensors     the network as it is now
+    OUTPUT/outlook.json         how it was calibrated, and what live use will be like (`outlook`)
 
 Does not know the terminal: what happens is told to a `Watcher`.
 """
@@ -31,11 +32,15 @@ from stream_i3d.training.calibration import fit_temperature
 from stream_i3d.training.config import TrainConfig, load_train_config
 from stream_i3d.training.datasets import Datasets, make_datasets, with_clip
 from stream_i3d.training.distribution import make_deterministic, make_fabric
+from stream_i3d.training.ending import OUTLOOK, Ending, finish, write_outlook
+from stream_i3d.training.head_only import HeadTraining
 from stream_i3d.training.loop import StepResult, Trainer
 from stream_i3d.training.metrics import mean_class_accuracy, negative_log_likelihood, top_k_accuracy
 from stream_i3d.training.network import build_network, find_origin
 from stream_i3d.training.records import Records
+from stream_i3d.training.selection import is_better
 from stream_i3d.training.state import load_state, save_state
+from stream_i3d.training.update_plan import with_plan
 
 CONFIG_NAME = "config.yaml"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -53,6 +58,9 @@ class Watcher(Protocol):
     def validated(self, metrics: dict[str, float], best: bool) -> None:
         """The validation set was looked at; `best` where it went better than ever before."""
 
+    def working(self, what: str, done: int, total: int) -> None:
+        """Something besides the steps is under way: features before them, calibration and live check after them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -63,12 +71,14 @@ class Outcome:
         step: Steps made.
         stopped: It was stopped before its end, and can be resumed.
         metrics: Of the best validation; empty without a validation set.
+        ending: Its calibration and what live use will be like; None where it was stopped, and in other processes.
     """
 
     checkpoint: Path
     step: int
     stopped: bool
     metrics: dict[str, float]
+    ending: Ending | None = None
 
 
 def train(
@@ -103,10 +113,21 @@ def train(
     data = make_datasets(config, preprocessing, origin.architecture.streams, origin.labels)
     model, spec = build_network(config.model, origin, data.train.labels)
     spec = structs.replace(spec, preprocessing=preprocessing)
-    trainer = Trainer(config, fabric, model, preprocessing, data.train)
+    head = None
+    if config.model.regime == "head":
+        try:
+            head = HeadTraining(config, fabric, model, preprocessing, data, _until(stopping, watcher.working))
+        except _StopAsked:
+            raise TrainingError(
+                "stopped before the first step: features computed so far are kept, give the same command to go on"
+            ) from None
+        trainer = Trainer(head.config, fabric, head.head, preprocessing, head.train)
+    else:
+        trainer = Trainer(config, fabric, model, preprocessing, data.train)
     if state is not None:
         trainer.restore(state)
-    return _Run(config, fabric, trainer, data, spec, watcher, state).to_the_end(stopping)
+    settled = with_plan(config, trainer.plan)
+    return _Run(settled, fabric, trainer, data, spec, watcher, state, head).to_the_end(stopping)
 
 
 def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
@@ -122,6 +143,21 @@ def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
     return structs.replace(load_train_config(path, arguments), output=str(folder))
 
 
+class _StopAsked(Exception):
+    """Work beside the steps was cut short, since the run was told to stop."""
+
+
+def _until(stopping: Callable[[], bool], working: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Return a report of progress that ends the work once the run is told to stop."""
+
+    def report(what: str, done: int, total: int) -> None:
+        working(what, done, total)
+        if stopping():
+            raise _StopAsked
+
+    return report
+
+
 class _Run:
     """A run under way: when to validate and to save, and what was best."""
 
@@ -134,8 +170,10 @@ class _Run:
         spec: ModelSpec,
         watcher: Watcher,
         state: dict[str, object] | None,
+        head: HeadTraining | None,
     ) -> None:
         self._config, self._trainer, self._data, self._spec = config, trainer, data, spec
+        self._head = head
         self._folder = Path(config.output)
         self._first = fabric.is_global_zero
         self._watcher = watcher
@@ -169,12 +207,21 @@ class _Run:
                 self._records.close()
         best = self._folder / BEST
         checkpoint = best if best.is_file() else self._folder / LAST
-        return Outcome(checkpoint, trainer.step, stopped, self._best)
+        ending = None
+        if self._first and trainer.done and not stopped:
+            try:
+                ending = finish(
+                    checkpoint, self._config, self._data, self._head, _until(stopping, self._watcher.working)
+                )
+                write_outlook(self._folder / OUTLOOK, ending)
+            except _StopAsked:
+                stopped = True
+        return Outcome(checkpoint, trainer.step, stopped, self._best, ending)
 
     def _note(self, result: StepResult) -> None:
         if self._records is None:
             return
-        speed = self._config.run.batch_size / max(result.seconds, 1e-9)
+        speed = self._trainer.plan.batch_size / max(result.seconds, 1e-9)
         self._records.step(
             {
                 "step": result.step,
@@ -188,9 +235,10 @@ class _Run:
         self._watcher.stepped(result)
 
     def _validate(self, result: StepResult) -> None:
-        if self._data.val is None:
+        val = self._data.val if self._head is None else self._head.val
+        if val is None:
             return
-        logits, labels = self._trainer.validate(self._data.val)  # all processes take part
+        logits, labels = self._trainer.validate(val)  # all processes take part
         if not logits.isfinite().all():
             raise TrainingError(
                 f"the network's output is not finite for some validation videos at step {result.step}: lower "
@@ -208,30 +256,32 @@ class _Run:
             "mean_class_accuracy": mean_class_accuracy(probabilities, labels),
         }
         self._records.validation(metrics)
-        better = self._better(metrics)
+        better = is_better(metrics, self._best, self._config.run.metric)
         if better:
             self._best = metrics
-            temperature = fit_temperature(logits, labels)
-            self._write(BEST, metrics, temperature or 1.0)
+            self._write(BEST, metrics, fit_temperature(logits, labels))
         self._watcher.validated(metrics, better)
-
-    def _better(self, metrics: dict[str, float]) -> bool:
-        name = self._config.run.metric
-        sign = -1 if name == "loss" else 1
-        return not self._best or sign * metrics[name] > sign * self._best[name]
 
     def _save(self) -> None:
         if not self._first:
             return
         save_state(self._folder, {**self._trainer.state(), "best": self._best})
-        self._write(LAST, {}, 1.0)
+        self._write(LAST, {}, None)
 
-    def _write(self, name: str, metrics: dict[str, float], temperature: float) -> None:
+    def _write(self, name: str, metrics: dict[str, float], temperature: float | None) -> None:
+        """Write a checkpoint; `temperature` is None where the validation set is too small for one, or was not asked."""
         provenance = {
             "trained_by": "stream-i3d train",
             "step": str(self._trainer.step),
             "config": to_yaml(self._config),
             "metrics": msgspec.json.encode(metrics).decode(),
         }
-        spec = structs.replace(self._spec, provenance=provenance, temperature=temperature)
-        save_checkpoint(self._folder / name, self._trainer.best_network, spec)
+        spec = structs.replace(
+            self._spec,
+            provenance=provenance,
+            temperature=temperature or 1.0,
+            calibration="none" if temperature is None else "validation",
+            min_confidence=None,
+        )
+        network = self._trainer.best_network
+        save_checkpoint(self._folder / name, network if self._head is None else self._head.whole(network), spec)

@@ -58,11 +58,15 @@ SMOOTHINGS: Mapping[str, SmoothingConfig] = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the network said of one window; `prediction` is None for a stride at which no whole window stood."""
+    """What the network said of one window; `prediction` is None for a stride at which no whole window stood.
+
+    `motion` is in grey levels (`motion.motion_measure`); infinite where it was not measured.
+    """
 
     window: Window
     newest: FrameStamp
     prediction: Prediction | None
+    motion: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -84,7 +88,7 @@ class _Recording(Recognizer):
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
     ) -> tuple[Recognition, list[ActionEvent]]:
-        self._said.append(Said(window, newest, prediction))
+        self._said.append(Said(window, newest, prediction, motion))
         return super().judge(window, newest, prediction, motion, queue_ms, drops)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
@@ -204,7 +208,7 @@ def evaluate_stream(
         ConfigError: The network sees more than RGB, cannot be carried along in streaming mode, or no video can be
             read or is as long as a window.
     """
-    config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.min_confidence, min_motion=0))
+    config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.threshold, min_motion=0))
     engine = engine or network.own_engine(config.window.mode)
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
     playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))

@@ -6,13 +6,14 @@ Knows no loader and no network.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import FlowName
@@ -130,6 +131,13 @@ class VideoDataset:
             f"{_ATTEMPTS} videos one after another cannot be read any more, the last {self.names[index]}; is their "
             "disk still there?"
         )
+
+    def in_mode(self, mode: Mode) -> VideoDataset:
+        """Return the same videos as samples of another mode."""
+        other = copy.copy(self)
+        other._settings = structs.replace(self._settings, mode=mode)
+        other._failed = set(self._failed)
+        return other
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what cannot be sent to another process, and is made anew there."""

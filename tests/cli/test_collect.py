@@ -152,7 +152,7 @@ def test_the_next_command_is_another_class_then_the_training(run: Run, video: Pa
     assert lines[-1].startswith(f"next: stream-i3d collect --source {video} --label nothing --clips 1 --seconds 60")
     assert lines[-1].endswith(f"--output {tmp_path}")
     _, lines = run(*arguments, "--label", "nothing")
-    assert lines[-1] == f"next: stream-i3d train --config configs/train/finetune.yaml data.train={tmp_path}"
+    assert lines[-1] == f"next: stream-i3d train finetune data.train={tmp_path}"
     assert (Path(__file__).parents[2] / lines[-1].split()[4]).is_file()
 
 

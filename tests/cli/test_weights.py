@@ -12,7 +12,7 @@ from msgspec import structs
 
 from stream_i3d.cli import main
 from stream_i3d.models import download, verify
-from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.labels import load_labels
 from stream_i3d.models.spec import read_spec
@@ -412,3 +412,26 @@ def test_files_that_are_no_clips(tmp_path: Path) -> None:
         with pytest.raises(verify.CheckpointError) as caught:
             verify.load_clip(tmp_path / name, 3)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "calibration", "threshold"),
+    [
+        ({"calibration": "none", "min_confidence": 0.18}, "1 (not calibrated)", "live min_confidence 0.18"),
+        ({"calibration": "cross-validation", "temperature": 0.6}, "0.6 (calibrated by cross-validation)", None),
+        ({"calibration": "validation", "temperature": 1.0}, "1 (calibrated by validation)", None),
+        ({"temperature": 0.75}, "0.75 (calibrated)", None),
+    ],
+)
+def test_inspect_says_whether_confidences_are_calibrated(
+    more: dict[str, Any], calibration: str, threshold: str | None, tiny_checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    model, spec = load_checkpoint(tiny_checkpoint)
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(path, model, structs.replace(spec, **more))
+    code, out, _ = run("inspect", path)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    assert lines["temperature"] == calibration
+    assert lines.get("threshold", "").startswith(threshold or "")
+    assert ("threshold" in lines) == (threshold is not None)

@@ -8,11 +8,12 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 import torch
+from msgspec import structs
 
-from stream_i3d.config import ModelConfig, WindowConfig
+from stream_i3d.config import Config, IdleConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
-from stream_i3d.inference.setup import settle_model
-from stream_i3d.models.checkpoint import save_checkpoint
+from stream_i3d.inference.setup import calibration_note, settle_model, with_checkpoint_threshold
+from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec, encode_spec
 from stream_i3d.preprocess import Preprocessing
@@ -162,3 +163,41 @@ def test_a_file_that_was_exported_for_the_other_mode_is_refused(
             continue
         with pytest.raises(ConfigError, match=rf"{asked} \(--mode\): a.xml was exported for {exported} mode"):
             settle_model(ModelConfig(checkpoint=str(path)), WindowConfig(mode=mode))
+
+
+# --- the threshold that a checkpoint recommends
+
+
+def uncalibrated(tiny_checkpoint: Path, tmp_path: Path, threshold: float | None) -> Config:
+    model, spec = load_checkpoint(tiny_checkpoint)
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(path, model, structs.replace(spec, calibration="none", min_confidence=threshold))
+    return Config(model=ModelConfig(checkpoint=str(path)))
+
+
+def test_a_checkpoints_recommended_threshold_is_taken(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = uncalibrated(tiny_checkpoint, tmp_path, 0.12)
+    assert with_checkpoint_threshold(config).idle.threshold == 0.12
+    note = calibration_note(config)
+    assert note is not None
+    assert "not calibrated" in note and "min_confidence is 0.12, as the checkpoint recommends" in note
+
+
+def test_the_users_own_threshold_goes_before_it(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = uncalibrated(tiny_checkpoint, tmp_path, 0.12)
+    for given in (0.0, 0.3, 0.9):
+        own = structs.replace(config, idle=IdleConfig(min_confidence=given))
+        assert with_checkpoint_threshold(own) == own
+        assert f"min_confidence is {given:g}, as configured" in str(calibration_note(own))
+
+
+def test_without_a_recommendation_the_usual_threshold_is_in_force(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = uncalibrated(tiny_checkpoint, tmp_path, None)
+    assert with_checkpoint_threshold(config).idle.threshold == 0.3
+    assert "0.3, the default" in str(calibration_note(config))
+    assert calibration_note(Config()) is None  # the carried model is calibrated
+
+
+def test_a_checkpoint_that_is_not_there_is_left_to_who_loads_it(tmp_path: Path) -> None:
+    config = Config(model=ModelConfig(checkpoint=str(tmp_path / "none.safetensors")))
+    assert with_checkpoint_threshold(config) == config

@@ -39,6 +39,7 @@ def test_a_temperature_is_stored_and_says_where_it_comes_from(checkpoint: Path) 
     spec = read_spec(checkpoint)
     assert spec is not None and before is not None
     assert (before.temperature, spec.temperature) == (1.0, 1.375)
+    assert (spec.calibration, spec.calibrated, spec.min_confidence) == ("validation", True, None)
     assert spec.provenance["calibration"] == told
     assert "20.0% -> 5.0%" in told and "on 40 clips of val.csv" in told
     after = load_checkpoint(checkpoint)[0].state_dict()

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -195,3 +196,9 @@ def test_a_stream_is_shown_beside_offline_and_by_way_of_smoothing() -> None:
         "25.0 %",
     ):
         assert part in text
+
+
+def test_a_checkpoint_that_is_not_calibrated_is_marked() -> None:
+    marked = msgspec.structs.replace(evaluation(), calibrated=False)
+    assert "tiny.safetensors (not calibrated) on val.csv" in shown(metrics_table(marked))
+    assert "not calibrated" not in shown(metrics_table(evaluation()))

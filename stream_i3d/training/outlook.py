@@ -1,0 +1,172 @@
+"""What live use of a trained network will be like, from validation videos that are played through the live path.
+
+Each video is a camera of its own: windows at the live stride, smoothed, judged by confidence and motion as `run` judges
+them. So a training ends by saying how much of live use would be idle, and not only how often the best guess is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from msgspec import Struct, structs
+
+from stream_i3d.config import DEFAULT_MIN_CONFIDENCE, Config, IdleConfig
+from stream_i3d.messages import ModelName
+from stream_i3d.recognizer import Drops, Judging, Recognizer
+from stream_i3d.training.evaluation import NamedDataset, Network
+from stream_i3d.training.stream_videos import stream_order, stream_videos
+from stream_i3d.training.streaming import Said, play
+
+MAX_VIDEOS, MAX_SCENES = 60, 20
+MAX_WINDOWS = 200
+"""How much is played, at most: the answer is a share, and need not be exact."""
+
+FEW = 0.7
+"""Below this share of windows, live use is idle too often."""
+
+_KEPT = 0.9  # share of the right windows that a recommended threshold lets pass
+_ABOVE_CHANCE = 1.5
+
+
+class JudgedWindow(Struct, frozen=True):
+    """One window of a validation video as the live path judged it: smoothed confidence, right or wrong, motion."""
+
+    confidence: float
+    right: bool
+    moving: bool
+
+
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What live use will be like.
+
+    Attributes:
+        videos: Validation videos that were played.
+        windows: Windows of theirs.
+        confident: Windows that pass `min_confidence`.
+        recognised: Those of them that also have motion enough; live, all others are idle.
+        right: Recognised windows whose label is the video's.
+        min_confidence: The threshold in force.
+        recommended: Whether that threshold is the checkpoint's own, for want of calibration.
+    """
+
+    videos: int
+    windows: int
+    confident: int
+    recognised: int
+    right: int
+    min_confidence: float
+    recommended: bool = False
+
+    @property
+    def few(self) -> bool:
+        """Whether live use would be idle too often."""
+        return self.recognised < FEW * self.windows
+
+    def lines(self) -> list[str]:
+        """Return the outlook for people, and what to do where few windows pass."""
+        if not self.windows:
+            return ["live: no validation video is as long as a window, so what live use will be like is not known"]
+        origin = " (recommended by this checkpoint)" if self.recommended else ""
+        told = (
+            f"live: of {self.windows} windows of {self.videos} validation videos, {self.confident} pass min_confidence "
+            f"{self.min_confidence:g}{origin}, {self.right} are recognised and right, {self.windows - self.recognised} "
+            "are idle"
+        )
+        return [told, *self._remedies()]
+
+    def _remedies(self) -> list[str]:
+        if not self.few:
+            return []
+        if self.confident >= FEW * self.windows:
+            return ["live: many windows have too little motion to be recognised: run them with a lower --min-motion"]
+        return [
+            "live: few windows pass: train longer (run.epochs) or on more clips of each class, or accept less sure "
+            f"answers with --min-confidence {self.min_confidence / 2:.2g}"
+        ]
+
+
+def judge_windows(said: Sequence[Said], label: str, labels: Sequence[str], config: Config) -> list[JudgedWindow]:
+    """Judge what the network said of one video's windows, as the live path does; pure.
+
+    Args:
+        said: The windows, in order.
+        label: The video's class.
+        labels: The network's classes.
+        config: The live path's settings.
+    """
+    open_config = structs.replace(config, idle=IdleConfig(min_confidence=0, min_motion=0))
+    recognizer = Recognizer("outlook", Judging.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0)
+    judged = []
+    for one in said:
+        if one.prediction is None:
+            recognizer.warming(one.window, one.newest, Drops(0, 0))
+            continue
+        seen, _ = recognizer.judge(one.window, one.newest, one.prediction, one.motion, 0.0, Drops(0, 0))
+        moving = one.motion >= config.idle.min_motion
+        judged.append(JudgedWindow(seen.confidence, seen.label == label, moving))
+    return judged
+
+
+def make_outlook(videos: int, windows: Sequence[JudgedWindow], min_confidence: float, recommended: bool) -> Outlook:
+    """Count windows by what live use would make of them."""
+    confident = [one for one in windows if one.confidence >= min_confidence]
+    recognised = [one for one in confident if one.moving]
+    return Outlook(
+        videos=videos,
+        windows=len(windows),
+        confident=len(confident),
+        recognised=len(recognised),
+        right=sum(one.right for one in recognised),
+        min_confidence=min_confidence,
+        recommended=recommended,
+    )
+
+
+def recommend_threshold(windows: Sequence[JudgedWindow], classes: int) -> float | None:
+    """Return a live threshold for a checkpoint that is not calibrated; None where the usual one serves.
+
+    It is the confidence that nine in ten of the right windows reach, where that is below the usual threshold; but well
+    above chance.
+    """
+    right = [one.confidence for one in windows if one.right]
+    if not right:
+        return None
+    kept = max(float(np.quantile(right, 1 - _KEPT)), _ABOVE_CHANCE / classes)
+    return round(kept, 2) if kept < DEFAULT_MIN_CONFIDENCE else None
+
+
+def play_validation(
+    network: Network,
+    dataset: NamedDataset,
+    scenes: bool,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[int, list[JudgedWindow]]:
+    """Play validation videos through the live path with its default settings.
+
+    Args:
+        network: The trained one; sees RGB.
+        dataset: The validation videos.
+        scenes: They are generated.
+        seed: Of the choice where there are many.
+        progress: Told how many videos are done, and of how many.
+
+    Returns:
+        How many videos could be played, and their windows.
+    """
+    config = Config()
+    made = network.preprocessing
+    count = min(len(dataset), MAX_SCENES if scenes else MAX_VIDEOS)
+    seconds = (made.window_frames + config.window.stride * (MAX_WINDOWS // count)) / made.sample_fps
+    videos = stream_videos(dataset.names, dataset.targets, dataset.labels, made, scenes, seconds)
+    chosen = [videos[place] for place in stream_order([video.label for video in videos], seed)[:count]]
+    engine = network.live_engine()
+    windows: list[JudgedWindow] = []
+    played = 0
+    for number, video in enumerate(chosen):
+        playback = play([video], engine, made, config, seconds)
+        played += bool(playback.spans)
+        windows += judge_windows(playback.said, video.label, network.labels, config)
+        progress(number + 1, len(chosen))
+    return played, windows
