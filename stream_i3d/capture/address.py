@@ -32,8 +32,13 @@ class SourceAddress:
 
     @property
     def live(self) -> bool:
-        """Whether time is the clock's (a camera) and not the medium's own."""
+        """Whether time is the clock's (a camera) and not the medium's own; see `may_be_file`."""
         return self.kind in ("webcam", "url")
+
+    @property
+    def may_be_file(self) -> bool:
+        """Whether it may turn out to be a video file, once opened: `Source.live` says so."""
+        return self.kind == "url" and self.target.lower().startswith(("http://", "https://"))
 
     @property
     def default_name(self) -> str:

@@ -27,6 +27,8 @@ class Pace:
         self.batching = Batching(batch_limit, window.batch_wait_ms * 1e-3)
         self._sample_fps = sample_fps
         self._admission = Admission(_strides(window, []))
+        self._window = window
+        self._lossless = False
         self._asked = window.stride
         self.busy = 0.0
         """Share of the last period for which the engine ran."""
@@ -44,6 +46,7 @@ class Pace:
     def retune(self, window: WindowConfig, cameras: Sequence[Camera]) -> None:
         """Take other settings, or other cameras."""
         self.batching.wait_s = window.batch_wait_ms * 1e-3
+        self._window, self._lossless = window, _any_lossless(cameras)
         self._asked = window.stride
         self._admission.retune(_strides(window, cameras))
         if not self._admission.raised:
@@ -81,6 +84,8 @@ class Pace:
         self.busy = min(1.0, self._busy_s / passed)
         load = Load(self.busy, self._windows, max(0, replaced - self._replaced))
         self._began, self._replaced, self._busy_s, self._windows = now, replaced, 0.0, 0
+        if _any_lossless(cameras) != self._lossless:  # of a URL that is known once it is opened
+            self.retune(self._window, cameras)
         changed = self._admission.update(load)
         if changed:
             self._apply(cameras)
@@ -110,5 +115,9 @@ class Pace:
 
 def _strides(window: WindowConfig, cameras: Sequence[Camera]) -> tuple[int, ...]:
     # A file that is read at full speed keeps every engine busy, which says nothing.
-    adaptive = window.adaptive and not any(camera.slot.lossless for camera in cameras)
+    adaptive = window.adaptive and not _any_lossless(cameras)
     return allowed_strides(window.stride, window.mode == "streaming", adaptive)
+
+
+def _any_lossless(cameras: Sequence[Camera]) -> bool:
+    return any(camera.slot.lossless for camera in cameras)
