@@ -148,6 +148,8 @@ def whole(data: bytes, kind: str, ranges: bool = True, length: bool = True, at_m
             first, last = int(low), int(high or last)
         request.send_response(200 if asked is None else 206)
         request.send_header("Content-Type", kind)
+        request.send_header("Connection", "close")  # as FFmpeg asks for; it takes nothing for granted
+        request.close_connection = True
         if ranges:
             request.send_header("Accept-Ranges", "bytes")
         if asked is not None:
@@ -163,9 +165,7 @@ def whole(data: bytes, kind: str, ranges: bool = True, length: bool = True, at_m
         for start in range(first, max(first, stop), 65536):
             piece = data[start : min(stop, start + 65536)]
             request.wfile.write(piece if length else b"%x\r\n%s\r\n" % (len(piece), piece))
-        if at_most is not None:
-            request.close_connection = True
-        elif not length:
+        if at_most is None and not length:
             request.wfile.write(b"0\r\n\r\n")
 
     return handle
