@@ -85,6 +85,7 @@ class StreamTiming:
         self._timeline = _Timeline()
         self._distrusted_at: float | None = None
         self._started_at: float | None = None
+        self._in_pace = True
         self._restart()
 
     @property
@@ -152,9 +153,9 @@ class StreamTiming:
     def _judge(self, arrival_s: float, offset: float) -> None:
         """Decide whether the time stamps are to be trusted from now on."""
         assert self._started_at is not None
-        self._timeline.note(arrival_s, offset)
-        settled = arrival_s - self._started_at >= _SETTLE_S
-        good = not self._timeline.stuck and (not settled or self._timeline.keeps_pace(arrival_s))
+        if self._timeline.note(arrival_s, offset):  # twice a second is often enough
+            self._in_pace = arrival_s - self._started_at < _SETTLE_S or self._timeline.keeps_pace(arrival_s)
+        good = self._in_pace and not self._timeline.stuck
         if self._distrusted_at is None:
             if not good:
                 self._distrusted_at = arrival_s
@@ -217,15 +218,16 @@ class _Timeline:
         least, most = known
         return least - _JUMP_S <= arrival_s - (self._time + step) <= most + _JUMP_S
 
-    def note(self, arrival_s: float, offset: float) -> None:
-        """Note a picture's arrival minus its time."""
+    def note(self, arrival_s: float, offset: float) -> bool:
+        """Note a picture's arrival minus its time; return whether another half second has begun."""
         if self._buckets and arrival_s - self._buckets[-1][0] < 0.5:
             begun, least = self._buckets[-1]
             self._buckets[-1] = (begun, min(least, offset))
-        else:
-            self._buckets.append((arrival_s, offset))
+            return False
+        self._buckets.append((arrival_s, offset))
         while arrival_s - self._buckets[0][0] > 2 * _SPANS[-1][0] + 1:
             self._buckets.popleft()
+        return True
 
     def keeps_pace(self, arrival_s: float) -> bool:
         """Tell whether stream time runs as fast as pictures arrive.
@@ -274,16 +276,11 @@ class _SlidingMin:
 
 
 class _Lateness:
-    """How late pictures came, once for each time that they did: the first picture of a burst, then none until in time."""
+    """How late pictures came, once for each time that they did: of a burst, its first."""
 
     def __init__(self) -> None:
         self._events: deque[tuple[float, float]] = deque()
-        self._within = False
-
-    @property
-    def count(self) -> int:
-        """Times that pictures came late, lately."""
-        return len(self._events)
+        self._newest = 0.0
 
     @property
     def largest(self) -> float:
@@ -292,17 +289,18 @@ class _Lateness:
 
     def push(self, now: float, late: float) -> None:
         """Note that a picture came `late` seconds late."""
-        if late < _LEAST_DELAY_S:
-            self._within = self._within and late > _LEAST_DELAY_S / 2
-        elif not self._within:
-            self._within = True
+        step, self._newest = late - self._newest, late
+        if late >= _LEAST_DELAY_S and step >= _LEAST_DELAY_S / 2:
             self._events.append((now, late))
-        elif late > self._events[-1][1]:
-            self._events[-1] = (now, late)
         while self._events and now - self._events[0][0] > _MEMORY_S:
             self._events.popleft()
 
     def usual(self, now: float, times: int) -> float:
-        """Return by how much pictures came late at least so many times in the last `_MEMORY_S`; 0 where they did not."""
+        """Return how late pictures come again and again: at least so many times in the last `_MEMORY_S`; else 0.
+
+        That is the latest of them, unless it stands alone by far: a hiccup, and no habit.
+        """
         late = sorted((late for at, late in self._events if now - at <= _MEMORY_S), reverse=True)
-        return late[times - 1] if len(late) >= times else 0.0
+        if len(late) < times:
+            return 0.0
+        return late[0] if late[times - 1] > late[0] / 2 else late[times - 1]
