@@ -16,6 +16,7 @@ import numpy as np
 from stream_i3d.preprocess import Image
 
 Draw = Callable[[float], Image]
+Handle = Callable[[BaseHTTPRequestHandler], None]
 
 
 def moving_box(time_s: float) -> Image:
@@ -102,7 +103,7 @@ class HttpStreams:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802 (the library's name)
+            def do_GET(self) -> None:
                 outer.requests.append(f"{self.command} {self.path}")
                 handler = routes.get(self.path.split("?")[0])
                 if handler is None:
@@ -137,7 +138,7 @@ class HttpStreams:
         self._thread.join()
 
 
-def whole(data: bytes, kind: str, ranges: bool = True, length: bool = True, at_most: int | None = None):  # noqa: ANN201
+def whole(data: bytes, kind: str, ranges: bool = True, length: bool = True, at_most: int | None = None) -> Handle:
     """A handler for a file: with ranges or without, with its length or chunked, breaking off after `at_most` bytes."""
 
     def handle(request: BaseHTTPRequestHandler) -> None:
@@ -171,7 +172,7 @@ def whole(data: bytes, kind: str, ranges: bool = True, length: bool = True, at_m
     return handle
 
 
-def endless(pieces: Callable[[], Iterator[bytes]], kind: str):  # noqa: ANN201
+def endless(pieces: Callable[[], Iterator[bytes]], kind: str) -> Handle:
     """A handler for a stream without a length, of the pieces as they come."""
 
     def handle(request: BaseHTTPRequestHandler) -> None:
@@ -189,7 +190,7 @@ def endless(pieces: Callable[[], Iterator[bytes]], kind: str):  # noqa: ANN201
     return handle
 
 
-def text(read: Callable[[], str], kind: str = "application/vnd.apple.mpegurl"):  # noqa: ANN201
+def text(read: Callable[[], str], kind: str = "application/vnd.apple.mpegurl") -> Handle:
     """A handler for a text that may be another one each time."""
 
     def handle(request: BaseHTTPRequestHandler) -> None:

@@ -193,7 +193,7 @@ class PacedReader:
         try:
             frames = self._reader.read()
             self._after_read()
-        except Exception as error:  # noqa: BLE001 - raised again by `read`, in the capture loop
+        except Exception as error:
             with self._changed:
                 self._failure, self._ended = error, True
                 self._changed.notify()

@@ -160,7 +160,7 @@ class CaptureLoop:
             try:
                 source = open_source(self._address, self._job.config)
             except SourceNotFound as error:
-                if not self._connections and not self._was_there:
+                if not self._address.live or (not self._connections and not self._was_there):
                     raise
                 self._wait_to_retry(str(error))
                 continue

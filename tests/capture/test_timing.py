@@ -45,7 +45,9 @@ class Followed:
         return [after - before for before, after in pairwise(self.times)]
 
 
-def steady(seconds: float, fps: float = 25.0, jitter_s: float = 0.0, rate: float = 1.0, start: float = 50.0) -> list[Picture]:
+def steady(
+    seconds: float, fps: float = 25.0, jitter_s: float = 0.0, rate: float = 1.0, start: float = 50.0
+) -> list[Picture]:
     """`rate` is how fast stamps run; jitter is late by up to that, in order."""
     chance = random.Random(1)
     pictures, last = [], 0.0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.buffer import CameraFeed
@@ -190,3 +191,10 @@ def test_losses_so_far_travel_with_each_recognition() -> None:
     assert recognition.seq == 23
     assert recognition.frames_dropped == 2
     assert recognition.windows_dropped == one.feed.windows_dropped.total() >= 2
+
+
+def test_a_window_of_a_camera_that_is_held_back_is_as_urgent_as_any_other() -> None:
+    held = camera()
+    for seq in range(8):
+        held.feed.push(structs.replace(stamp(seq), delay_ns=5 * 10**9), pixels(seq))
+    assert held.due_ns() == stamp(7).capture_ns + 5 * 10**9
