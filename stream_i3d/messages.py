@@ -39,9 +39,9 @@ class FrameStamp(Struct, frozen=True, kw_only=True):
         camera: Name of the camera.
         epoch: New at every (re)connection; opaque, only compared for equality. Milliseconds since 1970 at connection.
         seq: Number of the sampled frame within the epoch, from 0.
-        capture_ns: When the frame was taken, on the monotonic clock, in nanoseconds (one host): by the stream's own time
-            stamps, mapped so that the picture that came with the least delay was taken when it came; where it has none
-            to be trusted, when the frame arrived.
+        capture_ns: When the frame was taken, on the monotonic clock, in nanoseconds (one host): by the stream's own
+            time stamps, mapped so that the picture that came with the least delay was taken when it came; where it has
+            none to be trusted, when the frame arrived.
         wall_time: The same moment, in seconds since 1970.
         media_time: Seconds since the start of the medium; None for live cameras.
         repeat: True when the camera was slower than sample_fps and this is the previous picture again.

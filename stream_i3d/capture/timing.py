@@ -1,7 +1,7 @@
 """When a live picture was taken, and when to pass it on: by the stream's own time stamps where they can be trusted.
 
-HLS delivers seconds of pictures at once, then nothing for seconds. Stamped with their arrival, these pictures would make
-windows of a few milliseconds and gaps of seconds. A stream's own time stamps say how far apart its pictures were taken.
+HLS delivers seconds of pictures at once, then nothing for seconds. Stamped with their arrival, they would make windows
+of a few milliseconds and gaps of seconds. A stream's own time stamps say how far apart its pictures were taken.
 They are used as long as they advance, and advance as fast as pictures arrive; otherwise arrival counts.
 
 The offset from stream time to the local monotonic clock is the least that was seen lately: that of the pictures which

@@ -112,8 +112,8 @@ class VideoSource:
                 raise SourceNotFound(f"{self._name} holds no picture that FFmpeg can decode; convert it to H.264 MP4")
             if self._remote and broke_off(self._time, self._length_s):
                 raise SourceNotFound(
-                    f"{self._name} broke off at {self._time:.1f} s of {self._length_s:.1f} s: the connection was lost, or "
-                    "the file is not whole; try again, or download it first"
+                    f"{self._name} broke off at {self._time:.1f} s of {self._length_s:.1f} s: the connection was lost, "
+                    "or the file is not whole; try again, or download it first"
                 )
             return None
         if self._gate is not None:
