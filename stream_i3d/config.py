@@ -199,6 +199,7 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     A camera is stalled without a new frame for `stall_timeout_s`, or with the same picture for `frozen_timeout_s`
     (null: never); one that sends nothing for `read_timeout_s` is connected anew.
     A capture process that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
+    With `fast`, files are read at full speed; with `loop`, they begin again at their end.
     """
 
     open_timeout_s: Seconds = 5.0
@@ -210,6 +211,7 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     backoff_limit_s: Seconds = 60.0
     max_memory_mb: Megabytes | None = 500.0
     fast: bool = False
+    loop: bool = False
 
 
 class PreviewConfig(Section, frozen=True, kw_only=True):

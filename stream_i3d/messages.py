@@ -39,10 +39,13 @@ class FrameStamp(Struct, frozen=True, kw_only=True):
         camera: Name of the camera.
         epoch: New at every (re)connection; opaque, only compared for equality. Milliseconds since 1970 at connection.
         seq: Number of the sampled frame within the epoch, from 0.
-        capture_ns: Monotonic clock when the frame arrived, in nanoseconds (one host).
-        wall_time: Seconds since 1970 when the frame arrived.
+        capture_ns: When the frame was taken, on the monotonic clock, in nanoseconds (one host): by the stream's own
+            time stamps, mapped so that the picture that came with the least delay was taken when it came; where it has
+            none to be trusted, when the frame arrived.
+        wall_time: The same moment, in seconds since 1970.
         media_time: Seconds since the start of the medium; None for live cameras.
         repeat: True when the camera was slower than sample_fps and this is the previous picture again.
+        delay_ns: Nanoseconds for which pictures are held back after capture_ns, to leave at an even pace.
     """
 
     camera: CameraName
@@ -52,6 +55,7 @@ class FrameStamp(Struct, frozen=True, kw_only=True):
     wall_time: float
     media_time: float | None = None
     repeat: bool = False
+    delay_ns: Count = 0
 
     @property
     def time(self) -> float:
@@ -204,6 +208,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
             and is not recognised, in seconds since 1970. None while it is recognised.
         windows_failed: Windows for which the network's output was not finite, since the worker started. Nothing is
             published for them.
+        delay_s: Seconds for which pictures are held back, because they come in bursts (HLS); 0 for a steady stream.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -220,6 +225,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     overloaded: bool = False
     waiting_since: float | None = None
     windows_failed: Count = 0
+    delay_s: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -254,6 +260,8 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
 
     Attributes:
         final: True when no frame will follow: the file ended, or the process stops.
+        lossless: True when frames wait for room on the channel instead of being dropped, so the worker must hold back.
+        delay_s: As in CameraStatus.
     """
 
     version: Literal[1] = 1
@@ -265,6 +273,8 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     final: bool = False
     paused: bool = False
     previews_dropped: Count = 0
+    lossless: bool = False
+    delay_s: Annotated[float, Meta(ge=0)] = 0.0
 
 
 PUBLISHED = (Recognition, ActionEvent, CameraStatus, Segment)

@@ -59,4 +59,5 @@ class CameraHealth:
             detail=detail,
             paused=self._report.paused,
             previews_dropped=self._report.previews_dropped,
+            delay_s=self._report.delay_s,
         )

@@ -115,6 +115,7 @@ ADDED_LATER = {
     "overloaded",
     "waiting_since",
     "windows_failed",
+    "delay_s",
 }
 """Fields that messages of older services lack, so readers must not require them."""
 

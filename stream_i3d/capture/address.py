@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,8 +33,13 @@ class SourceAddress:
 
     @property
     def live(self) -> bool:
-        """Whether time is the clock's (a camera) and not the medium's own."""
+        """Whether time is the clock's (a camera) and not the medium's own; see `may_be_file`."""
         return self.kind in ("webcam", "url")
+
+    @property
+    def may_be_file(self) -> bool:
+        """Whether it may turn out to be a video file, once opened: `Source.live` says so."""
+        return self.kind == "url" and self.target.lower().startswith(("http://", "https://"))
 
     @property
     def default_name(self) -> str:
@@ -57,6 +63,38 @@ class SyntheticOptions:
     width: int = 320
     height: int = 240
     duration_s: float = 0.0
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LOOKS_LIKE_A_SOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/dev/|[0-9]+$|\$\{")
+
+
+def split_name(text: str, exists: Callable[[str], bool] = lambda path: False) -> tuple[str | None, str]:
+    """Split NAME=SOURCE, as `--source` takes it, into the camera's name (None where none is given) and its source.
+
+    A '=' that belongs to the source is left alone: one after "://", after a '/' or a blank in a file's name, or of a
+    file that there is.
+
+    Args:
+        text: What was given.
+        exists: Tells whether there is a file of a name.
+
+    Raises:
+        ConfigError: What stands before the '=' is meant as a name, and cannot be one; or nothing follows it.
+    """
+    name, equals, source = text.strip().partition("=")
+    if not equals or exists(text) or "://" in name:
+        return None, text
+    if _NAME.fullmatch(name):
+        if source.strip():
+            return name, source
+        raise ConfigError(f"source {name}=: nothing follows the '='; give NAME=SOURCE, or the source alone")
+    if not _LOOKS_LIKE_A_SOURCE.match(source.strip()):
+        return None, text  # a path with a '=' in it
+    raise ConfigError(
+        f"source {redact(name)[:64]!r}=...: a camera's name has 1 to 64 letters, digits, '_', '.' or '-'; "
+        "give another one, or the source alone"
+    )
 
 
 def parse_source(text: str) -> SourceAddress:

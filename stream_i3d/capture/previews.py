@@ -58,7 +58,7 @@ class Previewer:
         self._encode = encode
         self._pace = Sampler(config.fps)
         self._changed = threading.Condition()
-        self._waiting: tuple[Image, int, int] | None = None  # stays until it has been sent: one in flight
+        self._waiting: tuple[Image | bytes, int, int] | None = None  # stays until it has been sent: one in flight
         self._watched = False
         self._closing = False
         self._seq = 0
@@ -80,10 +80,29 @@ class Previewer:
             return False
         return True
 
+    def wants_later(self, now_s: float) -> bool:
+        """Tell whether the picture grabbed at `now_s` should be encoded by the caller, to be shown when it is due."""
+        return self._watched and self._pace.push(now_s) > 0
+
+    def encode(self, bgr: Image) -> bytes:
+        """Return the JPEG of a (H, W, 3) uint8 BGR picture."""
+        return self._encode(bgr, self._config)
+
     def show(self, bgr: Image, capture_ns: int) -> None:
         """Hand over the (H, W, 3) uint8 BGR picture that was wanted; nobody may write to it afterwards."""
+        self._hand_over(bgr, capture_ns)
+
+    def show_encoded(self, jpeg: bytes, capture_ns: int) -> None:
+        """Hand over a picture that was encoded before; it is dropped and counted while the one before is not sent."""
+        self._seq += 1
+        if self._waiting is not None:
+            self.dropped += 1
+            return
+        self._hand_over(jpeg, capture_ns)
+
+    def _hand_over(self, picture: Image | bytes, capture_ns: int) -> None:
         with self._changed:
-            self._waiting = (bgr, capture_ns, self._seq - 1)
+            self._waiting = (picture, capture_ns, self._seq - 1)
             self._changed.notify()
 
     def close(self) -> None:
@@ -106,7 +125,8 @@ class Previewer:
             if waiting is not None:
                 if self._watched:
                     picture, capture_ns, seq = waiting
-                    self._channel.send(Preview(self._encode(picture, self._config), capture_ns, seq))
+                    jpeg = picture if isinstance(picture, bytes) else self._encode(picture, self._config)
+                    self._channel.send(Preview(jpeg, capture_ns, seq))
                 self._waiting = None
 
     def __enter__(self) -> Self:

@@ -17,11 +17,14 @@ from msgspec import Struct
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress, parse_source
+from stream_i3d.capture.medium import comes_in_segments
+from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
-from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
 from stream_i3d.capture.stillness import Stillness
+from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
@@ -37,6 +40,9 @@ log = logging.getLogger(__name__)
 _REPORT_INTERVAL_S = 1.0
 _WAIT_S = 0.1
 _MAX_REPEATS = 8  # of sampling.Sampler
+_LEAST_ROUND_S = 1.0
+_HELD_BACK_S = 0.25
+_SEGMENT_QUIET_S = 22.0  # a read for the next segment may take as long; see video.open_url
 
 
 class CaptureJob(Struct, frozen=True, kw_only=True):
@@ -136,6 +142,11 @@ class CaptureLoop:
         self._paused = job.paused
         config = job.config
         self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
+        self._watched = address.live
+        self._rounds = 0  # of a file that is read again and again
+        self._media_start_s = 0.0
+        self._lossless = False
+        self._delay_s = 0.0
         self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
         self._epoch = 0
         self._connections = 0
@@ -149,7 +160,7 @@ class CaptureLoop:
             try:
                 source = open_source(self._address, self._job.config)
             except SourceNotFound as error:
-                if not self._connections and not self._was_there:
+                if not self._address.live or (not self._connections and not self._was_there):
                     raise
                 self._wait_to_retry(str(error))
                 continue
@@ -157,8 +168,9 @@ class CaptureLoop:
                 self._wait_to_retry(self._explained(error))
                 continue
             problem = None
+            began = self._now()
             try:
-                if self._stream(source):
+                if self._stream(source) and not self._goes_round(source):
                     break
             except SourceUnavailable as error:
                 problem = self._explained(error)
@@ -166,12 +178,18 @@ class CaptureLoop:
                 source.close()  # before the wait: a webcam that is held while unplugged comes back as another device
             if problem is not None:
                 self._wait_to_retry(problem)
+            elif not source.live and not self._clock.sleep_until(began + _LEAST_ROUND_S):
+                break  # a file of one picture must not be opened without a pause
         self._report_final()
 
     @property
     def _was_there(self) -> bool:
         """Whether a process before this one had the camera, which may be unplugged just now; a file stays away."""
         return self._stage.again and self._address.live
+
+    def _goes_round(self, source: Source) -> bool:
+        """Tell whether a source that has ended begins again."""
+        return self._job.config.loop and not source.live and not self._stage.stopping.is_set()
 
     def _stream(self, source: Source) -> bool:
         """Send an opened source's frames until it ends or fails (raises SourceUnavailable).
@@ -180,10 +198,22 @@ class CaptureLoop:
         """
         if not source.live and not self._wait_for_worker():
             return True
-        config, started, joined = self._job.config, self._now(), False
-        reader = self._begin(source, started)
+        damage = _DamageWatch(source, self._stderr)
+        reader = self._begin(source, self._now(), damage)
+        try:
+            return self._pass_on(source, reader, damage)
+        finally:
+            if isinstance(reader, PacedReader):
+                while not self._stage.stopping.is_set() and not reader.close(_WAIT_S):
+                    self._beat_with(reader)
+            elif not source.live:
+                self._media_start_s = reader.end_s
+
+    def _pass_on(self, source: Source, reader: FrameReader | PacedReader, damage: _DamageWatch) -> bool:
+        """Send what the reader gives until it ends; returns and raises as `_stream`."""
+        config, started = self._job.config, self._now()
         while not self._stage.stopping.is_set():
-            self._stage.beat()
+            fresh = self._beat_with(reader)
             self._obey()
             if self._paused:
                 if source.live:
@@ -194,9 +224,8 @@ class CaptureLoop:
             frames = reader.read()
             if frames is None:
                 return True
-            if self._stderr.damage() and joined:  # else of what came before the first key picture, or connection
-                source.doubt()
-            joined = joined or source.intact
+            if isinstance(reader, FrameReader):
+                damage.look()
             if self._frozen():
                 if config.retry and self._stillness.should_reopen(self._now()):
                     log.warning("%s: still the same picture; opening it anew", self._job.camera)
@@ -204,16 +233,53 @@ class CaptureLoop:
                 continue
             for frame in frames:
                 self._send(frame, source.live)
-            self._tell_live(source, reader)
-            self._backoff.healthy_for(self._now() - started)
+            if frames or fresh:
+                self._tell_live(source, reader)
+                self._backoff.healthy_for(self._now() - started)
         return True
 
-    def _begin(self, source: Source, now: float) -> FrameReader:
+    def _beat_with(self, reader: FrameReader | PacedReader) -> bool:
+        """Show that this process lives, as long as pictures are read; return whether one was, since the last time."""
+        if isinstance(reader, FrameReader):
+            self._stage.beat()
+            return True
+        fresh = reader.progressed()
+        if fresh or reader.may_be_quiet:
+            self._stage.beat()
+        return fresh
+
+    def _begin(self, source: Source, now: float, damage: _DamageWatch) -> FrameReader | PacedReader:
         """Take note of a new connection."""
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
-        self._connections += 1
+        if not self._rounds:
+            self._connections += 1
         log.debug("%s: connected (%s)", self._job.camera, source.description)
+        if source.live != self._watched:  # only opening could tell
+            self._stillness = Stillness(self._job.config.frozen_timeout_s if source.live else None)
+            self._watched = source.live
         self._stillness.opened(now)
+        if not source.live:
+            self._rounds += 1
+            self._announce()
+        if source.live and self._address.kind == "url":
+            return self._paced(source, damage)
+        return self._reader(source, None, self._previewer)
+
+    def _paced(self, source: Source, damage: _DamageWatch) -> PacedReader:
+        """Return a started reader of a network stream."""
+        segmented = comes_in_segments(self._address.target)
+        reader = PacedReader(
+            lambda timing, tap: self._reader(source, timing, tap),
+            StreamTiming(bursty=segmented),
+            self._clock,
+            self._previewer,
+            damage.look,
+            quiet_s=_SEGMENT_QUIET_S if segmented else 0.0,
+        )
+        reader.start()
+        return reader
+
+    def _reader(self, source: Source, timing: StreamTiming | None, preview: PreviewTap | None) -> FrameReader:
         return FrameReader(
             source,
             self._job.camera,
@@ -221,9 +287,20 @@ class CaptureLoop:
             self._job.preprocessing,
             self._clock,
             paced=not self._job.config.fast,
-            preview=self._previewer,
+            preview=preview,
             stillness=self._stillness,
+            timing=timing,
+            media_start_s=self._media_start_s,
         )
+
+    def _announce(self) -> None:
+        """Have the worker know, before the first frame, that frames of a URL that is a file are not to be dropped."""
+        if not self._job.config.fast or self._address.kind != "url":
+            return
+        self._lossless = True
+        report = self._report_of("live", "opened")
+        while not self._stage.stopping.is_set() and not self._sender.report(report, _WAIT_S):
+            self._stage.beat()
 
     def _frozen(self) -> bool:
         """Say that the picture has been the same for too long, where that is so: nothing is recognised in it."""
@@ -232,10 +309,11 @@ class CaptureLoop:
         self._report("stalled", f"the same picture for over {int(seconds)} s; the camera is frozen, or nothing moves")
         return True
 
-    def _tell_live(self, source: Source, reader: FrameReader) -> None:
+    def _tell_live(self, source: Source, reader: FrameReader | PacedReader) -> None:
         if reader.epoch != self._epoch:
             self._epoch = reader.epoch
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
+        self._delay_s = round(reader.delay_s, 1)
         if source.intact:
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
         elif self._said is None or self._said[0] != "live":
@@ -288,13 +366,15 @@ class CaptureLoop:
             self._stage.beat()
 
     def _live_detail(self, source: Source, fps: float) -> str:
-        wanted = self._job.preprocessing.sample_fps
+        wanted, shown = self._job.preprocessing.sample_fps, source.description
+        if self._delay_s >= _HELD_BACK_S:  # rounded, for another detail is another report
+            shown += f"; comes in bursts, so it is shown {max(0.5, round(2 * self._delay_s) / 2):g} s late"
         if not fps or fps >= 0.9 * wanted:
-            return source.description
+            return shown
         if fps < wanted / _MAX_REPEATS:
             least = wanted / _MAX_REPEATS
-            return f"{source.description}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
-        return f"{source.description}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"
+            return f"{shown}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
+        return f"{shown}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"
 
     def _explained(self, error: SourceUnavailable) -> str:
         reason = self._stderr.reason()
@@ -354,4 +434,21 @@ class CaptureLoop:
             final=final,
             paused=self._paused,
             previews_dropped=0 if self._previewer is None else self._previewer.dropped,
+            lossless=self._lossless,
+            delay_s=self._delay_s if state == "live" else 0.0,
         )
+
+
+class _DamageWatch:
+    """Has a source distrust its pictures where the decoder complained, since the first that was whole."""
+
+    def __init__(self, source: Source, stderr: CapturedStderr) -> None:
+        self._source = source
+        self._stderr = stderr
+        self._joined = False
+
+    def look(self) -> None:
+        """To be called after each picture."""
+        if self._stderr.damage() and self._joined:  # else of what came before the first key picture, or connection
+            self._source.doubt()
+        self._joined = self._joined or self._source.intact

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from stream_i3d.capture.source import Source
 from stream_i3d.capture.stillness import Stillness
+from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
@@ -55,9 +56,22 @@ class FrameReader:
         paced: bool,
         preview: PreviewTap | None = None,
         stillness: Stillness | None = None,
+        timing: StreamTiming | None = None,
+        media_start_s: float = 0.0,
     ):
-        """Args: `paced` holds a file back to its own speed, live sources pace themselves; `preview` may be shown any
-        picture, also one that is not sampled; `stillness` is shown the sampled ones.
+        """Prepare to read.
+
+        Args:
+            source: What is read.
+            camera: Its name.
+            epoch: Of its first frames.
+            preprocessing: What is made of its pictures.
+            clock: Where time comes from.
+            paced: Whether a file is held back to its own speed; live sources pace themselves.
+            preview: May be shown any picture, also one that is not sampled.
+            stillness: Is shown the sampled pictures.
+            timing: Follows a live source's own time stamps; None goes by arrival.
+            media_start_s: Added to a file's media time.
         """
         self._source = source
         self._camera = camera
@@ -67,12 +81,29 @@ class FrameReader:
         self._paced = paced and not source.live
         self._preview = preview
         self._stillness = stillness
+        self._timing = timing
+        self._media_start_s = media_start_s
         self._shape: tuple[int, ...] | None = None
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
         self._rate = RateMeter()
         self._seq = 0
         self._last_s = 0.0
+
+    @property
+    def time_s(self) -> float:
+        """Of the newest picture: media time of files, else as `timing.Timing.time_s`."""
+        return self._last_s
+
+    @property
+    def end_s(self) -> float:
+        """When a file that went on after its newest picture would show the next, in seconds of media time."""
+        return self._last_s + (1 / self._rate.fps(self._last_s) if self.fps else 1 / self._preprocessing.sample_fps)
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds for which pictures are held back; see paced.PacedReader."""
+        return 0.0
 
     @property
     def fps(self) -> float:
@@ -94,11 +125,12 @@ class FrameReader:
         if media_time is None or (self._paced and not self._pace(media_time)):
             return None
         capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
-        self._last_s = capture_ns * 1e-9 if self._source.live else media_time
+        media_time += self._media_start_s
+        self._last_s = self._time_of(media_time, capture_ns * 1e-9, wall_time)
         self._rate.push(self._last_s)
         copies = self._sampler.push(self._last_s)
         preview = self._preview
-        shown = preview is not None and preview.wants(capture_ns * 1e-9)
+        shown = preview is not None and preview.wants(self._last_s if self._source.live else capture_ns * 1e-9)
         if not self._source.intact:
             self._seq += copies  # left out, and the windows it belongs to are rejected
             return []
@@ -116,12 +148,27 @@ class FrameReader:
         if not copies:
             return []
         if self._stillness is not None:
-            self._stillness.push(self._last_s, picture)
+            self._stillness.push(capture_ns * 1e-9 if self._source.live else self._last_s, picture)
         if self._shape not in (None, picture.shape):  # another size is another view: no window may hold both
-            self._epoch, self._seq = max(self._epoch + 1, int(wall_time * 1000)), 0
+            self._begin_epoch(wall_time)
         self._shape = picture.shape
         pixels = prepare_frame(picture, self._preprocessing)
         return [Frame(stamp, pixels) for stamp in self._stamps(copies, capture_ns, wall_time, media_time)]
+
+    def _time_of(self, media_time: float, arrival_s: float, wall_time: float) -> float:
+        """Return the time to sample by."""
+        if not self._source.live:
+            return media_time
+        if self._timing is None:
+            return arrival_s
+        timing = self._timing.push(media_time, arrival_s)
+        if timing.restarted:
+            self._sampler, self._rate = Sampler(self._preprocessing.sample_fps), RateMeter()
+            self._begin_epoch(wall_time)
+        return timing.time_s
+
+    def _begin_epoch(self, wall_time: float) -> None:
+        self._epoch, self._seq = max(self._epoch + 1, int(wall_time * 1000)), 0
 
     def resume(self) -> None:
         """Go on after a pause: a paced file takes up its own speed from where it stands."""

@@ -32,7 +32,8 @@ class Source(Protocol):
         """Advance to the next picture.
 
         Returns:
-            Media time in seconds (0.0 for live sources), or None at the end of a file.
+            Media time in seconds, or None at the end of a file. Of a live source the stream's own time stamp in
+            seconds, of any origin; 0.0 for every picture where it has none.
 
         Raises:
             SourceUnavailable: A live source stopped delivering.

@@ -11,7 +11,9 @@ import re
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ import cv2
 import numpy as np
 
 from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.medium import broke_off, comes_in_segments, server_names_a_length
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
@@ -27,7 +30,9 @@ from stream_i3d.redact import redact
 
 # OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
 # own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+_OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_OWN_OPTIONS: Final = "rtsp_transport;tcp"
+os.environ.setdefault(_OPTIONS, _OWN_OPTIONS)
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # Errors only: that a file is no video is said in our own one line, not in OpenCV's.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -40,15 +45,38 @@ _DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "http": 80,
     "https": 443,
 }
+_NO_STAMP = -9e18  # what CAP_PROP_PTS is for pictures without a time stamp; POS_MSEC makes one up from the rate
+_SEGMENT_TIMEOUT_S = 20.0  # a playlist's next segment comes when it is over: 10 s is usual, and some have more
+_CLOSE_S = 0.5
 _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
 
 
 class VideoSource:
     """A cv2.VideoCapture behind the source protocol."""
 
-    def __init__(self, capture: cv2.VideoCapture, live: bool, name: str, gate: KeyPictureGate | None = None) -> None:
-        """Args: `name` is safe to show (redacted); `gate` judges what is sent as differences between pictures."""
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        live: bool,
+        name: str,
+        gate: KeyPictureGate | None = None,
+        stamped: bool = False,
+        remote: bool = False,
+    ) -> None:
+        """Wrap an opened capture.
+
+        Args:
+            capture: The opened capture.
+            live: Whether time is the clock's.
+            name: What it is called in messages; safe to show (redacted).
+            gate: Judges what is sent as differences between pictures.
+            stamped: Whether a live stream's own time stamps are given.
+            remote: Whether a file comes over a network, and may break off.
+        """
         self.live = live
+        self._stamped = stamped
+        self._remote = remote
+        self._grabbing = threading.Lock()
         self._capture = capture
         self._name = name
         self._gate = gate
@@ -57,7 +85,8 @@ class VideoSource:
         width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self._size = width, height
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.duration_s = count / self._nominal_fps if not live and count > 0 and self._nominal_fps > 0 else None
+        self._length_s = count / self._nominal_fps if count > 0 and self._nominal_fps > 0 else None
+        self.duration_s = None if live else self._length_s
 
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
@@ -72,15 +101,24 @@ class VideoSource:
             self._gate.damage()
 
     def grab(self) -> float | None:  # noqa: D102
-        if not self._capture.grab():
+        with self._grabbing:
+            good = self._capture.grab()
+        if not good:
             if self.live:
+                if self._length_s is not None and self._time >= self._length_s - 1:
+                    return None  # a recording that an RTSP server plays, once
                 raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
             if self._time < 0:
                 raise SourceNotFound(f"{self._name} holds no picture that FFmpeg can decode; convert it to H.264 MP4")
+            if self._remote and broke_off(self._time, self._length_s):
+                raise SourceNotFound(
+                    f"{self._name} broke off at {self._time:.1f} s of {self._length_s:.1f} s: the connection was lost, "
+                    "or the file is not whole; try again, or download it first"
+                )
             return None
         if self._gate is not None:
             self._gate.picture(round(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)))
-        return 0.0 if self.live else self._media_time()
+        return self._stamp() if self.live else self._media_time()
 
     def retrieve(self) -> Image:  # noqa: D102
         good, picture = self._capture.retrieve()
@@ -90,7 +128,17 @@ class VideoSource:
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
-        self._capture.release()
+        # Never while another thread reads, which would crash: one that hangs is left to the end of the process.
+        if self._grabbing.acquire(timeout=_CLOSE_S):
+            self._capture.release()
+            self._grabbing.release()
+
+    def _stamp(self) -> float:
+        """Return a live picture's own time stamp in seconds; always 0 where it has none."""
+        if not self._stamped or self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) < _NO_STAMP:
+            return 0.0
+        self._time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        return self._time
 
     def _media_time(self) -> float:
         """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
@@ -158,21 +206,44 @@ def open_file(path: str) -> VideoSource:
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:
-    """Open a network stream.
+    """Open a network stream, or a video file behind an http(s) URL.
+
+    What FFmpeg knows the length of is a file, and so is what the server knows the length of. RTSP and RTMP are always
+    live: there a length may be an announcement that a camera does not keep.
 
     Raises:
         SourceUnavailable: The host is unknown, refuses, does not answer in time, or sends no video. The message holds
             no password.
     """
     _check_reachable(url, open_timeout_s)
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
+    segmented = comes_in_segments(url)
+    read_timeout_s = max(read_timeout_s, _SEGMENT_TIMEOUT_S) if segmented else read_timeout_s
+    with _options_for(segmented):
+        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
     if not capture.isOpened():
         capture.release()
         refusal = _rtsp_refusal(url, open_timeout_s)
         raise SourceUnavailable(
             f"{redact(url)}: the host answers{refusal}, but gives no video; check path, user name and password"
         )
-    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate())
+    if urlsplit(url).scheme.lower() in ("http", "https"):
+        finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        if finite or (not segmented and server_names_a_length(url, open_timeout_s)):
+            return VideoSource(capture, live=False, name=redact(url), remote=True)
+    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate(), stamped=True)
+
+
+@contextmanager
+def _options_for(segmented: bool) -> Iterator[None]:
+    """Have a live playlist begin with its newest segment: FFmpeg takes the third last, which only makes it late."""
+    if not segmented or os.environ.get(_OPTIONS) != _OWN_OPTIONS:
+        yield  # whoever sets options gives all of them
+        return
+    os.environ[_OPTIONS] = f"{_OWN_OPTIONS}|live_start_index;-1"
+    try:
+        yield
+    finally:
+        os.environ[_OPTIONS] = _OWN_OPTIONS
 
 
 def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:

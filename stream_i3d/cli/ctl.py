@@ -54,7 +54,7 @@ def cameras(**connection: Any) -> None:
 
 
 @ctl.command()
-@click.argument("source", shell_complete=completion.sources)
+@click.argument("source", metavar="[NAME=]SOURCE", shell_complete=completion.sources)
 @click.option("--name", help="Its name; else it is named after its source.", shell_complete=completion.cameras)
 @click.option("--replace", is_flag=True, help="Have the camera --name show this source, if there is one already.")
 @_connection
@@ -63,10 +63,15 @@ def add(source: str, name: str | None, replace: bool, **connection: Any) -> None
 
     `add -` reads the source from standard input: arguments, and a password in one, are seen by all users of a machine.
     """
+    from stream_i3d.capture.address import split_name
     from stream_i3d.errors import ConfigError
+    from stream_i3d.files import kind_of
     from stream_i3d.transport.control import AddCamera, CamerasReply, ChangeSource, ListCameras
 
-    source = _read_source(source)
+    named, source = split_name(_read_source(source), lambda path: kind_of(path) is not None)
+    if named is not None and name not in (None, named):
+        raise ConfigError(f"two names for one camera, {named!r} and {name!r}: give NAME=SOURCE or --name")
+    name = name or named
     if replace and name is None:
         raise ConfigError("--replace needs --name: which camera should show the new source?")
     if replace:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stream_i3d.cli import completion
-from stream_i3d.cli.options import client_key_options, client_keys, config_of, recognition_options
+from stream_i3d.cli.options import (
+    cameras_of,
+    client_key_options,
+    client_keys,
+    config_of,
+    recognition_options,
+    source_options,
+)
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
 
@@ -20,13 +26,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--connect", help="Control address of a running service (default: tcp://127.0.0.1:5557).")
 @client_key_options
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    help="Start a service with this camera; as in `run`. Repeatable.",
-    shell_complete=completion.sources,
-)
+@source_options
 @recognition_options
 def gui(
     connect: str | None,
@@ -42,7 +42,7 @@ def gui(
     stream-i3d gui                              # attach to a service on this machine, or begin one from the window
     stream-i3d gui --connect tcp://127.0.0.1:6001
     stream-i3d gui --connect tcp://camera-host:5557 --key me.key_secret --server-key service.key
-    stream-i3d gui --source 0
+    stream-i3d gui --source 0                   # start a service of its own
     """
     own = bool(sources) or config_file is not None or any(value is not None for value in flags.values())
     keys = client_keys(key, server_key)
@@ -54,7 +54,7 @@ def gui(
     if not own:
         open_window(connect=connect, keys=keys)
         return
-    open_window(config=config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None}))
+    open_window(config=config_of(config_file, flags, cameras_of(sources)))
 
 
 def open_window(

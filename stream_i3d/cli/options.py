@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stream_i3d.capture.address import split_name
 from stream_i3d.cli import completion
 from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.config import (
@@ -21,6 +22,7 @@ from stream_i3d.config import (
     SmoothingName,
     load_config,
 )
+from stream_i3d.files import kind_of
 
 if TYPE_CHECKING:
     from stream_i3d.transport.curve import ClientKeys
@@ -61,6 +63,7 @@ _KEYS = {
     "publish": "publish.address",
     "jsonl": "publish.jsonl",
     "fast": "capture.fast",
+    "loop": "capture.loop",
     "retry": "capture.retry",
     "control": "control.address",
     "stay": "control.stay",
@@ -143,6 +146,33 @@ def recognition_options(command: _F) -> _F:
     for option in reversed(_RECOGNITION):
         command = option(command)
     return command
+
+
+def source_options(command: _F) -> _F:
+    """Add --source and --loop, for `cameras_of`."""
+    source = click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="[NAME=]SOURCE",
+        help="Webcam index, /dev path, URL, file or synthetic://; repeatable.",
+        shell_complete=completion.sources,
+    )
+    loop = click.option("--loop/--no-loop", default=None, help="Begin video files again at their end.")
+    return source(loop(command))
+
+
+def cameras_of(sources: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration's override of the cameras that --source names, for `config_of`; none without any.
+
+    Raises:
+        ConfigError: A name is not allowed.
+    """
+    cameras = []
+    for given in sources:
+        name, source = split_name(given, lambda path: kind_of(path) is not None)
+        cameras.append({"source": source} if name is None else {"source": source, "name": name})
+    return {"cameras": cameras or None}
 
 
 def client_key_options(command: _F) -> _F:

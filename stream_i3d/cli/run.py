@@ -9,18 +9,19 @@ from typing import Any
 import click
 
 from stream_i3d.cli import completion
-from stream_i3d.cli.options import CARRIED_MODEL_NOTE, SecondsOption, config_of, recognition_options
+from stream_i3d.cli.options import (
+    CARRIED_MODEL_NOTE,
+    SecondsOption,
+    cameras_of,
+    config_of,
+    recognition_options,
+    source_options,
+)
 from stream_i3d.config import LogFormat
 
 
 @click.command()
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    help="Webcam index, /dev path, URL, file or synthetic://; repeatable.",
-    shell_complete=completion.sources,
-)
+@source_options
 @recognition_options
 @click.option("--publish", help="Address of the PUB socket (default: tcp://127.0.0.1:5556).")
 @click.option(
@@ -77,13 +78,13 @@ def run(
 
     \b
     stream-i3d run --source 0
-    stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
+    stream-i3d run --source door=rtsp://camera/stream --checkpoint rgb_imagenet.pt
     stream-i3d run --config headless
     stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
     """
     flags["clients"] = list(clients) or None
     flags["log_level"] = "warning" if quiet else None
-    config = config_of(config_file, flags, {"cameras": [{"source": source} for source in sources] or None})
+    config = config_of(config_file, flags, cameras_of(sources))
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
 

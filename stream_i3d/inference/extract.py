@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import SourceAddress
-from stream_i3d.capture.source import Source, open_source
+from stream_i3d.capture.source import Source
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
-from stream_i3d.inference.offline import offline_address, read_frames
+from stream_i3d.inference.offline import offline_address, open_offline, read_frames
 from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
 from stream_i3d.redact import redact
 
@@ -96,7 +96,7 @@ class Extractor:
         """
         rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
         times_ms: list[float] = []
-        source = open_source(offline_address(video), CaptureConfig())
+        source = open_offline(video, CaptureConfig())
         try:
             for stack, time in self._stacks(source, progress):
                 times_ms.append(time * 1000)

@@ -11,8 +11,8 @@ from msgspec import structs
 from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthetic
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
-from stream_i3d.config import Config
-from stream_i3d.errors import ConfigError, EngineError
+from stream_i3d.config import CaptureConfig, Config
+from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
 from stream_i3d.events import merge_segments
 from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.mode import Runner, make_feed, make_runner
@@ -48,7 +48,7 @@ def recognize_video(
     """Yield a prediction for every window of a video, then its merged segments.
 
     Args:
-        video: Path of a file, or a synthetic:// address with a duration.
+        video: Path of a file, its http(s) URL, or a synthetic:// address with a duration.
         engine: What runs the network in the configuration's mode.
         setup: Which network, and what frames it takes.
         config: Windows, smoothing, thresholds; cameras and publishing are not looked at.
@@ -66,7 +66,8 @@ def recognize_video(
     )
     runner = make_runner(engine, config)
     judged: list[Recognition] = []
-    source = open_source(address, config.capture)
+    source = open_offline(video, config.capture)
+    shown = redact(video) if address.kind == "url" else video
     try:
         for frame in read_frames(source, address.default_name, setup.preprocessing):
             if not camera.feed.push(frame.stamp, frame.pixels):
@@ -74,28 +75,46 @@ def recognize_video(
             progress(frame.stamp.time, source.duration_s)
             for recognition in _step(camera, runner):
                 judged.append(recognition)
-                yield VideoRecognition(**structs.asdict(recognition), video=video)
+                yield VideoRecognition(**structs.asdict(recognition), video=shown)
     finally:
         source.close()
-    yield from merge_segments(video, judged)
+    yield from merge_segments(shown, judged)
     if camera.failed:
         raise EngineError(
-            f"{redact(video)}: the network's output was not finite for {camera.failed} windows, which are left out: "
+            f"{shown}: the network's output was not finite for {camera.failed} windows, which are left out: "
             "give --precision fp32, or another --backend"
         )
 
 
 def offline_address(video: str) -> SourceAddress:
-    """Return what `recognize` may read: a file, or a synthetic scene that ends.
+    """Return what `recognize` may read: a file, its http(s) URL, or a synthetic scene that ends.
 
     Raises:
         ConfigError: It is a camera or an endless scene.
     """
     address = parse_source(video)
     endless = address.kind == "synthetic" and not parse_synthetic(address.target).duration_s
-    if address.live or endless:
-        raise ConfigError(f"{redact(video)} never ends: give recognize a video file, or use run --source")
+    if endless or (address.live and not address.may_be_file):
+        raise ConfigError(_never_ends(video))
     return address
+
+
+def open_offline(video: str, config: CaptureConfig) -> Source:
+    """Open what `offline_address` allows.
+
+    Raises:
+        SourceError: It cannot be opened, or turns out to be a live stream.
+        ConfigError: As for `offline_address`.
+    """
+    source = open_source(offline_address(video), config)
+    if source.live:
+        source.close()
+        raise SourceNotFound(_never_ends(video))
+    return source
+
+
+def _never_ends(video: str) -> str:
+    return f"{redact(video)} never ends: give recognize a video file, or use run --source"
 
 
 def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:

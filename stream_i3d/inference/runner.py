@@ -80,10 +80,13 @@ class CameraWindows:
             return self.feed.take()
 
     def due_ns(self) -> int | None:
-        """Return when the newest frame of the due window was captured, if one is due."""
+        """Return when the newest frame of the due window was passed on, if one is due.
+
+        That is its capture, and for how long it was held back: a camera whose pictures are held back is no more urgent.
+        """
         with self.lock:
             stamp = self.feed.due_stamp
-            return None if stamp is None else stamp.capture_ns
+            return None if stamp is None else stamp.capture_ns + stamp.delay_ns
 
     def warming(self) -> list[Judged]:
         """Return what to publish for strides at which no whole window stood, or no whole chunk ended."""

@@ -81,6 +81,7 @@ def encode_frame(frame: Frame) -> tuple[bytes, memoryview]:
         wall_time=stamp.wall_time,
         media_time=stamp.media_time,
         repeat=stamp.repeat,
+        delay_ns=stamp.delay_ns,
         shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
     )
     return _encoder.encode(header), pixels.data

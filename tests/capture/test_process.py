@@ -542,3 +542,97 @@ def test_after_damage_nothing_is_sent_until_the_next_key_picture(rig: Rig) -> No
     assert numbers == [*range(20), *range(30, 61)]
     assert rig.channel.states == ["connecting", "live", "stopped"]
     assert "the stream was damaged; waiting for the next key picture" in rig.details("live")
+
+
+# --- files that begin again
+
+
+def test_a_looped_file_begins_again_in_a_new_epoch_with_its_time_going_on(rig: Rig) -> None:
+    last = rig.file(50)
+    rig.openings = [rig.file(50), rig.file(50), last]
+    closed = last.close
+
+    def then_stop() -> None:
+        rig.stage.stopping.set()
+        closed()
+
+    last.close = then_stop  # type: ignore[method-assign]
+    rig.run("clip.mp4", loop=True)
+    stamps = [frame.stamp for frame in rig.channel.frames]
+    assert len({stamp.epoch for stamp in stamps}) == 3
+    assert [stamp.seq for stamp in stamps] == [*range(50)] * 3
+    assert [stamp.media_time for stamp in stamps] == pytest.approx([number / 25 for number in range(150)])
+    assert {report.reconnects for report in rig.channel.reports} == {0}
+
+
+def test_a_looped_file_is_paced_over_its_seam_too(rig: Rig) -> None:
+    rig.openings = [rig.file(50), rig.file(50)]
+    rig.run("clip.mp4", loop=True)
+    assert rig.opened_at[1] - rig.opened_at[0] == pytest.approx(49 / 25, abs=0.05)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_looped_file_of_one_picture_is_not_opened_more_than_once_a_second(rig: Rig, fast: bool) -> None:
+    rig.openings = [rig.file(1) for _ in range(5)]
+    rig.run("picture.mp4", loop=True, fast=fast)
+    assert np.diff(rig.opened_at) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_looped_file_that_is_gone_ends_with_its_reason(rig: Rig) -> None:
+    rig.openings = [rig.file(50), SourceNotFound("no such file: clip.mp4")]
+    with pytest.raises(SourceNotFound, match="no such file"):
+        rig.run("clip.mp4", loop=True)
+    assert len(rig.opened_at) == 2
+
+
+def test_without_loop_a_file_is_read_once_and_a_camera_is_never_looped(rig: Rig) -> None:
+    rig.openings = [rig.file(50)]
+    rig.run("clip.mp4")
+    assert len(rig.opened_at) == 1
+
+
+# --- files behind URLs, known once they are opened
+
+
+def test_a_url_that_is_a_file_is_read_once_with_media_times_and_waits_for_room(rig: Rig) -> None:
+    rig.channel = FakeChannel(room=itertools.cycle([False, True]))
+    rig.openings = [rig.file(30)]
+    rig.run("http://127.0.0.1/clip.mp4", frozen_timeout_s=0.1)
+    assert [frame.stamp.media_time for frame in rig.channel.frames] == pytest.approx([n / 25 for n in range(30)])
+    assert all(rig.channel.waits)
+    assert rig.channel.reports[-1].final and len(rig.opened_at) == 1
+    assert "stalled" not in rig.channel.states
+
+
+@pytest.mark.parametrize(
+    ("url", "fast", "lossless"), [("http://h/a.mp4", True, True), ("http://h/a.mp4", False, False)]
+)
+def test_that_a_url_is_read_without_loss_is_told_before_its_first_frame(
+    rig: Rig, url: str, fast: bool, lossless: bool
+) -> None:
+    frames_at: list[tuple[bool, int]] = []
+    report = rig.channel.report
+
+    def reported(message: CameraReport, wait_s: float = 0.0) -> bool:
+        frames_at.append((message.lossless, len(rig.channel.frames)))
+        return report(message, wait_s)
+
+    rig.channel.report = reported  # type: ignore[method-assign]
+    rig.openings = [rig.file(30)]
+    rig.run(url, fast=fast)
+    assert any(told for told, _ in frames_at) == lossless
+    if lossless:
+        assert min(frames for told, frames in frames_at if told) == 0
+
+
+def test_a_url_that_breaks_off_is_an_error_and_not_opened_again(rig: Rig) -> None:
+    source = rig.file(10)
+
+    def broken() -> float | None:
+        raise SourceNotFound("http://h/a.mp4 broke off at 5.6 s of 12.0 s")
+
+    source.grab = broken  # type: ignore[method-assign]
+    rig.openings = [source]
+    with pytest.raises(SourceNotFound, match="broke off"):
+        rig.run("http://h/a.mp4")
+    assert len(rig.opened_at) == 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.buffer import CameraFeed
@@ -269,3 +270,10 @@ def test_one_network_of_two_whose_output_is_not_finite_spoils_the_window() -> No
     [(recognition, _)] = WindowRunner(SpoiltStreams(), 0.0, False).run([due(one)])
     assert recognition is None
     assert one.dropped_for() == {"not_finite": 1}
+
+
+def test_a_window_of_a_camera_that_is_held_back_is_as_urgent_as_any_other() -> None:
+    held = camera()
+    for seq in range(8):
+        held.feed.push(structs.replace(stamp(seq), delay_ns=5 * 10**9), pixels(seq))
+    assert held.due_ns() == stamp(7).capture_ns + 5 * 10**9

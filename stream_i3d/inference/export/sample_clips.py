@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import VIDEO_SUFFIXES
-from stream_i3d.capture.source import open_source
 from stream_i3d.config import CaptureConfig, ModelConfig
 from stream_i3d.errors import ConfigError, SourceError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
-from stream_i3d.inference.offline import offline_address, read_frames
+from stream_i3d.inference.offline import open_offline, read_frames
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS, render_clip
@@ -110,7 +109,7 @@ def _frames(path: Path, spec: ModelSpec) -> Iterator[Clip]:
     """Yield a video's sampled frames, (H, W, C) uint8."""
     flow = spec.in_channels != RGB_CHANNELS
     augmenting = Augmenting(make_flow_frames(ModelConfig()) if flow else None, spec.preprocessing.sample_fps)
-    source = open_source(offline_address(str(path)), CaptureConfig())
+    source = open_offline(str(path), CaptureConfig())
     try:
         for frame in read_frames(source, "video", spec.preprocessing):
             pixels = augmenting(frame.stamp, frame.pixels)

@@ -160,6 +160,8 @@ class Camera:
         if name != self.slot.name:
             raise WireError(f"a message of camera {name!r} on the channel of {self.slot.name!r}")
         if isinstance(message, CameraReport):
+            if message.lossless:  # of a URL that is known once it is opened
+                self.slot = structs.replace(self.slot, lossless=True)
             with self.windows.lock:
                 self.health.report(message)
             return True

@@ -55,7 +55,8 @@ class Pace:
         self._sample_fps = sample_fps
         self._wall_time = wall_time
         self._admission = Admission(_strides(window, []))
-        self._adaptive = window.adaptive
+        self._window = window
+        self._lossless = False
         self._asked = window.stride
         self.busy = 0.0
         """Share of the last period for which the engine ran."""
@@ -82,7 +83,8 @@ class Pace:
     def retune(self, window: WindowConfig, cameras: Sequence[Camera]) -> None:
         """Take other settings, or other cameras."""
         self.batching.wait_s = window.batch_wait_ms * 1e-3
-        self._asked, self._adaptive = window.stride, window.adaptive
+        self._window, self._lossless = window, _any_lossless(cameras)
+        self._asked = window.stride
         if self.turns is not None:
             self.turns.retune(window.stride)
             for camera in cameras:
@@ -131,6 +133,8 @@ class Pace:
         self.busy = min(1.0, self._busy_s / passed)
         load = Load(self.busy, self._windows, max(0, replaced - self._replaced))
         self._began, self._replaced, self._busy_s, self._windows = now, replaced, 0.0, 0
+        if _any_lossless(cameras) != self._lossless:  # of a URL that is known once it is opened
+            self.retune(self._window, cameras)
         if self.turns is None:
             if self._admission.update(load):
                 self._apply(cameras)
@@ -139,7 +143,7 @@ class Pace:
         return cut
 
     def _takes_turns(self, camera: Camera) -> bool:
-        return self._adaptive and not camera.slot.lossless
+        return self._window.adaptive and not camera.slot.lossless
 
     def _take_turns(self, cameras: Sequence[Camera], now: float) -> list[Camera]:
         """In streaming mode, decide which cameras are served; return those whose stream was cut."""
@@ -243,5 +247,9 @@ class Pace:
 
 def _strides(window: WindowConfig, cameras: Sequence[Camera]) -> tuple[int, ...]:
     # A file that is read at full speed keeps every engine busy, which says nothing.
-    adaptive = window.adaptive and not any(camera.slot.lossless for camera in cameras)
+    adaptive = window.adaptive and not _any_lossless(cameras)
     return allowed_strides(window.stride, window.mode == "streaming", adaptive)
+
+
+def _any_lossless(cameras: Sequence[Camera]) -> bool:
+    return any(camera.slot.lossless for camera in cameras)

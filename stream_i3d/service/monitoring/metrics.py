@@ -170,6 +170,8 @@ METRICS = (
     _of_service("overloaded", "gauge", "1 while cameras are recognised less often than was asked for.",
                 lambda s: float(bool(s.overloads))),
     _of_statuses("camera_reconnects_total", "counter", "Times the camera was opened again.", lambda s: s.reconnects),
+    _of_statuses("camera_delay_seconds", "gauge", "Seconds for which pictures are held back, as they come in bursts.",
+                 lambda s: s.delay_s),
     _of_statuses("camera_previews_dropped_total", "counter", "Previews not made for want of time.",
                  lambda s: s.previews_dropped),
     _of_cameras("frames_total", "counter", "Sampled frames that reached a worker.", lambda f: f.frames),
