@@ -286,7 +286,7 @@ def test_windows_without_a_finite_output_are_left_out_and_told_at_the_end(make_v
     with pytest.raises(EngineError, match=r"the network's output was not finite for \d+ windows, which are left out"):
         for message in recognize_video(str(make_video(25, 2)), NotFinite(choose=lambda clip: 0), setup, PLAIN):
             found.append(message)
-    windows = [one for one in found if isinstance(one, VideoRecognition)]
+    windows = [one for one in found if isinstance(one, VideoRecognition) and one.state != "warming"]
     assert windows
     assert all(abs(sum(score.probability for score in one.top_k) - 1) < 1e-3 for one in windows)
     assert windows[-1].windows_dropped >= len(windows) - 1
