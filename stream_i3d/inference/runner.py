@@ -104,7 +104,7 @@ class CameraWindows:
         if finite:
             self.failing = False
             return True
-        if not self.failing:
+        if not self.failed:
             log.error(
                 "%s: the network's output is not finite for the window that ends with frame %d: nothing is published "
                 "for such windows, which are counted",

@@ -11,8 +11,9 @@ import torch
 from stream_i3d.capture.address import parse_source
 from stream_i3d.capture.source import open_source
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
-from stream_i3d.errors import CheckpointError, ConfigError, SourceError
+from stream_i3d.errors import CheckpointError, ConfigError, EngineError, SourceError
 from stream_i3d.flow import make_flow
+from stream_i3d.inference.engine import TorchEngine
 from stream_i3d.inference.extract import ExtractJob, Extractor, check_videos, parse_streams
 from stream_i3d.inference.flow_frames import FlowFrames
 from stream_i3d.inference.offline import read_frames
@@ -162,3 +163,13 @@ def test_other_streams_are_refused(text: str) -> None:
 def test_weights_of_the_other_stream_are_told(weights: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="give --flow-checkpoint weights that were trained on optical flow"):
         Extractor(job_of({"rgb": weights["rgb"], "flow": weights["rgb"]}, tmp_path))
+
+
+def test_features_that_are_not_finite_are_an_error_and_nothing_is_written(
+    weights: dict[str, Path], make_video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = Extractor(job_of(weights, tmp_path, streams=("rgb",)))
+    monkeypatch.setattr(TorchEngine, "features", lambda self, batch: np.full((1, self.feature_channels), np.nan))
+    with pytest.raises(EngineError, match=r"the rgb network's features are not finite for the stack that ends at"):
+        extractor.run(str(make_video(25, 2)))
+    assert list(tmp_path.iterdir()) == []

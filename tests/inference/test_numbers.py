@@ -18,7 +18,7 @@ from stream_i3d.inference.engine import cpu_has_bf16
 ROOT = Path(__file__).resolve().parents[2]
 
 ISAS = ["DEFAULT", "AVX2", *(["AVX512_CORE", "AVX512_CORE_BF16"] if cpu_has_bf16() else [])]
-"""Values of ONEDNN_MAX_CPU_ISA: of torch. OpenVINO's own plugin reads DNNL_MAX_CPU_ISA's for what oneDNN does in it."""
+"""Values of ONEDNN_MAX_CPU_ISA, which torch's oneDNN reads; OpenVINO's plugin is built on oneDNN as well."""
 
 MATRIX = """
 import sys
@@ -57,8 +57,8 @@ def engines(name, model, spec):
     labels = tuple("abcde")
     for precision in ("fp32", "bf16"):
         yield ("torch", precision), TorchEngine(model, spec, labels, torch.device("cpu"), precision)
-    if name == "convnet-lstm" or not (full or spec.preprocessing.clip_len == 8):
-        return
+    if name == "convnet-lstm" or not (full or (spec.preprocessing.clip_len == 8 and isinstance(model, I3D))):
+        return  # other networks' conversions take seconds
     ir = folder / "graph.xml"
     if isinstance(model, I3D):
         write_ir(inception_graph({key: one.numpy() for key, one in model.state_dict().items()}, spec), spec, ir)

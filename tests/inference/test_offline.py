@@ -12,7 +12,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
-from stream_i3d.errors import ConfigError, SourceNotFound
+from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
 from stream_i3d.inference import offline
 from stream_i3d.inference.backends import BACKENDS, load_engine
 from stream_i3d.inference.mode import load_mode_engine
@@ -271,3 +271,23 @@ def test_the_video_is_closed_also_where_nobody_reads_to_its_end(
     messages.close()  # type: ignore[attr-defined]
     assert closed == opened
     assert len(opened) == 1
+
+
+class NotFinite(FakeEngine):
+    """Every second batch's output is not finite."""
+
+    def logits(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = super().logits(batch)
+        return rows if len(self.batches) % 2 else rows * np.float32("nan")
+
+
+def test_windows_without_a_finite_output_are_left_out_and_told_at_the_end(make_video: Video, setup: ModelSetup) -> None:
+    found: list[Any] = []
+    with pytest.raises(EngineError, match=r"the network's output was not finite for \d+ windows, which are left out"):
+        for message in recognize_video(str(make_video(25, 2)), NotFinite(choose=lambda clip: 0), setup, PLAIN):
+            found.append(message)
+    windows = [one for one in found if isinstance(one, VideoRecognition) and one.state != "warming"]
+    assert windows
+    assert all(abs(sum(score.probability for score in one.top_k) - 1) < 1e-3 for one in windows)
+    assert windows[-1].windows_dropped >= len(windows) - 1
+    assert any(isinstance(one, Segment) for one in found)

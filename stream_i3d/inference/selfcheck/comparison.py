@@ -38,7 +38,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
 }
 """By precision; docs/decisions.md ("Every engine checks itself") has what was measured."""
 
-INT8 = Tolerance(probability=0.35, logits=0.6, negligible=0.02)
+INT8 = Tolerance(probability=0.25, logits=0.4, negligible=0.01)
 """Of files whose convolutions are int8: their source was measured on the user's own clips, these are not like them."""
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream_i3d.config import CaptureConfig
 from stream_i3d.messages import CameraStatus
 from stream_i3d.transport.sockets import Subscriber
@@ -88,3 +91,31 @@ def test_an_action_ends_when_its_camera_is_lost(make_service: MakeService) -> No
     [lost] = [line for line in of_kind(lines, "status") if line["state"] == "reconnecting"]
     [ended] = [line for line in of_kind(lines, "event") if line["event"] == "end"]
     assert lines.index(ended) == lines.index(lost) + 1
+
+
+class NotFinite(FakeEngine):
+    """Its output is not finite until `healed`."""
+
+    healed = False
+
+    def logits(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        rows = super().logits(batch)
+        return rows if self.healed else rows * np.float32("nan")
+
+
+def test_output_that_is_not_finite_shows_in_the_status_and_is_counted(make_service: MakeService) -> None:
+    engine = NotFinite()
+    service = make_service(lossless=True, engine=engine).start()
+    service.report(state="live", fps=25.0, detail="640x480")
+    service.send(0, 7 + STRIDE)
+    service.settled(9 + STRIDE)
+    engine.healed = True
+    service.send(8 + STRIDE, 7 + 2 * STRIDE)
+    service.settled(9 + 2 * STRIDE)
+    lines = service.end()
+    assert [line["seq"] for line in of_kind(lines, "prediction") if line["state"] != "warming"] == [7 + 2 * STRIDE]
+    live = [line for line in of_kind(lines, "status") if line["state"] == "live"]
+    failing = [line for line in live if line["detail"].startswith("nothing is recognised")]
+    assert failing[0]["windows_failed"] >= 1
+    assert "the network's output is not finite" in failing[0]["detail"]
+    assert (live[-1]["windows_failed"], live[-1]["detail"]) == (2, "640x480")

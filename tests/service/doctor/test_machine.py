@@ -12,9 +12,13 @@ from stream_i3d.capture import video
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference import engine
 from stream_i3d.inference.backends import Backend
+from stream_i3d.inference.selfcheck.checked import SelfCheck
+from stream_i3d.inference.selfcheck.comparison import TOLERANCES
 from stream_i3d.service.doctor import machine
+from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.machine import examine_machine
+from stream_i3d.stage import EngineCheck, RejectedEngine
 
 
 def finding(what: str) -> Finding:
@@ -108,3 +112,29 @@ def test_system_parts_that_only_tests_need_are_absent_rather_than_missing(monkey
     assert finding("node").state == "absent"
     assert "scripts/system-deps" in finding("node").remedy
     assert finding("ffmpeg") == Finding(what="ffmpeg", state="ok", found="/usr/bin/ffmpeg")
+
+
+def test_the_carried_models_engine_is_compared_with_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = machine._engine()
+    assert (found.what, found.state) == ("engine self-check", "ok")
+    assert "of fp32 (at most" in found.found
+    rejected = RejectedEngine(backend="openvino", precision="bf16", device="cpu", finite=True, difference=0.4)
+    facts = EngineCheck(
+        backend="torch",
+        precision="fp32",
+        device="cpu",
+        compared=True,
+        difference=1e-6,
+        tolerance=0.01,
+        rejected=[rejected],
+    )
+
+    class Engine:
+        temperature = 1.0
+        self_check = SelfCheck([], None, "window", TOLERANCES["fp32"], facts)
+
+    [warned] = check_findings(Engine())
+    assert warned.state == "warn"
+    assert "not used: openvino bf16 on cpu, off by 0.4" in warned.found
+    assert warned.remedy
+    assert list(check_findings(object())) == []

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_i3d.histogram import BOUNDS_S, Histogram
 from stream_i3d.service.monitoring.metrics import METRICS, PREFIX, metrics_table, render_metrics
 from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot
-from stream_i3d.stage import CameraFigures
+from stream_i3d.stage import CameraFigures, EngineCheck, RejectedEngine
 from tests.samples import status
 from tests.service.monitoring.snapshots import camera, snapshot, stage
 
@@ -120,3 +120,21 @@ def test_prometheus_own_tool_has_nothing_to_say_against_it(known: Snapshot) -> N
         ["promtool", "check", "metrics"], input=render_metrics(known), capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_engines_check_and_what_failed_it_are_shown() -> None:
+    rejected = [RejectedEngine(backend="openvino", precision="bf16", device="cpu", finite=False)]
+    check = EngineCheck(
+        backend="torch",
+        precision="fp32",
+        device="cpu",
+        compared=True,
+        difference=2e-6,
+        tolerance=0.01,
+        rejected=rejected,
+    )
+    known = snapshot(check=check)
+    assert value(known, "engine_check_difference", backend="torch", precision="fp32", device="cpu") == 2e-6
+    assert value(known, "engine_rejected", backend="openvino", precision="bf16", device="cpu") == 1
+    assert value(snapshot(), "engine_check_difference", backend="torch", precision="fp32", device="cpu") is None
+    assert value(known, "windows_dropped_total", camera="door", reason="not_finite") == 0
