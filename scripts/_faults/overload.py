@@ -10,7 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from _faults.rig import Rig, until
-from _faults.service import START_S, Service
+from _faults.service import START_S, Service, pause
 from _faults.table import Fault, Outcome
 from _faults.watch import Unmet
 from stream_i3d.messages import Recognition
@@ -40,7 +40,7 @@ def slow_checkpoint(folder: Path) -> str:
 
 
 def overload_streaming(rig: Rig) -> Outcome:
-    """Run a slow network on four cameras: each is recognised in its turn, it is said once, and no work is for nothing."""
+    """Run a slow network on four cameras: each is recognised in its turn, and it is said once."""
     address = f"127.0.0.1:{free_port()}"
     settings: dict[str, Any] = {
         "model": {
@@ -57,7 +57,7 @@ def overload_streaming(rig: Rig) -> Outcome:
         overload = _ask(address, "status")["overloads"]["worker"]
         turns = 0.0 if overload["turn_s"] is None else overload["turn_s"] * (len(CAMERAS) / overload["served"])
         served = service.steady(within_s=1.5 * turns + 10.0 * rig.slack)
-        time.sleep(max(0.0, first + _WATCHED_S - time.monotonic()))
+        pause(max(0.0, first + _WATCHED_S - time.monotonic()))
         ready = _ask(address, "readyz")
         note = _judge(service, first, time.monotonic())
         if not ready["ok"] or not any(_SAID in line for line in ready.get("degraded", [])):
@@ -77,7 +77,8 @@ def _judge(service: Service, start: float, end: float) -> str:
     step_s = statistics.median(one.latency_ms.inference for one in predictions) * 1e-3
     share = len(predictions) / (end - start) * step_s
     latency_s = max(one.latency_ms.total for one in predictions) * 1e-3
-    note = f"{len(predictions)} predictions in {end - start:.0f} s, {share:.0%} of the engine's time; oldest {latency_s:.1f} s"
+    note = f"{len(predictions)} predictions in {end - start:.0f} s, {share:.0%} of the engine's time"
+    note += f"; oldest {latency_s:.1f} s"
     if share < SHARE:
         raise Unmet(f"{note}; at least {SHARE:.0%} are expected")
     return note
@@ -95,6 +96,7 @@ def _ask(address: str, route: str) -> dict[str, Any]:
 
 FAULTS = [
     Fault("overload-streaming", "streaming mode on four cameras, with a network that one core cannot carry along them",
-          "each is recognised in its turn; said once in the log and in /readyz; predictions for 30 % of the engine's time",
+          "each is recognised in its turn; said once in the log and in /readyz; predictions for 30 % of the engine's "
+          "time",
           60.0, overload_streaming),
 ]  # fmt: skip
