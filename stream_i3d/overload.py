@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from msgspec import Struct
 
 
@@ -14,8 +16,8 @@ class Overload(Struct, frozen=True, kw_only=True):
         served: How many of them are recognised at a time; the others wait for their turn.
         asked_stride: Sampled frames from one prediction to the next, as configured.
         stride: The same as it is now.
-        frame_interval: Of the sampled frames the network sees every one (1), every second one (2), ...; more than 1
-            only in streaming mode.
+        frame_interval: Sampled frames for each one that the network sees: 1 is all of them, 1.25 four of five, 2 every
+            second one. More than 1 only in streaming mode.
         turn_s: Seconds for which a camera is served before another takes its place; None without turns.
         prediction_s: Seconds from one prediction of a served camera to the next; None while that is not known.
     """
@@ -25,7 +27,7 @@ class Overload(Struct, frozen=True, kw_only=True):
     served: int
     asked_stride: int
     stride: int
-    frame_interval: int = 1
+    frame_interval: float = 1
     turn_s: float | None = None
     prediction_s: float | None = None
 
@@ -38,7 +40,8 @@ def describe(overload: Overload) -> str:
         turns = "" if overload.turn_s is None else f", by turns of {overload.turn_s:.0f} s"
         parts.append(f"{overload.served} of them {'are' if overload.served > 1 else 'is'} recognised at a time{turns}")
     if overload.frame_interval > 1:
-        parts.append(f"the network sees one frame of {overload.frame_interval}")
+        interval = Fraction(overload.frame_interval).limit_denominator(100)
+        parts.append(f"the network sees {interval.denominator} of {interval.numerator} frames")
     elif overload.stride != overload.asked_stride:
         parts.append(f"stride {overload.stride} instead of {overload.asked_stride} for all cameras")
     if overload.prediction_s is not None:

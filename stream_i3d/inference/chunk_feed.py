@@ -9,6 +9,7 @@ Pure, as buffer.py: no socket, thread or clock, and no network.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,15 +72,15 @@ class ChunkSchedule:
     """Says at each frame whether a stride has passed, and which of the network's states its frames go on with.
 
     Chunks end at frames 7, 15, 23, ... of each epoch, with stride 4 at 7, 11, 15, ... too, so that they are the same
-    chunks live and offline, whatever was lost between. With a frame interval of n it is given frames 0, n, 2n, ... and
-    counts these.
+    chunks live and offline, whatever was lost between. With a larger frame interval it is given the frames at which
+    `index` grows, and counts these.
     """
 
     def __init__(self, preprocessing: Preprocessing, window: WindowConfig) -> None:
         self._stride, self._averaging = window.stride, window.averaging
         frames = preprocessing.window_frames
         self._max_span_s = ((frames - 1) * window.max_span_ratio + 0.5) / preprocessing.sample_fps  # as of a window
-        self._interval = 1
+        self._interval = 1.0
         self._served = True
         self._times: deque[float] = deque(maxlen=frames)  # of the unbroken run's newest frames
         self._stamps: deque[FrameStamp] = deque(maxlen=SEEN_FRAMES + STEP_FRAMES * window.averaging)
@@ -137,7 +138,7 @@ class ChunkSchedule:
         if self._newest is not None:
             self._number = self._stride_number(self._index(self._newest))
 
-    def serve(self, served: bool, frame_interval: int) -> None:
+    def serve(self, served: bool, frame_interval: float) -> None:
         """Go on with or without chunks, and with frames so far apart; the network begins anew."""
         self.cut("overload")
         self._served = served
@@ -146,7 +147,7 @@ class ChunkSchedule:
 
     def _index(self, stamp: FrameStamp) -> int:
         """Return a frame's number among those that the network sees."""
-        return stamp.seq // self._interval
+        return _index(stamp.seq, self._interval)
 
     def _stride_number(self, index: int) -> int:
         """Return how many strides have passed with the frame of this index."""
@@ -171,6 +172,11 @@ class ChunkSchedule:
         self._run_start = position
 
 
+def _index(seq: int, frame_interval: float) -> int:
+    """Return how many frames that the network sees come before frame `seq`, or before the next one that it sees."""
+    return math.floor(seq / frame_interval)
+
+
 class ChunkFeed:
     """One camera's ring and chunk schedule, and the chunks that wait to be fed to the network, in order.
 
@@ -185,7 +191,7 @@ class ChunkFeed:
         self._ring = FrameRing(capacity, preprocessing.crop_size)
         self._schedule = ChunkSchedule(preprocessing, window)
         self._waiting: deque[DueChunk] = deque()
-        self._served, self._interval = True, 1
+        self._served, self._interval = True, 1.0
         self._arrived: FrameStamp | None = None
         self.windows_dropped: Counter[DropReason] = Counter()
         self.frames = self.frames_dropped = self.overflows = 0
@@ -211,8 +217,12 @@ class ChunkFeed:
         self._stride = stride
         self._schedule.set_stride(stride)
 
-    def serve(self, served: bool, frame_interval: int = 1) -> bool:
-        """Go on with chunks of every so-manieth frame, or without: what waits is dropped, and the network begins anew.
+    def serve(self, served: bool, frame_interval: float = 1) -> bool:
+        """Go on with chunks or without them: what waits is dropped, and the network begins anew.
+
+        Args:
+            served: Whether there are chunks.
+            frame_interval: Frames for each one that the network sees: 1 is all of them, 1.25 four of five.
 
         Returns:
             Whether anything changed.
@@ -235,7 +245,7 @@ class ChunkFeed:
     def store(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
         """Take in one frame; return True when there is something to take (`take` or `notes`)."""
         self._count(stamp)
-        if stamp.seq % self._interval:
+        if _index(stamp.seq, self._interval) == _index(stamp.seq - 1, self._interval):
             return False
         due = self._schedule.push(stamp, self._ring.push(stamp, pixels))
         if due is None:

@@ -289,6 +289,19 @@ def test_serving_it_as_it_is_served_changes_nothing() -> None:
     assert [chunk.number for chunk in taken(feed, frames(80, 95))] == [10, 11]
 
 
+@pytest.mark.parametrize(("interval", "kept"), [(1.25, [0, 2, 3, 4, 5, 7]), (1.5, [0, 2, 3, 5, 6, 8])])
+def test_frames_may_be_left_out_one_by_one(interval: float, kept: list[int]) -> None:
+    feed = make_feed()
+    feed.serve(True, interval)
+    chunks = taken(feed, frames(0, round(80 * interval)))
+    seen = [number for chunk in chunks for number in numbers(chunk.frames)]
+    assert seen[:6] == kept
+    assert len(seen) == 80
+    assert [chunk.number for chunk in chunks] == list(range(10))
+    assert feed.windows_dropped == {"overload": 7}  # the warm-up
+    assert feed.frames_dropped == 0
+
+
 @pytest.mark.parametrize("interval", [2, 3])
 def test_at_a_larger_frame_interval_the_network_sees_every_so_manieth_frame(interval: int) -> None:
     feed = make_feed()

@@ -84,13 +84,13 @@ class Camera:
         with self.windows.lock:
             self.windows.feed.set_stride(stride)
 
-    def serve(self, served: bool, stride: int, frame_interval: int) -> bool:
+    def serve(self, served: bool, stride: int, frame_interval: float) -> bool:
         """In streaming mode, go on with the camera or have it wait for its turn.
 
         Args:
             served: Whether its chunks are run.
             stride: Frames between predictions, of those that the network sees.
-            frame_interval: Which frames the network sees: every one, every second one, ...
+            frame_interval: Frames for each one that the network sees.
 
         Returns:
             Whether its stream was cut, so that nothing is known of it until the network is warm again.
@@ -99,9 +99,9 @@ class Camera:
         assert isinstance(feed, ChunkFeed)
         with self.windows.lock:
             cut = feed.serve(served, frame_interval)
-            if self.stride != stride * frame_interval:
+            if self.stride != round(stride * frame_interval):
                 feed.set_stride(stride)
-        self.stride = stride * frame_interval
+        self.stride = round(stride * frame_interval)
         if cut:
             self.windows.carried = None  # some megabytes
         return cut

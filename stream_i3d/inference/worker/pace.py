@@ -73,7 +73,7 @@ class Pace:
     @property
     def stride(self) -> int:
         """The stride in force."""
-        return self._admission.stride if self.turns is None else self.turns.stride * self.turns.frame_interval
+        return self._admission.stride if self.turns is None else round(self.turns.stride * self.turns.frame_interval)
 
     @property
     def overload(self) -> Overload | None:

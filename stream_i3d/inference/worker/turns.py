@@ -4,7 +4,7 @@ A carried network gives no prediction for the first `WARM_UP_STEPS` steps of a s
 and then never gives one. So no frame of a served camera is left out at random. Overload has levels, mild to severe:
 
 1. Stride 8 instead of 4.
-2. The network sees every second frame of all cameras.
+2. The network sees four of five frames, two of three, every second one, of all cameras.
 3. As many cameras as fit are served at a time, and the others wait. They take turns, long enough that the warm-up is at
    most a quarter of a turn.
 4. One camera at a time, and the network sees every third, fourth, sixth ... frame of it.
@@ -27,9 +27,9 @@ from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 TURN_STEPS = 4 * WARM_UP_STEPS
 """Steps of a turn: the warm-up is a quarter of them. 28 steps are 9 s at 25 frames/s."""
 
-SHARED_INTERVAL = 2
-"""The frame interval that is taken before any camera has to wait for its turn."""
-FRAME_INTERVALS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SHARED_INTERVAL = 2.0
+"""The largest frame interval that is taken before any camera has to wait for its turn."""
+FRAME_INTERVALS: tuple[float, ...] = (1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 FULL = 0.92
 """Of the engine's time, what the cameras served under overload may need."""
@@ -72,7 +72,7 @@ class Level(NamedTuple):
     """How cameras are served: the stride and interval of the frames that the network sees, cameras at a time."""
 
     stride: int
-    frame_interval: int
+    frame_interval: float
     places: int
 
 
@@ -123,14 +123,14 @@ class Turns:
 
     Attributes:
         stride: Frames between predictions, of those that the network sees.
-        frame_interval: Which frames the network sees: every one, every second one, ...
+        frame_interval: Frames for each one that the network sees: 1 is all of them, 1.25 four of five.
         overloaded_since: When the overload began; None while there is none.
     """
 
     def __init__(self, asked_stride: int, sample_fps: float, measured: Mapping[int, float] | None = None) -> None:
         """Args: `measured` are seconds by batch size, known from the engine's warm-up."""
         self.batch_limit = 1
-        self.stride, self.frame_interval = asked_stride, 1
+        self.stride, self.frame_interval = asked_stride, 1.0
         self.overloaded_since: float | None = None
         self._asked, self._fps = asked_stride, sample_fps
         self._costs = StepCosts(measured or {})
@@ -193,7 +193,7 @@ class Turns:
         self._rotate(now)
         self._fill(len(live), now)
 
-    def _load(self, cameras: int, stride: int = 0, interval: int = 0) -> float:
+    def _load(self, cameras: int, stride: int = 0, interval: float = 0) -> float:
         """Return the share of the engine's time that so many cameras need."""
         per_camera = self._fps / ((stride or self.stride) * (interval or self.frame_interval))  # steps a second
         return cameras * per_camera * self._costs.per_chunk(max(1, min(cameras, self.batch_limit)))
@@ -237,6 +237,9 @@ class Turns:
         for stride in sorted({self._asked, STEP_FRAMES}):
             if self._load(live, stride, 1) <= limit:
                 return Level(stride, 1, live)
+        for interval in (one for one in FRAME_INTERVALS if one < SHARED_INTERVAL):
+            if self._load(live, STEP_FRAMES, interval) <= limit:
+                return Level(STEP_FRAMES, interval, live)
         places = next((n for n in range(live, 0, -1) if self._load(n, STEP_FRAMES, SHARED_INTERVAL) <= limit), 0)
         if places:
             return Level(STEP_FRAMES, SHARED_INTERVAL, places)
@@ -249,7 +252,7 @@ class Turns:
         if self.stride < STEP_FRAMES:
             return Level(STEP_FRAMES, 1, live)
         if self.frame_interval < SHARED_INTERVAL:
-            return Level(STEP_FRAMES, SHARED_INTERVAL, live)
+            return Level(STEP_FRAMES, next(one for one in FRAME_INTERVALS if one > self.frame_interval), live)
         if len(self._turns) > 1:
             return Level(STEP_FRAMES, self.frame_interval, len(self._turns) - 1)
         larger = (one for one in FRAME_INTERVALS if one > self.frame_interval)
@@ -332,7 +335,7 @@ class Turns:
             self._turns[camera] = _Turn(now)
 
 
-def _severity(level: Level) -> tuple[int, int, int]:
+def _severity(level: Level) -> tuple[int, float, int]:
     return level.stride, level.frame_interval, -level.places
 
 

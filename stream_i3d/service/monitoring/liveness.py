@@ -35,12 +35,9 @@ def whats_missing(snapshot: Snapshot) -> list[str]:
 
 def whats_degraded(snapshot: Snapshot) -> list[str]:
     """Return what is done less well than asked for, a line each: no reason to restart the service."""
-    lines = []
-    for worker, overload in snapshot.overloads.items():
-        waiting = [one.name for one in snapshot.cameras if one.status and one.status.waiting_since is not None]
-        names = f"; now waiting: {', '.join(waiting)}" if waiting and overload.served < overload.cameras else ""
-        lines.append(f"{worker}: {describe(overload)}{names}")
-    return lines
+    lines = [f"{worker}: {describe(overload)}" for worker, overload in snapshot.overloads.items()]
+    waiting = [one.name for one in snapshot.cameras if one.status and one.status.waiting_since is not None]
+    return lines + ([f"cameras that wait for their turn: {', '.join(waiting)}"] if lines and waiting else [])
 
 
 def _problem(stage: StageSnapshot) -> str:

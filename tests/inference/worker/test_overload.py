@@ -201,7 +201,8 @@ def test_a_stride_that_may_not_be_raised_is_an_overload_all_the_same() -> None:
     [
         ({"served": 4, "stride": 32}, "with 4 cameras: stride 32 instead of 8 for all cameras"),
         ({"served": 1, "turn_s": 9.0}, "with 4 cameras: 1 of them is recognised at a time, by turns of 9 s"),
-        ({"served": 4, "frame_interval": 2, "stride": 16}, "with 4 cameras: the network sees one frame of 2"),
+        ({"served": 4, "frame_interval": 2, "stride": 16}, "with 4 cameras: the network sees 1 of 2 frames"),
+        ({"served": 4, "frame_interval": 1.25}, "with 4 cameras: the network sees 4 of 5 frames"),
         ({"cameras": 1, "served": 1, "prediction_s": 40.0}, "with 1 camera: a prediction of each camera every 40.0 s"),
     ],
 )

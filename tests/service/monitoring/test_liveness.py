@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
+from stream_i3d.overload import Overload
+from stream_i3d.service.monitoring.liveness import whats_dead, whats_degraded, whats_missing
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot
+from tests.samples import status
 from tests.service.monitoring.snapshots import snapshot, stage
 
 
@@ -50,3 +53,21 @@ def test_a_process_that_is_not_there_is_dead(more: dict[str, object], said: str)
 
 def test_without_a_model_it_is_not_ready() -> None:
     assert whats_missing(snapshot(ready=False)) == ["the model is not loaded yet"]
+
+
+TURNS = Overload(since=1.0, cameras=3, served=1, asked_stride=8, stride=16, frame_interval=2, turn_s=18.0)
+
+
+def test_an_overload_is_told_with_the_cameras_that_wait_and_is_no_reason_not_to_be_ready() -> None:
+    cameras = [
+        CameraSnapshot(name=name, status=status(camera=name, waiting_since=since))
+        for name, since in (("door", None), ("hall", 5.0), ("yard", 6.0))
+    ]
+    overloaded = snapshot(cameras=cameras, overloads={"worker": TURNS})
+    assert whats_missing(overloaded) == [] and whats_dead(overloaded) == []
+    assert whats_degraded(overloaded) == [
+        "worker: this machine cannot keep up with 3 cameras: 1 of them is recognised at a time, by turns of 18 s, the "
+        "network sees 1 of 2 frames",
+        "cameras that wait for their turn: hall, yard",
+    ]
+    assert whats_degraded(snapshot()) == []

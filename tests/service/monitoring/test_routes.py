@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from stream_i3d.overload import Overload
 from stream_i3d.service.monitoring.http_server import Request
 from stream_i3d.service.monitoring.metrics import render_metrics
 from stream_i3d.service.monitoring.routes import MonitorRoutes
@@ -41,6 +42,15 @@ def test_readiness_says_what_is_awaited() -> None:
     assert ask("/readyz", snapshot(stages=[stage(state="starting")])) == (
         503,
         b'{"ok":false,"problems":["worker: starting"]}\n',
+    )
+
+
+def test_readiness_says_what_is_done_less_well_than_asked_for() -> None:
+    overload = Overload(since=1.0, cameras=2, served=2, asked_stride=8, stride=32)
+    assert ask("/readyz", snapshot(overloads={"worker": overload})) == (
+        200,
+        b'{"ok":true,"problems":[],"degraded":["worker: this machine cannot keep up with 2 cameras: stride 32 instead '
+        b'of 8 for all cameras"]}\n',
     )
 
 

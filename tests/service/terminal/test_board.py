@@ -79,3 +79,8 @@ def test_the_newest_of_each_kind_is_shown() -> None:
 def test_what_one_camera_says_does_not_show_at_another() -> None:
     door, hall = board_of(status(camera="door", detail="a"), status(camera="hall", detail="b")).rows()
     assert (shown(door)["detail"], shown(hall)["detail"]) == ("a", "b")
+
+
+def test_a_camera_that_waits_for_its_turn_says_so() -> None:
+    [row] = board_of(status(fps=24.6, overloaded=True, waiting_since=5.0)).rows()
+    assert shown(row)["state"] == "live 25 fps, waits its turn"
