@@ -21,6 +21,7 @@ from stream_i3d.capture.collect import CollectJob
 from stream_i3d.capture.takes import CollectPlan, Cue
 from stream_i3d.cli import main
 from stream_i3d.cli.collect import _Prompter
+from stream_i3d.shipped_configs import find_config
 
 Run = Callable[..., tuple[int, list[str]]]
 
@@ -153,7 +154,7 @@ def test_the_next_command_is_another_class_then_the_training(run: Run, video: Pa
     assert lines[-1].endswith(f"--output {tmp_path}")
     _, lines = run(*arguments, "--label", "nothing")
     assert lines[-1] == f"next: stream-i3d train finetune data.train={tmp_path}"
-    assert (Path(__file__).parents[2] / lines[-1].split()[4]).is_file()
+    assert find_config("train", lines[-1].split()[3]).is_file()
 
 
 def test_a_file_that_ends_early_keeps_what_it_gave(run: Run, video: Path, tmp_path: Path) -> None:
