@@ -12,6 +12,7 @@ from typing import Protocol, Self
 import cv2
 import numpy as np
 
+from stream_i3d.capture.geometry import square_pixels
 from stream_i3d.config import PreviewConfig
 from stream_i3d.preprocess import Image
 from stream_i3d.sampling import Sampler
@@ -58,7 +59,7 @@ class Previewer:
         self._encode = encode
         self._pace = Sampler(config.fps)
         self._changed = threading.Condition()
-        self._waiting: tuple[Image, int, int] | None = None  # stays until it has been sent: one in flight
+        self._waiting: tuple[Image, float, int, int] | None = None  # stays until it has been sent: one in flight
         self._watched = False
         self._closing = False
         self._seq = 0
@@ -80,10 +81,13 @@ class Previewer:
             return False
         return True
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
-        """Hand over the (H, W, 3) uint8 BGR picture that was wanted; nobody may write to it afterwards."""
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float = 1.0) -> None:
+        """Hand over the (H, W, 3) uint8 BGR picture that was wanted; nobody may write to it afterwards.
+
+        It is sent with square pixels; `pixel_aspect` is the width of its own over their height.
+        """
         with self._changed:
-            self._waiting = (bgr, capture_ns, self._seq - 1)
+            self._waiting = (bgr, pixel_aspect, capture_ns, self._seq - 1)
             self._changed.notify()
 
     def close(self) -> None:
@@ -105,8 +109,9 @@ class Previewer:
             self._watched = self._channel.watched()
             if waiting is not None:
                 if self._watched:
-                    picture, capture_ns, seq = waiting
-                    self._channel.send(Preview(self._encode(picture, self._config), capture_ns, seq))
+                    picture, pixel_aspect, capture_ns, seq = waiting
+                    jpeg = self._encode(square_pixels(picture, pixel_aspect), self._config)
+                    self._channel.send(Preview(jpeg, capture_ns, seq))
                 self._waiting = None
 
     def __enter__(self) -> Self:

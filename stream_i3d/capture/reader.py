@@ -14,7 +14,7 @@ from stream_i3d.capture.stillness import Stillness
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
-from stream_i3d.sampling import RateMeter, Sampler
+from stream_i3d.sampling import FileSampler, RateMeter, Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,22 @@ class PreviewTap(Protocol):
     def wants(self, now_s: float) -> bool:
         """Tell whether the picture grabbed at `now_s` (monotonic) should be shown; asked once for each."""
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
-        """Take the (H, W, 3) uint8 BGR picture that was wanted."""
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
+        """Take the (H, W, 3) uint8 BGR picture that was wanted, whose pixels are so many times as wide as high."""
+
+
+_BURST = 32
+"""Repeats of a file's picture that are given at once: a picture may stand for an hour."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A file's picture that is still to be repeated."""
+
+    pixels: Image
+    media_time: float
+    given: int
+    copies: int
 
 
 class FrameReader:
@@ -67,9 +81,15 @@ class FrameReader:
         self._paced = paced and not source.live
         self._preview = preview
         self._stillness = stillness
-        self._shape: tuple[int, ...] | None = None
+        self._shape: tuple[float, ...] | None = None
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
+        self._file_sampler = FileSampler(preprocessing.sample_fps)
+        self._held: _Held | None = None
+        self.pictures = 0
+        """How many the source gave."""
+        self.end_s = 0.0
+        """Media time at which the newest picture of a file ends."""
         self._rate = RateMeter()
         self._seq = 0
         self._last_s = 0.0
@@ -87,16 +107,21 @@ class FrameReader:
     def read(self) -> list[Frame] | None:
         """Grab one picture; return the frames it makes (none, one, or repeats), or None at the end.
 
+        A file's picture that is shown for long is given by several calls; a paced one's repeats come one by one.
+
         Raises:
             SourceUnavailable: A live source stopped delivering.
         """
+        if self._held is not None:
+            return self._repeat(self._held)
         media_time = self._source.grab()
         if media_time is None or (self._paced and not self._pace(media_time)):
             return None
         capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
         self._last_s = capture_ns * 1e-9 if self._source.live else media_time
         self._rate.push(self._last_s)
-        copies = self._sampler.push(self._last_s)
+        self.pictures += 1
+        copies = self._copies(self._last_s)
         preview = self._preview
         shown = preview is not None and preview.wants(capture_ns * 1e-9)
         if not self._source.intact:
@@ -112,36 +137,71 @@ class FrameReader:
             self._seq += copies  # a damaged picture in a file: left out, and the windows it belongs to are rejected
             return []
         if preview is not None and shown:
-            preview.show(picture, capture_ns)
+            preview.show(picture, capture_ns, self._source.pixel_aspect)
         if not copies:
             return []
         if self._stillness is not None:
             self._stillness.push(self._last_s, picture)
-        if self._shape not in (None, picture.shape):  # another size is another view: no window may hold both
+        shape = (*picture.shape, self._source.pixel_aspect)
+        if self._shape not in (None, shape):  # another size is another view: no window may hold both
             self._epoch, self._seq = max(self._epoch + 1, int(wall_time * 1000)), 0
-        self._shape = picture.shape
-        pixels = prepare_frame(picture, self._preprocessing)
-        return [Frame(stamp, pixels) for stamp in self._stamps(copies, capture_ns, wall_time, media_time)]
+        self._shape = shape
+        pixels = prepare_frame(picture, self._preprocessing, self._source.pixel_aspect)
+        if self._source.live:
+            return self._frames(pixels, range(copies), capture_ns, wall_time, None)
+        held = _Held(pixels, media_time, self._batch(copies), copies)
+        self._held = held if held.given < copies else None
+        return self._frames(pixels, range(held.given), capture_ns, wall_time, media_time)
 
     def resume(self) -> None:
         """Go on after a pause: a paced file takes up its own speed from where it stands."""
         self._start_s = None
 
-    def _stamps(self, copies: int, capture_ns: int, wall_time: float, media_time: float) -> list[FrameStamp]:
-        stamps = [
-            FrameStamp(
-                camera=self._camera,
-                epoch=self._epoch,
-                seq=self._seq + copy,
-                capture_ns=capture_ns,
-                wall_time=wall_time,
-                media_time=None if self._source.live else media_time,
-                repeat=copy > 0,
+    def _copies(self, now_s: float) -> int:
+        """Return how often the grabbed picture enters the sampled stream."""
+        if self._source.live:
+            return self._sampler.push(now_s)
+        until = self._source.until
+        assert until is not None, "a file's pictures have an end"
+        self.end_s = until
+        return self._file_sampler.push(now_s, until)
+
+    def _batch(self, copies: int) -> int:
+        return 1 if self._paced else min(copies, _BURST)
+
+    def _repeat(self, held: _Held) -> list[Frame] | None:
+        """Give the next repeats of a file's picture; None when told to stop meanwhile."""
+        numbers = range(held.given, held.given + self._batch(held.copies - held.given))
+        if self._paced and not self._pace(held.media_time + numbers[0] / self._preprocessing.sample_fps):
+            return None
+        held.given = numbers.stop
+        if held.given == held.copies:
+            self._held = None
+        capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
+        return self._frames(held.pixels, numbers, capture_ns, wall_time, held.media_time)
+
+    def _frames(
+        self, pixels: Image, copies: range, capture_ns: int, wall_time: float, media_time: float | None
+    ) -> list[Frame]:
+        """Return copies of a picture by their numbers; those of a file are a tick of media time apart."""
+        tick_s = 1 / self._preprocessing.sample_fps
+        frames = [
+            Frame(
+                FrameStamp(
+                    camera=self._camera,
+                    epoch=self._epoch,
+                    seq=self._seq + place,
+                    capture_ns=capture_ns,
+                    wall_time=wall_time,
+                    media_time=None if media_time is None else media_time + copy * tick_s,
+                    repeat=copy > 0,
+                ),
+                pixels,
             )
-            for copy in range(copies)
+            for place, copy in enumerate(copies)
         ]
-        self._seq += copies
-        return stamps
+        self._seq += len(frames)
+        return frames
 
     def _pace(self, media_time: float) -> bool:
         now = self._clock.monotonic_ns() * 1e-9

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.video_file import VideoFile, open_video_file
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
@@ -55,13 +57,18 @@ class VideoSource:
         self._nominal_fps = capture.get(cv2.CAP_PROP_FPS)
         self._time = -1.0
         width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self._size = width, height
+        self.pixel_aspect = self._pixel_aspect()
+        self._size = display_size(width, height, self.pixel_aspect)
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.duration_s = count / self._nominal_fps if not live and count > 0 and self._nominal_fps > 0 else None
 
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
         return "{}x{}, nominally {:g} fps".format(*self._size, self._nominal_fps)
+
+    @property
+    def until(self) -> float | None:  # noqa: D102
+        return None if self.live else self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
 
     @property
     def intact(self) -> bool:  # noqa: D102
@@ -86,11 +93,17 @@ class VideoSource:
         good, picture = self._capture.retrieve()
         if not good or picture is None or picture.ndim != 3:
             raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
-        self._size = picture.shape[1], picture.shape[0]  # a camera may change it while it is open
+        self.pixel_aspect = self._pixel_aspect()  # a camera may change both while it is open
+        self._size = display_size(picture.shape[1], picture.shape[0], self.pixel_aspect)
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
         self._capture.release()
+
+    def _pixel_aspect(self) -> float:
+        """Return what the stream says of its pixels; 1 where it says nothing, or nonsense."""
+        wide, high = (self._capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        return pixel_aspect_of(wide / high if high > 0 else None)[0]
 
     def _media_time(self) -> float:
         """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
@@ -134,7 +147,7 @@ def open_webcam(target: str) -> VideoSource:
     return VideoSource(capture, live=True, name=f"webcam {target}")
 
 
-def open_file(path: str) -> VideoSource:
+def open_file(path: str) -> VideoFile:
     """Open a video file.
 
     Raises:
@@ -148,13 +161,7 @@ def open_file(path: str) -> VideoSource:
         raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
     if not stat.S_ISREG(kind):
         raise SourceNotFound(f"{path} is a folder; give a video file in it")
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
-    if not capture.isOpened():
-        capture.release()
-        raise SourceNotFound(
-            f"{path} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4"
-        )
-    return VideoSource(capture, live=False, name=path)
+    return open_video_file(path)
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:
