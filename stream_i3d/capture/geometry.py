@@ -96,8 +96,10 @@ def pixel_aspect_of(ratio: Fraction | float | None) -> tuple[float, bool]:
 
 
 def display_size(width: int, height: int, pixel_aspect: float) -> tuple[int, int]:
-    """Return (width, height) in square pixels; the height stays."""
-    return max(1, round(width * pixel_aspect)), height
+    """Return (width, height) in square pixels: one side stays, the other grows."""
+    if pixel_aspect >= 1:
+        return round(width * pixel_aspect), height
+    return width, round(height / pixel_aspect)
 
 
 def square_pixels(image: Image, pixel_aspect: float) -> Image:

@@ -40,6 +40,17 @@ _CUT_OFF_S: Final = 1.0
 _CUT_OFF_SHARE: Final = 0.05
 
 
+def _unknown_side_data(kinds: type[SideData], value: object) -> SideData:
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+    return kind
+
+
+# WORKAROUND https://github.com/PyAV-Org/PyAV/pull/2392: up to 18.1, a picture's side data cannot be looked at where one
+# of them is of a kind that is not in PyAV's table, such as EXIF.
+SideData._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment, method-assign]
+
+
 class VideoFile:
     """A file behind the source protocol. The first picture is decoded at once, and always one ahead."""
 
@@ -61,9 +72,10 @@ class VideoFile:
         try:
             self._stream = choose_track(container, name)
             self._stream.thread_type = "NONE"  # one camera, one process: threads only add frames in flight
-            self._nominal_fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+            self._nominal_fps = float(self._stream.guessed_rate or self._stream.average_rate or 0)
             self._times = PictureTimes(self._nominal_fps)
             self._damaged = 0
+            self._encrypted = False
             self._pictures = self._decoded()
             self._frame: av.VideoFrame | None = None
             self._ahead = next(self._pictures, None)
@@ -124,6 +136,9 @@ class VideoFile:
         while True:
             try:
                 packet = next(packets, None)
+                if packet is not None and packet.has_sidedata("encryption_info"):
+                    self._encrypted = True
+                    return
                 frames = [] if packet is None else packet.decode()
             except av.FFmpegError:
                 self._damaged += 1
@@ -163,7 +178,8 @@ class VideoFile:
             done = f"cut to {CUT_STILL_S:g} s" if seconds > 0 else "left out"
             _warn_once(f"{self._name}: its time stamps jump by {seconds:.0f} s at {time:.1f} s; the jump is {done}")
         length = self.duration_s
-        if length is not None and not self._times.jumps:
+        own = bool(self._stream.duration) or len(self._container.streams) == 1  # else it may be that of the sound
+        if length is not None and own and not self._times.jumps:
             missing = length - self._until
             if missing > max(_CUT_OFF_S, _CUT_OFF_SHARE * length):
                 _warn_once(
@@ -172,7 +188,7 @@ class VideoFile:
                 )
 
     def _no_picture(self) -> str:
-        if _is_encrypted(self._stream):
+        if self._encrypted:
             return f"{self._name} is encrypted; give a copy without protection"
         return f"{self._name} holds no picture that FFmpeg can decode; {_CONVERT}"
 
@@ -224,18 +240,17 @@ def _rank(track: av.VideoStream) -> tuple[bool, bool, int]:
 
 def _duration(container: InputContainer, stream: av.VideoStream) -> float | None:
     """Return how long the video says that it is, in seconds."""
-    whole = container.duration / av.time_base if container.duration else None
-    own = _seconds(stream.duration, stream.time_base)
-    known = [each for each in (whole, own) if each is not None and each > 0]
-    return min(known) if known else None
+    if stream.duration and stream.duration > 0:
+        return _seconds(stream.duration, stream.time_base)
+    if not container.duration or container.duration < 0:
+        return None
+    # Matroska counts from 0, wherever its first picture stands.
+    start = max(0, container.start_time or 0) if container.format.name.startswith("matroska") else 0
+    return max(0, container.duration - start) / av.time_base or None
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return None if ticks is None or not time_base else float(ticks * time_base)
-
-
-def _is_encrypted(stream: av.VideoStream) -> bool:
-    return stream.codec_context.codec_tag == "encv"
 
 
 def _ratio(ratio: Fraction | None) -> str:
