@@ -1,0 +1,95 @@
+"""The videos in a folder and its subfolders, and what is left out.
+
+What is a video is not told by a list of suffixes: everything counts that FFmpeg may be able to read, and whoever opens
+the files finds out. Only what is plainly something else by its name is left out unopened, and named.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+log = logging.getLogger(__name__)
+
+NO_VIDEO_SUFFIXES: Final = frozenset(
+    f".{suffix}"
+    for suffix in (
+        "txt md rst csv tsv json jsonl yaml yml toml xml html htm css js py ipynb sh log ini cfg conf lock "
+        "srt vtt ass ssa sub lrc pdf doc docx odt xls xlsx ppt pptx rtf tex "
+        "jpg jpeg png bmp tif tiff webp heic heif avif svg ico psd raw dng ppm pgm pbm "
+        "wav mp3 flac aac m4a oga opus wma aiff mid "
+        "zip tar gz tgz bz2 xz zst 7z rar iso "
+        "npy npz pt pth safetensors onnx h5 hdf5 pkl pickle parquet arrow lmdb tfrecord mat db sqlite "
+        "part tmp crdownload bak exe dll so md5 sha1 sha256 thm"
+    ).split()
+) | {".xmp", ".url", ".lnk", ".desktop"}
+"""Text, pictures, sound, archives, arrays, and downloads under way: not worth opening."""
+
+_SHOWN: Final = 8
+
+
+class FolderVideos(Struct, frozen=True):
+    """What was found.
+
+    Attributes:
+        videos: Paths of files that may be videos, in the order of their names.
+        left_out: Paths of everything else, likewise.
+    """
+
+    videos: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def find_videos(folder: str | Path) -> FolderVideos:
+    """Look through a folder and its subfolders, links included; no folder is looked through twice."""
+    videos: list[str] = []
+    left_out: list[str] = []
+    for path in _files(str(folder), set()):
+        (videos if _may_be_video(path) else left_out).append(path)
+    return FolderVideos(tuple(videos), tuple(left_out))
+
+
+def log_left_out(folder: str | Path, left_out: Sequence[str]) -> None:
+    """Log in one line how many files of a folder are left out as no videos, and the first of them."""
+    if not left_out:
+        return
+    names = ", ".join(os.path.relpath(path, folder) for path in left_out[:_SHOWN])
+    more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    count = f"{len(left_out)} file{'' if len(left_out) == 1 else 's'}"
+    log.warning("%s: %s left out as no videos by name or kind: %s%s", folder, count, names, more)
+
+
+def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the paths of everything that is no folder, in the order of their names."""
+    try:
+        info = os.stat(folder)  # noqa: PTH116 (a Path for each of 240,000 files takes seconds)
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        yield folder  # closed to this user, or gone
+        return
+    identity = (info.st_dev, info.st_ino)
+    if identity in seen:  # a link to a folder above, or beside
+        return
+    seen.add(identity)
+    for name in names:
+        path = os.path.join(folder, name)  # noqa: PTH118
+        if not os.path.isdir(path):  # noqa: PTH112
+            yield path
+        elif not name.startswith("."):
+            yield from _files(path, seen)
+
+
+def _may_be_video(path: str) -> bool:
+    name = os.path.basename(path)  # noqa: PTH119
+    if name.startswith(".") or os.path.splitext(name)[1].lower() in NO_VIDEO_SUFFIXES:  # noqa: PTH122
+        return False
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:  # a link to nowhere
+        return False
