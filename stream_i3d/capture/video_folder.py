@@ -1,7 +1,7 @@
 """The videos in a folder and its subfolders, and what is left out.
 
 What is a video is not told by a list of suffixes: everything counts that FFmpeg may be able to read, and whoever opens
-the files finds out. Only what is plainly something else by its name is left out unopened, and named.
+the files finds out. Only what is plainly something else, by its name or as text, is left out, and named.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+
+from stream_i3d.capture.address import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +89,19 @@ def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
 
 def _may_be_video(path: str) -> bool:
     name = os.path.basename(path)  # noqa: PTH119
-    if name.startswith(".") or os.path.splitext(name)[1].lower() in NO_VIDEO_SUFFIXES:  # noqa: PTH122
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if name.startswith(".") or suffix in NO_VIDEO_SUFFIXES:
         return False
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
-    except OSError:  # a link to nowhere
-        return False
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return False
+        return suffix in VIDEO_SUFFIXES or not _is_text(path)
+    except OSError:  # a link to nowhere, or closed to this user
+        return suffix in VIDEO_SUFFIXES
+
+
+def _is_text(path: str) -> bool:
+    """Tell by its first bytes whether a file is text, or empty."""
+    with Path(path).open("rb") as file:
+        head = file.read(256)
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
