@@ -19,6 +19,7 @@ from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress, parse_source
 from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
 from stream_i3d.capture.stillness import Stillness
@@ -193,6 +194,7 @@ class CaptureLoop:
                 continue
             frames = reader.read()
             if frames is None:
+                self._warn_of_shortfall(reader)
                 return True
             if self._stderr.damage() and joined:  # else of what came before the first key picture, or connection
                 source.doubt()
@@ -207,6 +209,18 @@ class CaptureLoop:
             self._tell_live(source, reader)
             self._backoff.healthy_for(self._now() - started)
         return True
+
+    def _warn_of_shortfall(self, reader: FrameReader) -> None:
+        """Say why a file that has ended gave nothing to recognise, or little."""
+        made, name = self._job.preprocessing, self._job.camera
+        if self._stage.stopping.is_set() or self._address.kind != "file":
+            return
+        if round(reader.end_s * made.sample_fps) < made.window_frames:
+            log.warning(
+                "%s", too_short(name, reader.pictures, reader.end_s, made.window_frames, made.sample_fps)
+            )
+        elif (problem := too_slow(name, reader.pictures, reader.end_s, made)) is not None:
+            log.warning("%s", problem)
 
     def _begin(self, source: Source, now: float) -> FrameReader:
         """Take note of a new connection."""
@@ -291,7 +305,7 @@ class CaptureLoop:
         wanted = self._job.preprocessing.sample_fps
         if not fps or fps >= 0.9 * wanted:
             return source.description
-        if fps < wanted / _MAX_REPEATS:
+        if source.live and fps < wanted / _MAX_REPEATS:
             least = wanted / _MAX_REPEATS
             return f"{source.description}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
         return f"{source.description}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"

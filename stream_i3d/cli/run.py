@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def run(
     stream-i3d run --source rtsp://camera/stream --checkpoint rgb_imagenet.pt
     stream-i3d run --config configs/headless.yaml
     stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
+
+    Where all sources are files, it ends with the last; with exit code 2 if none of them gave a prediction.
     """
     flags["clients"] = list(clients) or None
     flags["log_level"] = "warning" if quiet else None
@@ -82,4 +85,7 @@ def run(
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
 
-    click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)
+    summary = run_service(config, duration, on_ready, end_with_input=end_with_input)
+    click.echo(describe(summary), err=True)
+    if summary.ended and not summary.windows and not summary.skipped:
+        sys.exit(2)  # why is in the log
