@@ -216,9 +216,7 @@ class CaptureLoop:
         if self._stage.stopping.is_set() or self._address.kind != "file":
             return
         if round(reader.end_s * made.sample_fps) < made.window_frames:
-            log.warning(
-                "%s", too_short(name, reader.pictures, reader.end_s, made.window_frames, made.sample_fps)
-            )
+            log.warning("%s", too_short(name, reader.pictures, reader.end_s, made.window_frames, made.sample_fps))
         elif (problem := too_slow(name, reader.pictures, reader.end_s, made)) is not None:
             log.warning("%s", problem)
 

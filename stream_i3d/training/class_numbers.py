@@ -53,7 +53,10 @@ def first_number(lines: Sequence[ListLine], labels: Sequence[str], source: str) 
         return 1
     if min(used) == 1 and not (named and all(labels[int(line.label)] == _folder(line) for line in named)):
         log.warning(
-            "%s: no class 0 and no class %d of %d; classes are taken as numbered from 0", source, len(labels), len(labels)
+            "%s: no class 0 and no class %d of %d; classes are taken as numbered from 0",
+            source,
+            len(labels),
+            len(labels),
         )
     return 0
 

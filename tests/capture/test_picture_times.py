@@ -37,7 +37,9 @@ def test_a_step_back_of_more_than_a_second_begins_a_new_part_and_keeps_its_steps
 def test_an_hour_between_two_pictures_is_believed_and_more_is_cut() -> None:
     assert times_of([0.0, LONGEST_STILL_S, LONGEST_STILL_S + 1]) == [0.0, LONGEST_STILL_S, LONGEST_STILL_S + 1]
     times = PictureTimes(25.0)
-    assert [times.push(stamp) for stamp in (0.0, 36000.0, 36000.1)] == pytest.approx([0.0, CUT_STILL_S, CUT_STILL_S + 0.1])
+    assert [times.push(stamp) for stamp in (0.0, 36000.0, 36000.1)] == pytest.approx(
+        [0.0, CUT_STILL_S, CUT_STILL_S + 0.1]
+    )
     assert times.jumps == [(0.0, 36000.0)]
 
 

@@ -224,9 +224,7 @@ def two_tracks(path: Path, thumbnail: Disposition | None, first: bool = True) ->
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("thumbnail", [None, Disposition.default, Disposition.attached_pic])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_thumbnail_is_not_the_film(
-    tmp_path: Path, suffix: str, thumbnail: Disposition | None, first: bool
-) -> None:
+def test_a_thumbnail_is_not_the_film(tmp_path: Path, suffix: str, thumbnail: Disposition | None, first: bool) -> None:
     path = two_tracks(tmp_path / f"camera{suffix}", thumbnail, first)
     assert first_picture(path)[1].startswith("96x64,")
     assert len(spans(path)) == 25
@@ -254,6 +252,7 @@ def test_of_two_films_the_default_one_is_taken_else_the_larger(tmp_path: Path) -
 
 def cases(folder: Path) -> Iterator[tuple[Path, str]]:
     """Files that give no picture, and what is said of each."""
+
     def written(name: str, content: bytes) -> Path:
         (folder / name).write_bytes(content)
         return folder / name
