@@ -1,7 +1,7 @@
 """When each picture of a file begins and how long it lasts, from time stamps that may be wrong. Pure.
 
-The first picture is at 0, and times always advance. A picture lasts until the next one, the last one as long as the file
-says of it.
+The first picture is at 0, and times always advance. A picture lasts until the next one, the last one as long as the
+file says of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Webcams, network streams and video files through OpenCV, with its traps disarmed.
+"""Webcams and network streams through OpenCV, with its traps disarmed; files are video_file's.
 
 cv2.VideoCapture by itself may hang for ever, uses UDP for RTSP, and says only "no" when it fails: here every open has
 a time limit, RTSP goes over TCP, and a failure is told apart (no such host, refused, not authorised, no video in it).
@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import cv2
@@ -21,11 +21,13 @@ import numpy as np
 
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
-from stream_i3d.capture.video_file import VideoFile, open_video_file
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
+
+if TYPE_CHECKING:
+    from stream_i3d.capture.video_file import VideoFile
 
 # OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
 # own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
@@ -161,6 +163,8 @@ def open_file(path: str) -> VideoFile:
         raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
     if not stat.S_ISREG(kind):
         raise SourceNotFound(f"{path} is a folder; give a video file in it")
+    from stream_i3d.capture.video_file import open_video_file  # here: cameras do without PyAV, 17 MB and 0.1 s
+
     return open_video_file(path)
 
 

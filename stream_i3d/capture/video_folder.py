@@ -20,18 +20,27 @@ from stream_i3d.capture.address import VIDEO_SUFFIXES
 log = logging.getLogger(__name__)
 
 NO_VIDEO_SUFFIXES: Final = frozenset(
-    f".{suffix}"
-    for suffix in (
-        "txt md rst csv tsv json jsonl yaml yml toml xml html htm css js py ipynb sh log ini cfg conf lock "
-        "srt vtt ass ssa sub lrc pdf doc docx odt xls xlsx ppt pptx rtf tex "
-        "jpg jpeg png bmp tif tiff webp heic heif avif svg ico psd raw dng ppm pgm pbm "
-        "wav mp3 flac aac m4a oga opus wma aiff mid "
-        "zip tar gz tgz bz2 xz zst 7z rar iso "
-        "npy npz pt pth safetensors onnx h5 hdf5 pkl pickle parquet arrow lmdb tfrecord mat db sqlite "
-        "part tmp crdownload bak exe dll so md5 sha1 sha256 thm"
-    ).split()
-) | {".xmp", ".url", ".lnk", ".desktop"}
-"""Text, pictures, sound, archives, arrays, and downloads under way: not worth opening."""
+    (
+        # Text
+        ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".xml", ".html", ".htm",
+        ".css", ".js", ".py", ".ipynb", ".sh", ".log", ".ini", ".cfg", ".conf", ".lock", ".srt", ".vtt", ".ass", ".ssa",
+        ".sub", ".lrc", ".pdf", ".doc", ".docx", ".odt", ".xls", ".xlsx", ".ppt", ".pptx", ".rtf", ".tex", ".xmp",
+        ".url", ".lnk", ".desktop",
+        # Pictures
+        ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif", ".svg", ".ico", ".psd",
+        ".raw", ".dng", ".ppm", ".pgm", ".pbm", ".thm",
+        # Sound
+        ".wav", ".mp3", ".flac", ".aac", ".m4a", ".oga", ".opus", ".wma", ".aiff", ".mid",
+        # Archives
+        ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".iso",
+        # Arrays and weights
+        ".npy", ".npz", ".pt", ".pth", ".safetensors", ".onnx", ".h5", ".hdf5", ".pkl", ".pickle", ".parquet", ".arrow",
+        ".lmdb", ".tfrecord", ".mat", ".db", ".sqlite",
+        # Downloads under way, and the rest
+        ".part", ".tmp", ".crdownload", ".bak", ".exe", ".dll", ".so", ".md5", ".sha1", ".sha256",
+    )
+)  # fmt: skip
+"""What is not worth opening, in lower case."""
 
 _SHOWN: Final = 8
 

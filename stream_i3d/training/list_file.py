@@ -83,7 +83,7 @@ def read_list_file(path: Path) -> list[ListLine]:
     elif _is_unknown_header([words for _, words in rows]):
         raise ConfigError(
             f"{path}, line {rows[0][0]}: {lines[0][1].strip()!r} looks like a header, but names no column `path` and "
-            "no column `label`; call the columns so, or remove the line"
+            "no column `label`; call the columns so, or remove it"
         )
     elif all(len(words) == 1 and PurePosixPath(words[0]).parent.name for _, words in rows):
         return [ListLine(number, words[0], PurePosixPath(words[0]).parent.name, None) for number, words in rows]
@@ -125,8 +125,8 @@ def _header(words: list[str]) -> _Columns | None:
     names = [word.lower() for word in words]
     label = next((names.index(name) for name in _LABEL_NAMES if name in names), None)
     if label is not None and set(_YOUTUBE_NAMES) <= set(names):
-        path, start, end = (names.index(name) for name in _YOUTUBE_NAMES)
-        return _Columns(path, label, None, (start, end))
+        video, start, end = (names.index(name) for name in _YOUTUBE_NAMES)
+        return _Columns(video, label, None, (start, end))
     path = next((names.index(name) for name in _PATH_NAMES if name in names), None)
     if path is None or label is None:
         return None
@@ -153,8 +153,8 @@ def _read_line(path: Path, number: int, words: list[str], columns: _Columns | No
         if len(words) not in (2, 3):
             hint = "; where a path or label holds blanks, separate by commas" if separator == " " else ""
             raise ConfigError(
-                f"{path}, line {number}: {len(words)} words separated by {_SEPARATORS[separator]}; a line is `path label` or "
-                f"`path frames label`{hint}"
+                f"{path}, line {number}: {len(words)} words separated by {_SEPARATORS[separator]}; a line is `path "
+                f"label` or `path frames label`{hint}"
             )
         columns = _Columns(0, len(words) - 1, 1 if len(words) == 3 else None)
     wanted = [column for column in (columns.path, columns.label, columns.frames) if column is not None]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from stream_i3d.capture.picture_times import CUT_STILL_S, LONGEST_STILL_S, PictureTimes
@@ -55,7 +57,7 @@ def test_presentation_times_out_of_order_give_way_to_decoding_times() -> None:
     pts, dts = [0.04, 0.12, 0.16, 0.08, 0.2, 0.28, 0.32, 0.24], [0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36]
     got = times_of(list(pts), dts=dts)
     assert got[3:] == pytest.approx([0.16, 0.2, 0.24, 0.28, 0.32])
-    assert all(later > earlier for earlier, later in zip(got, got[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(got))
 
 
 @pytest.mark.parametrize(("own", "lasts"), [(2.0, 2.0), (None, 0.04), (0.0, 0.04), (-1.0, 0.04), (1e9, 0.04)])

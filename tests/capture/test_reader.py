@@ -177,7 +177,7 @@ def test_repeats_of_a_cameras_picture_came_at_the_same_time():
 
 @pytest.mark.parametrize(("fps", "frames"), [(2, 500), (0.1, 500), (5, 500), (30, 500)])
 def test_a_file_gives_as_many_frames_as_its_length_has_ticks_however_slow_it_is(fps, frames):
-    reader, source = file_reader(steady(fps, max(2, round(20 * fps))), FakeClock())
+    reader, _ = file_reader(steady(fps, max(2, round(20 * fps))), FakeClock())
     got = all_of(reader)
     assert len(got) == frames
     assert [frame.stamp.seq for frame in got] == list(range(frames))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import struct
 from collections.abc import Iterator
@@ -345,3 +346,17 @@ def test_one_decoder_thread_is_used(tmp_path: Path) -> None:
     source = open_file(str(write_film(tmp_path / "a.mp4")))
     assert source._stream.codec_context.thread_count == 1
     source.close()
+
+
+def test_pictures_do_not_pile_up_until_the_garbage_collector_comes_round(tmp_path: Path) -> None:
+    source = open_file(str(write_film(tmp_path / "a.mp4", [corners()] * 30)))
+    gc.collect()
+    gc.disable()
+    try:
+        while source.grab() is not None:
+            source.retrieve()
+        alive = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+    finally:
+        gc.enable()
+        source.close()
+    assert alive <= 3

@@ -331,7 +331,7 @@ def test_a_list_of_kinetics_finds_its_files_where_downloaders_put_them(tmp_path:
         ("my clip.mp4 wave\n", None, "separate by commas", "my clip.mp4,wave\n", None),
         ("my clip one.mp4 wave\n", None, "separate by commas", "my clip one.mp4,wave\n", None),
         ("where,what\na.mp4,wave\n", None, "call the columns so", "path,label\na.mp4,wave\n", None),
-        ("where,what\na.mp4,wave\n", None, "or remove the line", "a.mp4,wave\n", None),
+        ("where,what\na.mp4,wave\n", None, "or remove it", "a.mp4,wave\n", None),
         ("a.mp4 4\nb.mp4 0\n", "wxy", "give a data.labels of all classes", None, "vwxyz"),
         ("a.mp4 4\nb.mp4 0\n", "wxy", "or remove the line", "b.mp4 0\n", "wxy"),
         ('"a.mp4,wave\n', None, "mend the quotes", '"a.mp4",wave\n', None),

@@ -102,7 +102,7 @@ def test_semicolons_separate_as_well(tmp_path: Path, separator: str) -> None:
 def test_a_header_of_unknown_names_is_told(tmp_path: Path, header: str) -> None:
     separator = next((each for each in ",;" if each in header), " ")
     rest = separator.join(["x/a.mp4", *["wave"] * (len(header.replace(separator, "\n").splitlines()) - 1)])
-    with pytest.raises(ConfigError, match="line 1: .* looks like a header, .* call the columns so, or remove the line"):
+    with pytest.raises(ConfigError, match=r"line 1: .* looks like a header, .* call the columns so, or remove it"):
         read(tmp_path, f"{header}\n{rest}\n")
 
 
