@@ -355,7 +355,7 @@ def test_pictures_do_not_pile_up_until_the_garbage_collector_comes_round(tmp_pat
     try:
         while source.grab() is not None:
             source.retrieve()
-        alive = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+        alive = sum(type(one) is av.VideoFrame for one in gc.get_objects())
     finally:
         gc.enable()
         source.close()
