@@ -57,27 +57,31 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (self.clip_len - 1) * self.frame_interval + 1
 
 
-def prepare_frame(bgr: Image, preprocessing: Preprocessing) -> Image:
+def prepare_frame(bgr: Image, preprocessing: Preprocessing, pixel_aspect: float = 1.0) -> Image:
     """Resize, centre-crop and convert one decoded picture.
 
     Args:
         bgr: (H, W, 3) uint8, channels in OpenCV's order.
         preprocessing: Target sizes.
+        pixel_aspect: Width of a pixel over its height; the result's pixels are square.
 
     Returns:
         (crop_size, crop_size, 3) uint8 RGB, contiguous.
     """
-    return centre_crop(resize_short_side(bgr, preprocessing.short_side), preprocessing.crop_size)[:, :, ::-1].copy()
+    resized = resize_short_side(bgr, preprocessing.short_side, pixel_aspect)
+    return centre_crop(resized, preprocessing.crop_size)[:, :, ::-1].copy()
 
 
-def resize_short_side(image: Image, short_side: int) -> Image:
+def resize_short_side(image: Image, short_side: int, pixel_aspect: float = 1.0) -> Image:
     """Resize bilinearly, aspect kept, so that the shorter side is `short_side` pixels.
 
-    (H, W, 3) uint8 -> (H', W', 3) uint8 with min(H', W') == short_side. Unchanged where it already fits.
+    (H, W, 3) uint8 -> (H', W', 3) uint8 with min(H', W') == short_side. Unchanged where it already fits. `pixel_aspect`
+    is the given pixels' width over their height; those of the result are square.
     """
     height, width = image.shape[:2]
-    scale = short_side / min(height, width)
-    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    shown = width * pixel_aspect
+    scale = short_side / min(height, shown)
+    size = (max(short_side, round(shown * scale)), max(short_side, round(height * scale)))
     if size == (width, height):
         return image
     import cv2  # here: supervisor and worker resize nothing, and are 20 MB and 0.1 s lighter without it

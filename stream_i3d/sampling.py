@@ -1,7 +1,7 @@
 """Turns a camera's own rate into the model's: which frames to keep, and how often. Pure: time is an argument.
 
-Every path samples with this one class (live cameras by monotonic arrival time, files by their own timestamps), so that
-a window spans the same time whatever the camera's rate, and live equals offline.
+Live cameras are sampled by monotonic arrival time (`Sampler`), files by their own time stamps (`FileSampler`), on every
+path, so that a window spans the same time whatever the camera's rate, and a file gives the same live and offline.
 """
 
 from __future__ import annotations
@@ -46,6 +46,33 @@ class Sampler:
         self._origin = time
         self._ticks = 0
         return 1
+
+
+class FileSampler:
+    """Maps a file's pictures onto the same clock, where each picture lasts until the next one.
+
+    A faster file's pictures are skipped as `Sampler` does. A slower one's are repeated for as long as they are shown,
+    however long that is: a file has no stalls. `sample_fps` times a file's length is how many frames come of it.
+    """
+
+    def __init__(self, sample_fps: float) -> None:
+        self.sample_fps = sample_fps
+        self._origin: float | None = None
+        self._newest = -1
+
+    def push(self, time: float, until: float) -> int:
+        """Return how many times the picture shown from `time` to `until` (seconds) enters the sampled stream."""
+        if self._origin is None:
+            self._origin = time
+        newest = max(self._tick(time), self._tick(until) - 1)
+        copies = max(0, newest - self._newest)
+        self._newest += copies
+        return copies
+
+    def _tick(self, time: float) -> int:
+        """Return the last tick that a picture at `time` is in time for."""
+        assert self._origin is not None
+        return math.floor((time - self._origin) * self.sample_fps + _EARLY)
 
 
 class RateMeter:

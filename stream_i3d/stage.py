@@ -145,7 +145,8 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
 
     `sink_dropped` are messages that were not published, or by some sink not written; `stride` is the one in force,
     `busy` the share of the last second for which the engine ran; `ended` is whether one of several workers has cameras
-    and all of them have ended; `overload` is how the cameras are served while the machine cannot keep up.
+    and all of them have ended, and of a whole run, whether it ended for that; `overload` is how the cameras are served
+    while the machine cannot keep up.
     """
 
     frames: int = 0

@@ -191,3 +191,21 @@ def test_settings_that_cannot_work_together_are_refused_when_read(wrong):
 def test_settings_survive_being_written():
     given_settings = Preprocessing(sample_fps=12.5, clip_len=32, mean=(1.0, 2.0, 3.0))
     assert msgspec.json.decode(msgspec.json.encode(given_settings), type=Preprocessing) == given_settings
+
+
+@pytest.mark.parametrize(
+    ("given_size", "pixel_aspect", "expected"),
+    [((576, 352), 24 / 11, (256, 341)), ((352, 576), 11 / 24, (341, 256)), ((576, 720), 64 / 45, (256, 455))],
+)
+def test_pixels_that_are_not_square_are_made_so_in_the_same_step(given_size, pixel_aspect, expected):
+    assert resize_short_side(picture(*given_size), 256, pixel_aspect).shape == (*expected, 3)
+    assert prepare_frame(picture(*given_size), KINETICS, pixel_aspect).shape == (224, 224, 3)
+
+
+def test_a_picture_squeezed_by_its_pixels_is_seen_as_the_one_it_was_squeezed_from():
+    import cv2
+
+    whole = gradient(480, 640)
+    squeezed = np.asarray(cv2.resize(whole, (320, 480), interpolation=cv2.INTER_AREA), np.uint8)
+    difference = prepare_frame(whole, KINETICS).astype(int) - prepare_frame(squeezed, KINETICS, 2.0)
+    assert np.abs(difference).max() <= 2

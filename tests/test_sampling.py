@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stream_i3d.buffer import CameraFeed
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.sampling import RateMeter, Sampler
+from stream_i3d.sampling import FileSampler, RateMeter, Sampler
 from tests.samples import pixels, stamp
 
 RATES = [10, 15, 19.62, 24, 25, 29.97, 30, 50, 60]
@@ -198,3 +198,51 @@ def test_frames_of_one_instant_do_not_divide_by_zero():
     meter.push(1.0)
     meter.push(1.0)
     assert meter.fps(1.0) > 0
+
+
+# --- files: a picture lasts until the next one
+
+
+def of_file(times: list[float], end: float, sample_fps: float = 25.0) -> list[int]:
+    """Numbers of the pictures that make the sampled stream."""
+    sampler, spans = FileSampler(sample_fps), zip(times, [*times[1:], end], strict=True)
+    return [number for number, (time, until) in enumerate(spans) for _ in range(sampler.push(time, until))]
+
+
+@pytest.mark.parametrize("fps", [0.1, 0.5, 1, 2, 3, 5, 10, 12.5, 15, 19.62, 24, 25, 29.97, 30])
+@pytest.mark.parametrize("start", [0.0, 86_400.321])
+def test_a_file_has_as_many_frames_as_ticks_and_each_shows_what_is_seen_then(fps: float, start: float) -> None:
+    count = max(2, round(20 * fps))
+    numbers = of_file([start + index / fps for index in range(count)], start + count / fps)
+    assert len(numbers) == pytest.approx(count / fps * 25, abs=1)
+    # A picture counts for a tick up to 0.7 of a tick early.
+    assert all(
+        -0.71 / 25 < tick / 25 - number / fps + 1e-9 < 1 / fps + 0.31 / 25 for tick, number in enumerate(numbers)
+    )
+
+
+@pytest.mark.parametrize("fps", [25, 29.97, 30, 50, 59.94, 60, 120])
+def test_a_file_of_the_models_rate_or_more_is_sampled_as_a_camera_is(fps: float) -> None:
+    times = arrivals(fps, 10)
+    sampler = Sampler(25.0)
+    live = [number for number, time in enumerate(times) for _ in range(sampler.push(time))]
+    assert of_file(times, 10.0) == live
+
+
+def test_a_still_picture_is_held_for_as_long_as_it_is_shown() -> None:
+    times = [*arrivals(25, 4.4), 14.4, 14.44]
+    numbers = of_file(times, 14.48)
+    assert len(numbers) == 362
+    assert numbers.count(109) == 251
+    assert numbers[-2:] == [110, 111]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.0005, 20), min_size=1, max_size=50), st.sampled_from([5.0, 25.0, 30.0]))
+def test_whatever_the_gaps_a_files_frames_are_its_length_and_in_order(gaps: list[float], sample_fps: float) -> None:
+    times = [0.0]
+    for gap in gaps:
+        times.append(times[-1] + gap)
+    numbers = of_file(times[:-1], times[-1], sample_fps)
+    assert numbers == sorted(numbers)
+    assert abs(len(numbers) - times[-1] * sample_fps) <= 1.7

@@ -15,8 +15,11 @@ from stream_i3d.redact import redact
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
-"""What files of a folder are taken for videos, whatever their case. One that is named itself may have another."""
+VIDEO_SUFFIXES = (
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".m2ts", ".ts", ".3gp",
+    ".ogv", ".gif", ".vob", ".mxf", ".divx", ".asf", ".3g2", ".m2v", ".mjpeg", ".f4v",
+)  # fmt: skip
+"""Suffixes that only videos have, in lower case. Videos with another, or none, are videos too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from stream_i3d.capture.geometry import display_size
 from stream_i3d.errors import ConfigError
 from stream_i3d.preprocess import Image
 
@@ -48,9 +49,9 @@ def parse_side(size: str) -> int:
     return side
 
 
-def fitted_size(picture: Image, side: int) -> tuple[int, int]:
-    """Return the (width, height) of a clip of such pictures, (H, W, 3): at most `side`, never enlarged, even."""
-    height, width = picture.shape[:2]
+def fitted_size(picture: Image, side: int, pixel_aspect: float = 1.0) -> tuple[int, int]:
+    """Return the (width, height) of a clip of such pictures, (H, W, 3): at most `side`, even, with square pixels."""
+    width, height = display_size(picture.shape[1], picture.shape[0], pixel_aspect)
     scale = min(1.0, side / max(width, height))
     return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
 

@@ -180,7 +180,8 @@ class Collector:
         for _ in range(copies):
             assert self._picture is not None
             if self._file is None:
-                self._file = self._folder.start(fitted_size(self._picture, self._side), self._plan.fps)
+                size = fitted_size(self._picture, self._side, self._source.pixel_aspect)
+                self._file = self._folder.start(size, self._plan.fps)
             self._file.write(self._picture)
             if self._file.frames == self._plan.clip_frames:
                 whole, self._file = self._file, None

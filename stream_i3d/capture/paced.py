@@ -36,10 +36,10 @@ class HeldPreviews(Protocol):
     def wants_later(self, now_s: float) -> bool:
         """Tell whether the picture of that time should be encoded now, to be shown later."""
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
         """Show a picture that was wanted at once."""
 
-    def encode(self, bgr: Image) -> bytes:
+    def encode(self, bgr: Image, pixel_aspect: float) -> bytes:
         """Return the JPEG of a picture that is wanted later."""
 
     def show_encoded(self, jpeg: bytes, capture_ns: int) -> None:
@@ -72,11 +72,11 @@ class _Tap:
         later = self._timing.delay_s > _NOTICEABLE_S
         return self._previews.wants_later(now_s) if later else self._previews.wants(now_s)
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
         if self._timing.delay_s > _NOTICEABLE_S:
-            self.jpeg = self._previews.encode(bgr)
+            self.jpeg = self._previews.encode(bgr, pixel_aspect)
         else:
-            self._previews.show(bgr, capture_ns)
+            self._previews.show(bgr, capture_ns, pixel_aspect)
 
     def take(self) -> bytes | None:
         jpeg, self.jpeg = self.jpeg, None

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 import cv2
 import numpy as np
 
+from stream_i3d.capture.geometry import square_pixels
 from stream_i3d.config import PreviewConfig
 from stream_i3d.preprocess import Image
 from stream_i3d.sampling import Sampler
@@ -58,7 +59,7 @@ class Previewer:
         self._encode = encode
         self._pace = Sampler(config.fps)
         self._changed = threading.Condition()
-        self._waiting: tuple[Image | bytes, int, int] | None = None  # stays until it has been sent: one in flight
+        self._waiting: tuple[Image | bytes, float, int, int] | None = None  # stays until sent: one in flight
         self._watched = False
         self._closing = False
         self._seq = 0
@@ -84,13 +85,16 @@ class Previewer:
         """Tell whether the picture grabbed at `now_s` should be encoded by the caller, to be shown when it is due."""
         return self._watched and self._pace.push(now_s) > 0
 
-    def encode(self, bgr: Image) -> bytes:
-        """Return the JPEG of a (H, W, 3) uint8 BGR picture."""
-        return self._encode(bgr, self._config)
+    def encode(self, bgr: Image, pixel_aspect: float = 1.0) -> bytes:
+        """Return the JPEG, with square pixels, of a (H, W, 3) uint8 BGR picture."""
+        return self._encode(square_pixels(bgr, pixel_aspect), self._config)
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
-        """Hand over the (H, W, 3) uint8 BGR picture that was wanted; nobody may write to it afterwards."""
-        self._hand_over(bgr, capture_ns)
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float = 1.0) -> None:
+        """Hand over the (H, W, 3) uint8 BGR picture that was wanted; nobody may write to it afterwards.
+
+        It is sent with square pixels; `pixel_aspect` is the width of its own over their height.
+        """
+        self._hand_over(bgr, pixel_aspect, capture_ns)
 
     def show_encoded(self, jpeg: bytes, capture_ns: int) -> None:
         """Hand over a picture that was encoded before; it is dropped and counted while the one before is not sent."""
@@ -98,11 +102,11 @@ class Previewer:
         if self._waiting is not None:
             self.dropped += 1
             return
-        self._hand_over(jpeg, capture_ns)
+        self._hand_over(jpeg, 1.0, capture_ns)
 
-    def _hand_over(self, picture: Image | bytes, capture_ns: int) -> None:
+    def _hand_over(self, picture: Image | bytes, pixel_aspect: float, capture_ns: int) -> None:
         with self._changed:
-            self._waiting = (picture, capture_ns, self._seq - 1)
+            self._waiting = (picture, pixel_aspect, capture_ns, self._seq - 1)
             self._changed.notify()
 
     def close(self) -> None:
@@ -124,8 +128,8 @@ class Previewer:
             self._watched = self._channel.watched()
             if waiting is not None:
                 if self._watched:
-                    picture, capture_ns, seq = waiting
-                    jpeg = picture if isinstance(picture, bytes) else self._encode(picture, self._config)
+                    picture, pixel_aspect, capture_ns, seq = waiting
+                    jpeg = picture if isinstance(picture, bytes) else self.encode(picture, pixel_aspect)
                     self._channel.send(Preview(jpeg, capture_ns, seq))
                 self._waiting = None
 

@@ -21,6 +21,7 @@ from stream_i3d.capture.medium import comes_in_segments
 from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
+from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
 from stream_i3d.capture.stillness import Stillness
@@ -223,6 +224,8 @@ class CaptureLoop:
                 continue
             frames = reader.read()
             if frames is None:
+                if isinstance(reader, FrameReader):
+                    self._warn_of_shortfall(reader)
                 return True
             if isinstance(reader, FrameReader):
                 damage.look()
@@ -247,6 +250,16 @@ class CaptureLoop:
         if fresh or reader.may_be_quiet:
             self._stage.beat()
         return fresh
+
+    def _warn_of_shortfall(self, reader: FrameReader) -> None:
+        """Say why a file that has ended gave nothing to recognise, or little."""
+        made, name = self._job.preprocessing, self._job.camera
+        if self._stage.stopping.is_set() or self._address.kind not in ("file", "url") or self._rounds > 1:
+            return
+        if round(reader.end_s * made.sample_fps) < made.window_frames:
+            log.warning("%s", too_short(name, reader.pictures, reader.end_s, made.window_frames, made.sample_fps))
+        elif (problem := too_slow(name, reader.pictures, reader.end_s, made)) is not None:
+            log.warning("%s", problem)
 
     def _begin(self, source: Source, now: float, damage: _DamageWatch) -> FrameReader | PacedReader:
         """Take note of a new connection."""
@@ -371,7 +384,7 @@ class CaptureLoop:
             shown += f"; comes in bursts, so it is shown {max(0.5, round(2 * self._delay_s) / 2):g} s late"
         if not fps or fps >= 0.9 * wanted:
             return shown
-        if fps < wanted / _MAX_REPEATS:
+        if source.live and fps < wanted / _MAX_REPEATS:
             least = wanted / _MAX_REPEATS
             return f"{shown}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
         return f"{shown}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"

@@ -15,7 +15,7 @@ from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
-from stream_i3d.sampling import RateMeter, Sampler
+from stream_i3d.sampling import FileSampler, RateMeter, Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,22 @@ class PreviewTap(Protocol):
     def wants(self, now_s: float) -> bool:
         """Tell whether the picture grabbed at `now_s` (monotonic) should be shown; asked once for each."""
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
-        """Take the (H, W, 3) uint8 BGR picture that was wanted."""
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
+        """Take the (H, W, 3) uint8 BGR picture that was wanted, whose pixels are so many times as wide as high."""
+
+
+_BURST = 32
+"""Repeats of a file's picture that are given at once: a picture may stand for an hour."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A file's picture that is still to be repeated."""
+
+    pixels: Image
+    media_time: float
+    given: int
+    copies: int
 
 
 class FrameReader:
@@ -83,9 +97,15 @@ class FrameReader:
         self._stillness = stillness
         self._timing = timing
         self._media_start_s = media_start_s
-        self._shape: tuple[int, ...] | None = None
+        self._shape: tuple[float, ...] | None = None
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
+        self._file_sampler = FileSampler(preprocessing.sample_fps)
+        self._held: _Held | None = None
+        self.pictures = 0
+        """How many the source gave."""
+        self.end_s = 0.0
+        """Media time at which the newest picture of a file ends."""
         self._rate = RateMeter()
         self._seq = 0
         self._last_s = 0.0
@@ -94,11 +114,6 @@ class FrameReader:
     def time_s(self) -> float:
         """Of the newest picture: media time of files, else as `timing.Timing.time_s`."""
         return self._last_s
-
-    @property
-    def end_s(self) -> float:
-        """When a file that went on after its newest picture would show the next, in seconds of media time."""
-        return self._last_s + (1 / self._rate.fps(self._last_s) if self.fps else 1 / self._preprocessing.sample_fps)
 
     @property
     def delay_s(self) -> float:
@@ -118,17 +133,24 @@ class FrameReader:
     def read(self) -> list[Frame] | None:
         """Grab one picture; return the frames it makes (none, one, or repeats), or None at the end.
 
+        A file's picture that is shown for long is given by several calls; a paced one's repeats come one by one.
+
         Raises:
             SourceUnavailable: A live source stopped delivering.
         """
+        if self._held is not None:
+            return self._repeat(self._held)
         media_time = self._source.grab()
-        if media_time is None or (self._paced and not self._pace(media_time)):
+        if media_time is None:
+            return None
+        media_time += self._media_start_s
+        if self._paced and not self._pace(media_time):
             return None
         capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
-        media_time += self._media_start_s
         self._last_s = self._time_of(media_time, capture_ns * 1e-9, wall_time)
         self._rate.push(self._last_s)
-        copies = self._sampler.push(self._last_s)
+        self.pictures += 1
+        copies = self._copies(self._last_s)
         preview = self._preview
         shown = preview is not None and preview.wants(self._last_s if self._source.live else capture_ns * 1e-9)
         if not self._source.intact:
@@ -136,6 +158,10 @@ class FrameReader:
             return []
         if not copies and not shown:
             return []
+        return self._take(copies, shown, capture_ns, wall_time, media_time)
+
+    def _take(self, copies: int, shown: bool, capture_ns: int, wall_time: float, media_time: float) -> list[Frame]:
+        """Decode the grabbed picture; show it where `shown`, and return the frames that are its copies."""
         try:
             picture = self._source.retrieve()
         except SourceUnavailable:
@@ -143,17 +169,22 @@ class FrameReader:
                 raise
             self._seq += copies  # a damaged picture in a file: left out, and the windows it belongs to are rejected
             return []
-        if preview is not None and shown:
-            preview.show(picture, capture_ns)
+        if self._preview is not None and shown:
+            self._preview.show(picture, capture_ns, self._source.pixel_aspect)
         if not copies:
             return []
         if self._stillness is not None:
             self._stillness.push(capture_ns * 1e-9 if self._source.live else self._last_s, picture)
-        if self._shape not in (None, picture.shape):  # another size is another view: no window may hold both
+        shape = (*picture.shape, self._source.pixel_aspect)
+        if self._shape not in (None, shape):  # another size is another view: no window may hold both
             self._begin_epoch(wall_time)
-        self._shape = picture.shape
-        pixels = prepare_frame(picture, self._preprocessing)
-        return [Frame(stamp, pixels) for stamp in self._stamps(copies, capture_ns, wall_time, media_time)]
+        self._shape = shape
+        pixels = prepare_frame(picture, self._preprocessing, self._source.pixel_aspect)
+        if self._source.live:
+            return self._frames(pixels, range(copies), capture_ns, wall_time, None)
+        held = _Held(pixels, media_time, self._batch(copies), copies)
+        self._held = held if held.given < copies else None
+        return self._frames(pixels, range(held.given), capture_ns, wall_time, media_time)
 
     def _time_of(self, media_time: float, arrival_s: float, wall_time: float) -> float:
         """Return the time to sample by."""
@@ -174,21 +205,51 @@ class FrameReader:
         """Go on after a pause: a paced file takes up its own speed from where it stands."""
         self._start_s = None
 
-    def _stamps(self, copies: int, capture_ns: int, wall_time: float, media_time: float) -> list[FrameStamp]:
-        stamps = [
-            FrameStamp(
-                camera=self._camera,
-                epoch=self._epoch,
-                seq=self._seq + copy,
-                capture_ns=capture_ns,
-                wall_time=wall_time,
-                media_time=None if self._source.live else media_time,
-                repeat=copy > 0,
+    def _copies(self, now_s: float) -> int:
+        """Return how often the grabbed picture enters the sampled stream."""
+        if self._source.live:
+            return self._sampler.push(now_s)
+        until = self._source.until
+        assert until is not None, "a file's pictures have an end"
+        self.end_s = until + self._media_start_s
+        return self._file_sampler.push(now_s, self.end_s)
+
+    def _batch(self, copies: int) -> int:
+        return 1 if self._paced else min(copies, _BURST)
+
+    def _repeat(self, held: _Held) -> list[Frame] | None:
+        """Give the next repeats of a file's picture; None when told to stop meanwhile."""
+        numbers = range(held.given, held.given + self._batch(held.copies - held.given))
+        if self._paced and not self._pace(held.media_time + numbers[0] / self._preprocessing.sample_fps):
+            return None
+        held.given = numbers.stop
+        if held.given == held.copies:
+            self._held = None
+        capture_ns, wall_time = self._clock.monotonic_ns(), self._clock.wall()
+        return self._frames(held.pixels, numbers, capture_ns, wall_time, held.media_time)
+
+    def _frames(
+        self, pixels: Image, copies: range, capture_ns: int, wall_time: float, media_time: float | None
+    ) -> list[Frame]:
+        """Return copies of a picture by their numbers; those of a file are a tick of media time apart."""
+        tick_s = 1 / self._preprocessing.sample_fps
+        frames = [
+            Frame(
+                FrameStamp(
+                    camera=self._camera,
+                    epoch=self._epoch,
+                    seq=self._seq + place,
+                    capture_ns=capture_ns,
+                    wall_time=wall_time,
+                    media_time=None if media_time is None else media_time + copy * tick_s,
+                    repeat=copy > 0,
+                ),
+                pixels,
             )
-            for copy in range(copies)
+            for place, copy in enumerate(copies)
         ]
-        self._seq += copies
-        return stamps
+        self._seq += len(frames)
+        return frames
 
     def _pace(self, media_time: float) -> bool:
         now = self._clock.monotonic_ns() * 1e-9

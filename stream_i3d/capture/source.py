@@ -25,6 +25,14 @@ class Source(Protocol):
     def intact(self) -> bool:
         """Whether the grabbed picture is whole, as far as is known."""
 
+    @property
+    def until(self) -> float | None:
+        """Media time at which the grabbed picture gives way to the next, or ends; None for live sources."""
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height, of the picture that was retrieved last; 1 where pixels are square."""
+
     duration_s: float | None
     """Length of the medium in seconds, where it has one and says so."""
 
@@ -43,7 +51,7 @@ class Source(Protocol):
         """Take note that the decoder has complained: what follows is not intact, up to the next key picture."""
 
     def retrieve(self) -> Image:
-        """Return the grabbed picture, (H, W, 3) uint8 BGR."""
+        """Return the grabbed picture, (H, W, 3) uint8 BGR, turned and mirrored as it is to be shown."""
 
     def close(self) -> None:
         """Release the device or file."""

@@ -12,6 +12,7 @@ class SyntheticSource:
 
     live = False
     intact = True
+    pixel_aspect = 1.0
 
     def __init__(self, query: str) -> None:
         """Args: `query` is what follows synthetic:// (see SyntheticOptions)."""
@@ -27,6 +28,10 @@ class SyntheticSource:
         self._index += 1
         time = self._index / self._fps
         return time if time < self._end_s else None
+
+    @property
+    def until(self) -> float | None:  # noqa: D102
+        return (self._index + 1) / self._fps
 
     def retrieve(self) -> Image:  # noqa: D102
         return self._renderer.render(self._index / self._fps)

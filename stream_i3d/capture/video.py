@@ -1,4 +1,4 @@
-"""Webcams, network streams and video files through OpenCV, with its traps disarmed.
+"""Webcams and network streams through OpenCV, with its traps disarmed; files are video_file's.
 
 cv2.VideoCapture by itself may hang for ever, uses UDP for RTSP, and says only "no" when it fails: here every open has
 a time limit, RTSP goes over TCP, and a failure is told apart (no such host, refused, not authorised, no video in it).
@@ -15,18 +15,22 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
+from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
 from stream_i3d.capture.medium import broke_off, comes_in_segments, server_names_a_length
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
+
+if TYPE_CHECKING:
+    from stream_i3d.capture.video_file import VideoFile
 
 # OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
 # own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
@@ -83,7 +87,8 @@ class VideoSource:
         self._nominal_fps = capture.get(cv2.CAP_PROP_FPS)
         self._time = -1.0
         width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self._size = width, height
+        self.pixel_aspect = self._pixel_aspect()
+        self._size = display_size(width, height, self.pixel_aspect)
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._length_s = count / self._nominal_fps if count > 0 and self._nominal_fps > 0 else None
         self.duration_s = None if live else self._length_s
@@ -91,6 +96,10 @@ class VideoSource:
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
         return "{}x{}, nominally {:g} fps".format(*self._size, self._nominal_fps)
+
+    @property
+    def until(self) -> float | None:  # noqa: D102
+        return None if self.live else self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
 
     @property
     def intact(self) -> bool:  # noqa: D102
@@ -124,7 +133,8 @@ class VideoSource:
         good, picture = self._capture.retrieve()
         if not good or picture is None or picture.ndim != 3:
             raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
-        self._size = picture.shape[1], picture.shape[0]  # a camera may change it while it is open
+        self.pixel_aspect = self._pixel_aspect()  # a camera may change both while it is open
+        self._size = display_size(picture.shape[1], picture.shape[0], self.pixel_aspect)
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
@@ -139,6 +149,11 @@ class VideoSource:
             return 0.0
         self._time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
         return self._time
+
+    def _pixel_aspect(self) -> float:
+        """Return what the stream says of its pixels; 1 where it says nothing, or nonsense."""
+        wide, high = (self._capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        return pixel_aspect_of(wide / high if high > 0 else None)[0]
 
     def _media_time(self) -> float:
         """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
@@ -182,7 +197,7 @@ def open_webcam(target: str) -> VideoSource:
     return VideoSource(capture, live=True, name=f"webcam {target}")
 
 
-def open_file(path: str) -> VideoSource:
+def open_file(path: str) -> VideoFile:
     """Open a video file.
 
     Raises:
@@ -196,13 +211,9 @@ def open_file(path: str) -> VideoSource:
         raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
     if not stat.S_ISREG(kind):
         raise SourceNotFound(f"{path} is a folder; give a video file in it")
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
-    if not capture.isOpened():
-        capture.release()
-        raise SourceNotFound(
-            f"{path} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4"
-        )
-    return VideoSource(capture, live=False, name=path)
+    from stream_i3d.capture.video_file import open_video_file  # here: cameras do without PyAV, 17 MB and 0.1 s
+
+    return open_video_file(path)
 
 
 def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:

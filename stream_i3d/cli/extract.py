@@ -76,14 +76,14 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 
 
 def _extract_all(videos: list[str], job: Any) -> int:
-    """Extract each video; return how many could not be."""
+    """Extract each video; return how many could not be, all of them where none gave a stack."""
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import EngineError, SourceError
     from stream_i3d.inference.extract import Extractor
 
-    extractor, failed = Extractor(job), 0
+    extractor, failed, any_stack = Extractor(job), 0, False
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for video in videos:
             task = progress.add_task(Path(video).name, total=None)
@@ -97,6 +97,7 @@ def _extract_all(videos: list[str], job: Any) -> int:
                 failed += 1
                 click.echo(f"error: {error}", err=True)
                 continue
+            any_stack = any_stack or stacks > 0
             short = f" (shorter than one stack of {job.stack_size} frames at {job.fps:g} fps)" if not stacks else ""
             click.echo(f"{video}: {stacks} stack{'' if stacks == 1 else 's'}{short}", err=True)
-    return failed
+    return failed if any_stack else len(videos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,8 @@ from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of, recognition_options
 from stream_i3d.files import kind_of
 
+_SHOWN = 10
+
 
 @click.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", shell_complete=completion.files)
@@ -22,48 +25,96 @@ from stream_i3d.files import kind_of
 def recognize(
     videos: tuple[str, ...], config_file: Path | None, output: str | None, segments_only: bool, **flags: Any
 ) -> None:
-    """Recognise actions in video files: every window as a prediction, then merged segments, as JSON lines."""
+    """Recognise actions in video files: every window as a prediction, then merged segments, as JSON lines.
+
+    A folder stands for the videos in it and its subfolders. The exit code is 2 where a file cannot be read or has too
+    few pictures a second, and where no file gave a prediction.
+    """
     from stream_i3d.capture.silence import silence_ffmpeg
 
     silence_ffmpeg()
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from stream_i3d.errors import ConfigError, EngineError, SourceError
+    from stream_i3d.errors import EngineError, SourceError, SourceNotFound
     from stream_i3d.inference.mode import load_mode_engine
-    from stream_i3d.inference.offline import offline_address, recognize_video
+    from stream_i3d.inference.offline import Ending, recognize_video
     from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
     from stream_i3d.messages import Segment
     from stream_i3d.transport.wire import to_json_line
 
     config = with_checkpoint_threshold(config_of(config_file, flags))
-    for video in videos:
-        address = offline_address(video)
-        if address.kind == "file" and kind_of(address.target) != "file":
-            raise ConfigError(f"no such file: {video}; give video files")
+    files, in_folders = _files_of(videos)
     setup = settle_model(config.model, config.window)
     wait_passively()
     engine = load_mode_engine(setup, config.window)
-    failed = 0
+    failed = predictions = 0
+    no_videos: list[str] = []
     with ExitStack() as stack:
         sink = stack.enter_context(_open(output))
         progress = stack.enter_context(Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()))
-        for video in videos:
+        for video in files:
             task = progress.add_task(Path(video).name, total=None)
 
             def advance(time: float, duration: float | None, task: TaskID = task) -> None:
                 progress.update(task, completed=time, total=duration)
 
+            endings: list[Ending] = []
             try:
-                for message in recognize_video(video, engine, setup, config, advance):
+                for message in recognize_video(video, engine, setup, config, advance, endings.append):
                     if isinstance(message, Segment) or not segments_only:
                         sink.write(to_json_line(message))
+            except SourceNotFound as error:
+                if video in in_folders:  # what lies beside videos need not be one
+                    no_videos.append(str(error))
+                    continue
+                failed += 1
+                click.echo(f"error: {error}", err=True)
             except (SourceError, EngineError) as error:  # one bad file does not lose the others
                 failed += 1
                 click.echo(f"error: {error}", err=True)
+            for ending in endings:
+                predictions += ending.predictions
+                failed += ending.too_slow
+                if ending.problem is not None:
+                    click.echo(f"error: {ending.problem}", err=True)
             sink.flush()
-    if failed:
+    _show_left_out(no_videos)
+    if failed or not predictions:
         sys.exit(2)
+
+
+def _files_of(videos: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return all files that are meant, and those of them that were found in folders."""
+    from stream_i3d.capture.video_folder import find_videos, log_left_out
+    from stream_i3d.errors import ConfigError
+    from stream_i3d.inference.offline import offline_address
+
+    files: list[str] = []
+    in_folders: set[str] = set()
+    for video in videos:
+        address = offline_address(video)
+        kind = kind_of(address.target) if address.kind == "file" else "file"
+        if kind == "folder":
+            found = find_videos(address.target)
+            log_left_out(address.target, found.left_out)
+            if not found.videos:
+                raise ConfigError(f"no video in the folder {video}; give video files, or a folder with some in it")
+            files += found.videos
+            in_folders.update(found.videos)
+        elif kind != "file":
+            raise ConfigError(f"no such file: {video}; give video files, or a folder of them")
+        else:
+            files.append(video)
+    return files, in_folders
+
+
+def _show_left_out(reasons: Sequence[str]) -> None:
+    """Say which files of folders could not be read, ten at most."""
+    for reason in reasons[:_SHOWN]:
+        click.echo(f"left out: {reason}", err=True)
+    if len(reasons) > _SHOWN:
+        click.echo(f"left out: {len(reasons) - _SHOWN} more files that are no videos", err=True)
 
 
 def _open(output: str | None) -> AbstractContextManager[BinaryIO]:

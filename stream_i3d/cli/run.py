@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def run(
     stream-i3d run --source door=rtsp://camera/stream --checkpoint rgb_imagenet.pt
     stream-i3d run --config headless
     stream-i3d run --source 0 --publish 'tcp://*:5556' --key service.key_secret --clients clients
+
+    Where all sources are files, it ends with the last; with exit code 2 if none of them gave a prediction.
     """
     flags["clients"] = list(clients) or None
     flags["log_level"] = "warning" if quiet else None
@@ -113,4 +116,7 @@ def run(
         if note := calibration_note(config):
             log.info(note)
 
-    click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)
+    summary = run_service(config, duration, on_ready, end_with_input=end_with_input)
+    click.echo(describe(summary), err=True)
+    if summary.ended and not summary.windows and not summary.skipped:
+        sys.exit(2)  # why is in the log

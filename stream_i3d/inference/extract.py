@@ -7,6 +7,7 @@ the frames were sampled at; dance_timestamps_ms.npy, (N,) float64, the media tim
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,16 +20,19 @@ from numpy.typing import NDArray
 
 from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import SourceAddress
-from stream_i3d.capture.source import Source
+from stream_i3d.capture.reader import FrameReader
+from stream_i3d.capture.shortfall import too_slow
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
-from stream_i3d.inference.offline import offline_address, open_offline, read_frames
+from stream_i3d.inference.offline import frames_of, offline_address, offline_reader, open_offline
 from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
 from stream_i3d.redact import redact
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import TorchEngine
+
+log = logging.getLogger(__name__)
 
 STREAMS: tuple[StreamName, ...] = ("rgb", "flow")
 
@@ -97,8 +101,9 @@ class Extractor:
         rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
         times_ms: list[float] = []
         source = open_offline(video, CaptureConfig())
+        reader = offline_reader(source, "video", self._preprocessing)
         try:
-            for stack, time in self._stacks(source, progress):
+            for stack, time in self._stacks(reader, source.duration_s, progress):
                 times_ms.append(time * 1000)
                 for stream, features in self._features(stack).items():
                     if not np.isfinite(features).all():
@@ -109,6 +114,9 @@ class Extractor:
                     rows[stream].append(features)
         finally:
             source.close()
+        slow = too_slow(redact(video), reader.pictures, reader.end_s, self._preprocessing)
+        if slow is not None and times_ms:
+            log.warning("%s", slow)
         arrays: dict[str, NDArray[Any]] = {
             stream: np.array(features, np.float32).reshape(-1, self._widths[stream])
             for stream, features in rows.items()
@@ -118,7 +126,7 @@ class Extractor:
         return len(times_ms)
 
     def _stacks(
-        self, source: Source, progress: Callable[[float, float | None], None]
+        self, reader: FrameReader, duration_s: float | None, progress: Callable[[float, float | None], None]
     ) -> Iterator[tuple[NDArray[np.uint8], float]]:
         """Yield every stack, (stack_size, size, size, 3 or 5) uint8, with its last frame's media time in seconds.
 
@@ -128,9 +136,9 @@ class Extractor:
         augment = make_flow_frames(self._job.model) if "flow" in self._networks else None
         augmenting = Augmenting(augment, self._job.fps)
         kept: deque[NDArray[np.uint8]] = deque(maxlen=size)
-        for number, frame in enumerate(read_frames(source, "video", self._preprocessing), start=1):
+        for number, frame in enumerate(frames_of(reader), start=1):
             kept.append(augmenting(frame.stamp, frame.pixels))
-            progress(frame.stamp.time, source.duration_s)
+            progress(frame.stamp.time, duration_s)
             if number >= size and (number - size) % step == 0:
                 yield np.stack(kept), frame.stamp.time
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthetic
 from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import CaptureConfig, Config
 from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
@@ -19,6 +20,7 @@ from stream_i3d.inference.mode import Runner, make_feed, make_runner
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
+from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.redact import redact
@@ -33,9 +35,32 @@ _CLOCK = Clock(time.monotonic_ns, time.time, lambda until: True)
 
 def read_frames(source: Source, camera: str, preprocessing: Preprocessing) -> Iterator[Frame]:
     """Yield an opened source's sampled frames as fast as they can be read; raises SourceError."""
-    reader = FrameReader(source, camera, _EPOCH, preprocessing, _CLOCK, paced=False)
+    yield from frames_of(offline_reader(source, camera, preprocessing))
+
+
+def offline_reader(source: Source, camera: str, preprocessing: Preprocessing) -> FrameReader:
+    """Return a reader of an opened source that never waits."""
+    return FrameReader(source, camera, _EPOCH, preprocessing, _CLOCK, paced=False)
+
+
+def frames_of(reader: FrameReader) -> Iterator[Frame]:
+    """Yield a reader's frames up to the end; raises SourceError."""
     while (frames := reader.read()) is not None:
         yield from frames
+
+
+class Ending(Struct, frozen=True):
+    """What came of a video.
+
+    Attributes:
+        predictions: How many it gave.
+        problem: One line: why there are none, or why they mean little. None where all is well.
+        too_slow: Whether that is because its pictures are too few.
+    """
+
+    predictions: int
+    problem: str | None = None
+    too_slow: bool = False
 
 
 def recognize_video(
@@ -44,6 +69,7 @@ def recognize_video(
     setup: ModelSetup,
     config: Config,
     progress: Callable[[float, float | None], None] = lambda time, duration: None,
+    ended: Callable[[Ending], None] = lambda ending: None,
 ) -> Iterator[VideoRecognition | Segment]:
     """Yield a prediction for every window of a video, then its merged segments.
 
@@ -53,6 +79,7 @@ def recognize_video(
         setup: Which network, and what frames it takes.
         config: Windows, smoothing, thresholds; cameras and publishing are not looked at.
         progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
+        ended: Called once, when the video has been read to its end.
 
     Raises:
         SourceError: The video cannot be read.
@@ -67,9 +94,10 @@ def recognize_video(
     runner = make_runner(engine, config)
     judged: list[Recognition] = []
     source = open_offline(video, config.capture)
+    reader = offline_reader(source, address.default_name, setup.preprocessing)
     shown = redact(video) if address.kind == "url" else video
     try:
-        for frame in read_frames(source, address.default_name, setup.preprocessing):
+        for frame in frames_of(reader):
             if not camera.feed.push(frame.stamp, frame.pixels):
                 continue
             progress(frame.stamp.time, source.duration_s)
@@ -79,6 +107,8 @@ def recognize_video(
     finally:
         source.close()
     yield from merge_segments(shown, judged)
+    needed = _first_prediction(setup.preprocessing, config)
+    ended(_ending(redact(video), judged, reader, setup.preprocessing, needed))
     if camera.failed:
         raise EngineError(
             f"{shown}: the network's output was not finite for {camera.failed} windows, which are left out: "
@@ -115,6 +145,24 @@ def open_offline(video: str, config: CaptureConfig) -> Source:
 
 def _never_ends(video: str) -> str:
     return f"{redact(video)} never ends: give recognize a video file, or use run --source"
+
+
+def _first_prediction(preprocessing: Preprocessing, config: Config) -> int:
+    """Return how many frames the first prediction takes."""
+    if config.window.mode == "streaming":
+        return STEP_FRAMES * (WARM_UP_STEPS + 1)
+    return preprocessing.window_frames
+
+
+def _ending(
+    name: str, judged: list[Recognition], reader: FrameReader, preprocessing: Preprocessing, needed: int
+) -> Ending:
+    predictions = sum(one.state != "warming" for one in judged)
+    if not predictions:
+        reason = too_short(name, reader.pictures, reader.end_s, needed, preprocessing.sample_fps)
+        return Ending(0, reason)
+    slow = too_slow(name, reader.pictures, reader.end_s, preprocessing)
+    return Ending(predictions, slow, slow is not None)
 
 
 def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:

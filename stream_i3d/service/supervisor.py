@@ -73,6 +73,7 @@ class Supervisor:
         self._on_turn = on_turn
         self._on_said = on_said
         self._all_ready = False
+        self._ended = False
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
         self._stopping = False  # no Event: a signal handler that sets one can wait for a lock that its own thread holds
@@ -90,7 +91,7 @@ class Supervisor:
             duration_s: Seconds to run from when the workers are ready; None is until stopped or ended.
 
         Returns:
-            The figures of the whole run.
+            The figures of the whole run; `ended` where all cameras have ended.
 
         Raises:
             ServiceError: A process met an error that a restart will not mend; all others have been ended.
@@ -101,7 +102,7 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
-        return self._figures.total()
+        return structs.replace(self._figures.total(), ended=self._ended)
 
     def add(self, row: StageRow) -> None:
         """Have one more process; it is started in its turn."""
@@ -149,7 +150,8 @@ class Supervisor:
             self._tell_cameras()
             if self._all_ready and until == float("inf") and duration_s is not None:
                 until = now + duration_s
-            if now >= until or self._over():
+            self._ended = self._over()
+            if now >= until or self._ended:
                 return
 
     def _over(self) -> bool:

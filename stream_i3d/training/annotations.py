@@ -14,11 +14,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from stream_i3d.capture.address import VIDEO_SUFFIXES
+from stream_i3d.capture.video_folder import find_videos, log_left_out
 from stream_i3d.errors import ConfigError, did_you_mean
+from stream_i3d.training.class_numbers import first_number, is_number, names_of_numbers
 from stream_i3d.training.list_file import ListLine, read_list_file
 
 _SHOWN = 8
-_INDEX_DIGITS = 9
+_SEARCHED_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 
 class VideoItem(Struct, frozen=True):
@@ -121,36 +123,28 @@ def _draw(seed: int, label: str, path: str) -> bytes:
 
 
 def _read_folder(folder: Path, labels: Sequence[str] | None) -> Annotations:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = sorted(folder.iterdir())
+    classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if not classes:
         raise ConfigError(f"{folder} has no folder per class in it; it holds {_contents(folder)}")
     if labels is None:
         labels = classes
     place = {label: index for index, label in enumerate(labels)}
     items: list[VideoItem] = []
+    left_out = [str(entry) for entry in entries if not entry.is_dir()]
     for name in classes:
         if name not in place:
             raise ConfigError(f"{folder / name}: {_unknown(name, labels)}; rename the folder or mend data.labels")
-        found = _videos_in(folder / name)
-        if not found:
+        found = find_videos(folder / name)
+        if not found.videos:
             raise ConfigError(
-                f"{folder / name} has no video in it (of {', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)}); "
-                f"it holds {_contents(folder / name)}; add some, or remove the folder"
+                f"{folder / name} has no video in it; it holds {_contents(folder / name)}; add some, or remove the "
+                "folder"
             )
-        items += [VideoItem(path, place[name]) for path in found]
+        items += [VideoItem(path, place[name]) for path in found.videos]
+        left_out += found.left_out
+    log_left_out(folder, left_out)
     return Annotations(tuple(items), tuple(labels))
-
-
-def _videos_in(folder: Path) -> list[str]:
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(parent, name)  # noqa: PTH118 (as in _draw)
-            for name in sorted(files)
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
-        ]
-    return found
 
 
 def _read_list(path: Path, root: str | None, labels: Sequence[str] | None) -> Annotations:
@@ -174,7 +168,7 @@ def _read_list(path: Path, root: str | None, labels: Sequence[str] | None) -> An
                 f"{path}, line {line.number}: {line.path} is {line.label!r} here and {before.label!r} on line "
                 f"{before.number}; a video has one label"
             )
-        items.append(VideoItem(str(folder / line.path), place[line.label], line.frames))
+        items.append(VideoItem(_located(folder, line), place[line.label], line.frames))
     return Annotations(tuple(items), names)
 
 
@@ -182,9 +176,11 @@ def _settle_labels(lines: list[ListLine], labels: Sequence[str] | None, path: Pa
     """Return the classes in their order, where need be from what a list says."""
     if labels is not None:
         return tuple(labels)
-    if not all(_is_index(line.label) for line in lines):
+    if not all(is_number(line.label) for line in lines):
         return tuple(sorted({line.label for line in lines}))
     used = {int(line.label) for line in lines}
+    if (names := names_of_numbers(lines)) is not None:
+        return names
     missing = next((index for index in range(max(used)) if index not in used), None)
     if missing is not None:
         raise ConfigError(
@@ -203,20 +199,27 @@ def _places(lines: list[ListLine], labels: Sequence[str], path: Path) -> dict[st
     by_name = {label: index for index, label in enumerate(labels)}
     if all(line.label in by_name for line in lines):
         return by_name
-    if all(_is_index(line.label) for line in lines):
+    if all(is_number(line.label) for line in lines):
+        first = first_number(lines, labels, str(path))
         for line in lines:
-            if int(line.label) >= len(labels):
+            if int(line.label) - first >= len(labels):
                 raise ConfigError(
                     f"{path}, line {line.number}: class {line.label} is out of range; there are {len(labels)} classes, "
-                    "numbered from 0"
+                    f"numbered from {first}; give a data.labels of all classes, or remove the line"
                 )
-        return {line.label: int(line.label) for line in lines}
+        return {line.label: int(line.label) - first for line in lines}
     wrong = next(line for line in lines if line.label not in by_name)
     raise ConfigError(f"{path}, line {wrong.number}: {_unknown(wrong.label, labels)}")
 
 
-def _is_index(label: str) -> bool:
-    return label.isascii() and label.isdigit() and len(label) <= _INDEX_DIGITS
+def _located(folder: Path, line: ListLine) -> str:
+    """Return a line's path; of one that is searched for, the first that is there."""
+    path = folder / line.path
+    if not line.searched or path.exists():
+        return str(path)
+    places = [folder, folder / line.label, folder / line.label.replace(" ", "_")]
+    tried = (place / path.with_suffix(suffix).name for place in places for suffix in _SEARCHED_SUFFIXES)
+    return str(next((each for each in tried if each.exists()), path))
 
 
 def _unknown(name: str, labels: Sequence[str]) -> str:

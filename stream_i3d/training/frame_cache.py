@@ -27,7 +27,7 @@ from stream_i3d.preprocess import Image
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Raised whenever the same video gives other frames."""
 
 

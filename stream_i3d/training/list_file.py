@@ -1,22 +1,33 @@
-"""Files with a line per video: `path label` or `path frames label`, separated by commas, tabs or blanks.
+"""Files with a line per video: `path label` or `path frames label`, separated by commas, semicolons, tabs or blanks.
 
 Blanks separate what MMAction2 writes; CSV may quote, so a path may hold blanks or commas. A first line with the names
-`path` and `label` tells the order of the columns. Empty lines and those that begin with # say nothing. Does not know
-whether a path leads anywhere or a label means something.
+`path` and `label` tells the order of the columns; one with `youtube_id`, `time_start` and `time_end` is that of the
+Kinetics data sets. Lines of a path alone, as in UCF101's test lists, are of the class that their folder is called.
+Empty lines and those that begin with # say nothing. Does not know whether a path leads anywhere or a label means
+something.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError
 
-_PATH_NAMES = ("path", "video", "file", "filename", "video_path")
-_LABEL_NAMES = ("label", "class", "label_name")
+_PATH_NAMES = (
+    "path", "video", "file", "filename", "video_path", "file_name", "filepath", "file_path", "video_file", "video_name",
+    "name", "clip", "clip_path",
+)  # fmt: skip
+_LABEL_NAMES = (
+    "label", "class", "label_name", "class_name", "classname", "action", "category", "label_id", "class_id", "target",
+)  # fmt: skip
 _FRAMES_NAMES = ("frames", "num_frames", "total_frames")
+_YOUTUBE_NAMES = ("youtube_id", "time_start", "time_end")
+_SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "blanks"}
 
 _MAX_BYTES = 256 * 2**20  # Kinetics-400 has 240,000 videos, a line of some 60 bytes each
 _MAX_DIGITS = 9
@@ -27,15 +38,17 @@ class ListLine(Struct, frozen=True):
 
     Attributes:
         number: Of the line, from 1.
-        path: As written.
+        path: As written; of Kinetics, what the usual downloaders call a part of a video.
         label: A class's name or index, as written.
         frames: How many pictures the line says that it has.
+        searched: Whether the file may also lie in a folder of its class, and have another suffix.
     """
 
     number: int
     path: str
     label: str
     frames: int | None
+    searched: bool = False
 
 
 class _Columns(Struct, frozen=True):
@@ -44,6 +57,7 @@ class _Columns(Struct, frozen=True):
     path: int
     label: int
     frames: int | None
+    times: tuple[int, int] | None = None
 
 
 def read_list_file(path: Path) -> list[ListLine]:
@@ -54,18 +68,25 @@ def read_list_file(path: Path) -> list[ListLine]:
     """
     lines = [
         (number, line)
-        for number, line in enumerate(_read_text(path).splitlines(), start=1)
+        for number, line in enumerate(_lines(_read_text(path)), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not lines:
         raise ConfigError(f"{path} names no video; give a line `path label` for each")
-    separator = next((each for each in "\t," if all(each in line for _, line in lines)), " ")
+    separator = next((each for each in "\t,;" if all(each in line for _, line in lines)), " ")
     rows = [(number, _words(path, number, line, separator)) for number, line in lines]
     columns = _header(rows[0][1])
     if columns is not None:
         del rows[0]
         if not rows:
             raise ConfigError(f"{path} has a header and no line after it; give a line `path label` for each video")
+    elif _is_unknown_header([words for _, words in rows]):
+        raise ConfigError(
+            f"{path}, line {rows[0][0]}: {lines[0][1].strip()!r} looks like a header, but names no column `path` and "
+            "no column `label`; call the columns so, or remove it"
+        )
+    elif all(len(words) == 1 and PurePosixPath(words[0]).parent.name for _, words in rows):
+        return [ListLine(number, words[0], PurePosixPath(words[0]).parent.name, None) for number, words in rows]
     return [_read_line(path, number, words, columns, separator) for number, words in rows]
 
 
@@ -73,13 +94,20 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"{path} is larger than 256 MiB, and no list, which has a line `path label` per video")
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # "Unicode text" of spreadsheets
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path} is not UTF-8 text (byte {error.start}); give a list with a line `path label` per video"
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, with a line `path label` per video"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def _lines(text: str) -> list[str]:
+    """Split at line ends only: a path may hold other characters that str.splitlines() takes for one."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _words(path: Path, number: int, line: str, separator: str) -> list[str]:
@@ -95,28 +123,56 @@ def _words(path: Path, number: int, line: str, separator: str) -> list[str]:
 def _header(words: list[str]) -> _Columns | None:
     """Return what the first line says of the columns; None where it is no header."""
     names = [word.lower() for word in words]
-    path = next((names.index(name) for name in _PATH_NAMES if name in names), None)
     label = next((names.index(name) for name in _LABEL_NAMES if name in names), None)
+    if label is not None and set(_YOUTUBE_NAMES) <= set(names):
+        video, start, end = (names.index(name) for name in _YOUTUBE_NAMES)
+        return _Columns(video, label, None, (start, end))
+    path = next((names.index(name) for name in _PATH_NAMES if name in names), None)
     if path is None or label is None:
         return None
     frames = next((names.index(name) for name in _FRAMES_NAMES if name in names), None)
     return _Columns(path, label, frames)
 
 
+def _is_unknown_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether some column holds a path in every line but the first."""
+    first, rest = rows[0], rows[1:]
+    return any(
+        not _is_like_a_path(word) and all(column < len(words) and _is_like_a_path(words[column]) for words in rest)
+        for column, word in enumerate(first)
+        if rest and len(first) > 1
+    )
+
+
+def _is_like_a_path(word: str) -> bool:
+    return "/" in word or "\\" in word or bool(PurePosixPath(word).suffix)
+
+
 def _read_line(path: Path, number: int, words: list[str], columns: _Columns | None, separator: str) -> ListLine:
     if columns is None:
         if len(words) not in (2, 3):
-            named = {" ": "blanks", ",": "commas", "\t": "tabs"}[separator]
             hint = "; where a path or label holds blanks, separate by commas" if separator == " " else ""
             raise ConfigError(
-                f"{path}, line {number}: {len(words)} words separated by {named}; a line is `path label` or "
-                f"`path frames label`{hint}"
+                f"{path}, line {number}: {len(words)} words separated by {_SEPARATORS[separator]}; a line is `path "
+                f"label` or `path frames label`{hint}"
             )
         columns = _Columns(0, len(words) - 1, 1 if len(words) == 3 else None)
     wanted = [column for column in (columns.path, columns.label, columns.frames) if column is not None]
+    wanted += columns.times or ()
     if max(wanted) >= len(words) or not words[columns.path] or not words[columns.label]:
         raise ConfigError(f"{path}, line {number}: the path or the label is missing")
+    if columns.times is not None:
+        return _kinetics_line(path, number, words, columns, columns.times)
     return ListLine(number, words[columns.path], words[columns.label], _frames(path, number, words, columns))
+
+
+def _kinetics_line(path: Path, number: int, words: list[str], columns: _Columns, times: tuple[int, int]) -> ListLine:
+    """Return a part of a video of YouTube under the name that the usual downloaders give it: ID_000010_000020.mp4."""
+    try:
+        start, end = (round(float(words[column])) for column in times)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{path}, line {number}: time_start and time_end are seconds, such as 10 and 20") from None
+    return ListLine(number, f"{words[columns.path]}_{start:06d}_{end:06d}.mp4", words[columns.label], None, True)
 
 
 def _frames(path: Path, number: int, words: list[str], columns: _Columns) -> int | None:
@@ -126,6 +182,6 @@ def _frames(path: Path, number: int, words: list[str], columns: _Columns) -> int
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise ConfigError(
             f"{path}, line {number}: {text!r} stands where the number of frames does; a line is `path label` or "
-            "`path frames label`"
+            "`path frames label`; where a path or label holds blanks, separate by commas"
         )
     return int(text)

@@ -29,6 +29,8 @@ Skipped = tuple[tuple[str, str], ...]
 _THREADS: Final = min(16, 2 * (os.cpu_count() or 1))  # opening waits for the disk more than it computes
 _LINES: Final = 10
 _MEMORY_NAME: Final = "probes.json"
+_VERSION: Final = 2
+"""Raised whenever the same video may be judged otherwise."""
 
 
 class Probe(Struct, frozen=True, omit_defaults=True):
@@ -45,6 +47,13 @@ class Probe(Struct, frozen=True, omit_defaults=True):
     mtime_ns: int = 0
     duration_s: float | None = None
     reason: str | None = None
+
+
+class _Memory(Struct, frozen=True):
+    """What is noted for the next time."""
+
+    version: int
+    probes: dict[str, Probe]
 
 
 def probe(path: str) -> Probe:
@@ -139,13 +148,14 @@ def _unchanged(path: str, seen: Probe) -> bool:
 
 def _recall(file: Path) -> dict[str, Probe]:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Probe])
+        memory = msgspec.json.decode(file.read_bytes(), type=_Memory)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
+    return memory.probes if memory.version == _VERSION else {}
 
 
 def _remember(file: Path, probes: Mapping[str, Probe]) -> None:
     try:
-        replace_file(file, msgspec.json.encode(probes))
+        replace_file(file, msgspec.json.encode(_Memory(_VERSION, dict(probes))))
     except (OSError, UnicodeEncodeError) as error:
         log.warning("data.cache: it could not be noted which videos can be read: %s", error)

@@ -109,6 +109,7 @@ class Pictures:
 
     live = False
     intact = True
+    pixel_aspect = 1.0
 
     def __init__(self, pictures: NDArray[np.uint8], fps: float) -> None:
         self._pictures, self._fps, self._next = pictures, fps, 0
@@ -118,6 +119,10 @@ class Pictures:
     def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
         self._next += 1
         return (self._next - 1) / self._fps if self._next <= len(self._pictures) else None
+
+    @property
+    def until(self) -> float | None:  # noqa: D102
+        return self._next / self._fps
 
     def retrieve(self) -> Image:  # noqa: D102
         picture: Image = self._pictures[self._next - 1]

@@ -17,7 +17,7 @@ from stream_i3d.capture.source import Source
 from stream_i3d.capture.video import open_file
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.preprocess import Image, resize_short_side
-from stream_i3d.sampling import Sampler
+from stream_i3d.sampling import FileSampler
 from stream_i3d.training.frame_cache import FrameCache
 
 Numbers = NDArray[np.int64]
@@ -49,6 +49,7 @@ class VideoReader:
         self._short_side = short_side
         self._cache = cache
         self._counts: dict[str, int] = {}
+        self._too_long: set[str] = set()
 
     def read(
         self, path: str, claimed: int | None, choose: Choice, previous: bool = False
@@ -124,13 +125,19 @@ class VideoReader:
             picture = source.retrieve()
         except SourceUnavailable:
             return None
-        return resize_short_side(picture, self._short_side)[:, :, ::-1].copy()
+        return resize_short_side(picture, self._short_side, source.pixel_aspect)[:, :, ::-1].copy()
 
     def _cached(self, path: str, claimed: int | None) -> NDArray[np.uint8] | None:
         """Return all frames of a video from the cache, (T, H', W', 3), put there if need be; None where it has none."""
         if self._cache is None or claimed is None or claimed > _CACHED_S * self._sample_fps:
             return None
-        return self._cache.get(path, self._sample_fps, self._short_side, lambda: self._all_frames(path))
+        if path in self._too_long:
+            return None
+        try:
+            return self._cache.get(path, self._sample_fps, self._short_side, lambda: self._all_frames(path))
+        except _TooLongError:
+            self._too_long.add(path)
+            return None
 
     def _all_frames(self, path: str) -> Iterator[Image]:
         """Yield every sampled frame of a video, damaged ones replaced as in `read`."""
@@ -146,6 +153,8 @@ class VideoReader:
                     continue
                 if last is not None:
                     picture = _fitted(picture, last)
+                if numbers.stop > 2 * _CACHED_S * self._sample_fps:  # it claims less
+                    raise _TooLongError
                 for _ in range(waiting + len(numbers)):
                     yield picture
                 last, waiting = picture, 0
@@ -155,11 +164,17 @@ class VideoReader:
             source.close()
 
 
+class _TooLongError(Exception):
+    """A video has many more frames than it claims, too many for the cache."""
+
+
 def _sampled(source: Source, sample_fps: float) -> Iterator[range]:
     """Grab pictures; yield the numbers that each has in the sampled stream, while `retrieve` would give it."""
-    sampler, number = Sampler(sample_fps), 0
+    sampler, number = FileSampler(sample_fps), 0
     while (time := source.grab()) is not None:
-        copies = sampler.push(time)
+        until = source.until
+        assert until is not None, "a file's pictures have an end"
+        copies = sampler.push(time, until)
         if copies:
             yield range(number, number + copies)
             number += copies

@@ -75,6 +75,7 @@ class FakeSource:
         self.live = live
         self.description = "64x48, nominally 25 fps"
         self.duration_s = None
+        self.pixel_aspect = 1.0
         self.grabbed = 0
         self.closed = False
         self._time = time
@@ -96,6 +97,10 @@ class FakeSource:
             self._time.pass_by(1 / self._fps)
             return 0.0
         return (self.grabbed - 1) / self._fps
+
+    @property
+    def until(self) -> float | None:
+        return None if self.live else self.grabbed / self._fps
 
     def retrieve(self) -> Image:
         number = min(self.grabbed, self.frozen_from)

@@ -203,3 +203,8 @@ def test_a_folder_with_clips_stays(tmp_path: Path) -> None:
     file.keep()
     folder.leave()
     assert names(folder.path) == [f"wave-{STAMP}-001.mp4"]
+
+
+def test_a_clip_of_pixels_that_are_not_square_has_the_size_that_is_to_be_seen() -> None:
+    assert fitted_size(grey(0, 352, 576), 640, 24 / 11) == (640, 480)
+    assert fitted_size(grey(0, 64, 48), 640, 2.0) == (128, 48)

@@ -42,6 +42,7 @@ class FakeSource:
 
     description = "fake"
     duration_s = None
+    pixel_aspect = 1.0
 
     def __init__(self, times: Sequence[float], live: FakeClock | None = None) -> None:
         self.live = live is not None

@@ -163,3 +163,15 @@ def test_a_jpeg_shows_the_picture_in_its_colours():
     assert decoded is not None
     assert np.abs(decoded.astype(int) - picture).mean() < 6
     assert len(encode_jpeg(picture, PreviewConfig(quality=30))) < len(jpeg)
+
+
+def test_a_preview_has_square_pixels(rig, encoder, monkeypatch):
+    previewer, channel = rig
+    shapes = []
+    monkeypatch.setattr(previewer, "_encode", lambda picture, config: shapes.append(picture.shape) or b"\xff\xd8")
+    for aspect in (1.0, 2.0, 0.5):
+        assert previewer.wants(aspect * 10 if aspect != 1 else 0.0) or previewer.wants(100.0)
+        previewer.show(PICTURE, 1, aspect)
+        channel.sent.get(timeout=WAIT_S)
+        channel.looked()
+    assert shapes == [(48, 64, 3), (48, 128, 3), (96, 64, 3)]

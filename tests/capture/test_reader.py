@@ -44,6 +44,7 @@ class FakeSource:
     description = "fake"
     duration_s = None
     intact = True
+    pixel_aspect = 1.0
 
     def __init__(self, times: Sequence[float], live: bool = False, clock: FakeClock | None = None) -> None:
         self.live = live
@@ -63,6 +64,15 @@ class FakeSource:
         assert self._clock is not None
         self._clock.now = START_S + self._times[self._index]
         return 0.0
+
+    @property
+    def until(self) -> float | None:
+        if self.live:
+            return None
+        times, index = self._times, self._index
+        if index + 1 < len(times):
+            return times[index + 1]
+        return times[index] + (times[index] - times[index - 1] if index else 0.04)
 
     def retrieve(self) -> Image:
         self.retrieved.append(self._index)
@@ -143,19 +153,70 @@ def test_a_faster_source_is_thinned_and_only_kept_pictures_are_decoded():
 def test_a_slower_source_is_repeated_and_the_repeats_say_so():
     reader, source = file_reader(steady(12.5, 20), FakeClock())
     frames = all_of(reader)
-    assert [frame.stamp.repeat for frame in frames] == [False, *[False, True] * 19]
-    assert [frame.stamp.seq for frame in frames] == list(range(39))
-    assert [number_of(frame.pixels) for frame in frames] == [0, *(number for number in range(1, 20) for _ in range(2))]
+    assert [frame.stamp.repeat for frame in frames] == [False, True] * 20
+    assert [frame.stamp.seq for frame in frames] == list(range(40))
+    assert [number_of(frame.pixels) for frame in frames] == [number for number in range(20) for _ in range(2)]
     assert source.retrieved == list(range(20))  # decoded and prepared once each
 
 
-def test_repeats_are_the_same_picture_at_the_same_time():
+def test_repeats_of_a_files_picture_are_a_tick_apart_in_the_mediums_time():
     reader, _ = file_reader([0.0, 0.12], FakeClock())
+    frames = reader.read() or []
+    assert [frame.stamp.media_time for frame in frames] == pytest.approx([0.0, 0.04, 0.08])
+    assert len({id(frame.pixels) for frame in frames}) == 1
+    assert len({frame.stamp.capture_ns for frame in frames}) == 1
+
+
+def test_repeats_of_a_cameras_picture_came_at_the_same_time():
+    reader, _, _ = live_reader([0.0, 0.12])
     reader.read()
     frames = reader.read() or []
-    assert len(frames) == 3
-    assert len({id(frame.pixels) for frame in frames}) == 1
-    assert len({(frame.stamp.media_time, frame.stamp.capture_ns) for frame in frames}) == 1
+    assert [frame.stamp.repeat for frame in frames] == [False, True, True]
+    assert len({frame.stamp.capture_ns for frame in frames}) == 1
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(2, 500), (0.1, 500), (5, 500), (30, 500)])
+def test_a_file_gives_as_many_frames_as_its_length_has_ticks_however_slow_it_is(fps, frames):
+    reader, _ = file_reader(steady(fps, max(2, round(20 * fps))), FakeClock())
+    got = all_of(reader)
+    assert len(got) == frames
+    assert [frame.stamp.seq for frame in got] == list(range(frames))
+    assert reader.pictures == max(2, round(20 * fps))
+    assert reader.end_s == pytest.approx(20)
+
+
+def test_a_still_part_of_a_file_is_filled_with_the_picture_that_stood_there():
+    times = [*steady(25, 10), 10.36, 10.40]  # the tenth picture is seen for ten seconds
+    frames = all_of(file_reader(times, FakeClock())[0])
+    assert [number_of(frame.pixels) for frame in frames] == [*range(9), *[9] * 250, 10, 11]
+    assert np.diff([frame.stamp.media_time for frame in frames]) == pytest.approx([0.04] * 260, abs=0.021)
+
+
+def test_no_window_of_a_file_is_lost_to_a_still_part_of_it():
+    feed = CameraFeed(SMALL, 8, 1.5)
+    windows = 0
+    for frame in all_of(file_reader([*steady(25, 30), *(11.2 + time for time in steady(25, 30))], FakeClock())[0]):
+        feed.push(frame.stamp, frame.pixels)
+        windows += feed.take() is not None
+    assert windows == (310 - 16) // 8 + 1
+    assert not feed.windows_dropped
+
+
+def test_a_picture_that_stands_for_an_hour_is_given_in_small_lots():
+    reader, _ = file_reader([0.0, 3600.0], FakeClock())
+    lots = [len(frames) for _ in range(2812) if (frames := reader.read())]
+    assert max(lots) == 32
+    assert sum(lots) == 2812 * 32
+
+
+def test_repeats_of_a_paced_file_come_at_the_files_own_speed():
+    time = FakeClock()
+    reader, _ = file_reader([0.0, 0.4], time, paced=True)
+    lots = [reader.read() or [] for _ in range(10)]
+    assert [len(frames) for frames in lots] == [1] * 10
+    assert [frame.stamp.capture_ns * 1e-9 - START_S for frames in lots for frame in frames] == pytest.approx(
+        [0.04 * number for number in range(10)]
+    )
 
 
 def test_a_picture_that_is_not_wanted_gives_no_frames_and_is_no_end():
@@ -199,7 +260,8 @@ def test_a_paced_file_is_read_at_its_own_speed_from_whenever_it_starts():
     time = FakeClock()
     reader, _ = file_reader([5.0, 5.04, 5.5], time, paced=True)
     frames = all_of(reader)
-    assert time.slept_until == pytest.approx([START_S, START_S + 0.04, START_S + 0.5])
+    assert [time.slept_until[place] for place in (0, 1, 13)] == pytest.approx([START_S, START_S + 0.04, START_S + 0.5])
+    assert frames[13].stamp.media_time == 5.5
     assert [frame.stamp.capture_ns * 1e-9 for frame in frames][:2] == pytest.approx([START_S, START_S + 0.04])
 
 
@@ -309,7 +371,7 @@ class FakeTap:
         self.asked.append(now_s)
         return self._nth > 0 and (len(self.asked) - 1) % self._nth == 0
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
         self.shown.append((bgr, capture_ns))
 
 

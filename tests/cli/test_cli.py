@@ -20,6 +20,7 @@ from stream_i3d import __version__
 from stream_i3d.cli import main
 from stream_i3d.cli.app import _COMMANDS
 from stream_i3d.models.checkpoint import load_checkpoint
+from tests.video_files import corners, write_film
 
 Video = Callable[[float, float], Path]
 FAST = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -162,7 +163,6 @@ def test_an_unknown_command_like_none_is_told_with_all(run: Run) -> None:
         (("demo", "--seed", "-1"), "seed"),
         (("recognize",), "VIDEO"),
         (("recognize", "missing.mp4"), "no such file: missing.mp4"),
-        (("recognize", "."), "no such file"),
         (("recognize", "x" * 300), "no such file: xxx"),
         (("recognize", "0"), "0 never ends: give recognize a video file"),
         (("recognize", "rtsp://admin:s3cret@camera/"), "rtsp://***@camera/ never ends"),
@@ -386,9 +386,7 @@ def test_one_bad_video_does_not_lose_the_good_ones_and_is_one_line(
     done = cli("recognize", first, bad, last, "--checkpoint", tiny_checkpoint, *FAST)
     assert done.returncode == 2
     assert {json.loads(line)["video"] for line in done.stdout.splitlines()} == {str(first), str(last)}
-    assert done.stderr == (
-        f"error: {bad} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4\n"
-    )
+    assert done.stderr == f"error: {bad} is not a video that FFmpeg can read: it holds text; give the video itself\n"
 
 
 def test_recognize_writes_to_a_file_where_one_is_given(
@@ -455,3 +453,66 @@ def test_an_interrupt_is_exit_code_130_and_no_traceback(run: Run, monkeypatch: p
     done = run("doctor")
     assert (done.code, done.out) == (130, "")
     assert "Traceback" not in done.err
+
+
+# --- recognize: what gives no prediction
+
+
+def test_a_folder_stands_for_its_videos_and_what_is_none_is_named(
+    run: Run, make_video: Video, tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "clips"
+    film = make_video(25.0, 1.0).read_bytes()
+    for name in ("b.mp4", "a/2.MTS", "a/1"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(film)
+    (folder / "notes.txt").write_text("mine\n")
+    (folder / "noise").write_bytes(b"\x00\xff" * 500)
+    done = run("recognize", folder, "--checkpoint", tiny_checkpoint, *FAST)
+    assert done.code == 0
+    videos = [folder / "a/1", folder / "a/2.MTS", folder / "b.mp4"]
+    assert list(dict.fromkeys(message["video"] for message in done.messages)) == [str(video) for video in videos]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folder}: 1 file left out as no videos by name or kind: notes.txt"
+    ]
+    assert done.err.startswith(f"left out: {folder / 'noise'} is not a video that FFmpeg can read")
+
+
+def test_a_folder_without_a_video_is_one_line(run: Run, tmp_path: Path) -> None:
+    assert_one_line(run("recognize", tmp_path), f"no video in the folder {tmp_path}; give video files")
+
+
+def test_a_video_shorter_than_a_window_is_told_and_another_one_saves_the_run(
+    run: Run, make_video: Video, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    short = write_film(tmp_path / "short.mp4")
+    line = (
+        f"error: {short} lasts 0.40 s (10 pictures); nothing is recognised in less than 0.64 s (16 frames at 25 a "
+        "second)\n"
+    )
+    done = run("recognize", short, "--checkpoint", tiny_checkpoint, *FAST)
+    assert (done.code, done.err) == (2, line)
+    done = run("recognize", short, make_video(25.0, 1.0), "--checkpoint", tiny_checkpoint, *FAST)
+    assert (done.code, done.err) == (0, line)
+
+
+def test_too_few_pictures_a_second_are_told_and_change_the_exit_code(
+    run: Run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    slow = write_film(tmp_path / "slow.mp4", [corners()] * 8, [index / 2 for index in range(8)], last_s=0.5)
+    done = run("recognize", slow, "--checkpoint", tiny_checkpoint, *FAST)
+    assert done.code == 2
+    assert done.err == (
+        f"error: {slow} has 2 pictures a second, fewer than 2 in a window of 0.64 s, so what is recognised in it means "
+        "little; give at least 3.1 a second\n"
+    )
+    judged = [one for one in done.messages if one["schema"] == "stream-i3d/prediction/1" and one["state"] != "warming"]
+    assert [one["seq"] for one in judged] == list(range(15, 100, 8))
+
+
+def test_a_single_picture_is_told(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.jpg"), corners())
+    done = run("recognize", tmp_path / "photo.jpg", "--checkpoint", tiny_checkpoint, *FAST)
+    assert_one_line(done, "photo.jpg is a single picture; give a video")

@@ -21,6 +21,7 @@ from stream_i3d.inference.setup import settle_model
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from tests.inference.two_stream import save_stream
+from tests.video_files import corners, write_film
 
 Video = Callable[[float, float], Path]
 
@@ -173,3 +174,31 @@ def test_features_that_are_not_finite_are_an_error_and_nothing_is_written(
     with pytest.raises(EngineError, match=r"the rgb network's features are not finite for the stack that ends at"):
         extractor.run(str(make_video(25, 2)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fps", [2, 25])
+def test_twenty_seconds_are_31_stacks_of_16_frames_at_any_rate(
+    weights: dict[str, Path], tmp_path: Path, fps: int
+) -> None:
+    pictures = [corners((64, 48))] * (20 * fps)
+    video = write_film(tmp_path / "slow.mp4", pictures, [index / fps for index in range(20 * fps)], last_s=1 / fps)
+    (tmp_path / "out").mkdir()
+    job = job_of(weights, tmp_path / "out", streams=("rgb",), step_size=16)
+    assert Extractor(job).run(str(video)) == 31
+    assert arrays(tmp_path / "out", "slow")["timestamps_ms"][:2] == pytest.approx([600, 1240], abs=40)
+
+
+def test_a_still_part_is_filled_and_joins_nothing_in_one_stack(weights: dict[str, Path], tmp_path: Path) -> None:
+    times = [*(index / 25 for index in range(50)), *(12 + index / 25 for index in range(50))]
+    video = write_film(tmp_path / "still.mp4", [corners((64, 48))] * 100, times)
+    (tmp_path / "out").mkdir()
+    assert Extractor(job_of(weights, tmp_path / "out", streams=("rgb",), step_size=16)).run(str(video)) == 21
+    ends = arrays(tmp_path / "out", "still")["timestamps_ms"]
+    assert np.diff(ends) == pytest.approx([640] * 20, abs=40)
+
+
+def test_too_slow_a_video_is_told(weights: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    video = write_film(tmp_path / "slow.mp4", [corners((64, 48))] * 8, [index / 2 for index in range(8)], last_s=0.5)
+    (tmp_path / "out").mkdir()
+    Extractor(job_of(weights, tmp_path / "out", streams=("rgb",))).run(str(video))
+    assert "slow.mp4 has 2 pictures a second, fewer than 2 in a window of 0.64 s" in caplog.text

@@ -20,7 +20,7 @@ from stream_i3d.inference.offline import offline_address, recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.messages import Segment, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.sampling import Sampler
+from stream_i3d.sampling import FileSampler
 from tests.inference.fakes import FakeEngine
 
 Video = Callable[[float, float], Path]
@@ -151,9 +151,9 @@ def test_at_odd_rates_too_probabilities_are_those_of_the_plain_network(
     make_video: Video, setup: ModelSetup, tiny_checkpoint: Path, fps: float
 ) -> None:
     path = make_video(fps, 2.0)
-    sampler, sampled = Sampler(25.0), []
+    sampler, sampled = FileSampler(25.0), []
     for index, picture in enumerate(decoded(path)):
-        sampled += [picture] * sampler.push(index / fps)
+        sampled += [picture] * sampler.push(index / fps, (index + 1) / fps)
     windows = windows_of(str(path), setup, load_engine(setup))
     assert len(windows) == (len(sampled) - 16) // 8 + 1
     for one in windows:

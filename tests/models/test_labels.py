@@ -76,3 +76,15 @@ def test_lengths_are_both_stated() -> None:
 def test_labels_and_specs_do_not_import_torch() -> None:
     code = "import sys, stream_i3d.models.spec, stream_i3d.models.labels; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["1 ApplyEyeMakeup\r\n2 Archery\r\n", "0,ApplyEyeMakeup\n1,Archery\n"])
+def test_numbers_before_the_names_are_no_part_of_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classInd.txt").write_text(text)
+    assert load_labels(tmp_path / "classInd.txt") == ("ApplyEyeMakeup", "Archery")
+
+
+@pytest.mark.parametrize("lines", [("1 a", "3 b"), ("2 a", "3 b"), ("1 a", "b"), ("1 a",), ("7", "8")])
+def test_numbers_that_do_not_count_are_part_of_the_names(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    assert load_labels(tmp_path / "labels.txt") == lines

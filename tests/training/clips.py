@@ -52,6 +52,7 @@ class FakeFile:
 
     live = False
     intact = True
+    pixel_aspect = 1.0
     description = "fake"
 
     def __init__(self, count: int, damaged: Iterable[int] = (), duration_s: float | None = None) -> None:
@@ -73,6 +74,10 @@ class FakeFile:
         self._index += 1
         self.grabbed += 1
         return self._index / 25 if self._index < self._count else None
+
+    @property
+    def until(self) -> float | None:
+        return (self._index + 1) / 25
 
     def retrieve(self) -> Image:
         if self._index in self._damaged:

@@ -69,7 +69,7 @@ def test_given_labels_fix_the_order_and_may_have_classes_without_videos(tmp_path
     [
         ((), "has no folder per class in it; it holds nothing"),
         (("a.mp4", "b.mp4"), r"has no folder per class in it; it holds a\.mp4, b\.mp4"),
-        (("wave/a.mp4", "clap/a.txt"), r"clap has no video in it \(of mp4, .*\); it holds a\.txt; add some"),
+        (("wave/a.mp4", "clap/a.txt"), r"clap has no video in it; it holds a\.txt; add some"),
         (
             ("wave/a.mp4", "clapp/a.mp4"),
             r"clapp: no class 'clapp' \(did you mean 'clap'\?\); the classes are wave, clap",
@@ -231,3 +231,115 @@ def test_a_video_that_is_listed_twice_is_on_one_side() -> None:
     train, val = split(twice, 0.5, seed=0)
     assert not {item.path for item in train.items} & {item.path for item in val.items}
     assert (len(train.items), len(val.items)) == (6, 6)
+
+
+# --- what is a video
+
+
+@pytest.mark.parametrize("suffix", ["MTS", "ts", "3gp", "ogv", "m2ts", "vob", "mxf", "gif", "xyz"])
+def test_what_ffmpeg_may_read_is_taken_whatever_its_suffix(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, "clap/1.mp4", "wave/x")
+    (tmp_path / "wave" / "x").rename(tmp_path / "wave" / f"1.{suffix}")
+    (tmp_path / "wave" / f"1.{suffix}").write_bytes(b"\0\1\2")
+    assert shown(read_annotations(str(tmp_path))) == [("1.mp4", "clap"), (f"1.{suffix}", "wave")]
+
+
+def test_folders_that_are_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    touch(tmp_path, "data/wave/a.mp4", "data/clap/b.mp4", "elsewhere/c.mp4", "elsewhere/deep/d.mp4", "jumps/e.mp4")
+    (tmp_path / "data" / "wave" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data" / "wave")
+    (tmp_path / "data" / "jump").symlink_to(tmp_path / "jumps")
+    assert shown(read_annotations(str(tmp_path / "data"))) == [
+        ("b.mp4", "clap"), ("e.mp4", "jump"), ("a.mp4", "wave"), ("c.mp4", "wave"), ("d.mp4", "wave"),
+    ]  # fmt: skip
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "list.txt", "stray.mp4", "clap/b.mp4", "wave/a.mp4", "wave/.DS_Store", "wave/a.json", "wave/a.jpg")
+    read_annotations(str(tmp_path))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}: 5 files left out as no videos by name or kind: list.txt, stray.mp4, wave/.DS_Store, wave/a.jpg, "
+        "wave/a.json"
+    )
+
+
+# --- numbers of classes
+
+
+UCF = ("ApplyEyeMakeup", "Archery", "YoYo")
+
+
+def ucf_list(folder: Path, *numbers: int) -> str:
+    return listed(folder, "".join(f"{UCF[number - 1]}/v_{number}_g01.avi {number}\n" for number in numbers))
+
+
+@pytest.mark.parametrize("labels", [None, UCF])
+def test_numbers_from_1_are_told_from_numbers_from_0(tmp_path: Path, labels: tuple[str, ...] | None) -> None:
+    found = read_annotations(ucf_list(tmp_path, 1, 2, 3), labels=labels)
+    assert found.labels == UCF
+    assert shown(found) == [("v_1_g01.avi", UCF[0]), ("v_2_g01.avi", UCF[1]), ("v_3_g01.avi", UCF[2])]
+
+
+def test_a_part_of_a_list_that_counts_from_1_is_known_by_its_folders(tmp_path: Path) -> None:
+    assert shown(read_annotations(ucf_list(tmp_path, 1, 2), labels=UCF)) == [
+        ("v_1_g01.avi", UCF[0]),
+        ("v_2_g01.avi", UCF[1]),
+    ]
+
+
+def test_numbers_that_may_count_from_either_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = read_annotations(listed(tmp_path, "a.mp4 1\nb.mp4 2\n"), labels=("x", "y", "z", "w"))
+    assert shown(found) == [("a.mp4", "y"), ("b.mp4", "z")]
+    assert "no class 0 and no class 4 of 4; classes are taken as numbered from 0" in caplog.text
+
+
+def test_numbers_from_1_without_folders_are_their_own_names(tmp_path: Path) -> None:
+    text = "".join(f"{number}.mp4 {number}\n" for number in range(1, 12))
+    assert read_annotations(listed(tmp_path, text)).labels == tuple(str(number) for number in range(1, 12))
+
+
+def test_a_list_without_labels_takes_them_from_the_folders(tmp_path: Path) -> None:
+    train = read_annotations(ucf_list(tmp_path, 1, 2, 3))
+    text = "".join(f"{name}/v_9_g07.avi\r\n" for name in UCF)
+    found = read_annotations(listed(tmp_path, text, "testlist01.txt"), labels=train.labels)
+    assert [label for _, label in shown(found)] == list(UCF)
+
+
+def test_a_list_of_kinetics_finds_its_files_where_downloaders_put_them(tmp_path: Path) -> None:
+    touch(tmp_path, "abc_000001_000011.mp4", "zumba/def_000010_000020.mkv", "air_drumming/ghi_000000_000010.mp4")
+    text = (
+        "label,youtube_id,time_start,time_end,split\nzumba,abc,1,11,train\nzumba,def,10,20,train\n"
+        "air drumming,ghi,0.0,10.0,train\nzumba,gone,3,13,train\n"
+    )
+    found = read_annotations(listed(tmp_path, text, "train.csv"))
+    assert [item.path for item in found.items] == [
+        str(tmp_path / "abc_000001_000011.mp4"),
+        str(tmp_path / "zumba" / "def_000010_000020.mkv"),
+        str(tmp_path / "air_drumming" / "ghi_000000_000010.mp4"),
+        str(tmp_path / "gone_000003_000013.mp4"),
+    ]
+
+
+# --- following an error's advice leads to a run
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "said", "mended_text", "mended_labels"),
+    [
+        ("a.mp4 0\nb.mp4 3\n", None, "give data.labels, a file with a class name per line", None, "wxyz"),
+        ("my clip.mp4 wave\n", None, "separate by commas", "my clip.mp4,wave\n", None),
+        ("my clip one.mp4 wave\n", None, "separate by commas", "my clip one.mp4,wave\n", None),
+        ("where,what\na.mp4,wave\n", None, "call the columns so", "path,label\na.mp4,wave\n", None),
+        ("where,what\na.mp4,wave\n", None, "or remove it", "a.mp4,wave\n", None),
+        ("a.mp4 4\nb.mp4 0\n", "wxy", "give a data.labels of all classes", None, "vwxyz"),
+        ("a.mp4 4\nb.mp4 0\n", "wxy", "or remove the line", "b.mp4 0\n", "wxy"),
+        ('"a.mp4,wave\n', None, "mend the quotes", '"a.mp4",wave\n', None),
+    ],
+)
+def test_what_an_error_advises_leads_on(
+    tmp_path: Path, text: str, labels: str | None, said: str, mended_text: str | None, mended_labels: str | None
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_annotations(listed(tmp_path, text), labels=labels)
+    assert read_annotations(listed(tmp_path, mended_text or text), labels=mended_labels).items

@@ -89,3 +89,47 @@ def test_what_is_no_text_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"a.mp4 \xff\xfe\n")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
         read_list_file(path)
+
+
+@pytest.mark.parametrize("separator", [";", "; "])
+def test_semicolons_separate_as_well(tmp_path: Path, separator: str) -> None:
+    lines = [separator.join(words) for words in (("my clips/a b.mp4", "arm wrestling"), ("c.mp4", "clap"))]
+    assert read(tmp_path, "\n".join(lines)) == [("my clips/a b.mp4", "arm wrestling", None), ("c.mp4", "clap", None)]
+    assert read(tmp_path, "Video_Name;Class\na.mp4;wave\n") == [("a.mp4", "wave", None)]
+
+
+@pytest.mark.parametrize("header", ["where,what", "a;b", "clip what", "what,when,where"])
+def test_a_header_of_unknown_names_is_told(tmp_path: Path, header: str) -> None:
+    separator = next((each for each in ",;" if each in header), " ")
+    rest = separator.join(["x/a.mp4", *["wave"] * (len(header.replace(separator, "\n").splitlines()) - 1)])
+    with pytest.raises(ConfigError, match=r"line 1: .* looks like a header, .* call the columns so, or remove it"):
+        read(tmp_path, f"{header}\n{rest}\n")
+
+
+def test_lines_of_a_path_alone_are_of_their_folders_class(tmp_path: Path) -> None:
+    assert read(tmp_path, "Archery/v_1.avi\r\nYoYo/v_2.avi\r\n") == [
+        ("Archery/v_1.avi", "Archery", None),
+        ("YoYo/v_2.avi", "YoYo", None),
+    ]
+    with pytest.raises(ConfigError, match="line 1: 1 words"):
+        read(tmp_path, "v_1.avi\nv_2.avi\n")
+
+
+def test_the_kinetics_columns_name_a_part_of_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("label,youtube_id,time_start,time_end,split,is_cc\nair drumming,-Abc,7,17,train,0\n")
+    assert read_list_file(path) == [ListLine(2, "-Abc_000007_000017.mp4", "air drumming", None, searched=True)]
+    path.write_text("label,youtube_id,time_start,time_end\nwave,abc,soon,17\n")
+    with pytest.raises(ConfigError, match="line 2: time_start and time_end are seconds"):
+        read_list_file(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_text_of_spreadsheets_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("path\tlabel\r\nü.mp4\twave\r\n", encoding=encoding)
+    assert read_list_file(path) == [ListLine(2, "ü.mp4", "wave", None)]
+
+
+def test_characters_that_end_no_line_are_part_of_a_path(tmp_path: Path) -> None:
+    assert read(tmp_path, "a\x0bb\u2028c.mp4,wave\n")[0][1] == "wave"

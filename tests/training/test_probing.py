@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stream_i3d.errors import ConfigError
@@ -205,3 +206,13 @@ def test_a_class_that_loses_all_its_videos_is_an_error_where_each_must_have_some
         leave_out(both, probes, "data")
     good, _ = leave_out(both, probes, "data", every_class=False)
     assert {item.label for item in good.items} == {0}
+
+
+def test_what_an_earlier_version_judged_is_judged_anew(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: Prober()(path) for path in files[:3]}
+    (tmp_path / "probes.json").write_bytes(msgspec.json.encode(before))  # as it was written before version 2
+    assert len(probe_all_by(Prober(), files[:3], tmp_path, monkeypatch)[1]) == 3
+    (tmp_path / "probes.json").write_bytes(msgspec.json.encode({"version": 1, "probes": before}))
+    assert len(probe_all_by(Prober(), files[:3], tmp_path, monkeypatch)[1]) == 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from stream_i3d.training import videos
 from stream_i3d.training.frame_cache import FrameCache
 from stream_i3d.training.videos import Choice, VideoReader, claimed_frames
 from tests.training.clips import FakeFile, number_of, numbered, numbers_of, write_video
+from tests.video_files import ORIENTATIONS, corners, display_matrix, shown, write_film
 
 LIVE = Preprocessing(short_side=40, crop_size=32)
 Video = Callable[[float, float], Path]
@@ -85,8 +87,8 @@ def test_the_frame_before_each_is_read_where_there_is_one(monkeypatch: pytest.Mo
 def test_a_slow_video_has_its_pictures_repeated_and_a_fast_one_thinned_out(tmp_path: Path) -> None:
     slow, fast = write_video(tmp_path / "slow.mp4", 10, fps=12.5), write_video(tmp_path / "fast.mp4", 40, fps=50)
     reader = VideoReader(25.0, 48)
-    _, frames = reader.read(str(slow), 19, every)
-    assert numbers_of(frames.values()) == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9]
+    _, frames = reader.read(str(slow), 20, every)
+    assert numbers_of(frames.values()) == [number for number in range(10) for _ in range(2)]
     _, frames = reader.read(str(fast), 20, every)
     assert [number - 2 * index for index, number in enumerate(numbers_of(frames.values()))] == [0] + [-1] * 19
 
@@ -245,3 +247,46 @@ def test_a_long_video_is_not_put_into_the_cache(monkeypatch: pytest.MonkeyPatch,
     assert numbers_of(frames.values()) == [4]
     assert source.grabbed == 5
     assert not list((tmp_path / "cache").iterdir())
+
+
+# --- time, orientation and shape of the pixels
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_slow_video_has_as_many_frames_as_it_is_long(tmp_path: Path, cached: bool) -> None:
+    path = write_film(
+        tmp_path / "slow.mp4", [numbered(index) for index in range(40)], [index / 2 for index in range(40)], last_s=0.5
+    )
+    reader = VideoReader(25.0, 48, FrameCache(tmp_path / "cache") if cached else None)
+    assert reader.count(str(path)) == 500
+    _, frames = reader.read(str(path), 500, just(0, 11, 12, 13, 499))
+    assert [number_of(frames[number]) for number in (0, 11, 12, 13, 499)] == [0, 0, 0, 1, 39]
+
+
+def test_a_still_part_is_filled_with_what_stood_there(tmp_path: Path) -> None:
+    times = [*(index / 25 for index in range(10)), 10.36]
+    path = write_film(tmp_path / "still.mp4", [numbered(index) for index in range(11)], times)
+    _, frames = VideoReader(25.0, 48).read(str(path), 260, just(8, 9, 10, 258, 259))
+    assert numbers_of(frames.values()) == [8, 9, 9, 9, 10]
+
+
+def test_a_video_much_longer_than_it_claims_is_not_put_into_the_cache(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "gap.mp4", [numbered(index) for index in range(3)], [0, 1, 1800])
+    reader = VideoReader(25.0, 48, FrameCache(tmp_path / "cache"))
+    for _ in range(2):
+        assert numbers_of(reader.read(str(path), 50, just(30))[1].values()) == [1]
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_frames_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, name: str) -> None:
+    path = write_film(tmp_path / "selfie.mp4", matrix=display_matrix(*ORIENTATIONS[name]))
+    frame = VideoReader(25.0, 64).read(str(path), 10, just(3))[1][3]
+    expected = shown(corners(), name)
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 5
+
+
+def test_frames_have_square_pixels(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "dvr.mp4", [corners((44, 72))] * 5, pixel_aspect=Fraction(24, 11))
+    assert VideoReader(25.0, 48).read(str(path), 5, just(3))[1][3].shape == (48, 64, 3)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import VIDEO_SUFFIXES
+from stream_i3d.capture.video_folder import find_videos, log_left_out
 from stream_i3d.config import CaptureConfig, ModelConfig
 from stream_i3d.errors import ConfigError, SourceError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
@@ -47,7 +48,9 @@ def video_clips(folder: Path, spec: ModelSpec, limit: int, progress: Progress) -
     """
     if not folder.is_dir():
         raise ConfigError(f"no folder {str(folder)!r}: give one of videos like those that the network will see")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.name[0] != ".")
+    found = find_videos(folder)
+    log_left_out(folder, found.left_out)
+    paths = [Path(path) for path in found.videos]
     clips: list[Clip] = []
     for done, path in enumerate(paths):
         progress("reading videos", done, len(paths))
@@ -61,7 +64,7 @@ def video_clips(folder: Path, spec: ModelSpec, limit: int, progress: Progress) -
     if not clips:
         raise ConfigError(
             f"no video in {str(folder)!r} has {spec.preprocessing.window_frames} frames: give a folder of "
-            f"{', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES)} files"
+            f"{', '.join(suffix[1:] for suffix in VIDEO_SUFFIXES[:10])} or other video files"
         )
     return clips
 

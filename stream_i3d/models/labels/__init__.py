@@ -6,6 +6,7 @@ and does not import torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stream_i3d.errors import LabelsError, did_you_mean
 CARRIED_LABELS: tuple[str, ...] = ("kinetics400", "kinetics600", "ucf101", "hmdb51")
 """Kinetics-400 is in the order of kinetics-i3d's label_map.txt, which the published weights follow."""
 
+_NUMBERED = re.compile(r"(\d{1,6})[ \t,;]+(\S.*)", re.ASCII)
 _FOLDER = Path(__file__).parent
 _MAX_BYTES = 16 * 2**20  # no list of names is longer; a device or a video given by mistake is
 
@@ -23,7 +25,8 @@ def load_labels(name_or_path: str | Path) -> tuple[str, ...]:
 
     Args:
         name_or_path: One of `CARRIED_LABELS`, or the path of a UTF-8 text file with one name per line. Blank lines at
-            the end are ignored. A carried name wins over a file of that name; write ./NAME for the file.
+            the end are ignored, and numbers before the names, where they count from 0 or 1 (`1 ApplyEyeMakeup`, as in
+            UCF101's classInd.txt). A carried name wins over a file of that name; write ./NAME for the file.
 
     Returns:
         The names, in the order of the head's outputs; unique, none empty.
@@ -69,6 +72,7 @@ def _parse(content: bytes, name: str) -> tuple[str, ...]:
     labels = [line.strip() for line in text.rstrip().split("\n")]
     if labels == [""]:
         raise LabelsError(f"labels {name!r} are empty: give one label per line")
+    labels = _without_numbers(labels)
     first_line: dict[str, int] = {}
     for number, label in enumerate(labels, start=1):
         if not label or not label.isprintable():
@@ -80,3 +84,13 @@ def _parse(content: bytes, name: str) -> tuple[str, ...]:
             )
         first_line[label] = number
     return tuple(labels)
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    """Return the names of numbered lines, where all are numbered, in order from 0 or 1; else the lines."""
+    found = [_NUMBERED.fullmatch(line) for line in lines]
+    numbered = [(int(match[1]), match[2]) for match in found if match is not None]
+    first = numbered[0][0] if len(numbered) == len(lines) and len(lines) > 1 else None
+    if first not in (0, 1) or [number for number, _ in numbered] != list(range(first, first + len(lines))):
+        return lines
+    return [name for _, name in numbered]
