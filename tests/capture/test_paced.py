@@ -30,6 +30,9 @@ class Stream:
     description = "fake"
     duration_s = None
     intact = True
+    pixel_aspect = 1.0
+    until = None
+    memory_limit_mb = None
 
     def __init__(self, pictures: list[tuple[float, float]]) -> None:
         self.now = 0.0
@@ -64,10 +67,10 @@ class Previews:
     def wants_later(self, now_s: float) -> bool:
         return True
 
-    def show(self, bgr: Image, capture_ns: int) -> None:
+    def show(self, bgr: Image, capture_ns: int, pixel_aspect: float) -> None:
         self.shown.append(("at once", capture_ns))
 
-    def encode(self, bgr: Image) -> bytes:
+    def encode(self, bgr: Image, pixel_aspect: float) -> bytes:
         return b"\xff\xd8"
 
     def show_encoded(self, jpeg: bytes, capture_ns: int) -> None:
