@@ -184,7 +184,9 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
 
     A camera is stalled without a new frame for `stall_timeout_s`, or with the same picture for `frozen_timeout_s`
     (null: never); one that sends nothing for `read_timeout_s` is connected anew.
-    A capture process that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
+    A camera's capture process that holds more memory than `max_memory_mb` (MiB; null: no limit) is started again, in
+    order, and a file's is ended. `auto` is 500 for pictures up to 4K and grows with larger ones. Pictures that would
+    take more are refused before they are decoded; with `auto`, those above 35.7 million pixels (8192 x 4352).
     """
 
     open_timeout_s: Seconds = 5.0
@@ -194,7 +196,7 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     retry: bool = True
     backoff_first_s: Seconds = 1.0
     backoff_limit_s: Seconds = 60.0
-    max_memory_mb: Megabytes | None = 500.0
+    max_memory_mb: Megabytes | Literal["auto"] | None = "auto"
     fast: bool = False
 
 

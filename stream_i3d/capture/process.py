@@ -27,7 +27,7 @@ from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.redact import redact
-from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
+from stream_i3d.stage import CaptureOrder, Done, Ready, SourceNews, Stage
 from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.frames import FrameSender
 from stream_i3d.transport.preview import PreviewPublisher
@@ -140,6 +140,7 @@ class CaptureLoop:
         self._epoch = 0
         self._connections = 0
         self._said: tuple[CameraState, str] | None = None
+        self._memory_limit_mb = 0.0
         self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
@@ -180,6 +181,7 @@ class CaptureLoop:
         """
         if not source.live and not self._wait_for_worker():
             return True
+        self._tell_memory(source)
         config, started, joined = self._job.config, self._now(), False
         reader = self._begin(source, started)
         while not self._stage.stopping.is_set():
@@ -235,6 +237,7 @@ class CaptureLoop:
     def _tell_live(self, source: Source, reader: FrameReader) -> None:
         if reader.epoch != self._epoch:
             self._epoch = reader.epoch
+            self._tell_memory(source)
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
         if source.intact:
             self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
@@ -242,6 +245,11 @@ class CaptureLoop:
             self._report(self._state_before_live(), "connected; waiting for a key picture")
         else:
             self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
+
+    def _tell_memory(self, source: Source) -> None:
+        """Have the supervisor know what pictures of this size need, and that they are read from now on."""
+        self._memory_limit_mb = source.memory_limit_mb
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb))
 
     def _state_before_live(self) -> CameraState:
         return "reconnecting" if self._connections > 1 else "connecting"
@@ -343,6 +351,7 @@ class CaptureLoop:
             self._stage.beat()
             if self._stage.stopping.is_set():
                 return
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, ended=True))
 
     def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
         return CameraReport(

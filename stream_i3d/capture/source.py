@@ -25,6 +25,10 @@ class Source(Protocol):
     def intact(self) -> bool:
         """Whether the grabbed picture is whole, as far as is known."""
 
+    @property
+    def memory_limit_mb(self) -> float:
+        """MiB above which a process that decodes pictures of this size holds more than it needs."""
+
     duration_s: float | None
     """Length of the medium in seconds, where it has one and says so."""
 
@@ -65,5 +69,5 @@ def open_source(address: SourceAddress, config: CaptureConfig) -> Source:
     if address.kind == "webcam":
         return video.open_webcam(address.target)
     if address.kind == "file":
-        return video.open_file(address.target)
-    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s)
+        return video.open_file(address.target, config.max_memory_mb)
+    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s, config.max_memory_mb)

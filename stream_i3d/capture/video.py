@@ -19,15 +19,21 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, kind_refusal, shown
+from stream_i3d.capture.picture_memory import (
+    MemoryLimit,
+    automatic_limit_mb,
+    bytes_per_pixel,
+    size_refusal,
+)
+from stream_i3d.capture.still_size import still_size
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
 
-# OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
-# own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # Errors only: that a file is no video is said in our own one line, not in OpenCV's.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -40,14 +46,39 @@ _DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "http": 80,
     "https": 443,
 }
+_LOOK_OPTIONS: Final = f"{FILE_OPTIONS}|codec_whitelist;none|probesize;65536|analyzeduration;0"
+"""A first look at a file: its headers are read, and no decoder may run."""
+
+_VIDEO4LINUX: Final = 81  # the major number of its devices
 _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
 
 
 class VideoSource:
     """A cv2.VideoCapture behind the source protocol."""
 
-    def __init__(self, capture: cv2.VideoCapture, live: bool, name: str, gate: KeyPictureGate | None = None) -> None:
-        """Args: `name` is safe to show (redacted); `gate` judges what is sent as differences between pictures."""
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        live: bool,
+        name: str,
+        gate: KeyPictureGate | None = None,
+        memory_limit: MemoryLimit = None,
+        still: bool = False,
+    ) -> None:
+        """Wrap an opened capture.
+
+        Args:
+            capture: OpenCV's; closed with this.
+            live: Whether arrival time counts.
+            name: Safe to show (redacted).
+            gate: Judges what is sent as differences between pictures.
+            memory_limit: Pictures that take more are refused, here and where their size changes.
+            still: Whether it is a single picture.
+
+        Raises:
+            SourceNotFound: A file's pictures are too large.
+            SourceUnavailable: A camera's are, which may be changed.
+        """
         self.live = live
         self._capture = capture
         self._name = name
@@ -58,10 +89,18 @@ class VideoSource:
         self._size = width, height
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.duration_s = count / self._nominal_fps if not live and count > 0 and self._nominal_fps > 0 else None
+        self._memory_limit = memory_limit
+        self._still = still
+        self._pixel_bytes = bytes_per_pixel(round(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)))
+        self._check_size(width, height)
 
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
         return "{}x{}, nominally {:g} fps".format(*self._size, self._nominal_fps)
+
+    @property
+    def memory_limit_mb(self) -> float:  # noqa: D102
+        return automatic_limit_mb(*self._size, self._pixel_bytes)
 
     @property
     def intact(self) -> bool:  # noqa: D102
@@ -86,11 +125,21 @@ class VideoSource:
         good, picture = self._capture.retrieve()
         if not good or picture is None or picture.ndim != 3:
             raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
-        self._size = picture.shape[1], picture.shape[0]  # a camera may change it while it is open
+        size = picture.shape[1], picture.shape[0]
+        if size != self._size:  # a camera may change it while it is open, and so do some files
+            self._check_size(*size)
+            self._size = size
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
         self._capture.release()
+
+    def _check_size(self, width: int, height: int) -> None:
+        pictures = 1 if self._still else None
+        refusal = size_refusal(self._memory_limit, width, height, self._pixel_bytes, pictures)
+        if refusal is not None:
+            self.close()
+            raise (SourceUnavailable if self.live else SourceNotFound)(f"{self._name}: {refusal}")
 
     def _media_time(self) -> float:
         """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
@@ -124,6 +173,8 @@ def open_webcam(target: str) -> VideoSource:
         raise SourceNotFound(
             f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"
         )
+    if sys.platform.startswith("linux") and (refusal := _no_camera(device)) is not None:
+        raise SourceNotFound(f"webcam {target}: {shown(device)} is {refusal}")
     backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(target), backend) if target.isdigit() else cv2.VideoCapture(device, backend)
     if not capture.isOpened():
@@ -134,45 +185,79 @@ def open_webcam(target: str) -> VideoSource:
     return VideoSource(capture, live=True, name=f"webcam {target}")
 
 
-def open_file(path: str) -> VideoSource:
-    """Open a video file.
+def _no_camera(device: str) -> str | None:
+    """Return what a path under /dev is, and what to do, where it can be no camera (Linux); else None."""
+    try:
+        info = Path(device).stat()
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISCHR(info.st_mode):
+        if os.major(info.st_rdev) == _VIDEO4LINUX:
+            return None
+        return f"no camera; cameras found: {', '.join(list_webcams()) or 'none'}"
+    return kind_refusal(info.st_mode)
+
+
+def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoSource:
+    """Open a video file: that file alone, whatever its name or content asks FFmpeg for.
+
+    Args:
+        path: Of the file.
+        memory_limit: As `capture.max_memory_mb`: pictures that take more to decode are refused before one is decoded.
 
     Raises:
-        SourceNotFound: There is no such file, or no video in it.
+        SourceNotFound: There is no such file, no video in it, or its pictures are too large.
     """
-    try:
-        kind = Path(path).stat().st_mode
-    except PermissionError:
-        raise SourceNotFound(f"{path}: a folder on the way is closed to this user; grant access, or move it") from None
-    except (OSError, ValueError):  # also too long a name, or one with a NUL in it
-        raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
-    if not stat.S_ISREG(kind):
-        raise SourceNotFound(f"{path} is a folder; give a video file in it")
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
+    name, file = shown(path), find_file(path)
+    size, still = _declared_size(file)
+    refusal = None if size is None else size_refusal(memory_limit, *size, pictures=1 if still else None)
+    if refusal is not None:
+        raise SourceNotFound(f"{name}: {refusal}")
+    with ffmpeg_options(FILE_OPTIONS):
+        capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
     if not capture.isOpened():
         capture.release()
         raise SourceNotFound(
-            f"{path} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4"
+            f"{name} is not a video that FFmpeg can read; play it elsewhere, or convert it to H.264 MP4"
         )
-    return VideoSource(capture, live=False, name=path)
+    return VideoSource(capture, live=False, name=name, memory_limit=memory_limit, still=still)
 
 
-def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:
+def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
+    """Return the (width, height) that a file declares, None where it does not; and whether it is a single picture.
+
+    Nothing is decoded: opening alone decodes pictures, and one of 16,000 x 16,000 pixels takes 2 GB.
+    """
+    with Path(file).open("rb") as content:
+        size = still_size(content)
+    if size is not None:
+        return size, True
+    with ffmpeg_options(_LOOK_OPTIONS, quiet=True):
+        capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
+    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    capture.release()
+    return ((width, height) if width > 0 and height > 0 else None), False
+
+
+def open_url(
+    url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto"
+) -> VideoSource:
     """Open a network stream.
 
     Raises:
-        SourceUnavailable: The host is unknown, refuses, does not answer in time, or sends no video. The message holds
-            no password.
+        SourceUnavailable: The host is unknown, refuses, does not answer in time, sends no video, or pictures that take
+            more than `memory_limit` to decode. The message holds no password.
     """
     _check_reachable(url, open_timeout_s)
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
+    with ffmpeg_options():
+        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
     if not capture.isOpened():
         capture.release()
         refusal = _rtsp_refusal(url, open_timeout_s)
         raise SourceUnavailable(
             f"{redact(url)}: the host answers{refusal}, but gives no video; check path, user name and password"
         )
-    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate())
+    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate(), memory_limit=memory_limit)
 
 
 def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:
