@@ -72,7 +72,9 @@ class ClipFile:
         """
         self.frames = 0
         self._partial, self._path, self._size = partial, path, size
-        self._writer = cv2.VideoWriter(str(partial.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size)
+        self._writer = cv2.VideoWriter(
+            str(partial.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size
+        )
         if not self._writer.isOpened():
             self.discard()
             raise ConfigError(

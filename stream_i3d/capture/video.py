@@ -239,9 +239,7 @@ def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
     return ((width, height) if width > 0 and height > 0 else None), False
 
 
-def open_url(
-    url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto"
-) -> VideoSource:
+def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto") -> VideoSource:
     """Open a network stream.
 
     Raises:

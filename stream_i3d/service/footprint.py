@@ -62,9 +62,7 @@ class FootprintWatch:
         """Begin anew: the process has ended."""
         self.footprint, self._look_at = Footprint(), 0.0
 
-    def holds_too_much(
-        self, now: float, name: str, pid: int, limit_mb: float | None, restarts: bool = True
-    ) -> bool:
+    def holds_too_much(self, now: float, name: str, pid: int, limit_mb: float | None, restarts: bool = True) -> bool:
         """Look at a process; tell, and log, when it should be started again for the memory it holds.
 
         Not over and over where it needs what it holds: after each time there is a rest, and the rests grow. A process
