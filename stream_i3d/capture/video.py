@@ -7,9 +7,7 @@ a time limit, RTSP goes over TCP, and a failure is told apart (no such host, ref
 from __future__ import annotations
 
 import os
-import re
 import socket
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 
 from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.key_pictures import KeyPictureGate
-from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, kind_refusal, shown
+from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, shown
 from stream_i3d.capture.picture_memory import (
     MemoryLimit,
     automatic_limit_mb,
@@ -29,8 +27,9 @@ from stream_i3d.capture.picture_memory import (
     size_refusal,
 )
 from stream_i3d.capture.still_size import still_size
+from stream_i3d.capture.stream_answers import encoding_hint, explain_silence
+from stream_i3d.capture.webcams import check_webcam, list_webcams
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
-from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
 
@@ -49,7 +48,6 @@ _DEFAULT_PORTS: Final[Mapping[str, int]] = {
 _LOOK_OPTIONS: Final = f"{FILE_OPTIONS}|codec_whitelist;none|probesize;65536|analyzeduration;0"
 """A first look at a file: its headers are read, and no decoder may run."""
 
-_VIDEO4LINUX: Final = 81  # the major number of its devices
 _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
 
 
@@ -155,11 +153,6 @@ def has_ffmpeg() -> bool:
     return any("FFMPEG:" in line and "YES" in line for line in cv2.getBuildInformation().splitlines())
 
 
-def list_webcams() -> list[str]:
-    """Return the device paths of the cameras the system knows (Linux; empty elsewhere)."""
-    return sorted(str(path) for path in Path("/dev").glob("video*"))
-
-
 def open_webcam(target: str) -> VideoSource:
     """Open a webcam by index ("0") or device path.
 
@@ -167,14 +160,7 @@ def open_webcam(target: str) -> VideoSource:
         SourceNotFound: There is no such device.
         SourceUnavailable: It exists but gives no picture (busy, no permission).
     """
-    device = f"/dev/video{target}" if target.isdigit() else target
-    if sys.platform.startswith("linux") and kind_of(device) is None:
-        found = ", ".join(list_webcams()) or "none"
-        raise SourceNotFound(
-            f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"
-        )
-    if sys.platform.startswith("linux") and (refusal := _no_camera(device)) is not None:
-        raise SourceNotFound(f"webcam {target}: {shown(device)} is {refusal}")
+    device = check_webcam(target, list_webcams)
     backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(target), backend) if target.isdigit() else cv2.VideoCapture(device, backend)
     if not capture.isOpened():
@@ -183,19 +169,6 @@ def open_webcam(target: str) -> VideoSource:
             f"webcam {target}: {device} gives no picture; close other programs that use it, check access"
         )
     return VideoSource(capture, live=True, name=f"webcam {target}")
-
-
-def _no_camera(device: str) -> str | None:
-    """Return what a path under /dev is, and what to do, where it can be no camera (Linux); else None."""
-    try:
-        info = Path(device).stat()
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISCHR(info.st_mode):
-        if os.major(info.st_rdev) == _VIDEO4LINUX:
-            return None
-        return f"no camera; cameras found: {', '.join(list_webcams()) or 'none'}"
-    return kind_refusal(info.st_mode)
 
 
 def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoSource:
@@ -251,10 +224,7 @@ def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limi
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
     if not capture.isOpened():
         capture.release()
-        refusal = _rtsp_refusal(url, open_timeout_s)
-        raise SourceUnavailable(
-            f"{redact(url)}: the host answers{refusal}, but gives no video; check path, user name and password"
-        )
+        raise SourceUnavailable(f"{redact(url)}: {explain_silence(url, open_timeout_s)}{encoding_hint(url)}")
     return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate(), memory_limit=memory_limit)
 
 
@@ -270,27 +240,6 @@ def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int
     ]
 
 
-def _rtsp_refusal(url: str, timeout_s: float) -> str:
-    """Ask an RTSP server once, without credentials, what it says of the path; FFmpeg does not always tell.
-
-    Returns " 401 Unauthorized", " 404 Not Found" or the like, with a blank before it; "" where it says nothing of use.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() != "rtsp":
-        return ""
-    port = parts.port or _DEFAULT_PORTS["rtsp"]
-    bare = parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
-    request = f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=timeout_s) as connection:
-            connection.sendall(request.encode())
-            answer = connection.recv(512).decode("ascii", errors="replace")
-    except OSError:
-        return ""
-    status = re.match(r"RTSP/1\.\d ([45]\d\d[ A-Za-z]{0,40})", answer)
-    return f" {status[1].strip()}" if status else ""
-
-
 def _check_reachable(url: str, timeout_s: float) -> None:
     """Connect once by TCP: OpenCV would not say why it failed."""
     try:
@@ -298,17 +247,24 @@ def _check_reachable(url: str, timeout_s: float) -> None:
         host = parts.hostname or ""
         port = parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
     except ValueError:
-        raise SourceUnavailable(f"{redact(url)}: not a URL, or the port is no number from 0 to 65535") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: not a URL, or the port is no number from 0 to 65535{encoding_hint(url)}"
+        ) from None
     # An unencoded '/' in a password makes the user name look like the host: what redact() hides is not shown.
-    shown = host if host and host in redact(url) else "***"
+    host_shown = host if host and host in redact(url) else "***"
+    hint = encoding_hint(url)
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except (socket.gaierror, UnicodeError):  # the latter: a name that cannot be one ("a..b")
-        raise SourceUnavailable(f"{redact(url)}: host {shown!r} is unknown; check the name and the network") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: host {host_shown!r} is unknown; check the name and the network{hint}"
+        ) from None
     except TimeoutError:
-        raise SourceUnavailable(f"{redact(url)}: no answer from {shown}:{port} within {timeout_s:g} s") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: no answer from {host_shown}:{port} within {timeout_s:g} s{hint}"
+        ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceUnavailable(
-            f"{redact(url)}: {shown}:{port}: {reason}; is the camera on, and the port right?"
+            f"{redact(url)}: {host_shown}:{port}: {reason}; is the camera on, and the port right?{hint}"
         ) from None

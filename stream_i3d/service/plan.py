@@ -21,7 +21,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
-from stream_i3d.service.names import capture_stage, free_name, name_cameras
+from stream_i3d.service.names import capture_stage, ends_without_camera, free_name, name_cameras
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -120,8 +120,7 @@ class Plan:
         names = ["worker"] if len(devices) == 1 else [f"worker {number}" for number in range(1, len(devices) + 1)]
         self._devices = dict(zip(names, devices, strict=True))
         self.cameras: dict[str, PlannedCamera] = {}
-        # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
-        essential = not config.control.stay and config.control.state is None
+        essential = ends_without_camera(config)
         for camera, (name, address, source) in zip(config.cameras, name_cameras(config), strict=True):
             self._add(name, address, source, essential)
             if camera.paused:

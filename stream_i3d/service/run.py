@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
+from stream_i3d.capture.presence import check_present
 from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.inference.worker.process import worker_main
@@ -24,7 +25,7 @@ from stream_i3d.service.monitoring.access import monitor_address, monitor_token
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitoring.routes import MonitorRoutes
-from stream_i3d.service.names import name_cameras
+from stream_i3d.service.names import ends_without_camera, name_cameras
 from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
@@ -56,6 +57,7 @@ def run_service(
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
     config, keeper = _with_what_was_kept(config)
+    _check_sources(config)
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
@@ -89,6 +91,17 @@ def run_service(
             threading.Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
         with stop_on_signals(stop):
             return supervisor.run(duration_s)
+
+
+def _check_sources(config: Config) -> None:
+    """Look for sources that can never be read, before anything is loaded, where one of them would end the run.
+
+    Raises:
+        SourceNotFound: A file or a device is not there, or a URL is none.
+    """
+    if ends_without_camera(config):
+        for _, address, _ in name_cameras(config):
+            check_present(address)
 
 
 def _with_what_was_kept(config: Config) -> tuple[Config, Keeper | None]:
