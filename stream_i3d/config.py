@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, to_builtins
+from msgspec import Meta, structs, to_builtins
 
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
@@ -29,7 +29,8 @@ BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 TWO_STREAM = "two-stream-i3d"
 """The model.name of an RGB and a flow network whose predictions are fused."""
 
-_TWO_STREAM_NAMES = (TWO_STREAM, "two-stream")
+_OLD_TWO_STREAM = "two-stream"
+"""What `TWO_STREAM` was called here; it is the name of the paper's 2D network, which cannot run live."""
 
 
 class CameraConfig(Section, frozen=True, kw_only=True):
@@ -49,8 +50,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     With `devices` there is a worker on each of them (one may be named twice), and they share the cameras.
 
-    `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
-    `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
+    `two-stream-i3d` is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's, `flow` the method
+    that computes what the latter sees, `fusion` how their predictions become one. Its old name here, `two-stream`, is
+    read as that where there is a `flow_checkpoint`.
     """
 
     name: str = "i3d"
@@ -72,6 +74,14 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         """Check that the flow network's weights are there if, and only if, there is such a network; and the devices."""
         if self.devices and self.device != "auto":
             raise ValueError("device and devices exclude each other: give one of them")
+        if self.name == _OLD_TWO_STREAM:
+            if self.flow_checkpoint is None:
+                raise ValueError(
+                    f"{_OLD_TWO_STREAM!r} is the 2D network of that name, which does not run live: for I3D networks of "
+                    f"RGB and flow give name {TWO_STREAM} (--model {TWO_STREAM}) and flow_checkpoint "
+                    "(--flow-checkpoint)"
+                )
+            structs.force_setattr(self, "name", TWO_STREAM)
         if self.two_stream and self.flow_checkpoint is None:
             raise ValueError(
                 f"{self.name} needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
@@ -90,8 +100,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     @property
     def two_stream(self) -> bool:
-        """Whether this is an RGB and a flow network; "two-stream" is short for it."""
-        return self.name in _TWO_STREAM_NAMES
+        """Whether this is an RGB and a flow network."""
+        return self.name == TWO_STREAM
 
 
 class WindowConfig(Section, frozen=True, kw_only=True):

@@ -615,3 +615,14 @@ def test_a_key_that_is_no_text_is_said_where_it_stands(data: dict[Any, Any], sai
     with pytest.raises(ConfigError) as refused:
         convert(data)
     assert str(refused.value) == said
+
+
+def test_the_old_name_of_two_streams_is_read_as_the_new_one_and_shown_so():
+    model = convert({"model": {"name": "two-stream", "checkpoint": "rgb.pt", "flow_checkpoint": "flow.pt"}}).model
+    assert model.name == "two-stream-i3d"
+
+
+def test_two_stream_by_itself_is_the_2d_network_and_the_refusal_names_both():
+    message = refusal({"model": {"name": "two-stream"}})
+    assert message.startswith("model: 'two-stream' is the 2D network of that name, which does not run live")
+    assert "--model two-stream-i3d" in message and "--flow-checkpoint" in message

@@ -162,3 +162,14 @@ def test_a_file_that_was_exported_for_the_other_mode_is_refused(
             continue
         with pytest.raises(ConfigError, match=rf"{asked} \(--mode\): a.xml was exported for {exported} mode"):
             settle_model(ModelConfig(checkpoint=str(path)), WindowConfig(mode=mode))
+
+
+@pytest.mark.parametrize("architecture", ["two-stream", "fused-two-stream", "two-stream-i3d"])
+def test_a_network_of_two_inputs_is_not_run_live_and_the_advice_does_not_lead_in_a_circle(
+    tmp_path: Path, architecture: str, foreign: Path
+) -> None:
+    path = saved(tmp_path / "a.safetensors", ModelSpec(num_classes=2, architecture=architecture, width=1 / 64))
+    with pytest.raises(ConfigError, match="sees RGB and optical flow in one network, and does not run live"):
+        settle_model(ModelConfig(checkpoint=path), WindowConfig())
+    with pytest.raises(ConfigError, match="does not run live; give two I3D checkpoints with --model two-stream-i3d"):
+        settle_model(ModelConfig(name="fused-two-stream", checkpoint=str(foreign)), WindowConfig())
