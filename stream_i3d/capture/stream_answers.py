@@ -47,7 +47,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
     500: f"the server has an error of its own; {_LATER}",
     501: f"the server cannot do that; {_PATH}",
     502: "the server does not reach the camera behind it; check that camera, it is tried again",
-    503: "it is busy, has too many viewers, or its camera is off; close other viewers, check the camera; it is tried again",
+    503: "it is busy, has too many viewers, or its camera is off; close other viewers, check the camera; tried again",
     504: "the server does not reach the camera behind it; check that camera, it is tried again",
     505: "it speaks another version of the protocol; update the camera, or choose another of its streams",
     551: "it does not take an option that is needed; update the camera, or choose another of its streams",

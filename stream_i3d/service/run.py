@@ -57,7 +57,6 @@ def run_service(
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
     config, keeper = _with_what_was_kept(config)
-    _check_sources(config)
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
@@ -68,6 +67,7 @@ def run_service(
         _endpoint(config.monitoring, monitor) as endpoint,
     ):
         plan = Plan(config, Path(folder), worker)
+        _check_sources(config)
         desk = None if server is None else ControlDesk(plan, server, keeper)
         notifier = Notifier()
         told = {"control": "" if server is None else server.address, "monitor": endpoint}
