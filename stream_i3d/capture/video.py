@@ -205,7 +205,7 @@ def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
         size = still_size(content)
     if size is not None:
         return size, True
-    with ffmpeg_options(_LOOK_OPTIONS, quiet=True):
+    with ffmpeg_options(_LOOK_OPTIONS):
         capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
     width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     capture.release()

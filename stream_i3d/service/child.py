@@ -238,6 +238,8 @@ class Child:
         self._let_go()
         if self._ending == "retired":
             self.state = "gone"
+        elif self._ending == "memory" and not self._may_begin_again:
+            self._crashed(now, "held too much memory and was ended")  # it began to send while it was being ended
         elif self._ending in ("memory", "replaced"):
             self.planned_restarts += self._ending == "memory"
             self._again = self._ending == "memory"
