@@ -28,7 +28,8 @@ from stream_i3d.capture.picture_memory import (
 )
 from stream_i3d.capture.still_size import still_size
 from stream_i3d.capture.stream_answers import encoding_hint, explain_silence
-from stream_i3d.capture.webcams import check_webcam, list_webcams
+from stream_i3d.capture.webcams import check_webcam
+from stream_i3d.capture.webcams import list_webcams as list_webcams
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
