@@ -76,6 +76,7 @@ class Child:
         self._kills = 0
         self._watch = FootprintWatch()
         self._source: SourceNews | None = None
+        self._crashes = 0
 
     @property
     def alive(self) -> bool:
@@ -257,7 +258,11 @@ class Child:
                 self.state = "failed"
                 raise ServiceError(self.failure)
             self._fail()
+        elif self.row.plays_once and self._source is None and self._crashes >= _TRIES_TO_OPEN:
+            self.failure = f"the capture process ended with code {code} each time it opened its file"
+            self._fail()
         else:
+            self._crashes += 1
             self._crashed(now, f"ended with code {code}")
 
     def _let_go(self) -> None:
@@ -273,7 +278,7 @@ class Child:
     @property
     def _may_begin_again(self) -> bool:
         """Whether its work may be done from the beginning: not where a file has been read in part."""
-        return not self.row.plays_once or (self._source is None and self.restarts < _TRIES_TO_OPEN)
+        return not self.row.plays_once or self._source is None
 
     def _fail(self) -> None:
         """Take note that the process is not started again, for `self.failure`."""
@@ -287,8 +292,9 @@ class Child:
         elif self._source is not None and self._source.ended:
             self.state = "finished"  # all it had to say was said
         else:
-            where = "in the middle of its file" if self._source is not None else "each time it opened its file"
-            self.failure = f"the capture process {what} {where}, which is not read from its start again"
+            self.failure = (
+                f"the capture process {what} in the middle of its file, which is not read from its start again"
+            )
             self._fail()
 
     def _restart(self, now: float, what: str) -> None:
