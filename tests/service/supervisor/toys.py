@@ -286,3 +286,10 @@ def crashes_in_its_file(stage: Stage, log: Path) -> None:
 def crashes_before_its_file(stage: Stage, log: Path) -> None:
     begin(stage, log)
     os._exit(3)
+
+
+def works_until_all_have_ended(stage: Stage, log: Path) -> None:
+    """A worker that finishes once the log says that all cameras have ended."""
+    begin(stage, log)
+    while not stage.stopping.wait(0.02) and "all cameras have ended" not in log.read_text():
+        stage.beat()
