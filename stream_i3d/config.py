@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, to_builtins
+from msgspec import Meta, structs, to_builtins
 
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.messages import CameraName
@@ -31,7 +31,8 @@ BackendName = Literal["auto", "torch", "openvino", "onnxruntime", "tensorrt"]
 TWO_STREAM = "two-stream-i3d"
 """The model.name of an RGB and a flow network whose predictions are fused."""
 
-_TWO_STREAM_NAMES = (TWO_STREAM, "two-stream")
+_OLD_TWO_STREAM = "two-stream"
+"""What `TWO_STREAM` was called here; it is the name of the paper's 2D network, which cannot run live."""
 
 
 class CameraConfig(Section, frozen=True, kw_only=True):
@@ -51,8 +52,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     With `devices` there is a worker on each of them (one may be named twice), and they share the cameras.
 
-    `two-stream-i3d` (or `two-stream`) is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's,
-    `flow` the method that computes what the latter sees, `fusion` how their predictions become one.
+    `two-stream-i3d` is two networks: `checkpoint` is the RGB one's, `flow_checkpoint` the other's, `flow` the method
+    that computes what the latter sees, `fusion` how their predictions become one. Its old name here, `two-stream`, is
+    read as that where there is a `flow_checkpoint`.
     """
 
     name: str = "i3d"
@@ -74,6 +76,14 @@ class ModelConfig(Section, frozen=True, kw_only=True):
         """Check that the flow network's weights are there if, and only if, there is such a network; and the devices."""
         if self.devices and self.device != "auto":
             raise ValueError("device and devices exclude each other: give one of them")
+        if self.name == _OLD_TWO_STREAM:
+            if self.flow_checkpoint is None:
+                raise ValueError(
+                    f"{_OLD_TWO_STREAM!r} is the 2D network of that name, which does not run live: for I3D networks of "
+                    f"RGB and flow give name {TWO_STREAM} (--model {TWO_STREAM}) and flow_checkpoint "
+                    "(--flow-checkpoint)"
+                )
+            structs.force_setattr(self, "name", TWO_STREAM)
         if self.two_stream and self.flow_checkpoint is None:
             raise ValueError(
                 f"{self.name} needs the weights of two networks: give flow_checkpoint (--flow-checkpoint) for optical "
@@ -92,8 +102,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     @property
     def two_stream(self) -> bool:
-        """Whether this is an RGB and a flow network; "two-stream" is short for it."""
-        return self.name in _TWO_STREAM_NAMES
+        """Whether this is an RGB and a flow network."""
+        return self.name == TWO_STREAM
 
 
 class WindowConfig(Section, frozen=True, kw_only=True):
@@ -198,8 +208,10 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
 
     A camera is stalled without a new frame for `stall_timeout_s`, or with the same picture for `frozen_timeout_s`
     (null: never); one that sends nothing for `read_timeout_s` is connected anew.
-    A capture process that holds more memory than `max_memory_mb` (null: no limit) is started again, in order.
     With `fast`, files are read at full speed; with `loop`, they begin again at their end.
+    A camera's capture process that holds more memory than `max_memory_mb` (MiB; null: no limit) is started again, in
+    order, and a file's is ended. `auto` is 500 for pictures up to 4K and grows with larger ones. Pictures that would
+    take more are refused before they are decoded; with `auto`, those above 35.7 million pixels (8192 x 4352).
     """
 
     open_timeout_s: Seconds = 5.0
@@ -209,7 +221,7 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     retry: bool = True
     backoff_first_s: Seconds = 1.0
     backoff_limit_s: Seconds = 60.0
-    max_memory_mb: Megabytes | None = 500.0
+    max_memory_mb: Megabytes | Literal["auto"] | None = "auto"
     fast: bool = False
     loop: bool = False
 

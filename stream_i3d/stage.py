@@ -211,6 +211,20 @@ class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):
     status: CameraStatus
 
 
+class SourceNews(Struct, frozen=True, kw_only=True, tag="source"):
+    """A capture process has opened its source, its pictures have another size now, or it has read it to the end.
+
+    Attributes:
+        memory_limit_mb: MiB above which the process holds more than pictures of this size need.
+        ended: Whether everything of it was sent.
+        plays_once: Whether a URL turned out to be a file, which must not be read from its start again.
+    """
+
+    memory_limit_mb: float
+    ended: bool = False
+    plays_once: bool = False
+
+
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
     """The stage has carried out the order of this number."""
 
@@ -253,7 +267,7 @@ class PublisherOrder(Struct, frozen=True, kw_only=True, tag="publisher"):
     cameras: dict[str, str]
 
 
-StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | Done
+StageMessage = Ready | Failed | Summary | PublisherSummary | CameraNews | SourceNews | Done
 Order = WorkerOrder | CaptureOrder | PublisherOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode

@@ -653,3 +653,14 @@ def test_without_a_threshold_of_the_users_the_usual_one_is_in_force():
     assert Config().idle.min_confidence is None
     assert Config().idle.threshold == 0.3
     assert convert({"idle": {"min_confidence": 0.0}}).idle.threshold == 0.0
+
+
+def test_the_old_name_of_two_streams_is_read_as_the_new_one_and_shown_so():
+    model = convert({"model": {"name": "two-stream", "checkpoint": "rgb.pt", "flow_checkpoint": "flow.pt"}}).model
+    assert model.name == "two-stream-i3d"
+
+
+def test_two_stream_by_itself_is_the_2d_network_and_the_refusal_names_both():
+    message = refusal({"model": {"name": "two-stream"}})
+    assert message.startswith("model: 'two-stream' is the 2D network of that name, which does not run live")
+    assert "--model two-stream-i3d" in message and "--flow-checkpoint" in message

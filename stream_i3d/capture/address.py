@@ -1,4 +1,7 @@
-"""What a `--source` text means: webcam, URL, file or synthetic scene. Pure; opens nothing."""
+"""What a `--source` text means: webcam, URL, file or synthetic scene. Opens nothing.
+
+Pure but for asking what stands at a path under /dev.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from stream_i3d.errors import ConfigError, brief, did_you_mean
+from stream_i3d.files import kind_of
 from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
@@ -106,28 +110,62 @@ def parse_source(text: str) -> SourceAddress:
     Raises:
         ConfigError: It is empty, or a URL of a kind that cannot be read.
     """
-    text = text.strip()
+    given, text = text, text.strip()
     if not text:
         raise ConfigError("source '': give a webcam index, a device path, a URL, a video file or synthetic://")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ConfigError("the source is no text (UTF-8), so no message could name it: rename the file, or give a link")
-    if re.fullmatch(r"[0-9]+", text) or text.startswith("/dev/"):
+    if re.fullmatch(r"[0-9]+", text):
         return SourceAddress("webcam", text)
-    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if text.startswith(_OWN_DESCRIPTORS):
+        raise ConfigError(
+            f"source {brief(text)}: the standard input and other open files of one process cannot be read by "
+            "another; give the path of a video file"
+        )
+    if text.startswith("/dev/"):
+        return SourceAddress("file" if text.startswith("/dev/shm/") or kind_of(text) == "file" else "webcam", text)
+    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]+)://", text)  # one letter is a drive of Windows
     if match is None:
-        return SourceAddress("file", text)
+        # As it was given: blanks at its ends belong to a file's name.
+        return SourceAddress("file", _in_home(given))
     scheme = match[1].lower()
     if scheme == "synthetic":
         parse_synthetic(text.split("://", 1)[1])
         return SourceAddress("synthetic", text.split("://", 1)[1])
     if scheme == "file":
-        return SourceAddress("file", text[len("file://") :])
+        return SourceAddress("file", _path_of_file_url(text[len("file://") :]))
     if scheme not in URL_SCHEMES:
         hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
         raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
     if any(character.isspace() for character in text):
         raise ConfigError(f"source {scheme}://...: there is a blank in it; write %20 in its place")
     return SourceAddress("url", text)
+
+
+def _in_home(path: str) -> str:
+    """Return a path with a leading ~/ as this user's home, as a shell would; quotes and YAML keep it from that."""
+    if not path.startswith("~/"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:  # there is no home
+        return path
+
+
+def _path_of_file_url(rest: str) -> str:
+    """Return the path of a file URL by what follows `file://`, percent-decoded (RFC 8089).
+
+    Without a slash after it, as many write it, it is a path from the working folder.
+
+    Raises:
+        ConfigError: It names no file.
+    """
+    path = unquote(rest[len("localhost") :] if rest.startswith("localhost/") else rest, errors="surrogateescape")
+    if not path.strip("/"):
+        raise ConfigError("source file://: it names no file; write file:///folder/clip.mp4, or the path itself")
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise ConfigError("source file://...: decoded, it is no text (UTF-8); rename the file, or give a link")
+    return path.removeprefix("/") if re.match(r"/[A-Za-z]:[/\\]", path) else path
 
 
 def parse_synthetic(query: str) -> SyntheticOptions:
@@ -157,6 +195,9 @@ def parse_synthetic(query: str) -> SyntheticOptions:
         raise ConfigError(f"synthetic://{brief(query)}: out of range; {_SYNTHETIC_ALLOWED}")
     return options
 
+
+_OWN_DESCRIPTORS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/")
+"""Paths that lead elsewhere in each process."""
 
 _SYNTHETIC_ALLOWED = "allowed are ?seed=0..&fps=0.1..240&size=WxH (64 to 4096)&duration=SECONDS (0: endless)"
 

@@ -73,7 +73,9 @@ class ClipFile:
         """
         self.frames = 0
         self._partial, self._path, self._size = partial, path, size
-        self._writer = cv2.VideoWriter(str(partial), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size)
+        self._writer = cv2.VideoWriter(
+            str(partial.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size
+        )
         if not self._writer.isOpened():
             self.discard()
             raise ConfigError(
@@ -164,7 +166,7 @@ def _cannot_write(folder: Path, error: OSError) -> ConfigError:
 
 
 def _count_frames(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # relative, FFmpeg may take it for a URL
     try:
         return round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     finally:

@@ -31,7 +31,7 @@ from stream_i3d.errors import SourceNotFound, SourceUnavailable, TransportError
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.redact import redact
-from stream_i3d.stage import CaptureOrder, Done, Ready, Stage
+from stream_i3d.stage import CaptureOrder, Done, Ready, SourceNews, Stage
 from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.frames import FrameSender
 from stream_i3d.transport.preview import PreviewPublisher
@@ -152,6 +152,7 @@ class CaptureLoop:
         self._epoch = 0
         self._connections = 0
         self._said: tuple[CameraState, str] | None = None
+        self._memory_limit_mb = 0.0
         self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
@@ -199,6 +200,7 @@ class CaptureLoop:
         """
         if not source.live and not self._wait_for_worker():
             return True
+        self._tell_memory(source)
         damage = _DamageWatch(source, self._stderr)
         reader = self._begin(source, self._now(), damage)
         try:
@@ -325,6 +327,7 @@ class CaptureLoop:
     def _tell_live(self, source: Source, reader: FrameReader | PacedReader) -> None:
         if reader.epoch != self._epoch:
             self._epoch = reader.epoch
+            self._tell_memory(source)
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
         self._delay_s = round(reader.delay_s, 1)
         if source.intact:
@@ -333,6 +336,12 @@ class CaptureLoop:
             self._report(self._state_before_live(), "connected; waiting for a key picture")
         else:
             self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
+
+    def _tell_memory(self, source: Source) -> None:
+        """Have the supervisor know what pictures of this size need, and that they are read from now on."""
+        self._memory_limit_mb = source.memory_limit_mb
+        once = self._address.kind == "url" and not source.live and not self._job.config.loop
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, plays_once=once))
 
     def _state_before_live(self) -> CameraState:
         return "reconnecting" if self._connections > 1 else "connecting"
@@ -436,6 +445,7 @@ class CaptureLoop:
             self._stage.beat()
             if self._stage.stopping.is_set():
                 return
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, ended=True))
 
     def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
         return CameraReport(

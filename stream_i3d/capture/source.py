@@ -33,6 +33,10 @@ class Source(Protocol):
     def pixel_aspect(self) -> float:
         """Width of a pixel over its height, of the picture that was retrieved last; 1 where pixels are square."""
 
+    @property
+    def memory_limit_mb(self) -> float:
+        """MiB above which a process that decodes pictures of this size holds more than it needs."""
+
     duration_s: float | None
     """Length of the medium in seconds, where it has one and says so."""
 
@@ -74,5 +78,5 @@ def open_source(address: SourceAddress, config: CaptureConfig) -> Source:
     if address.kind == "webcam":
         return video.open_webcam(address.target)
     if address.kind == "file":
-        return video.open_file(address.target)
-    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s)
+        return video.open_file(address.target, config.max_memory_mb)
+    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s, config.max_memory_mb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream_i3d.capture.address import parse_synthetic
+from stream_i3d.capture.picture_memory import automatic_limit_mb
 from stream_i3d.preprocess import Image
 from stream_i3d.scenes import SceneRenderer
 
@@ -23,6 +24,7 @@ class SyntheticSource:
         self._renderer = SceneRenderer(options.seed, (options.width, options.height))
         self._index = -1
         self.description = f"{options.width}x{options.height} at {options.fps:g} fps, synthetic"
+        self.memory_limit_mb = automatic_limit_mb(options.width, options.height)
 
     def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
         self._index += 1

@@ -7,13 +7,10 @@ a time limit, RTSP goes over TCP, and a failure is told apart (no such host, ref
 from __future__ import annotations
 
 import os
-import re
 import socket
-import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -21,22 +18,28 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, shown
 from stream_i3d.capture.medium import broke_off, comes_in_segments, server_names_a_length
+from stream_i3d.capture.picture_memory import (
+    MemoryLimit,
+    automatic_limit_mb,
+    bytes_per_pixel,
+    size_refusal,
+)
+from stream_i3d.capture.still_size import still_size
+from stream_i3d.capture.stream_answers import encoding_hint, explain_silence
+from stream_i3d.capture.webcams import check_webcam
+from stream_i3d.capture.webcams import list_webcams as list_webcams
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
-from stream_i3d.files import kind_of
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact
 
 if TYPE_CHECKING:
     from stream_i3d.capture.video_file import VideoFile
 
-# OpenCV reads this at every open. Whoever sets it by hand must include rtsp_transport;tcp, since it replaces OpenCV's
-# own default. Not fflags;nobuffer: it throws away what was read while probing (a 10 s file lost its first 6.7 s).
-_OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_OWN_OPTIONS: Final = "rtsp_transport;tcp"
-os.environ.setdefault(_OPTIONS, _OWN_OPTIONS)
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # Errors only: that a file is no video is said in our own one line, not in OpenCV's.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -52,6 +55,11 @@ _DEFAULT_PORTS: Final[Mapping[str, int]] = {
 _NO_STAMP = -9e18  # what CAP_PROP_PTS is for pictures without a time stamp; POS_MSEC makes one up from the rate
 _SEGMENT_TIMEOUT_S = 20.0  # a playlist's next segment comes when it is over: 10 s is usual, and some have more
 _CLOSE_S = 0.5
+_NEWEST_SEGMENT: Final = "live_start_index;-1"
+"""Has a live playlist begin with its newest segment: FFmpeg takes the third last, which only makes it late."""
+_LOOK_OPTIONS: Final = f"{FILE_OPTIONS}|codec_whitelist;none|probesize;65536|analyzeduration;0"
+"""A first look at a file: its headers are read, and no decoder may run."""
+
 _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
 
 
@@ -66,16 +74,22 @@ class VideoSource:
         gate: KeyPictureGate | None = None,
         stamped: bool = False,
         remote: bool = False,
+        memory_limit: MemoryLimit = None,
     ) -> None:
         """Wrap an opened capture.
 
         Args:
-            capture: The opened capture.
+            capture: OpenCV's; closed with this.
             live: Whether time is the clock's.
             name: What it is called in messages; safe to show (redacted).
             gate: Judges what is sent as differences between pictures.
             stamped: Whether a live stream's own time stamps are given.
             remote: Whether a file comes over a network, and may break off.
+            memory_limit: Pictures that take more are refused, here and where their size changes.
+
+        Raises:
+            SourceNotFound: A file's pictures are too large.
+            SourceUnavailable: A camera's are, which may be changed.
         """
         self.live = live
         self._stamped = stamped
@@ -92,6 +106,10 @@ class VideoSource:
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._length_s = count / self._nominal_fps if count > 0 and self._nominal_fps > 0 else None
         self.duration_s = None if live else self._length_s
+        self._memory_limit = memory_limit
+        self._pixel_bytes = bytes_per_pixel(round(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)))
+        self._decoded_size = width, height
+        self._check_size(width, height)
 
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
@@ -100,6 +118,10 @@ class VideoSource:
     @property
     def until(self) -> float | None:  # noqa: D102
         return None if self.live else self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
+
+    @property
+    def memory_limit_mb(self) -> float:  # noqa: D102
+        return automatic_limit_mb(*self._decoded_size, self._pixel_bytes)
 
     @property
     def intact(self) -> bool:  # noqa: D102
@@ -133,8 +155,12 @@ class VideoSource:
         good, picture = self._capture.retrieve()
         if not good or picture is None or picture.ndim != 3:
             raise SourceUnavailable(f"{self._name}: a picture could not be decoded")
-        self.pixel_aspect = self._pixel_aspect()  # a camera may change both while it is open
-        self._size = display_size(picture.shape[1], picture.shape[0], self.pixel_aspect)
+        size = picture.shape[1], picture.shape[0]
+        if size != self._decoded_size:  # a camera may change it while it is open, and so do some files
+            self._check_size(*size)
+            self._decoded_size = size
+        self.pixel_aspect = self._pixel_aspect()
+        self._size = display_size(*size, self.pixel_aspect)
         return np.asarray(picture, dtype=np.uint8)
 
     def close(self) -> None:  # noqa: D102
@@ -155,6 +181,12 @@ class VideoSource:
         wide, high = (self._capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
         return pixel_aspect_of(wide / high if high > 0 else None)[0]
 
+    def _check_size(self, width: int, height: int) -> None:
+        refusal = size_refusal(self._memory_limit, width, height, self._pixel_bytes)
+        if refusal is not None:
+            self.close()
+            raise (SourceUnavailable if self.live else SourceNotFound)(f"{self._name}: {refusal}")
+
     def _media_time(self) -> float:
         """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
         time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
@@ -169,11 +201,6 @@ def has_ffmpeg() -> bool:
     return any("FFMPEG:" in line and "YES" in line for line in cv2.getBuildInformation().splitlines())
 
 
-def list_webcams() -> list[str]:
-    """Return the device paths of the cameras the system knows (Linux; empty elsewhere)."""
-    return sorted(str(path) for path in Path("/dev").glob("video*"))
-
-
 def open_webcam(target: str) -> VideoSource:
     """Open a webcam by index ("0") or device path.
 
@@ -181,12 +208,7 @@ def open_webcam(target: str) -> VideoSource:
         SourceNotFound: There is no such device.
         SourceUnavailable: It exists but gives no picture (busy, no permission).
     """
-    device = f"/dev/video{target}" if target.isdigit() else target
-    if sys.platform.startswith("linux") and kind_of(device) is None:
-        found = ", ".join(list_webcams()) or "none"
-        raise SourceNotFound(
-            f"webcam {target}: {device} does not exist; cameras found: {found}; plug one in or give another"
-        )
+    device = check_webcam(target, list_webcams)
     backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(target), backend) if target.isdigit() else cv2.VideoCapture(device, backend)
     if not capture.isOpened():
@@ -197,64 +219,67 @@ def open_webcam(target: str) -> VideoSource:
     return VideoSource(capture, live=True, name=f"webcam {target}")
 
 
-def open_file(path: str) -> VideoFile:
-    """Open a video file.
+def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoFile:
+    """Open a video file: that file alone, whatever its name or content asks FFmpeg for.
+
+    Args:
+        path: Of the file.
+        memory_limit: As `capture.max_memory_mb`: pictures that take more to decode are refused before one is decoded.
 
     Raises:
-        SourceNotFound: There is no such file, or no video in it.
+        SourceNotFound: There is no such file, no video in it, or its pictures are too large.
     """
-    try:
-        kind = Path(path).stat().st_mode
-    except PermissionError:
-        raise SourceNotFound(f"{path}: a folder on the way is closed to this user; grant access, or move it") from None
-    except (OSError, ValueError):  # also too long a name, or one with a NUL in it
-        raise SourceNotFound(f"no such file: {path}; give a video file, a webcam index or a URL") from None
-    if not stat.S_ISREG(kind):
-        raise SourceNotFound(f"{path} is a folder; give a video file in it")
+    name, file = shown(path), find_file(path)
+    size, still = _declared_size(file)
+    refusal = None if size is None else size_refusal(memory_limit, *size, pictures=1 if still else None)
+    if refusal is not None:
+        raise SourceNotFound(f"{name}: {refusal}")
     from stream_i3d.capture.video_file import open_video_file  # here: cameras do without PyAV, 17 MB and 0.1 s
 
-    return open_video_file(path)
+    return open_video_file(file, name, memory_limit)
 
 
-def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> VideoSource:
+def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
+    """Return the (width, height) that a file declares, None where it does not; and whether it is a single picture.
+
+    Nothing is decoded: opening alone decodes pictures, and one of 16,000 x 16,000 pixels takes 2 GB.
+    """
+    with Path(file).open("rb") as content:
+        size = still_size(content)
+    if size is not None:
+        return size, True
+    with ffmpeg_options(_LOOK_OPTIONS):
+        capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
+    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    capture.release()
+    return ((width, height) if width > 0 and height > 0 else None), False
+
+
+def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto") -> VideoSource:
     """Open a network stream, or a video file behind an http(s) URL.
 
     What FFmpeg knows the length of is a file, and so is what the server knows the length of. RTSP and RTMP are always
     live: there a length may be an announcement that a camera does not keep.
 
     Raises:
-        SourceUnavailable: The host is unknown, refuses, does not answer in time, or sends no video. The message holds
-            no password.
+        SourceUnavailable: The host is unknown, refuses, does not answer in time, sends no video, or pictures that take
+            more than `memory_limit` to decode. The message holds no password.
     """
     _check_reachable(url, open_timeout_s)
     segmented = comes_in_segments(url)
     read_timeout_s = max(read_timeout_s, _SEGMENT_TIMEOUT_S) if segmented else read_timeout_s
-    with _options_for(segmented):
+    with ffmpeg_options(_NEWEST_SEGMENT if segmented else ""):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, stream_options(open_timeout_s, read_timeout_s))
     if not capture.isOpened():
         capture.release()
-        refusal = _rtsp_refusal(url, open_timeout_s)
-        raise SourceUnavailable(
-            f"{redact(url)}: the host answers{refusal}, but gives no video; check path, user name and password"
-        )
+        raise SourceUnavailable(f"{redact(url)}: {explain_silence(url, open_timeout_s)}{encoding_hint(url)}")
+    name = redact(url)
     if urlsplit(url).scheme.lower() in ("http", "https"):
         finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
         if finite or (not segmented and server_names_a_length(url, open_timeout_s)):
-            return VideoSource(capture, live=False, name=redact(url), remote=True)
-    return VideoSource(capture, live=True, name=redact(url), gate=KeyPictureGate(), stamped=True)
-
-
-@contextmanager
-def _options_for(segmented: bool) -> Iterator[None]:
-    """Have a live playlist begin with its newest segment: FFmpeg takes the third last, which only makes it late."""
-    if not segmented or os.environ.get(_OPTIONS) != _OWN_OPTIONS:
-        yield  # whoever sets options gives all of them
-        return
-    os.environ[_OPTIONS] = f"{_OWN_OPTIONS}|live_start_index;-1"
-    try:
-        yield
-    finally:
-        os.environ[_OPTIONS] = _OWN_OPTIONS
+            return VideoSource(capture, live=False, name=name, remote=True, memory_limit=memory_limit)
+    gate = KeyPictureGate()
+    return VideoSource(capture, live=True, name=name, gate=gate, stamped=True, memory_limit=memory_limit)
 
 
 def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:
@@ -269,27 +294,6 @@ def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int
     ]
 
 
-def _rtsp_refusal(url: str, timeout_s: float) -> str:
-    """Ask an RTSP server once, without credentials, what it says of the path; FFmpeg does not always tell.
-
-    Returns " 401 Unauthorized", " 404 Not Found" or the like, with a blank before it; "" where it says nothing of use.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() != "rtsp":
-        return ""
-    port = parts.port or _DEFAULT_PORTS["rtsp"]
-    bare = parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
-    request = f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
-    try:
-        with socket.create_connection((parts.hostname or "", port), timeout=timeout_s) as connection:
-            connection.sendall(request.encode())
-            answer = connection.recv(512).decode("ascii", errors="replace")
-    except OSError:
-        return ""
-    status = re.match(r"RTSP/1\.\d ([45]\d\d[ A-Za-z]{0,40})", answer)
-    return f" {status[1].strip()}" if status else ""
-
-
 def _check_reachable(url: str, timeout_s: float) -> None:
     """Connect once by TCP: OpenCV would not say why it failed."""
     try:
@@ -297,17 +301,24 @@ def _check_reachable(url: str, timeout_s: float) -> None:
         host = parts.hostname or ""
         port = parts.port or _DEFAULT_PORTS[parts.scheme.lower()]
     except ValueError:
-        raise SourceUnavailable(f"{redact(url)}: not a URL, or the port is no number from 0 to 65535") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: not a URL, or the port is no number from 0 to 65535{encoding_hint(url)}"
+        ) from None
     # An unencoded '/' in a password makes the user name look like the host: what redact() hides is not shown.
-    shown = host if host and host in redact(url) else "***"
+    host_shown = host if host and host in redact(url) else "***"
+    hint = encoding_hint(url)
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except (socket.gaierror, UnicodeError):  # the latter: a name that cannot be one ("a..b")
-        raise SourceUnavailable(f"{redact(url)}: host {shown!r} is unknown; check the name and the network") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: host {host_shown!r} is unknown; check the name and the network{hint}"
+        ) from None
     except TimeoutError:
-        raise SourceUnavailable(f"{redact(url)}: no answer from {shown}:{port} within {timeout_s:g} s") from None
+        raise SourceUnavailable(
+            f"{redact(url)}: no answer from {host_shown}:{port} within {timeout_s:g} s{hint}"
+        ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceUnavailable(
-            f"{redact(url)}: {shown}:{port}: {reason}; is the camera on, and the port right?"
+            f"{redact(url)}: {host_shown}:{port}: {reason}; is the camera on, and the port right?{hint}"
         ) from None

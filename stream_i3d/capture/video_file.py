@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from stream_i3d.capture.geometry import UPRIGHT, display_size, orientation_of, pixel_aspect_of
+from stream_i3d.capture.picture_memory import MemoryLimit, automatic_limit_mb, size_refusal
 from stream_i3d.capture.picture_times import CUT_STILL_S, PictureTimes
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, brief
 from stream_i3d.preprocess import Image
@@ -59,20 +60,24 @@ class VideoFile:
     live = False
     intact = True
 
-    def __init__(self, container: InputContainer, name: str) -> None:
+    def __init__(self, container: InputContainer, name: str, memory_limit: MemoryLimit = "auto") -> None:
         """Choose a track and decode its first picture.
 
         Args:
             container: Opened; closed with this, also where this fails.
             name: What messages call it.
+            memory_limit: Pictures that take more to decode are refused, here and where their size changes.
 
         Raises:
-            SourceNotFound: There is no video in it, or no picture of it can be decoded.
+            SourceNotFound: There is no video in it, no picture of it can be decoded, or they are too large.
         """
         self._container = container
         self._name = name
+        self._memory_limit: MemoryLimit = memory_limit
         try:
             self._stream = choose_track(container, name)
+            context = self._stream.codec_context
+            self._check_size(context.width, context.height, context.format)
             self._stream.thread_type = "NONE"  # one camera, one process: threads only add frames in flight
             self._nominal_fps = float(self._stream.guessed_rate or self._stream.average_rate or 0)
             self._times = PictureTimes(self._nominal_fps)
@@ -102,6 +107,11 @@ class VideoFile:
     @property
     def until(self) -> float | None:  # noqa: D102
         return self._until
+
+    @property
+    def memory_limit_mb(self) -> float:  # noqa: D102
+        width, height, pixel_bytes = self._decoded_size
+        return automatic_limit_mb(width, height, pixel_bytes)
 
     def doubt(self) -> None:  # noqa: D102
         return
@@ -158,6 +168,13 @@ class VideoFile:
     def _time_of(self, frame: av.VideoFrame) -> float:
         return self._times.push(_seconds(frame.pts, frame.time_base), _seconds(frame.dts, frame.time_base))
 
+    def _check_size(self, width: int, height: int, pixels: av.VideoFormat | None) -> None:
+        """Raise SourceNotFound where pictures of this size may not be held."""
+        bits = 12 if pixels is None else pixels.padded_bits_per_pixel
+        self._decoded_size = width, height, bits / 8
+        if (refusal := size_refusal(self._memory_limit, *self._decoded_size)) is not None:
+            raise SourceNotFound(f"{self._name}: {refusal}")
+
     def _geometry_of(self, frame: av.VideoFrame) -> None:
         """Take note of how a picture is to be shown; a few files change it on the way."""
         self._orientation = UPRIGHT
@@ -173,6 +190,8 @@ class VideoFile:
         if not sane:
             _warn_once(f"{self._name}: its sample aspect ratio {_ratio(ratio)} is not believed; pixels count as square")
         width, height = frame.width, frame.height
+        if (width, height) != self._decoded_size[:2]:
+            self._check_size(width, height, frame.format)
         if self._orientation.transpose:
             width, height, self._pixel_aspect = height, width, 1 / self._pixel_aspect
         self._size = display_size(width, height, self._pixel_aspect)
@@ -197,24 +216,30 @@ class VideoFile:
         return f"{self._name} holds no picture that FFmpeg can decode; {_CONVERT}"
 
 
-def open_video_file(path: str) -> VideoFile:
+def open_video_file(path: str, name: str | None = None, memory_limit: MemoryLimit = "auto") -> VideoFile:
     """Open a regular file that exists.
 
+    Args:
+        path: Of the file.
+        name: What messages call it; its path by default.
+        memory_limit: As `VideoFile`.
+
     Raises:
-        SourceNotFound: It is no video, or there is none in it.
+        SourceNotFound: It is no video, or there is none in it, or its pictures are too large.
     """
+    name = path if name is None else name
     # As a file whatever it is called: FFmpeg takes "a:b.mp4" for a protocol, and "%03d.png" for many files.
     try:
-        container = av.open(f"file:{path}", options={"pattern_type": "none"})
+        container = av.open(f"file:{path}", options={"pattern_type": "none", "protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError):
-        raise SourceNotFound(_unreadable(path)) from None
+        raise SourceNotFound(_unreadable(path, name)) from None
     if container.format.name in _TEXT_FORMATS:
         container.close()
-        raise SourceNotFound(_unreadable(path))
+        raise SourceNotFound(_unreadable(path, name))
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         container.close()
-        raise SourceNotFound(f"{path} is a single picture; give a video, since an action takes time")
-    return VideoFile(container, path)
+        raise SourceNotFound(f"{name} is a single picture; give a video, since an action takes time")
+    return VideoFile(container, name, memory_limit)
 
 
 def choose_track(container: InputContainer, name: str) -> av.VideoStream:
@@ -261,9 +286,9 @@ def _ratio(ratio: Fraction | None) -> str:
     return "" if ratio is None else f"{ratio.numerator}:{ratio.denominator}"
 
 
-def _unreadable(path: str) -> str:
+def _unreadable(path: str, name: str) -> str:
     """Return what is wrong with a file that FFmpeg cannot open, as far as its first bytes tell."""
-    text = f"{path} is not a video that FFmpeg can read"
+    text = f"{name} is not a video that FFmpeg can read"
     try:
         with Path(path).open("rb") as file:
             head = file.read(512)

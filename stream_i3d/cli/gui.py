@@ -14,6 +14,7 @@ from stream_i3d.cli.options import (
     client_keys,
     config_of,
     recognition_options,
+    service_options,
     source_options,
 )
 from stream_i3d.config import Config
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 @client_key_options
 @source_options
 @recognition_options
+@service_options
 def gui(
     connect: str | None,
     key: Path | None,
     server_key: Path | None,
     sources: tuple[str, ...],
     config_file: Path | None,
+    duration: float | None,
+    quiet: bool,
     **flags: Any,
 ) -> None:
     """Show what cameras see and what the model thinks, in a window.
@@ -42,19 +46,23 @@ def gui(
     stream-i3d gui                              # attach to a service on this machine, or begin one from the window
     stream-i3d gui --connect tcp://127.0.0.1:6001
     stream-i3d gui --connect tcp://camera-host:5557 --key me.key_secret --server-key service.key
-    stream-i3d gui --source 0                   # start a service of its own
+    stream-i3d gui --source 0                   # with a service of its own; takes the options of `run` but its keys
+    stream-i3d gui --source clip.mp4 --source rtsp://camera/stream --fast
     """
+    flags["log_level"] = "warning" if quiet else None
     own = bool(sources) or config_file is not None or any(value is not None for value in flags.values())
     keys = client_keys(key, server_key)
     if own and (connect is not None or keys is not None):
         raise ConfigError(
-            "--connect or --key with --source, --config or a recognition flag: give --connect alone (with keys, where "
+            "--connect or --key with --source, --config or a flag of a service: give --connect alone (with keys, where "
             "it wants them) to attach to a service that runs, or the others to start one"
         )
+    given: dict[str, Any] = {} if duration is None else {"duration_s": duration}
     if not own:
-        open_window(connect=connect, keys=keys)
+        open_window(connect=connect, keys=keys, **given)
         return
-    open_window(config=config_of(config_file, flags, cameras_of(sources)))
+    config = config_of(config_file, flags, cameras_of(sources))
+    open_window(config=config, **given)
 
 
 def open_window(

@@ -17,6 +17,7 @@ from stream_i3d.config import (
     Config,
     FlowName,
     FusionName,
+    LogFormat,
     ModeName,
     Precision,
     SmoothingName,
@@ -141,6 +142,38 @@ class SecondsOption(click.FloatRange):
         return self.fail(f"{value} is no number of seconds", param, ctx) if math.isnan(seconds) else seconds
 
 
+_SERVICE = [
+    click.option("--publish", help="Address of the PUB socket (default: tcp://127.0.0.1:5556)."),
+    click.option(
+        "--jsonl",
+        help="Also write messages as JSON lines to this file; '-' is standard output.",
+        shell_complete=completion.files,
+    ),
+    click.option("--fast", is_flag=True, default=None, help="Read files at full speed, dropping nothing."),
+    click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached."),
+    click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'."),
+    click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one."),
+    click.option(
+        "--state",
+        help="File that keeps what is changed at run time, for the next start.",
+        shell_complete=completion.files,
+    ),
+    click.option("--duration", type=SecondsOption(), help="Seconds to run; else until stopped."),
+    click.option("--quiet", is_flag=True, help="Log warnings only."),
+    click.option(
+        "--monitor",
+        is_flag=False,
+        flag_value="auto",
+        help="Serve /metrics, /healthz, /readyz, /status there (without a value: 127.0.0.1:8556).",
+    ),
+    click.option(
+        "--log-format",
+        help="text (default), or json: one object a line.",
+        shell_complete=completion.words_of(LogFormat),
+    ),
+]
+
+
 def recognition_options(command: _F) -> _F:
     """Add --config and the options of model, windows and smoothing."""
     for option in reversed(_RECOGNITION):
@@ -173,6 +206,13 @@ def cameras_of(sources: Sequence[str]) -> dict[str, Any]:
         name, source = split_name(given, lambda path: kind_of(path) is not None)
         cameras.append({"source": source} if name is None else {"source": source, "name": name})
     return {"cameras": cameras or None}
+
+
+def service_options(command: _F) -> _F:
+    """Add the options of a service that is started: where results go, how it runs, how long; not its keys."""
+    for option in reversed(_SERVICE):
+        command = option(command)
+    return command
 
 
 def client_key_options(command: _F) -> _F:

@@ -12,33 +12,18 @@ import click
 from stream_i3d.cli import completion
 from stream_i3d.cli.options import (
     CARRIED_MODEL_NOTE,
-    SecondsOption,
     cameras_of,
     config_of,
     recognition_options,
+    service_options,
     source_options,
 )
-from stream_i3d.config import LogFormat
 
 
 @click.command()
 @source_options
 @recognition_options
-@click.option("--publish", help="Address of the PUB socket (default: tcp://127.0.0.1:5556).")
-@click.option(
-    "--jsonl",
-    help="Also write messages as JSON lines to this file; '-' is standard output.",
-    shell_complete=completion.files,
-)
-@click.option("--fast", is_flag=True, default=None, help="Read files at full speed, dropping nothing.")
-@click.option("--retry/--no-retry", default=None, help="Whether to try again when a camera cannot be reached.")
-@click.option("--control", help="Address that takes requests (default: one port above --publish), or 'off'.")
-@click.option("--stay", is_flag=True, default=None, help="Go on when all cameras have ended; start without one.")
-@click.option(
-    "--state",
-    help="File that keeps what is changed at run time, for the next start.",
-    shell_complete=completion.files,
-)
+@service_options
 @click.option(
     "--key",
     help="The service's secret key file; with it, only --clients can connect, also from elsewhere.",
@@ -52,19 +37,6 @@ from stream_i3d.config import LogFormat
 )
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
 @click.option("--end-with-input", is_flag=True, hidden=True)
-@click.option("--duration", type=SecondsOption(), help="Seconds to run; else until stopped.")
-@click.option("--quiet", is_flag=True, help="Log warnings only.")
-@click.option(
-    "--monitor",
-    is_flag=False,
-    flag_value="auto",
-    help="Serve /metrics, /healthz, /readyz, /status there (without a value: 127.0.0.1:8556).",
-)
-@click.option(
-    "--log-format",
-    help="text (default), or json: one object a line.",
-    shell_complete=completion.words_of(LogFormat),
-)
 def run(
     sources: tuple[str, ...],
     config_file: Path | None,

@@ -131,8 +131,9 @@ def calibration_note(config: Config) -> str | None:
 
 def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
     if model.two_stream:
-        return _settle_two_streams(structs.replace(model, name=TWO_STREAM), window)
+        return _settle_two_streams(model, window)
     path, spec = resolve_checkpoint(model.checkpoint), checkpoint_spec(model)
+    _check_runs_alone(model.name if spec is None else spec.architecture, path.name)
     if spec is not None and spec.architecture != model.name:
         raise ConfigError(
             f"model.name {model.name!r}: checkpoint {path.name} is of architecture {spec.architecture!r}; "
@@ -148,6 +149,19 @@ def _settle(model: ModelConfig, window: WindowConfig) -> ModelSetup:
             "frames; leave it out, or give the checkpoint that it was exported from"
         )
     return ModelSetup(path=str(path), spec=spec, config=model, preprocessing=preprocessing, labels=labels)
+
+
+def _check_runs_alone(architecture: str, checkpoint: str) -> None:
+    """Check that a network sees one stream: those of two are trained and evaluated, but do not run live.
+
+    Raises:
+        ConfigError: It sees RGB and flow, or there is no such architecture.
+    """
+    if len(find_architecture(architecture).streams) > 1:
+        raise ConfigError(
+            f"checkpoint {checkpoint}: {architecture!r} sees RGB and optical flow in one network, and does not run "
+            f"live; give two I3D checkpoints with --model {TWO_STREAM}, or measure it with `evaluate`"
+        )
 
 
 def settle_stream(stream: StreamName, checkpoint: str) -> StreamWeights:

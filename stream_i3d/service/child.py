@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal
 
 from stream_i3d.backoff import Backoff
+from stream_i3d.capture.picture_memory import LEAST_LIMIT_MB
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
 from stream_i3d.service.footprint import FootprintWatch
@@ -30,6 +31,7 @@ from stream_i3d.stage import (
     Order,
     PublisherSummary,
     Ready,
+    SourceNews,
     StageLink,
     Summary,
 )
@@ -39,10 +41,11 @@ log = logging.getLogger(__name__)
 
 Said = Ready | Summary | PublisherSummary | CameraNews
 
-Cause = Literal["retired", "replaced", "silent", "memory"]
+Cause = Literal["retired", "replaced", "silent", "memory", "given up"]
 """Why a process is asked to end."""
 
 _UNKILLABLE_S = 5.0
+_TRIES_TO_OPEN = 3
 
 
 class Child:
@@ -72,6 +75,8 @@ class Child:
         self._kill_at = 0.0
         self._kills = 0
         self._watch = FootprintWatch()
+        self._source: SourceNews | None = None
+        self._crashes = 0
 
     @property
     def alive(self) -> bool:
@@ -134,6 +139,9 @@ class Child:
             if isinstance(message, Done):
                 self._outstanding = None
                 continue
+            if isinstance(message, SourceNews):
+                self._source = message
+                continue
             if isinstance(message, Ready):
                 self.ready = message
                 if self.state == "starting":
@@ -182,7 +190,7 @@ class Child:
     def _start(self, now: float) -> None:
         self.ready = None
         self._wish, self._outstanding = None, None  # what is in the row is told by the job
-        self._ending, self._kills = None, 0
+        self._ending, self._kills, self._source = None, 0, None
         self._started = now
         link = StageLink(self._context)
         self._process = self._context.Process(
@@ -231,23 +239,31 @@ class Child:
         self._let_go()
         if self._ending == "retired":
             self.state = "gone"
+        elif self._ending == "memory" and not self._may_begin_again:
+            self._crashed(now, "held too much memory and was ended")  # it began to send while it was being ended
         elif self._ending in ("memory", "replaced"):
             self.planned_restarts += self._ending == "memory"
             self._again = self._ending == "memory"
             self.state, self._start_at = "waiting", now
+        elif self._ending == "given up":
+            self._fail()
         elif self._ending == "silent":
             how = "was killed" if self._kills else "ended when asked to"
-            self._restart(now, f"was silent for over {self._silence_limit():g} s and {how}")
+            self._crashed(now, f"was silent for over {self._silence_limit():g} s and {how}")
         elif code == 0:
             self.state = "finished"
         elif code == EXIT_FATAL:
-            self.state = "failed"
             self.failure = self.failure or f"{self.row.name} gave up"
             if self.row.essential:
+                self.state = "failed"
                 raise ServiceError(self.failure)
-            log.error("%s: %s", self.row.name, self.failure)
+            self._fail()
+        elif self.row.plays_once and self._source is None and self._crashes >= _TRIES_TO_OPEN:
+            self.failure = f"the capture process ended with code {code} each time it opened its file"
+            self._fail()
         else:
-            self._restart(now, f"ended with code {code}")
+            self._crashes += 1
+            self._crashed(now, f"ended with code {code}")
 
     def _let_go(self) -> None:
         """Give back what the ended process held here: its entry in the system's table, pipes, its sentinel."""
@@ -258,6 +274,28 @@ class Child:
             self._link.close()
         self._process, self._link = None, None
         self._watch.forget()
+
+    @property
+    def _may_begin_again(self) -> bool:
+        """Whether its work may be done from the beginning: not where a file has been read in part."""
+        return self._source is None or not (self.row.plays_once or self._source.plays_once)
+
+    def _fail(self) -> None:
+        """Take note that the process is not started again, for `self.failure`."""
+        self.state = "failed"
+        log.error("%s: %s", self.row.name, self.failure)
+
+    def _crashed(self, now: float, what: str) -> None:
+        """Start a process again that ended by mistake, where that is allowed."""
+        if self._may_begin_again:
+            self._restart(now, what)
+        elif self._source is not None and self._source.ended:
+            self.state = "finished"  # all it had to say was said
+        else:
+            self.failure = (
+                f"the capture process {what} in the middle of its file, which is not read from its start again"
+            )
+            self._fail()
 
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
@@ -281,8 +319,24 @@ class Child:
             self._begin_to_end(now, "silent", self.row.grace_s)
             return
         self._backoff.healthy_for(now - self._started if self.ready else 0.0)
-        if self._watch.holds_too_much(now, self.row.name, self.pid, self.row.memory_limit_mb):
+        again, limit = self._may_begin_again, self._memory_limit()
+        if not self._watch.holds_too_much(now, self.row.name, self.pid, limit, again):
+            return
+        if again:
             self._begin_to_end(now, "memory", self.row.grace_s)
+        elif self._source is None or not self._source.ended:
+            held = (self._watch.footprint.rss_bytes or 0) / 2**20
+            self.failure = (
+                f"the capture process holds {held:.0f} MB of memory, more than its max_memory_mb of {limit:g}, in the "
+                "middle of its file, which is not read from its start again; allow more, or scale the video down"
+            )
+            self._begin_to_end(now, "given up", self.row.grace_s)
+
+    def _memory_limit(self) -> float | None:
+        """Return the MiB that it may hold now."""
+        if self.row.memory_limit_mb != "auto":
+            return self.row.memory_limit_mb
+        return LEAST_LIMIT_MB if self._source is None else max(LEAST_LIMIT_MB, self._source.memory_limit_mb)
 
 
 @contextmanager

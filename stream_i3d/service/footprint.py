@@ -62,23 +62,29 @@ class FootprintWatch:
         """Begin anew: the process has ended."""
         self.footprint, self._look_at = Footprint(), 0.0
 
-    def holds_too_much(self, now: float, name: str, pid: int, limit_mb: float | None) -> bool:
+    def holds_too_much(self, now: float, name: str, pid: int, limit_mb: float | None, restarts: bool = True) -> bool:
         """Look at a process; tell, and log, when it should be started again for the memory it holds.
 
-        Not over and over where it needs what it holds: after each time there is a rest, and the rests grow.
+        Not over and over where it needs what it holds: after each time there is a rest, and the rests grow. A process
+        that must not be started again is told at once, and nothing is logged.
 
         Args:
             now: Monotonic clock, in seconds.
             name: Of its stage.
             pid: Its number.
-            limit_mb: The resident memory that it may hold; None is no limit.
+            limit_mb: The resident memory that it may hold, in MiB; None is no limit.
+            restarts: Whether it would be started again.
         """
         if now < self._look_at:
             return False
         self._look_at = now + _LOOK_S
         self.footprint = measure_footprint(pid)
         held = self.footprint.rss_bytes
-        if limit_mb is None or held is None or now < self._rest_until:
+        if limit_mb is None or held is None:
+            return False
+        if not restarts:
+            return held > limit_mb * _MIB
+        if now < self._rest_until:
             return False
         if held <= limit_mb * _MIB:
             self._rest.healthy_for(now - self._rest_until)

@@ -19,7 +19,7 @@ import msgspec
 import yaml
 from msgspec import structs
 
-from stream_i3d.config import Config, SecurityConfig
+from stream_i3d.config import Config, PublishConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.files import PRIVATE, replace_file
 from stream_i3d.transport.control import HelloReply, SayHello
@@ -42,7 +42,8 @@ class LaunchedService:
         """Start it; returns at once."""
         self._folder = tempfile.TemporaryDirectory(prefix="stream-i3d-window-")  # mode 0700
         folder = Path(self._folder.name)
-        self.publish, self.control = _address(folder, "publish"), _address(folder, "control")
+        self.publish = _given_or(config.publish.address, PublishConfig().address, _address(folder, "publish"))
+        self.control = _given_or(config.control.address, "auto", _address(folder, "control"))
         settings = structs.replace(
             config,
             publish=structs.replace(config.publish, address=self.publish),
@@ -114,8 +115,17 @@ class LaunchedService:
 
 
 def launch(config: Config) -> LaunchedService:
-    """Start a service with `config`, but on private addresses, and going on when all cameras have ended."""
+    """Start a service with `config`, on private addresses where it gives none, and going on when all cameras ended."""
     return LaunchedService(config)
+
+
+def _given_or(address: str | None, default: str, private: str) -> str:
+    """Return an address that was asked for by name, else a private one: two windows must not want the same port.
+
+    One that lets the system choose a port could not be known to whoever connects.
+    """
+    chosen = address not in (None, "off", default) and not str(address).endswith((":*", ":0"))
+    return str(address) if chosen else private
 
 
 def _address(folder: Path, name: str) -> str:

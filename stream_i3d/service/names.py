@@ -17,7 +17,7 @@ def name_cameras(config: Config) -> Sequence[tuple[str, SourceAddress, str]]:
     Raises:
         ConfigError: There is no camera and none may come, two have the same name, or a source means nothing.
     """
-    if not config.cameras and not config.control.stay and config.control.state is None:
+    if not config.cameras and ends_without_camera(config):
         raise ConfigError(
             "no camera: give --source (a webcam index, URL, file or synthetic://) or --config with cameras"
         )
@@ -32,6 +32,11 @@ def name_cameras(config: Config) -> Sequence[tuple[str, SourceAddress, str]]:
         taken.append(name)
         named.append((name, address, camera.source))
     return named
+
+
+def ends_without_camera(config: Config) -> bool:
+    """Tell whether a camera that cannot be had ends the run: unless there is somebody to see it and to mend it."""
+    return not config.control.stay and config.control.state is None
 
 
 def free_name(wanted: str, taken: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source
+from stream_i3d.capture.picture_memory import MemoryLimit
 from stream_i3d.capture.process import CaptureJob, capture_main
 from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
@@ -20,7 +21,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
-from stream_i3d.service.names import capture_stage, free_name, name_cameras
+from stream_i3d.service.names import capture_stage, ends_without_camera, free_name, name_cameras
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -56,7 +57,9 @@ class StageRow:
         shutdown_order: Lower ones are stopped first.
         grace_s: Seconds from being asked to end to being killed.
         essential: Whether the run ends where this process cannot go on.
-        memory_limit_mb: It is started again, in order, when it holds more resident memory than this; None is no limit.
+        memory_limit_mb: It is started again, in order, when it holds more resident memory than this; "auto" is what it
+            says that its pictures need, None is no limit.
+        plays_once: Whether its work must not begin anew once it has begun: a file would be read from its start again.
     """
 
     name: str
@@ -68,7 +71,8 @@ class StageRow:
     grace_s: float
     role: Role = "capture"
     essential: bool = True
-    memory_limit_mb: float | None = None
+    memory_limit_mb: MemoryLimit = None
+    plays_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,7 @@ class Plan:
         names = ["worker"] if len(devices) == 1 else [f"worker {number}" for number in range(1, len(devices) + 1)]
         self._devices = dict(zip(names, devices, strict=True))
         self.cameras: dict[str, PlannedCamera] = {}
-        # A camera that cannot be had ends the run, unless there is somebody to see it and to mend it.
-        essential = not config.control.stay and config.control.state is None
+        essential = ends_without_camera(config)
         for camera, (name, address, source) in zip(config.cameras, name_cameras(config), strict=True):
             self._add(name, address, source, essential)
             if camera.paused:
@@ -251,6 +254,7 @@ class Plan:
                 grace_s=0.8,
                 essential=essential,
                 memory_limit_mb=config.capture.max_memory_mb,
+                plays_once=address.kind == "file" and not config.capture.loop,
             ),
             self._least_loaded(),
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
+from stream_i3d.capture.presence import check_present
 from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.inference.setup import with_checkpoint_threshold
@@ -25,7 +26,7 @@ from stream_i3d.service.monitoring.access import monitor_address, monitor_token
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitoring.routes import MonitorRoutes
-from stream_i3d.service.names import name_cameras
+from stream_i3d.service.names import ends_without_camera, name_cameras
 from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
@@ -67,6 +68,7 @@ def run_service(
         _endpoint(config.monitoring, monitor) as endpoint,
     ):
         plan = Plan(config, Path(folder), worker)
+        _check_sources(config)
         desk = None if server is None else ControlDesk(plan, server, keeper)
         notifier = Notifier()
         told = {"control": "" if server is None else server.address, "monitor": endpoint}
@@ -90,6 +92,17 @@ def run_service(
             threading.Thread(target=_at_end_of_input, args=(stop,), daemon=True).start()
         with stop_on_signals(stop):
             return supervisor.run(duration_s)
+
+
+def _check_sources(config: Config) -> None:
+    """Look for sources that can never be read, before anything is loaded, where one of them would end the run.
+
+    Raises:
+        SourceNotFound: A file or a device is not there, or a URL is none.
+    """
+    if ends_without_camera(config):
+        for _, address, _ in name_cameras(config):
+            check_present(address)
 
 
 def _with_what_was_kept(config: Config) -> tuple[Config, Keeper | None]:

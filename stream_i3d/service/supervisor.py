@@ -18,6 +18,7 @@ from typing import Protocol
 
 from msgspec import structs
 
+from stream_i3d.errors import ServiceError
 from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
@@ -79,6 +80,7 @@ class Supervisor:
         self._stopping = False  # no Event: a signal handler that sets one can wait for a lock that its own thread holds
         self._figures = RunFigures()
         self._previews: dict[str, str] = {}
+        self._cut_short: list[str] = []
 
     def stop(self) -> None:
         """Ask the run to end; may be called from another thread or a signal handler."""
@@ -94,7 +96,8 @@ class Supervisor:
             The figures of the whole run; `ended` where all cameras have ended.
 
         Raises:
-            ServiceError: A process met an error that a restart will not mend; all others have been ended.
+            ServiceError: A process met an error that a restart will not mend, and all others have been ended; or all
+                cameras have, and a file among them was not read to its end.
         """
         try:
             for row in self._rows:
@@ -102,6 +105,8 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
+        if self._cut_short and not self._stopping:
+            raise ServiceError(self._cut_short[0])
         return structs.replace(self._figures.total(), ended=self._ended)
 
     def add(self, row: StageRow) -> None:
@@ -207,9 +212,14 @@ class Supervisor:
         if one.state == "gone":
             self._hear(one)
             self._running.remove(one)
+        failed = one.state == "failed" and before != "failed"
+        if failed and one.row.essential:
+            self._cut_short.append(f"{camera_of(one.row.name) or one.row.name}: {one.failure}")
         if self._desk is None:
+            if failed and one.row.essential:
+                raise ServiceError(self._cut_short[0])
             return
-        if one.state == "failed" and before != "failed":
+        if failed:
             self._desk.gave_up(self, one.row.name, one.failure)
         if one.state == "gone":
             self._desk.gone(self, one.row.name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_i3d.capture.picture_memory import automatic_limit_mb
 from stream_i3d.capture.source import Source
 from stream_i3d.capture.video import open_file
 from stream_i3d.preprocess import Image, Preprocessing, resize_short_side
@@ -115,6 +116,7 @@ class Pictures:
         self._pictures, self._fps, self._next = pictures, fps, 0
         self.description = f"{pictures.shape[2]}x{pictures.shape[1]} at {fps:g} fps, in memory"
         self.duration_s: float | None = len(pictures) / fps
+        self.memory_limit_mb = automatic_limit_mb(pictures.shape[2], pictures.shape[1])
 
     def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
         self._next += 1

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from stream_i3d.errors import ServiceError, WireError
 from stream_i3d.transport.addresses import check_address, reachable
+from stream_i3d.transport.bind_errors import CONTROL
 from stream_i3d.transport.control import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
@@ -43,7 +44,7 @@ class ControlServer(BoundedSocket):
         self._socket.setsockopt(zmq.RCVHWM, _HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         set_heartbeats(self._socket)
-        self.address = self._bind(address, keys, "--control")
+        self.address = self._bind(address, keys, CONTROL)
         self.rejected = 0
 
     def serve(self, timeout_s: float, answer: Callable[[Request], Reply]) -> None:

@@ -11,7 +11,8 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.messages import CameraReport, Frame
-from stream_i3d.transport.sockets import BoundedSocket, SocketOwner, bind
+from stream_i3d.transport.bind_errors import FRAMES
+from stream_i3d.transport.sockets import BoundedSocket, SocketOwner, bind, connect
 from stream_i3d.transport.wire import MAX_FRAME_BYTES, encode_frame, encode_report
 
 FRAME_HWM = 8  # as many as the sampler repeats at most, all at once, where a network comes in bursts
@@ -25,7 +26,11 @@ class FrameSender(BoundedSocket):
         self._socket.setsockopt(zmq.SNDHWM, FRAME_HWM)
         # Without a worker there is no queue at all: frames from before it came are of no use to it.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(address)
+        try:
+            connect(self._socket, address, None)
+        except TransportError:
+            self.close()
+            raise
         self.dropped = 0
 
     def connected(self, wait_s: float) -> bool:
@@ -91,7 +96,7 @@ class FrameReceivers(SocketOwner):
         puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
         puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         try:
-            bind(puller, address, "--publish")
+            bind(puller, address, FRAMES)
         except TransportError:
             puller.close()
             raise

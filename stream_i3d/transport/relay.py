@@ -18,6 +18,7 @@ from msgspec import structs
 from stream_i3d.errors import TransportError, WireError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.transport.backlog import Backlog
+from stream_i3d.transport.bind_errors import RELAY
 from stream_i3d.transport.relay_wire import (
     Answer,
     Greeting,
@@ -211,7 +212,7 @@ class RelayReceiver(BoundedSocket):
         self._session = time.time_ns() // 1000
         self._peers: dict[bytes, _Peer] = {}
         self.rejected = 0
-        self._bind(address, None)
+        self._bind(address, None, RELAY)
 
     def poll(self, timeout_s: float) -> bool:
         """Wait for a message at most `timeout_s`; tell whether there is one."""

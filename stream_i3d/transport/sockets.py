@@ -20,6 +20,7 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.transport.addresses import leaves_host
+from stream_i3d.transport.bind_errors import PREDICTIONS, Purpose, bind_refusal
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class BoundedSocket(SocketOwner):
         """The socket."""
         return (self._socket,)
 
-    def _bind(self, address: str, keys: ServerKeys | None, setting: str = "--publish") -> str:
+    def _bind(self, address: str, keys: ServerKeys | None, purpose: Purpose = PREDICTIONS) -> str:
         """Bind, closing the socket where that fails; return the real address. With keys, only clients of theirs."""
         try:
             if keys is not None:
@@ -79,7 +80,7 @@ class BoundedSocket(SocketOwner):
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(address):
                 raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
-            return bind(self._socket, address, setting)
+            return bind(self._socket, address, purpose)
         except TransportError:
             self.close()
             raise
@@ -136,13 +137,13 @@ def wait_for_any(ends: Iterable[SocketOwner], timeout_s: float) -> bool:
     return bool(poller.poll(int(timeout_s * 1000)))
 
 
-def bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
+def bind(target: zmq.Socket[bytes], address: str, purpose: Purpose) -> str:
     """Bind a socket on this machine; return its real address.
 
     Args:
         target: The socket.
         address: Where.
-        setting: The flag that chooses another address, for people.
+        purpose: What it is for, for people.
 
     Raises:
         TransportError: The address cannot be had.
@@ -154,11 +155,7 @@ def bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
         with _only_for_this_user():
             target.bind(address)
     except zmq.ZMQError as error:
-        if error.errno == zmq.EADDRINUSE:
-            raise TransportError(
-                f"address {address} is in use by another process; stop it or choose another port with {setting}"
-            ) from None
-        raise TransportError(f"cannot bind {address}: {zmq.strerror(error.errno or 0)}") from None
+        raise TransportError(bind_refusal(purpose, address, error.errno or 0)) from None
     return target.getsockopt_string(zmq.LAST_ENDPOINT)
 
 

@@ -19,7 +19,7 @@ from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import CameraReport, Frame
 from stream_i3d.preprocess import Image, Preprocessing
-from stream_i3d.stage import CaptureOrder, StageMessage
+from stream_i3d.stage import CaptureOrder, SourceNews, StageMessage
 
 SMALL = Preprocessing(short_side=32, crop_size=32)
 
@@ -33,6 +33,7 @@ class FakeStage:
         self.beats = 0
         self.orders: list[CaptureOrder] = []
         self.said: list[StageMessage] = []
+        self.news: list[SourceNews] = []  # of the source, apart from what answers orders
 
     def beat(self) -> None:
         self.beats += 1
@@ -41,7 +42,10 @@ class FakeStage:
         return self.orders.pop(0) if self.orders else None
 
     def say(self, message: StageMessage) -> None:
-        self.said.append(message)
+        if isinstance(message, SourceNews):
+            self.news.append(message)
+        else:
+            self.said.append(message)
 
 
 class FakeTime:
@@ -76,6 +80,7 @@ class FakeSource:
         self.description = "64x48, nominally 25 fps"
         self.duration_s = None
         self.pixel_aspect = 1.0
+        self.memory_limit_mb = 500.0
         self.grabbed = 0
         self.closed = False
         self._time = time

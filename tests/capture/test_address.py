@@ -204,3 +204,54 @@ def test_a_source_that_is_no_text_is_refused_as_no_message_could_hold_it(text):
         parse_source(text)
     assert "geheim" not in str(refused.value)
     str(refused.value).encode()
+
+
+# --- names of files
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("http:video.mp4", "http:video.mp4"),
+        ("concat:a|b", "concat:a|b"),
+        ("-i.mp4", "-i.mp4"),
+        ("C:\\x.mp4", "C:\\x.mp4"),
+        ("C://x.mp4", "C://x.mp4"),
+        ("/dev/shm/clip.mp4", "/dev/shm/clip.mp4"),
+        ("clip.mp4 ", "clip.mp4 "),
+        ("file:///a%20b/c%25.mp4", "/a b/c%.mp4"),
+        ("file://localhost/a.mp4", "/a.mp4"),
+        ("FILE:///a.mp4", "/a.mp4"),
+        ("file:///C:/x.mp4", "C:/x.mp4"),
+        ("file://clip.mp4", "clip.mp4"),
+        ("file:x", "file:x"),
+    ],
+)
+def test_a_files_name_is_taken_as_it_is_and_a_file_urls_is_decoded(text, target):
+    address = parse_source(text)
+    assert (address.kind, address.target) == ("file", target)
+    assert CAMERA_NAME.fullmatch(address.default_name)
+
+
+def test_a_path_under_dev_that_is_a_file_is_no_camera(monkeypatch):
+    monkeypatch.setattr("stream_i3d.capture.address.kind_of", lambda path: "file" if path == "/dev/clip.mp4" else None)
+    assert parse_source("/dev/clip.mp4").kind == "file"
+    assert parse_source("/dev/video7").kind == "webcam"
+
+
+def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert parse_source("~/clip.mp4").target == "/home/ada/clip.mp4"
+    assert parse_source("~clip.mp4").target == "~clip.mp4"
+
+
+@pytest.mark.parametrize("text", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/3", "/dev/stdout"])
+def test_an_open_file_of_this_process_is_refused(text):
+    with pytest.raises(ConfigError, match="cannot be read by another; give the path of a video file"):
+        parse_source(text)
+
+
+@pytest.mark.parametrize("text", ["file://", "file:///", "file://localhost/", "file:///%ff.mp4"])
+def test_a_file_url_that_names_no_file_is_refused(text):
+    with pytest.raises(ConfigError, match=r"^source file://"):
+        parse_source(text)

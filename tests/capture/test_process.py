@@ -16,6 +16,8 @@ from stream_i3d.capture.process import CaptureJob, CaptureLoop
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport
+from stream_i3d.preprocess import Image
+from stream_i3d.stage import SourceNews
 from tests.capture.process_rig import SMALL, FakeChannel, FakeStage, FakeStderr, Rig
 
 
@@ -636,3 +638,41 @@ def test_a_url_that_breaks_off_is_an_error_and_not_opened_again(rig: Rig) -> Non
     with pytest.raises(SourceNotFound, match="broke off"):
         rig.run("http://h/a.mp4")
     assert len(rig.opened_at) == 1
+
+
+# --- what the supervisor is told of the source
+
+
+def test_a_file_says_when_it_is_read_what_it_may_hold_and_when_all_was_sent(rig: Rig) -> None:
+    source = rig.file(30)
+    source.memory_limit_mb = 1200.0
+    rig.openings = [source]
+    rig.run("a.mp4")
+    assert rig.stage.news == [
+        SourceNews(memory_limit_mb=1200.0, ended=False),
+        SourceNews(memory_limit_mb=1200.0, ended=True),
+    ]
+    assert rig.channel.reports[-1].final
+
+
+def test_a_file_that_is_stopped_in_the_middle_does_not_say_that_all_was_sent(rig: Rig) -> None:
+    source = rig.file(30)
+    rig.openings = [source]
+    rig.channel.room = ()
+    rig.stage.beat = lambda: rig.stage.stopping.set() if source.grabbed > 10 else None  # type: ignore[method-assign]
+    rig.run("a.mp4")
+    assert [news.ended for news in rig.stage.news] == [False]
+    assert not any(report.final for report in rig.channel.reports)
+
+
+def test_a_size_that_cannot_be_held_on_the_way_ends_a_file_for_good(rig: Rig) -> None:
+    source = rig.file(30)
+
+    def too_large() -> Image:
+        raise SourceNotFound("a.mp4: its pictures of 16000 x 16000 are too large")
+
+    source.retrieve = too_large  # type: ignore[method-assign]
+    rig.openings = [source]
+    with pytest.raises(SourceNotFound, match="too large"):
+        rig.run("a.mp4")
+    assert source.closed

@@ -487,3 +487,83 @@ def test_a_camera_that_comes_back_with_another_size_says_so(tmp_path: Path) -> N
         assert second.retrieve().shape == (120, 160, 3)
         assert second.description == "160x120, nominally 10 fps"
     second.close()
+
+
+# --- pictures that are too large
+
+
+def encoded(path: Path, width: int, height: int, frames: int = 3, pixel_format: str = "yuv420p") -> Path:
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        for number in range(frames):
+            picture = np.full((height, width, 3), 40 * number, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                sink.mux(packet)
+        for packet in stream.encode():
+            sink.mux(packet)
+    return path
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be opened without a decoder only."""
+    real = cv2.VideoCapture
+
+    def opened(*arguments: Any) -> Any:
+        assert "codec_whitelist;none" in os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"], "a picture could be decoded"
+        return real(*arguments)
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", opened)
+
+
+def test_a_still_picture_of_16000_pixels_a_side_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_decoding(monkeypatch)
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (16000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    path = tmp_path / "large.png"
+    path.write_bytes(header + bytes(100))
+    with pytest.raises(SourceNotFound, match=r"large\.png: its pictures of 16000 x 16000 are too large: at most 35\.7"):
+        open_file(str(path))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts", "h264"])
+def test_a_video_that_an_explicit_limit_cannot_hold_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    path = encoded(tmp_path / f"large.{ending}", 2560, 1440)
+    forbid_decoding(monkeypatch)
+    with pytest.raises(
+        SourceNotFound, match=r"2560 x 1440 take about 204 MB to decode, .* 150; scale it down, or allow"
+    ):
+        open_file(str(path), 150)
+
+
+def test_ten_bits_take_twice_the_memory_of_eight(tmp_path: Path) -> None:
+    deep = encoded(tmp_path / "deep.mp4", 2560, 1440, pixel_format="yuv420p10le")
+    with pytest.raises(SourceNotFound, match=r"take about 268 MB to decode, more than capture\.max_memory_mb 230"):
+        open_file(str(deep), 230)
+    source = open_file(str(encoded(tmp_path / "plain.mp4", 2560, 1440)), 230)
+    source.close()
+
+
+def test_a_size_that_grows_on_the_way_is_refused_where_it_cannot_be_held() -> None:
+    capture = FakeCapture([0.0, 40.0], picture=np.zeros((1200, 1600, 3), np.uint8))
+    source = VideoSource(capture, live=False, name="grows.ts", memory_limit=130.0)
+    source.grab()
+    with pytest.raises(SourceNotFound, match=r"grows\.ts: its pictures of 1600 x 1200 take about"):
+        source.retrieve()
+    assert capture.released
+    camera = VideoSource(FakeCapture([0.0], picture=np.zeros((1200, 1600, 3), np.uint8)), True, "door", None, 130.0)
+    camera.grab()
+    with pytest.raises(SourceUnavailable, match="door: its pictures of 1600 x 1200"):  # its settings may be changed
+        camera.retrieve()
+
+
+def test_a_source_says_what_its_pictures_may_hold(tmp_path: Path) -> None:
+    source = open_file(str(encoded(tmp_path / "small.mp4", 320, 240)))
+    assert source.memory_limit_mb == 500
+    source.close()
+    eight_k = FakeCapture([0.0])
+    eight_k.properties |= {cv2.CAP_PROP_FRAME_WIDTH: 7680.0, cv2.CAP_PROP_FRAME_HEIGHT: 4320.0}
+    assert VideoSource(eight_k, live=True, name="door").memory_limit_mb > 1000

@@ -80,3 +80,31 @@ def test_a_window_is_opened_before_opencv_or_torch_is_imported() -> None:
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [given]
+
+
+SERVICE_FLAGS = ["--fast", "--no-retry", "--jsonl", "-", "--publish", "tcp://127.0.0.1:7001", "--monitor", "--quiet"]
+
+
+def test_a_window_of_its_own_service_takes_the_sources_and_options_of_run(opened: list[dict[str, Any]]) -> None:
+    sources = ["0", "http:clip.mp4", "synthetic://?seed=3", "rtsp://camera/x", "file:///a%20b.mp4"]
+    arguments = [word for source in sources for word in ("--source", source)]
+    for command in (["gui"], ["run", "--gui"]):
+        done = CliRunner().invoke(app, [*command, *arguments, *SERVICE_FLAGS, "--stride", "4", "--duration", "12"])
+        assert done.exit_code == 0, done.output
+    by_gui, by_run = opened
+    assert by_gui == by_run
+    assert [camera.source for camera in by_gui["config"].cameras] == sources
+    assert (by_gui["config"].capture.fast, by_gui["duration_s"]) == (True, 12.0)
+
+
+def test_every_option_of_run_but_keys_is_one_of_the_window() -> None:
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in (("run", app.get_command(None, "run")), ("gui", app.get_command(None, "gui")))  # type: ignore[union-attr,arg-type]
+    }
+    assert options["run"] - options["gui"] == {"--clients", "--gui", "--end-with-input"}
+
+
+def test_a_flag_of_a_service_is_refused_beside_one_that_runs() -> None:
+    done = CliRunner().invoke(app, ["gui", "--connect", "tcp://127.0.0.1:5557", "--fast"])
+    assert "give --connect alone" in str(done.exception)

@@ -201,3 +201,14 @@ def test_without_a_recommendation_the_usual_threshold_is_in_force(tiny_checkpoin
 def test_a_checkpoint_that_is_not_there_is_left_to_who_loads_it(tmp_path: Path) -> None:
     config = Config(model=ModelConfig(checkpoint=str(tmp_path / "none.safetensors")))
     assert with_checkpoint_threshold(config) == config
+
+
+@pytest.mark.parametrize("architecture", ["two-stream", "fused-two-stream", "two-stream-i3d"])
+def test_a_network_of_two_inputs_is_not_run_live_and_the_advice_does_not_lead_in_a_circle(
+    tmp_path: Path, architecture: str, foreign: Path
+) -> None:
+    path = saved(tmp_path / "a.safetensors", ModelSpec(num_classes=2, architecture=architecture, width=1 / 64))
+    with pytest.raises(ConfigError, match="sees RGB and optical flow in one network, and does not run live"):
+        settle_model(ModelConfig(checkpoint=path), WindowConfig())
+    with pytest.raises(ConfigError, match="does not run live; give two I3D checkpoints with --model two-stream-i3d"):
+        settle_model(ModelConfig(name="fused-two-stream", checkpoint=str(foreign)), WindowConfig())

@@ -11,7 +11,7 @@ import pytest
 
 from stream_i3d.config import CameraConfig, Config, ModelConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
-from stream_i3d.service.launch import launch
+from stream_i3d.service.launch import _given_or, launch
 from stream_i3d.transport.control import AddCamera, CamerasReply
 from stream_i3d.transport.control_sockets import ControlClient
 
@@ -70,3 +70,10 @@ def test_starting_a_service_needs_neither_opencv_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_an_address_that_was_asked_for_by_name_is_kept_and_others_are_private() -> None:
+    private = "ipc:///tmp/x"
+    assert _given_or("tcp://127.0.0.1:7001", "tcp://127.0.0.1:5556", private) == "tcp://127.0.0.1:7001"
+    for address, default in (("tcp://127.0.0.1:5556",) * 2, ("off", "auto"), (None, "auto"), ("tcp://h:*", "auto")):
+        assert _given_or(address, default, private) == private

@@ -25,6 +25,7 @@ from stream_i3d.stage import (
     PublisherSummary,
     Ready,
     SinkFigures,
+    SourceNews,
     Stage,
     Summary,
 )
@@ -257,3 +258,38 @@ def tells_of_a_camera(stage: Stage, log: Path) -> None:
 def notes_what_ps_shows(stage: Stage, log: Path) -> None:
     begin(stage, log)
     note(log, Path("/proc/self/comm").read_text().rstrip("\n"))
+
+
+def plays(stage: Stage, log: Path) -> None:
+    """A capture process in the middle of a file."""
+    begin(stage, log)
+    stage.say(SourceNews(memory_limit_mb=1200.0))
+    note(log, f"{stage.name} plays")
+    work(stage)
+
+
+def played(stage: Stage, log: Path) -> None:
+    """A capture process that has sent its whole file."""
+    begin(stage, log)
+    stage.say(SourceNews(memory_limit_mb=500.0))
+    stage.say(SourceNews(memory_limit_mb=500.0, ended=True))
+    note(log, f"{stage.name} played")
+    work(stage)
+
+
+def crashes_in_its_file(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    stage.say(SourceNews(memory_limit_mb=500.0))
+    os._exit(3)
+
+
+def crashes_before_its_file(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    os._exit(3)
+
+
+def works_until_all_have_ended(stage: Stage, log: Path) -> None:
+    """A worker that finishes once the log says that all cameras have ended."""
+    begin(stage, log)
+    while not stage.stopping.wait(0.02) and "all cameras have ended" not in log.read_text():
+        stage.beat()
