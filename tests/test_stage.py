@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,8 +10,10 @@ from stream_i3d.stage import CaptureOrder, Done, Failed, Stage, StageLink
 
 
 @pytest.fixture
-def link() -> StageLink:
-    return StageLink(multiprocessing.get_context("spawn"))
+def link() -> Iterator[StageLink]:
+    made = StageLink(multiprocessing.get_context("spawn"))
+    yield made
+    made.close()
 
 
 GARBAGE = [b"", b"\0", b"{", b'{"type":"nothing"}', b'{"type":"done","number":"x"}', b"[" * 5000, b'"\xff"']
@@ -20,11 +23,10 @@ GARBAGE = [b"", b"\0", b"{", b'{"type":"nothing"}', b'{"type":"done","number":"x
 def test_a_word_that_is_none_is_told_and_left_out(
     link: StageLink, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said, orders, beat = link.child_side()
-    child = Stage("camera", said, orders, beat)
+    child = Stage("camera", *link.child_side())
     with caplog.at_level(logging.ERROR, "stream_i3d"):
         child.say(Done(number=1))
-        said.send_bytes(garbage)
+        child._pipe.put(garbage)
         child.say(Failed(message="last"))
         assert [*link.receive(), *link.receive()] == [Done(number=1), Failed(message="last")]
     [record] = caplog.records
@@ -33,9 +35,8 @@ def test_a_word_that_is_none_is_told_and_left_out(
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_an_order_that_is_none_is_left_out(link: StageLink, garbage: bytes) -> None:
-    said, orders, beat = link.child_side()
-    child = Stage("camera", said, orders, beat)
-    link._orders.send_bytes(garbage)
+    child = Stage("camera", *link.child_side())
+    link._pipe.put(garbage)
     link.order(CaptureOrder(number=2, paused=True))
     heard = [child.order(), child.order()]
     assert CaptureOrder(number=2, paused=True) in heard

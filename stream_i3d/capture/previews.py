@@ -15,6 +15,7 @@ import numpy as np
 from stream_i3d.config import PreviewConfig
 from stream_i3d.preprocess import Image
 from stream_i3d.sampling import Sampler
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import Preview
 
 _LOOK_S = 0.1
@@ -95,6 +96,7 @@ class Previewer:
         self._channel.close()
 
     def _run(self) -> None:
+        name_background_thread("previews")
         while not self._closing:
             if not self._watched:
                 self._watched = self._channel.watched(_LOOK_S)

@@ -64,6 +64,8 @@ class FrameReceivers(SocketOwner):
     else is the reading thread's.
     """
 
+    private = True
+
     def __init__(self, addresses: Sequence[str]) -> None:
         super().__init__()
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
@@ -90,6 +92,7 @@ class FrameReceivers(SocketOwner):
         puller.setsockopt(zmq.LINGER, 0)
         puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
         puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._limit_connections(puller, keyed=False)
         try:
             bind(puller, address, "--publish")
         except TransportError:

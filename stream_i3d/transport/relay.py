@@ -203,6 +203,8 @@ class RelayReceiver(BoundedSocket):
     greeting, or after a hole, is not taken, and its worker sends it again.
     """
 
+    private = True
+
     def __init__(self, address: str) -> None:
         super().__init__(zmq.ROUTER)
         self._socket.setsockopt(zmq.RCVHWM, RELAY_HWM)

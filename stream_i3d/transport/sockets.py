@@ -20,6 +20,7 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.transport.addresses import leaves_host
+from stream_i3d.transport.connection_limit import HANDSHAKE_MS, ConnectionLimit
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ _HEARTBEAT_MS = 2000
 class SocketOwner(ABC):
     """Sockets with a context of their own, closed together; base of every role."""
 
+    private = False
+    """Whether only processes of the service connect to what is bound."""
+
     def __init__(self) -> None:
         self._context = zmq.Context()
+        self._limit = ConnectionLimit(self._context, self.private)
 
     @property
     @abstractmethod
@@ -47,7 +52,13 @@ class SocketOwner(ABC):
         """Close all; waits at most the linger time for what is still to be sent."""
         for one in self.readable:
             one.close()
+        self._limit.close()
         self._context.term()
+
+    def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
+        """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
+        target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._limit.watch(target, keyed)
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +90,7 @@ class BoundedSocket(SocketOwner):
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(address):
                 raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
+            self._limit_connections(self._socket, keys is not None)
             return bind(self._socket, address, setting)
         except TransportError:
             self.close()

@@ -1,0 +1,233 @@
+"""Keeps strangers' connections from taking all the files that this process may have open.
+
+ZeroMQ accepts every connection and has no limit for them. A connection costs its process a file, from its first packet
+on and before any key is shown, and at the usual limit a thousand of them leave none for pictures, keys or logs; where
+an ipc address has none left, ZeroMQ even aborts the process. So what is accepted is watched through ZeroMQ's monitor
+events, and where too many are open, one is closed: the one that has kept us waiting longest for its handshake, else
+the newest. Windows has other limits; nothing is watched there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from stream_i3d.thread_names import name_background_thread
+
+log = logging.getLogger(__name__)
+
+MAX_FILES = 1024
+"""No connection is kept whose file has this number or a higher one: select(), which libraries use, knows no more."""
+
+HANDSHAKE_MS = 10_000
+"""What a client has for its handshake; ZeroMQ's own limit is three times as long."""
+
+_RESERVED = 128
+_RESERVED_PRIVATE = 64
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
+_HANDSHAKE_BYTES = {False: 72, True: 500}
+"""Bytes that a client has sent at least when its handshake is over, without keys and with them (ZMTP 3.1, CURVE)."""
+
+_TCP_INFO_RECEIVED = 128  # offset of tcpi_bytes_received (Linux 4.1)
+_TCP_INFO_BYTES = 256
+
+
+def highest_file(soft_limit: int, private: bool) -> int:
+    """Return the number that no connection's file may reach.
+
+    Args:
+        soft_limit: How many files this process may have open.
+        private: Whether only processes of the service connect; strangers must not keep them out.
+    """
+    limit = min(soft_limit, MAX_FILES)
+    return max(limit - (_RESERVED_PRIVATE if private else _RESERVED), limit // 2)
+
+
+def open_files_limit() -> int:
+    """Return how many files this process may have open; `MAX_FILES` where there is no limit."""
+    import resource  # not on Windows
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+class ConnectionLimit:
+    """Watches the bound sockets of one ZeroMQ context, in a thread that ends with the context."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], private: bool = False) -> None:
+        """Args: `private` as of `highest_file`."""
+        self._context = context
+        self._private = private
+        self._lock = threading.Lock()
+        self._new: list[_Watched] = []
+        self._wake: socket.socket | None = None
+
+    def watch(self, target: zmq.Socket[bytes], keyed: bool) -> None:
+        """Watch a socket; must stand before it is bound."""
+        if os.name != "posix":
+            return
+        address = f"inproc://connections-{id(target)}"
+        try:
+            target.monitor(address, _EVENTS)
+            events: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        except zmq.ZMQError as error:
+            log.warning("connections are not limited: %s", zmq.strerror(error.errno or 0))
+            return
+        events.setsockopt(zmq.LINGER, 0)
+        events.setsockopt(zmq.RCVHWM, 0)  # where a monitor is full, ZeroMQ's own thread waits
+        events.connect(address)
+        with self._lock:
+            self._new.append(_Watched(events, keyed))
+            if self._wake is None:
+                self._wake, woken = socket.socketpair()
+                self._wake.setblocking(False)
+                limiter = _Limiter(self.take_new, woken, highest_file(open_files_limit(), self._private))
+                threading.Thread(target=limiter.run, name="connections", daemon=True).start()
+            with contextlib.suppress(BlockingIOError):
+                self._wake.send(b"x")
+
+    def take_new(self) -> list[_Watched]:
+        """Return the sockets that were added since; for the watching thread."""
+        with self._lock:
+            new, self._new = self._new, []
+        return new
+
+    def close(self) -> None:
+        """Have the thread end; stands before the context is ended."""
+        with self._lock:
+            if self._wake is not None:
+                self._wake.close()
+                self._wake = None
+
+
+class _Watched:
+    """One bound socket: its events, and those of its connections whose handshake may not be over, in order."""
+
+    def __init__(self, events: zmq.Socket[bytes], keyed: bool) -> None:
+        self.events = events
+        self.waiting: dict[int, bytes] = {}  # the connection's file -> where it was accepted
+        self.handshake_bytes = _HANDSHAKE_BYTES[keyed]
+
+
+class _Limiter:
+    """The watching thread."""
+
+    def __init__(self, take_new: Callable[[], list[_Watched]], woken: socket.socket, highest: int) -> None:
+        self._take_new = take_new
+        self._woken = woken
+        self._highest = highest
+        self._poller = zmq.Poller()
+        self._poller.register(woken, zmq.POLLIN)
+        self._watched: list[_Watched] = []
+        # Two files of its own, by which a connection can be looked at and closed where there are no others.
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._hand = os.dup(self._null)
+
+    def run(self) -> None:
+        name_background_thread("connections")
+        try:
+            while True:
+                ready = dict(self._poller.poll())
+                if self._woken.fileno() in ready:
+                    if not self._woken.recv(4096):
+                        return
+                    for one in self._take_new():
+                        self._watched.append(one)
+                        self._poller.register(one.events, zmq.POLLIN)
+                for one in list(self._watched):
+                    if one.events in ready:
+                        self._read(one)
+        except (zmq.ContextTerminated, OSError):
+            return
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for one in [*self._watched, *self._take_new()]:
+            one.events.close()
+        self._woken.close()
+        os.close(self._null)
+        os.close(self._hand)
+
+    def _read(self, one: _Watched) -> None:
+        while one.events.poll(0, zmq.POLLIN):
+            event = recv_monitor_message(one.events)
+            if event["event"] == zmq.EVENT_MONITOR_STOPPED:  # the socket is closed
+                self._poller.unregister(one.events)
+                self._watched.remove(one)
+                one.events.close()
+                return
+            file = int(event["value"])
+            one.waiting.pop(file, None)
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                one.waiting[file] = bytes(event["endpoint"])
+                if file >= self._highest:
+                    self._make_room(one, file)
+
+    def _make_room(self, one: _Watched, newest: int) -> None:
+        """Close a connection: the one that has kept us waiting longest, or else the newest."""
+        victim = next((file for file in list(one.waiting) if file != newest and self._still_waits(one, file)), newest)
+        with self._taken(victim, one.waiting.pop(victim)) as connection:
+            if connection is not None:
+                connection.shutdown(socket.SHUT_RDWR)
+        log.warning(
+            "too many connections at once: of those that have not finished their handshake the oldest is closed, or "
+            "else the newest of all (raise the limit of open files, `ulimit -n`, where they are clients of yours)"
+        )
+
+    def _still_waits(self, one: _Watched, file: int) -> bool:
+        """Tell whether a connection's handshake is not over; False where that cannot be told."""
+        with self._taken(file, one.waiting[file]) as connection:
+            received = None if connection is None else _bytes_received(connection)
+        if received is not None and received < one.handshake_bytes:
+            return True
+        del one.waiting[file]  # never looked at again
+        return False
+
+    @contextlib.contextmanager
+    def _taken(self, file: int, endpoint: bytes) -> Iterator[socket.socket | None]:
+        """Give an accepted connection as a socket; None where the file is something else by now.
+
+        It is a copy, which stays what it is whatever becomes of the file's number meanwhile.
+        """
+        connection: socket.socket | None = None
+        try:
+            with contextlib.suppress(OSError):
+                os.dup2(file, self._hand, inheritable=False)
+                connection = socket.socket(fileno=self._hand)
+            try:
+                with contextlib.suppress(OSError):
+                    yield connection if connection is not None and _is_accepted(connection, endpoint) else None
+            finally:
+                if connection is not None:
+                    connection.detach()
+        finally:
+            os.dup2(self._null, self._hand, inheritable=False)
+
+
+def _is_accepted(connection: socket.socket, endpoint: bytes) -> bool:
+    """Tell whether a socket is a connection that was accepted at a ZeroMQ endpoint."""
+    try:
+        connection.getpeername()
+        name = connection.getsockname()
+    except OSError:
+        return False
+    kind, _, place = endpoint.decode(errors="replace").partition("://")
+    return str(name) == place if kind == "ipc" else isinstance(name, tuple) and place.endswith(f":{name[1]}")
+
+
+def _bytes_received(connection: socket.socket) -> int | None:
+    """Return how much a TCP connection has received so far; None where the system does not tell."""
+    if not sys.platform.startswith("linux") or connection.family == socket.AF_UNIX:
+        return None
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    return struct.unpack_from("Q", info, _TCP_INFO_RECEIVED)[0] if len(info) >= _TCP_INFO_RECEIVED + 8 else None
