@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def run(
     from stream_i3d.service.run import run_service
     from stream_i3d.service.terminal.summary import describe
     from stream_i3d.stage import Ready
+    from stream_i3d.stderr_writer import StderrWriter
 
     configure_logging(config.logging)
     log = logging.getLogger("stream_i3d")
@@ -82,4 +84,5 @@ def run(
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
 
-    click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)
+    summary = run_service(config, duration, on_ready, end_with_input=end_with_input)
+    StderrWriter(sys.stderr).write(describe(summary) + "\n")  # which may be a pipe that nobody reads

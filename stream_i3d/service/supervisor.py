@@ -18,8 +18,8 @@ from typing import Protocol
 
 from msgspec import structs
 
-from stream_i3d.publish.process import PublisherJob
 from stream_i3d.inference.cores import allowed_cores
+from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
 from stream_i3d.service.health import StageHealth

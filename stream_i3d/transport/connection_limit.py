@@ -70,6 +70,8 @@ class ConnectionLimit:
         self._lock = threading.Lock()
         self._new: list[_Watched] = []
         self._wake: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._limiter: _Limiter | None = None
 
     def watch(self, target: zmq.Socket[bytes], keyed: bool) -> None:
         """Watch a socket; must stand before it is bound."""
@@ -90,8 +92,9 @@ class ConnectionLimit:
             if self._wake is None:
                 self._wake, woken = socket.socketpair()
                 self._wake.setblocking(False)
-                limiter = _Limiter(self.take_new, woken, highest_file(open_files_limit(), self._private))
-                threading.Thread(target=limiter.run, name="connections", daemon=True).start()
+                self._limiter = _Limiter(self.take_new, woken, highest_file(open_files_limit(), self._private))
+                self._thread = threading.Thread(target=self._limiter.run, name="connections", daemon=True)
+                self._thread.start()
             with contextlib.suppress(BlockingIOError):
                 self._wake.send(b"x")
 
@@ -107,6 +110,8 @@ class ConnectionLimit:
             if self._wake is not None:
                 self._wake.close()
                 self._wake = None
+        if self._thread is not None and self._limiter is not None and not self._thread.is_alive():
+            self._limiter.close()
 
 
 class _Watched:
@@ -131,6 +136,7 @@ class _Limiter:
         # Two files of its own, by which a connection can be looked at and closed where there are no others.
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._hand = os.dup(self._null)
+        self._closed = False
 
     def run(self) -> None:
         name_background_thread("connections")
@@ -149,9 +155,13 @@ class _Limiter:
         except (zmq.ContextTerminated, OSError):
             return
         finally:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close all that is the thread's; called once it has ended, or where it never began."""
+        if self._closed:
+            return
+        self._closed = True
         for one in [*self._watched, *self._take_new()]:
             one.events.close()
         self._woken.close()

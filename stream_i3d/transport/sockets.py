@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ MAX_SUBSCRIPTION_BYTES = 1024
 """More than any topic. ZeroMQ keeps a subscription as a tree of its bytes: one of 8 MB took 300 MB and six seconds in
 which nothing was published (scripts/faults.py). Whoever sends more is cut off."""
 _HEARTBEAT_MS = 2000
+_umask_lock = threading.Lock()  # it is one to a process: two threads would put back each other's
 
 
 class SocketOwner(ABC):
@@ -177,11 +179,12 @@ def bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
 @contextmanager
 def _only_for_this_user() -> Iterator[None]:
     """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
-    before = os.umask(0o177)
-    try:
-        yield
-    finally:
-        os.umask(before)
+    with _umask_lock:
+        before = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(before)
 
 
 def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:
