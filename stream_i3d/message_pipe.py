@@ -88,7 +88,7 @@ class MessagePipe:
         return self._may_send
 
     def receive(self) -> list[bytes]:
-        """Return the messages that have come whole; reads at most about 1 MiB, so that no peer keeps this process busy."""
+        """Return the messages that have come whole, about 1 MiB at most, so that no peer keeps this process busy."""
         with self._lock:
             self._read()
             return self._whole()

@@ -52,15 +52,15 @@ class StderrWriter:
         if not self._send_rest(until):
             self.dropped += 1
             return
-        if self.dropped:
-            lost, self.dropped = self.dropped, 0
+        lost, self.dropped = self.dropped, 0
+        if lost:
             line = f"({lost} lines of the log were lost: standard error was not read)\n{line}"
         data = line.encode("utf-8", errors="backslashreplace")
         self._unfinished = data
         self._send_rest(until)
         if self._unfinished == data:  # nothing of it was taken
             self._unfinished = b""
-            self.dropped += 1
+            self.dropped = lost + 1
 
     def close(self) -> None:
         """Give back what was opened for it; the stream itself is left open."""

@@ -171,7 +171,8 @@ class CaptureLoop:
                 problem = self._explained(error)
             finally:
                 with self._stage.long_call(self._read_limit_s):
-                    source.close()  # before the wait: a webcam that is held while unplugged comes back as another device
+                    # Before the wait: a webcam that is held while unplugged comes back as another device.
+                    source.close()
             if problem is not None:
                 self._wait_to_retry(problem)
         self._report_final()

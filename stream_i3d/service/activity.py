@@ -60,7 +60,7 @@ def _of_threads(tasks: Path) -> Activity | None:
 
 
 def _busy_ns(task: Path, fields: list[str]) -> int:
-    """Return the nanoseconds for which a thread ran or waited for a core; of a kernel that does not count, CPU ticks."""
+    """Return the nanoseconds for which a thread ran or waited for a core; only ran, of a kernel that tells no more."""
     try:
         ran, waited, *_ = (task / "schedstat").read_text().split()
         return int(ran) + int(waited)

@@ -51,8 +51,8 @@ class StageRow:
     Attributes:
         main: Runs in the child, as `main(stage, job)`.
         silent_limit_s: It is killed and started again when its heartbeat is older than this.
-        startup_limit_s: The same, until it says it is ready (imports, loading weights), while it does nothing; ten times
-            as long while it works.
+        startup_limit_s: The same, until it says it is ready (imports, loading weights), while it does nothing; ten
+            times as long while it works.
         role: What it is for. The run is ready when all workers and the publisher are, and over when all workers have
             finished.
         shutdown_order: Lower ones are stopped first.

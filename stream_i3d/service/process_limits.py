@@ -13,8 +13,8 @@ _MACOS_FILES = 10_240
 def raise_open_files_limit() -> int | None:
     """Raise the soft limit of open files to the hard one, and return it; None where the system has no such limit.
 
-    The soft one is 256 to 1,024 by default: for programs that use select(), which nothing here does with a connection of
-    a stranger (transport/connection_limit.py).
+    The soft one is 256 to 1,024 by default: for programs that use select(), which nothing here does with a
+    connection of a stranger (transport/connection_limit.py).
     """
     try:
         import resource  # not on Windows

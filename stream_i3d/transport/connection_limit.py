@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import zmq
@@ -31,6 +32,7 @@ MAX_FILES = 1024
 HANDSHAKE_MS = 10_000
 """What a client has for its handshake; ZeroMQ's own limit is three times as long."""
 
+_QUIET_S = 60.0
 _RESERVED = 128
 _RESERVED_PRIVATE = 64
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
@@ -137,6 +139,7 @@ class _Limiter:
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._hand = os.dup(self._null)
         self._closed = False
+        self._quiet_until = float("-inf")
 
     def run(self) -> None:
         name_background_thread("connections")
@@ -189,6 +192,9 @@ class _Limiter:
         with self._taken(victim, one.waiting.pop(victim)) as connection:
             if connection is not None:
                 connection.shutdown(socket.SHUT_RDWR)
+        if time.monotonic() < self._quiet_until:
+            return
+        self._quiet_until = time.monotonic() + _QUIET_S
         log.warning(
             "too many connections at once: of those that have not finished their handshake the oldest is closed, or "
             "else the newest of all (raise the limit of open files, `ulimit -n`, where they are clients of yours)"
