@@ -271,6 +271,16 @@ class Child:
         self._process, self._link = None, None
         self._watch.forget()
 
+    def abandon(self) -> None:
+        """Wait no more for a process that was killed and does not end: something in the kernel holds it."""
+        if self._process is not None and self._process.exitcode is None:
+            log.error("%s (process %d) was killed and does not end; it is left behind", self.row.name, self.pid)
+            # WORKAROUND https://github.com/python/cpython/blob/3.11/Lib/multiprocessing/util.py (_exit_function): at
+            # its exit multiprocessing waits for every child, without a limit.
+            multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
+        if self._link is not None:
+            self._link.close()
+
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
         self._again = True

@@ -120,6 +120,8 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
+            for one in self._running:
+                one.abandon()
         return self._figures.total()
 
     def add(self, row: StageRow) -> None:

@@ -32,6 +32,9 @@ MAX_FILES = 1024
 HANDSHAKE_MS = 10_000
 """What a client has for its handshake; ZeroMQ's own limit is three times as long."""
 
+BACKLOG = 16
+"""Connections that may wait to be accepted: a burst of more comes no faster than they can be watched."""
+
 _QUIET_S = 60.0
 _RESERVED = 128
 _RESERVED_PRIVATE = 64

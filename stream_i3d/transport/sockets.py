@@ -21,7 +21,7 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.transport.addresses import leaves_host
-from stream_i3d.transport.connection_limit import HANDSHAKE_MS, ConnectionLimit
+from stream_i3d.transport.connection_limit import BACKLOG, HANDSHAKE_MS, ConnectionLimit
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class SocketOwner(ABC):
     def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
         """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
         target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        target.setsockopt(zmq.BACKLOG, BACKLOG)
         self._limit.watch(target, keyed)
 
     def __enter__(self) -> Self:
