@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -36,6 +37,7 @@ BACKLOG = 16
 """Connections that may wait to be accepted: a burst of more comes no faster than they can be watched."""
 
 _QUIET_S = 60.0
+_HIDDEN = ".full"
 _RESERVED = 128
 _RESERVED_PRIVATE = 64
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
@@ -126,6 +128,35 @@ class _Watched:
         self.events = events
         self.waiting: dict[int, bytes] = {}  # the connection's file -> where it was accepted
         self.handshake_bytes = _HANDSHAKE_BYTES[keyed]
+        self.too_many: set[int] = set()  # open connections whose file is one of those that are reserved
+        self.hidden: Path | None = None
+
+    def hide(self, endpoint: bytes) -> None:
+        """Take the path of an ipc address away while there are too many connections.
+
+        ZeroMQ accepts faster than this thread can close, and aborts the process where there is no file left. Clients
+        try again by themselves.
+        """
+        kind, _, place = endpoint.decode(errors="surrogateescape").partition("://")
+        if kind == "ipc" and self.hidden is None and not place.startswith("@"):
+            with contextlib.suppress(OSError):
+                Path(place).rename(f"{place}{_HIDDEN}")
+                self.hidden = Path(place)
+
+    def show(self) -> None:
+        """Put the path back."""
+        if self.hidden is not None:
+            with contextlib.suppress(OSError):
+                Path(f"{self.hidden}{_HIDDEN}").rename(self.hidden)
+            self.hidden = None
+
+    def close(self) -> None:
+        """Close the monitor's end; a path that was taken away is removed, as ZeroMQ does with its own."""
+        self.events.close()
+        if self.hidden is not None:
+            with contextlib.suppress(OSError):
+                Path(f"{self.hidden}{_HIDDEN}").unlink()
+            self.hidden = None
 
 
 class _Limiter:
@@ -169,7 +200,7 @@ class _Limiter:
             return
         self._closed = True
         for one in [*self._watched, *self._take_new()]:
-            one.events.close()
+            one.close()
         self._woken.close()
         os.close(self._null)
         os.close(self._hand)
@@ -180,14 +211,19 @@ class _Limiter:
             if event["event"] == zmq.EVENT_MONITOR_STOPPED:  # the socket is closed
                 self._poller.unregister(one.events)
                 self._watched.remove(one)
-                one.events.close()
+                one.close()
                 return
             file = int(event["value"])
             one.waiting.pop(file, None)
+            one.too_many.discard(file)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 one.waiting[file] = bytes(event["endpoint"])
                 if file >= self._highest:
+                    one.hide(one.waiting[file])
+                    one.too_many.add(file)
                     self._make_room(one, file)
+        if not one.too_many:
+            one.show()
 
     def _make_room(self, one: _Watched, newest: int) -> None:
         """Close a connection: the one that has kept us waiting longest, or else the newest."""
