@@ -18,6 +18,8 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from stream_i3d.errors import ServiceError
+
 PREFIX = "stream-i3d-"
 _LOCK = "owner.lock"
 _YOUNG_S = 60.0
@@ -31,9 +33,18 @@ class RunFolder:
     """
 
     def __init__(self, prefix: str = PREFIX) -> None:
-        """Make it, and remove those that processes of this user left behind. OSError where it cannot be made."""
-        clear_left_folders(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        """Make it, and remove those that processes of this user left behind.
+
+        Raises:
+            ServiceError: It cannot be made.
+        """
+        try:
+            clear_left_folders(Path(tempfile.gettempdir()))
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        except OSError as error:
+            raise ServiceError(
+                f"cannot make a temporary folder: {error.strerror}; make room there, or name another place by TMPDIR"
+            ) from None
         self._lock = _lock_of(self.path)
         with contextlib.suppress(OSError, Timeout, NotImplementedError):  # a file system without locks
             self._lock.acquire()

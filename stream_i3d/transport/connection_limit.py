@@ -70,10 +70,10 @@ def open_files_limit() -> int:
 class ConnectionLimit:
     """Watches the bound sockets of one ZeroMQ context, in a thread that ends with the context."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], private: bool = False) -> None:
-        """Args: `private` as of `highest_file`."""
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most: int | None = None) -> None:
+        """Args: `most` connections are kept of one socket; for one that only processes of the service connect to."""
         self._context = context
-        self._private = private
+        self._most = most
         self._lock = threading.Lock()
         self._new: list[_Watched] = []
         self._wake: socket.socket | None = None
@@ -99,7 +99,8 @@ class ConnectionLimit:
             if self._wake is None:
                 self._wake, woken = socket.socketpair()
                 self._wake.setblocking(False)
-                self._limiter = _Limiter(self.take_new, woken, highest_file(open_files_limit(), self._private))
+                highest = highest_file(open_files_limit(), private=self._most is not None)
+                self._limiter = _Limiter(self.take_new, woken, highest, self._most)
                 self._thread = threading.Thread(target=self._limiter.run, name="connections", daemon=True)
                 self._thread.start()
             with contextlib.suppress(BlockingIOError):
@@ -128,7 +129,8 @@ class _Watched:
         self.events = events
         self.waiting: dict[int, bytes] = {}  # the connection's file -> where it was accepted
         self.handshake_bytes = _HANDSHAKE_BYTES[keyed]
-        self.too_many: set[int] = set()  # open connections whose file is one of those that are reserved
+        self.open: set[int] = set()
+        self.too_many: set[int] = set()  # of these, until they are closed
         self.hidden: Path | None = None
 
     def hide(self, endpoint: bytes) -> None:
@@ -162,10 +164,13 @@ class _Watched:
 class _Limiter:
     """The watching thread."""
 
-    def __init__(self, take_new: Callable[[], list[_Watched]], woken: socket.socket, highest: int) -> None:
+    def __init__(
+        self, take_new: Callable[[], list[_Watched]], woken: socket.socket, highest: int, most: int | None
+    ) -> None:
         self._take_new = take_new
         self._woken = woken
         self._highest = highest
+        self._most = float("inf") if most is None else most
         self._poller = zmq.Poller()
         self._poller.register(woken, zmq.POLLIN)
         self._watched: list[_Watched] = []
@@ -215,10 +220,12 @@ class _Limiter:
                 return
             file = int(event["value"])
             one.waiting.pop(file, None)
+            one.open.discard(file)
             one.too_many.discard(file)
             if event["event"] == zmq.EVENT_ACCEPTED:
                 one.waiting[file] = bytes(event["endpoint"])
-                if file >= self._highest:
+                one.open.add(file)
+                if file >= self._highest or len(one.open) > self._most:
                     one.hide(one.waiting[file])
                     one.too_many.add(file)
                     self._make_room(one, file)

@@ -64,7 +64,7 @@ class FrameReceivers(SocketOwner):
     else is the reading thread's.
     """
 
-    private = True
+    most_connections = 8
 
     def __init__(self, addresses: Sequence[str]) -> None:
         super().__init__()

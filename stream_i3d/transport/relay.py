@@ -203,7 +203,7 @@ class RelayReceiver(BoundedSocket):
     greeting, or after a hole, is not taken, and its worker sends it again.
     """
 
-    private = True
+    most_connections = 32
 
     def __init__(self, address: str) -> None:
         super().__init__(zmq.ROUTER)

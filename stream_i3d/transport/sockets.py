@@ -38,12 +38,12 @@ _umask_lock = threading.Lock()  # it is one to a process: two threads would put 
 class SocketOwner(ABC):
     """Sockets with a context of their own, closed together; base of every role."""
 
-    private = False
-    """Whether only processes of the service connect to what is bound."""
+    most_connections: int | None = None
+    """To one bound socket, where only processes of the service connect to it."""
 
     def __init__(self) -> None:
         self._context = zmq.Context()
-        self._limit = ConnectionLimit(self._context, self.private)
+        self._limit = ConnectionLimit(self._context, self.most_connections)
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_i3d.errors import ServiceError
 from stream_i3d.service.run_folder import RunFolder, clear_left_folders
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are cleared on POSIX systems only")
@@ -36,6 +37,15 @@ def test_a_folder_goes_with_its_block_and_is_private(place: Path) -> None:
         assert folder.path.parent == place and stat.S_IMODE(folder.path.stat().st_mode) == 0o700
         (folder.path / "socket").touch()
     assert list(place.iterdir()) == []
+
+
+def test_a_place_without_room_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(prefix: str) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", no_room)
+    with pytest.raises(ServiceError, match=r"^cannot make a temporary folder: No space left on device; make room"):
+        RunFolder()
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_start_and_what_lives_stays(place: Path) -> None:
