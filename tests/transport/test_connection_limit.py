@@ -70,7 +70,7 @@ while len(held) < count:
             one.connect(address.removeprefix("ipc://"))
         else:
             held.append(socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=10.0))
-    except (BlockingIOError, TimeoutError, ConnectionResetError, FileNotFoundError):  # as many as it takes at once wait already
+    except (BlockingIOError, TimeoutError, ConnectionResetError, FileNotFoundError):  # no room just now
         pause.wait(0.05)
 print("there", flush=True)
 sys.stdin.read()
