@@ -72,7 +72,8 @@ def enter_stage(
     Who was told to end, ends with EXIT_TOLD. An error of our own tree is sent to the supervisor and ends the process
     with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
-    stage = Stage(name, *side, again)
+    end, beat, long_call = side
+    stage = Stage(name, end, beat, long_call, again)
     _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
