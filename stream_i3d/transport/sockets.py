@@ -60,7 +60,6 @@ class SocketOwner(ABC):
     def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
         """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
         target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        target.setsockopt(zmq.BACKLOG, BACKLOG)
         self._limit.watch(target, keyed)
 
     def __enter__(self) -> Self:
@@ -163,6 +162,8 @@ def bind(target: zmq.Socket[bytes], address: str, setting: str) -> str:
         TransportError: The address cannot be had.
     """
     allow_ipv6(target, address)
+    if address.startswith("ipc://"):  # not tcp, where a client that finds no place waits a second and more
+        target.setsockopt(zmq.BACKLOG, BACKLOG)
     try:
         if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
             raise zmq.ZMQError(zmq.EADDRINUSE)
