@@ -130,23 +130,22 @@ def _reply(data: bytes) -> None:
 def _link() -> tuple[object, object]:
     import multiprocessing
 
-    from stream_i3d.stage import StageLink
+    from stream_i3d.stage import Stage, StageLink
 
     link = StageLink(multiprocessing.get_context("spawn"))
-    return link, link.child_side()
+    return link, Stage("fuzzed", *link.child_side())
 
 
 def _stage(data: bytes) -> None:
     from stream_i3d.stage import Stage, StageLink
 
-    link, side = _link()
+    link, child = _link()
     assert isinstance(link, StageLink)
-    assert isinstance(side, tuple)
-    said, orders, beat = side
-    said.send_bytes(data[:60_000])
+    assert isinstance(child, Stage)
+    child._pipe.put(data[:60_000])
     link.receive()
-    link._orders.send_bytes(data[:60_000])
-    Stage("fuzzed", said, orders, beat).order()
+    link._pipe.put(data[:60_000])
+    child.order()
 
 
 def _address(data: bytes) -> None:

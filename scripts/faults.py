@@ -16,11 +16,21 @@ from pathlib import Path
 
 import click
 from _bench import report
-from _faults import cameras, clock, delivery, messages, overload, passwords, processes, storage
+from _faults import cameras, clock, delivery, exhaustion, messages, overload, passwords, processes, storage
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
-GROUPS = (processes, cameras, messages, overload, storage, clock, delivery, passwords)  # the last two look back on all
+GROUPS = (
+    processes,
+    cameras,
+    messages,
+    exhaustion,
+    overload,
+    storage,
+    clock,
+    delivery,
+    passwords,
+)  # the last two look back on all
 FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 
 

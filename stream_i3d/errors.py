@@ -91,6 +91,16 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def cut(text: str, most_bytes: int) -> str:
+    """Return a text's beginning, of so many bytes of UTF-8 at most; no character is cut in two.
+
+    Example:
+        >>> cut("zwölf", 4)
+        "zwö"
+    """
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
+
+
 def brief(error: object) -> str:
     """Return another library's message as a part of one line: its first line, printable, 200 characters at most."""
     lines = str(error).strip().splitlines()

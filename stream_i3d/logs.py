@@ -21,6 +21,7 @@ from typing import Any
 from stream_i3d.config import LoggingConfig
 from stream_i3d.redact import redact
 from stream_i3d.repeats import Repeated, Repeats
+from stream_i3d.stderr_writer import StderrWriter
 
 OURS = "stream_i3d"
 
@@ -130,6 +131,7 @@ class _StderrHandler(logging.Handler):
         self._form = form
         self._repeats = repeats or Repeats()
         self._timer: threading.Timer | None = None
+        self._writer: StderrWriter | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, if it is not one too many; the caller holds the handler's lock."""
@@ -152,7 +154,10 @@ class _StderrHandler(logging.Handler):
         """For what was held back to be told also where nothing else is ever logged."""
         self._timer = threading.Timer(self._repeats.period_s + 1, self._tell_late)
         self._timer.daemon = True
-        self._timer.start()
+        try:
+            self._timer.start()
+        except RuntimeError:  # no more threads: it is told with the next line that is logged
+            self._timer = None
 
     def _tell_late(self) -> None:
         with self._locked():
@@ -177,5 +182,8 @@ class _StderrHandler(logging.Handler):
 
     def _write(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # the terminal or file is gone, and there is no other place
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            if self._writer is None or self._writer.stream is not sys.stderr:
+                if self._writer is not None:
+                    self._writer.close()
+                self._writer = StderrWriter(sys.stderr)
+            self._writer.write(line + "\n")

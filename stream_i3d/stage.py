@@ -10,10 +10,12 @@ import contextlib
 import ctypes
 import logging
 import multiprocessing
+import pickle
+import socket
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -21,10 +23,9 @@ from msgspec import Struct
 from stream_i3d.config import Config
 from stream_i3d.errors import brief
 from stream_i3d.histogram import Histogram
+from stream_i3d.message_pipe import MessagePipe
 from stream_i3d.messages import CameraStatus, ModelName
 from stream_i3d.overload import Overload
-
-_MAX_MESSAGE_BYTES = 64 * 2**20  # a network with a million labels fits
 
 log = logging.getLogger(__name__)
 
@@ -272,53 +273,70 @@ Order = WorkerOrder | CaptureOrder | PublisherOrder
 _decode = msgspec.json.Decoder(StageMessage).decode
 _decode_order: Callable[[bytes], Order] = msgspec.json.Decoder(Order).decode
 
-ChildSide = tuple[Connection, Connection, ctypes.c_double]
-"""What a child is given: where it writes, where it reads, its heartbeat."""
+ChildSide = tuple[socket.socket, ctypes.c_double, ctypes.c_double]
+"""What a child is given: its end of the pipe, its heartbeat, and how long it may be without one (0: as usual)."""
 
 
 class StageLink:
-    """Made by the supervisor, one per process: a pipe for the child's words, one for orders, and its last heartbeat.
+    """Made by the supervisor, one per process: a pipe for messages both ways, and the child's last heartbeat.
 
-    Orders never fill their pipe: the supervisor sends the next one when the child has said that the last one is done.
+    Nothing here blocks: what a child that hangs does not read waits in this process.
     """
 
     def __init__(self, context: multiprocessing.context.SpawnContext) -> None:
-        self._reader, self._writer = context.Pipe(duplex=False)
-        self._orders_out, self._orders = context.Pipe(duplex=False)
+        """Raises OSError where this process may have no more files, or there is no memory."""
         # Without a lock: a child that is killed, or hangs, while it holds one would hang the supervisor too. Eight
         # aligned bytes are written at once on every machine this runs on.
         self._beat = context.RawValue(ctypes.c_double, time.monotonic())
+        self._long_call = context.RawValue(ctypes.c_double, 0.0)
+        own, self._child_end = socket.socketpair()
+        self._pipe = MessagePipe(own)
 
     def child_side(self) -> ChildSide:
         """Return what the child is given."""
-        return self._writer, self._orders_out, self._beat
+        return self._child_end, self._beat, self._long_call
 
     def close_child_side(self) -> None:
-        """Drop the supervisor's copy of the child's ends, so that the pipes end with the child."""
-        self._writer.close()
-        self._orders_out.close()
+        """Drop the supervisor's copy of the child's end, so that the pipe ends with the child."""
+        self._child_end.close()
 
     def close(self) -> None:
-        """Give the pipes back, once the child has ended."""
-        for end in (self._reader, self._orders, self._writer, self._orders_out):
-            end.close()
+        """Give the pipe back, once the child has ended."""
+        self._pipe.close()
+        self._child_end.close()
+
+    def give_job(self, job: Any) -> None:
+        """Send what the child is to do, as the first message.
+
+        Not as an argument of the process: that is written into a pipe of 64 KB, and the supervisor would wait until the
+        child has begun to read.
+        """
+        self._pipe.put(pickle.dumps(job))
 
     def order(self, order: Order) -> None:
         """Send an order; one to a child that is gone is lost, and its successor is given all of it as its job."""
-        with contextlib.suppress(OSError):
-            self._orders.send_bytes(msgspec.json.encode(order))
+        self._pipe.put(msgspec.json.encode(order))
 
     def receive(self) -> list[StageMessage]:
-        """Return what the child has said since, in order."""
+        """Return what the child has said since, in order, and send what waits."""
+        self._pipe.flush()
         messages: list[StageMessage] = []
-        try:
-            while self._reader.poll():
-                messages.append(_decode(self._reader.recv_bytes(_MAX_MESSAGE_BYTES)))
-        except (EOFError, OSError):
-            pass  # the child is gone; its exit code says the rest
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.error("a process of this service said what is no message, which was left out: %s", brief(error))
+        for message in self._pipe.receive():
+            try:
+                messages.append(_decode(message))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                log.error("a process of this service sent what is no message, which was left out: %s", brief(error))
         return messages
+
+    @property
+    def beat_at(self) -> float:
+        """The child's last heartbeat, by the monotonic clock in seconds."""
+        return self._beat.value
+
+    @property
+    def long_call_s(self) -> float:
+        """Seconds for which the call that the child is in may last without a heartbeat; 0 where it has said nothing."""
+        return self._long_call.value
 
     def silent_for(self, now: float) -> float:
         """Return the seconds since the child's last heartbeat."""
@@ -326,42 +344,73 @@ class StageLink:
 
 
 class Stage:
-    """The child's side of its link.
+    """The child's side of its link. Nothing here blocks but `leave`.
 
     Attributes:
         again: Whether the same job was begun before, by a process that was ended or crashed.
     """
 
     def __init__(
-        self, name: str, writer: Connection, orders: Connection, beat: ctypes.c_double, again: bool = False
+        self,
+        name: str,
+        end: socket.socket | MessagePipe,
+        beat: ctypes.c_double,
+        long_call: ctypes.c_double,
+        again: bool = False,
     ) -> None:
         self.name = name
         self.again = again
         self.stopping = threading.Event()
-        self._writer = writer
-        self._orders = orders
+        self._pipe = end if isinstance(end, MessagePipe) else MessagePipe(end)
         self._beat = beat
+        self._long_call = long_call
 
     def beat(self) -> None:
         """Show that the main loop turns."""
         self._beat.value = time.monotonic()
+        self._pipe.flush()
+
+    @contextlib.contextmanager
+    def long_call(self, limit_s: float) -> Iterator[None]:
+        """Declare a call that waits for something else, such as a camera, and gives no heartbeat for up to `limit_s`.
+
+        Without it a process that neither beats nor computes is taken for one that hangs after a few seconds.
+        """
+        self._beat.value, before = time.monotonic(), self._long_call.value
+        self._long_call.value = max(before, limit_s)
+        try:
+            yield
+        finally:
+            self._beat.value = time.monotonic()
+            self._long_call.value = before
 
     def say(self, message: StageMessage) -> None:
-        """Send a message to the supervisor; a supervisor that is gone is not an error here."""
+        """Send a message to the supervisor; a supervisor that is gone is not an error here.
+
+        To a supervisor that does not read, the newest figures and statuses are kept, and all else.
+        """
         self.beat()  # "ready" after a long load must not find an old heartbeat beside it
-        try:
-            self._writer.send_bytes(msgspec.json.encode(message))
-        except OSError:
+        self._pipe.put(msgspec.json.encode(message), _key(message), first=isinstance(message, Failed))
+        if self._pipe.closed:
             self.stopping.set()
+
+    def leave(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` until the supervisor has room for all that was said; return whether it had."""
+        return self._pipe.drain(timeout_s)
 
     def order(self) -> Order | None:
         """Return the newest order that has come since, or None; never blocks. Answer with `Done` once it is done."""
         newest = None
-        try:
-            while self._orders.poll():
-                newest = _decode_order(self._orders.recv_bytes(_MAX_MESSAGE_BYTES))
-        except (EOFError, OSError):
-            pass  # the supervisor is gone; the parent watch says so
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.error("%s: an order that is none was left out: %s", self.name, brief(error))
+        for order in self._pipe.receive():
+            try:
+                newest = _decode_order(order)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                log.error("%s: an order that is none was left out: %s", self.name, brief(error))
         return newest
+
+
+def _key(message: StageMessage) -> Hashable | None:
+    """Return of which messages only the newest counts."""
+    if isinstance(message, Summary | PublisherSummary):
+        return type(message).__name__
+    return ("camera", message.status.camera) if isinstance(message, CameraNews) else None

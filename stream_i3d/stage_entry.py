@@ -10,6 +10,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 from stream_i3d.config import LoggingConfig
 from stream_i3d.errors import StreamI3DError
 from stream_i3d.logs import configure_logging, log_uncaught
+from stream_i3d.message_pipe import MessagePipe
 from stream_i3d.redact import redact
 from stream_i3d.stage import ChildSide, Failed, Stage
 
@@ -35,13 +37,33 @@ EXIT_TOLD = 128 + signal.SIGTERM
 _EXIT_ORPHANED = 3
 _PR_SET_PDEATHSIG = 1
 _COMM_BYTES = 15  # of Linux
+_JOB_S = 600.0
+_LEAVE_S = 30.0
+"""For a supervisor that is stopped; one that is gone takes its processes with it."""
+
+
+def start_stage(
+    name: str,
+    main: Callable[[Stage, Any], None],
+    side: ChildSide,
+    logging_config: LoggingConfig,
+    again: bool = False,
+) -> None:
+    """Run in the child: take the job from the link (`StageLink.give_job`), then go on as `enter_stage`."""
+    _die_with_parent()
+    end, beat, long_call = side
+    pipe = MessagePipe(end)
+    job = pipe.receive_one(_JOB_S)
+    if job is None:
+        os._exit(_EXIT_ORPHANED)
+    enter_stage(name, main, pickle.loads(job), (pipe, beat, long_call), logging_config, again)
 
 
 def enter_stage(
     name: str,
     main: Callable[[Stage, Any], None],
     job: Any,
-    side: ChildSide,
+    side: ChildSide | tuple[MessagePipe, ctypes.c_double, ctypes.c_double],
     logging_config: LoggingConfig,
     again: bool = False,
 ) -> None:
@@ -50,7 +72,8 @@ def enter_stage(
     Who was told to end, ends with EXIT_TOLD. An error of our own tree is sent to the supervisor and ends the process
     with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
-    stage = Stage(name, *side, again)
+    end, beat, long_call = side
+    stage = Stage(name, end, beat, long_call, again)
     _show_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGTERM, lambda *_: stage.stopping.set())
@@ -68,6 +91,7 @@ def enter_stage(
         log_uncaught(type(error), error, error.__traceback__, name)
         sys.exit(EXIT_CRASHED)
     finally:
+        stage.leave(_LEAVE_S)
         logging.shutdown()  # no exit handlers run in a child: what was held back of the log would be lost
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from stream_i3d.stage import StageMessage, Summary, WorkerOrder
 
@@ -29,6 +30,10 @@ class FakeStage:
         with self._changed:
             self.beats += 1
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def long_call(self, limit_s: float) -> Iterator[None]:
+        yield
 
     def say(self, message: StageMessage) -> None:
         with self._changed:

@@ -134,7 +134,7 @@ FAULTS = [
     Fault("kill-publisher", "kill -9 of the publisher", "predictions; the worker goes on", 10.0, kill_publisher),
     Fault("kill-supervisor", "kill -9 of the supervisor", "no orphan; starts again by hand", 20.0, kill_supervisor),
     Fault("end", "SIGTERM to the supervisor", "all ended, exit code 0", 5.0, end_in_order),
-    Fault("hang-capture", "SIGSTOP of a capture process", "said within 6 s, replaced", 30.0, hang_capture, short=False),
-    Fault("hang-worker", "SIGSTOP of the worker", "replaced", 90.0, hang_worker, short=False),
-    Fault("hang-publisher", "SIGSTOP of the publisher", "replaced", 90.0, hang_publisher, short=False),
+    Fault("hang-capture", "SIGSTOP of a capture process", "said within 6 s, replaced", 15.0, hang_capture, short=False),
+    Fault("hang-worker", "SIGSTOP of the worker", "replaced", 15.0, hang_worker, short=False),
+    Fault("hang-publisher", "SIGSTOP of the publisher", "replaced", 15.0, hang_publisher, short=False),
 ]

@@ -176,7 +176,7 @@ class Rig:
 
     def _first(self, name: str) -> bool:
         """Tell whether a process was never started again: then no pause has grown."""
-        return self.main.said(f"{name} ended with") + self.main.said(f"{name} was silent") == 0
+        return self.main.said(f"{name} ended with") + self.main.said(f"{name} was s") == 0  # silent, or stopped
 
     def _mount(self) -> Path | None:
         """Mount a file system of a few MB; None where this user may not."""

@@ -16,6 +16,7 @@ from stream_i3d.capture.geometry import square_pixels
 from stream_i3d.config import PreviewConfig
 from stream_i3d.preprocess import Image
 from stream_i3d.sampling import Sampler
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import Preview
 
 _LOOK_S = 0.1
@@ -118,6 +119,7 @@ class Previewer:
         self._channel.close()
 
     def _run(self) -> None:
+        name_background_thread("previews")
         while not self._closing:
             if not self._watched:
                 self._watched = self._channel.watched(_LOOK_S)

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 _REPORT_INTERVAL_S = 1.0
 _WAIT_S = 0.1
+_OPEN_SLACK_S = 10.0
+_READ_SLACK_S = 2.0
+_WEBCAM_READ_S = 10.0  # OpenCV's own limit for V4L2
 _MAX_REPEATS = 8  # of sampling.Sampler
 _LEAST_ROUND_S = 1.0
 _HELD_BACK_S = 0.25
@@ -142,6 +145,9 @@ class CaptureLoop:
         self._previewer = previewer
         self._paused = job.paused
         config = job.config
+        # A host that does not answer is asked up to four times while a camera is opened; see video.open_url.
+        self._open_limit_s = 4 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
+        self._read_limit_s = max(config.read_timeout_s, _WEBCAM_READ_S) + _READ_SLACK_S
         self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
         self._watched = address.live
         self._rounds = 0  # of a file that is read again and again
@@ -160,7 +166,8 @@ class CaptureLoop:
         self._report("connecting", "opening")
         while self._go_on():
             try:
-                source = open_source(self._address, self._job.config)
+                with self._stage.long_call(self._open_limit_s):
+                    source = open_source(self._address, self._job.config)
             except SourceNotFound as error:
                 if not self._address.live or (not self._connections and not self._was_there):
                     raise
@@ -177,7 +184,9 @@ class CaptureLoop:
             except SourceUnavailable as error:
                 problem = self._explained(error)
             finally:
-                source.close()  # before the wait: a webcam that is held while unplugged comes back as another device
+                with self._stage.long_call(self._read_limit_s):
+                    # Before the wait: a webcam that is held while unplugged comes back as another device.
+                    source.close()
             if problem is not None:
                 self._wait_to_retry(problem)
             elif not source.live and not self._clock.sleep_until(began + _LEAST_ROUND_S):
@@ -224,7 +233,8 @@ class CaptureLoop:
                 self._go_on()
                 reader.resume()
                 continue
-            frames = reader.read()
+            with self._stage.long_call(self._read_limit_s):
+                frames = reader.read()
             if frames is None:
                 if isinstance(reader, FrameReader):
                     self._warn_of_shortfall(reader)

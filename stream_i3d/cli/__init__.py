@@ -18,8 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from stream_i3d.cli.app import app
     from stream_i3d.errors import StreamI3DError
     from stream_i3d.redact import redact
+    from stream_i3d.service.process_limits import tighten_umask
 
     sys.excepthook = _print_error_of_ours
+    tighten_umask()
     try:
         code = app.main(args=arguments, prog_name="stream-i3d", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -73,6 +73,7 @@ def run(
     from stream_i3d.service.run import run_service
     from stream_i3d.service.terminal.summary import describe
     from stream_i3d.stage import Ready
+    from stream_i3d.stderr_writer import StderrWriter
 
     configure_logging(config.logging)
     log = logging.getLogger("stream_i3d")
@@ -89,6 +90,6 @@ def run(
             log.info(note)
 
     summary = run_service(config, duration, on_ready, end_with_input=end_with_input)
-    click.echo(describe(summary), err=True)
+    StderrWriter(sys.stderr).write(describe(summary) + "\n")  # which may be a pipe that nobody reads
     if summary.ended and not summary.windows and not summary.skipped:
         sys.exit(2)  # why is in the log

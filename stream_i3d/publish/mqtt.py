@@ -22,6 +22,7 @@ from stream_i3d.publish.sink import Outlet
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import MqttSettings
 from stream_i3d.stage import SinkFigures
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class MqttSink(Outlet):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        name_background_thread("mqtt")
         while not self._ending.is_set():
             began = time.monotonic()
             try:

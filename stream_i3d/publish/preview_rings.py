@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from stream_i3d.errors import StreamI3DError
 from stream_i3d.publish.picture_ring import Picture, PictureRing
 from stream_i3d.sink_settings import RecorderSettings
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.addresses import reachable
 from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
@@ -64,6 +65,7 @@ class PreviewRings:
         self._thread.join(1.0)
 
     def _run(self) -> None:
+        name_background_thread("previews")
         following: Mapping[str, str] = {}
         with PreviewReceivers(self._keys, keep=_PREVIEWS_KEPT) as receivers:
             while not self._closing.is_set():

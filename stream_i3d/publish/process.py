@@ -97,7 +97,7 @@ class PublisherLoop:
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + _CHECK_S
-            for message in self._attendance.due(now, psutil.pid_exists):
+            for message in self._attendance.due(now, _lives):
                 self._publish(message)
         if now >= self._summary_at:
             self._summary_at = now + _SUMMARY_S
@@ -143,3 +143,11 @@ class PublisherLoop:
             rejected_messages=self._receiver.rejected,
             workers_away=self._attendance.away,
         )
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process runs; it does where that cannot be looked at, as when too many files are open."""
+    try:
+        return psutil.pid_exists(pid)
+    except OSError:
+        return True

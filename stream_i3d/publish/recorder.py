@@ -24,6 +24,7 @@ from stream_i3d.publish.recording import Clocks, Recording, is_wall_clock
 from stream_i3d.publish.sink import Outlet
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.curve import ClientKeys
 from stream_i3d.transport.wire import Published
 
@@ -116,6 +117,7 @@ class RecorderSink(Outlet):
         return self._settings.labels is None or event.label in self._settings.labels
 
     def _run(self) -> None:
+        name_background_thread("recorder")
         while self._until == float("inf"):
             with self._changed:
                 self._changed.wait_for(

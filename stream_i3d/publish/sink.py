@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from stream_i3d.stage import SinkFigures
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import TOPICS, Published
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class QueuedSink(Outlet):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        name_background_thread("sink")
         lost = 0
         while (message := self._queue.get()) is not None:
             try:

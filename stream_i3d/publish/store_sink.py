@@ -21,6 +21,7 @@ from stream_i3d.publish.sink import Outlet
 from stream_i3d.publish.store import EventStore
 from stream_i3d.sink_settings import StoreSettings
 from stream_i3d.stage import SinkFigures
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class StoreSink(Outlet):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        name_background_thread("store")
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or (not self._failure and self._has_work()), _AGAIN_S)

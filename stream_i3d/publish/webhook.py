@@ -23,6 +23,7 @@ from stream_i3d.publish.webhook_policy import DELIVERY_HEADER, SIGNATURE_HEADER,
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import WebhookSettings
 from stream_i3d.stage import SinkFigures
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class WebhookSink(Outlet):
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        name_background_thread("webhook")
         with httpx.Client(timeout=self._settings.timeout_s, follow_redirects=False) as client:
             while time.monotonic() < self._until:
                 self._news.clear()

@@ -21,7 +21,9 @@ from stream_i3d.backoff import Backoff
 from stream_i3d.capture.picture_memory import LEAST_LIMIT_MB
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
+from stream_i3d.service.activity import look_at_activity
 from stream_i3d.service.footprint import FootprintWatch
+from stream_i3d.service.hang import HangWatch
 from stream_i3d.service.health import StageHealth, StageState
 from stream_i3d.service.plan import StageRow
 from stream_i3d.stage import (
@@ -35,13 +37,13 @@ from stream_i3d.stage import (
     StageLink,
     Summary,
 )
-from stream_i3d.stage_entry import EXIT_FATAL, enter_stage
+from stream_i3d.stage_entry import EXIT_FATAL, start_stage
 
 log = logging.getLogger(__name__)
 
 Said = Ready | Summary | PublisherSummary | CameraNews
 
-Cause = Literal["retired", "replaced", "silent", "memory", "given up"]
+Cause = Literal["retired", "replaced", "hung", "memory", "given up"]
 """Why a process is asked to end."""
 
 _UNKILLABLE_S = 5.0
@@ -77,6 +79,8 @@ class Child:
         self._watch = FootprintWatch()
         self._source: SourceNews | None = None
         self._crashes = 0
+        self._hangs = HangWatch()
+        self._hung = ""
 
     @property
     def alive(self) -> bool:
@@ -92,6 +96,10 @@ class Child:
     def sentinel(self) -> int | None:
         """What becomes readable when the process ends; None where there is none."""
         return None if self._process is None else self._process.sentinel
+
+    def starting_for(self, now: float) -> float | None:
+        """Return the seconds for which it has been starting; None where it is not."""
+        return now - self._started if self.state == "starting" else None
 
     def due(self, now: float) -> bool:
         """Tell whether it should be started now."""
@@ -157,7 +165,7 @@ class Child:
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Send the newest order, once the process listens and has carried out the last one."""
+        """Send the newest order, once the process listens and has carried out the last one; never blocks."""
         wish, link = self._wish, self._link
         if wish is not None and link is not None and self.ready is not None and self._outstanding is None:
             link.order(wish)
@@ -192,24 +200,28 @@ class Child:
         self._wish, self._outstanding = None, None  # what is in the row is told by the job
         self._ending, self._kills, self._source = None, 0, None
         self._started = now
-        link = StageLink(self._context)
-        self._process = self._context.Process(
-            target=enter_stage,
-            args=(self.row.name, self.row.main, self.row.job, link.child_side(), current_logging(), self._again),
-            name=self.row.name,
-            daemon=True,
-        )
+        link = None
         try:
+            link = StageLink(self._context)
+            self._process = self._context.Process(
+                target=start_stage,
+                args=(self.row.name, self.row.main, link.child_side(), current_logging(), self._again),
+                name=self.row.name,
+                daemon=True,
+            )
             # Ctrl-C reaches the whole process group: a child must ignore it from its first instruction on.
             with _ignoring_interrupt():
                 self._process.start()
-        except OSError as error:  # no more processes, or no memory for one
+        except OSError as error:  # no more processes or files, or no memory for one
             self._process = None
-            link.close()
+            if link is not None:
+                link.close()
             self._start_again_later(now, f"could not be started ({error.strerror})")
             return
+        link.give_job(self.row.job)
         link.close_child_side()
         self._link, self.pid = link, self._process.pid or 0
+        self._hangs = HangWatch()
         self.state = "starting"
 
     def _begin_to_end(self, now: float, cause: Cause, grace_s: float) -> None:
@@ -247,9 +259,9 @@ class Child:
             self.state, self._start_at = "waiting", now
         elif self._ending == "given up":
             self._fail()
-        elif self._ending == "silent":
+        elif self._ending == "hung":
             how = "was killed" if self._kills else "ended when asked to"
-            self._crashed(now, f"was silent for over {self._silence_limit():g} s and {how}")
+            self._crashed(now, f"{self._hung} and {how}")
         elif code == 0:
             self.state = "finished"
         elif code == EXIT_FATAL:
@@ -268,7 +280,7 @@ class Child:
     def _let_go(self) -> None:
         """Give back what the ended process held here: its entry in the system's table, pipes, its sentinel."""
         if self._process is not None:
-            self._process.join()
+            self._process.join()  # it has ended: this waits for nothing
             self._process.close()
         if self._link is not None:
             self._link.close()
@@ -297,6 +309,16 @@ class Child:
             )
             self._fail()
 
+    def abandon(self) -> None:
+        """Wait no more for a process that was killed and does not end: something in the kernel holds it."""
+        if self._process is not None and self._process.exitcode is None:
+            log.error("%s (process %d) was killed and does not end; it is left behind", self.row.name, self.pid)
+            # WORKAROUND https://github.com/python/cpython/blob/3.11/Lib/multiprocessing/util.py (_exit_function): at
+            # its exit multiprocessing waits for every child, without a limit.
+            multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
+        if self._link is not None:
+            self._link.close()
+
     def _restart(self, now: float, what: str) -> None:
         self.restarts += 1
         self._again = True
@@ -309,14 +331,13 @@ class Child:
 
     # --------------------------------------------------------------------------------------------------------- watching
 
-    def _silence_limit(self) -> float:
-        return self.row.silent_limit_s if self.ready else self.row.startup_limit_s
-
     def _check(self, now: float) -> None:
-        """Have a process end that is silent, or that holds more memory than it may."""
+        """Have a process end that hangs, or that holds more memory than it may."""
         assert self._link is not None
-        if self._link.silent_for(now) > self._silence_limit():
-            self._begin_to_end(now, "silent", self.row.grace_s)
+        limits = self.row.hang_limits(started=self.ready is not None).within(self._link.long_call_s)
+        self._hung = self._hangs.judge(now, self._link.beat_at, limits, lambda: look_at_activity(self.pid))
+        if self._hung:
+            self._begin_to_end(now, "hung", self.row.grace_s)
             return
         self._backoff.healthy_for(now - self._started if self.ready else 0.0)
         again, limit = self._may_begin_again, self._memory_limit()

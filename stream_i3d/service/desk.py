@@ -13,7 +13,7 @@ from msgspec import structs
 
 from stream_i3d import __version__
 from stream_i3d.config import CameraConfig, Config, live_settings
-from stream_i3d.errors import ConfigError, StreamI3DError
+from stream_i3d.errors import ConfigError, StreamI3DError, cut
 from stream_i3d.messages import CameraStatus
 from stream_i3d.redact import redact, redact_data
 from stream_i3d.service.health import StageHealth
@@ -45,7 +45,7 @@ from stream_i3d.transport.control import (
 )
 from stream_i3d.transport.control_sockets import ControlServer
 
-_MAX_ERROR = 500
+_MAX_ERROR_BYTES = 500
 
 
 class ControlDesk:
@@ -82,7 +82,7 @@ class ControlDesk:
         """Have it published that a camera's capture process cannot go on."""
         camera = camera_of(name)
         assert camera is not None  # all others are essential
-        self._plan.give_up(camera, failure[:_MAX_ERROR])
+        self._plan.give_up(camera, cut(failure, _MAX_ERROR_BYTES))
         self._order_workers(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
@@ -103,7 +103,7 @@ class ControlDesk:
                 self._keeper.keep(self._wanted())
             return reply
         except StreamI3DError as error:
-            return ErrorReply(message=redact(str(error))[:_MAX_ERROR])
+            return ErrorReply(message=cut(redact(str(error)), _MAX_ERROR_BYTES))
 
     def _carry_out(self, supervisor: Supervisor, request: Request) -> Reply:
         if isinstance(request, SayHello):
@@ -213,8 +213,7 @@ class ControlDesk:
     def _order_workers(self, supervisor: Supervisor) -> None:
         """Have the workers know all cameras and settings as they are wanted now."""
         for row in self._plan.worker_rows:
-            # Without the configured cameras, which the worker does not look at: an order must fit into its pipe (64 KB
-            # on Linux), or a worker that hangs would hang the supervisor too.
+            # Without the configured cameras, which the worker does not look at.
             slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])
             supervisor.change(row, partial(_worker_order, slots, config))
 

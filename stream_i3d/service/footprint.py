@@ -5,10 +5,10 @@ Looks and tells; who ends a process for it is another's business (service/child.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import sys
-from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
@@ -17,6 +17,7 @@ from stream_i3d.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _LOOK_S = 1.0
 _MIB = 2**20
 _BETWEEN_RESTARTS_S = (30.0, 3600.0)
@@ -35,13 +36,18 @@ class Footprint(NamedTuple):
 
 
 def measure_footprint(pid: int) -> Footprint:
-    """Return what a process holds now."""
+    """Return what a process holds now; what cannot be looked at is None, whatever the reason."""
     footprint = Footprint()
-    with suppress(psutil.Error):  # it has just ended, or its files are not for us to see
+    try:
         process = psutil.Process(pid)
         footprint = Footprint(int(process.memory_info().rss))
         if sys.platform != "win32":
             footprint = footprint._replace(open_files=process.num_fds())
+    except psutil.Error:
+        pass  # it has just ended, or its files are not for us to see
+    except OSError as error:  # of this process: it may have no more files, or no memory
+        if error.errno in _EXHAUSTED:
+            log.warning("processes cannot be looked at: %s; memory limits wait until they can", error.strerror)
     return footprint
 
 

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ from msgspec import structs
 from stream_i3d.config import Config, PublishConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.files import PRIVATE, replace_file
+from stream_i3d.service.run_folder import RunFolder
 from stream_i3d.transport.control import HelloReply, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
 
@@ -40,8 +40,8 @@ class LaunchedService:
 
     def __init__(self, config: Config) -> None:
         """Start it; returns at once."""
-        self._folder = tempfile.TemporaryDirectory(prefix="stream-i3d-window-")  # mode 0700
-        folder = Path(self._folder.name)
+        self._folder = RunFolder("stream-i3d-window-")
+        folder = self._folder.path
         self.publish = _given_or(config.publish.address, PublishConfig().address, _address(folder, "publish"))
         self.control = _given_or(config.control.address, "auto", _address(folder, "control"))
         settings = structs.replace(
@@ -105,7 +105,7 @@ class LaunchedService:
         self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> Self:
         return self

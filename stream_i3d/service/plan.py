@@ -21,6 +21,7 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.service.hang import BUSY_STARTUP, HangLimits
 from stream_i3d.service.names import capture_stage, ends_without_camera, free_name, name_cameras
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
@@ -35,9 +36,9 @@ from stream_i3d.transport.addresses import (
 MAX_CAMERAS = 64
 """Of one service; each is a process of some 100 MB."""
 
+_IDLE_S = 8.0
 _STARTUP_SILENCE_S = 120.0
-_WORKER_SILENCE_S = 60.0
-_PUBLISHER_SILENCE_S = 20.0
+_SILENCE_S = 60.0
 _CAPTURE_SLACK_S = 10.0
 
 
@@ -51,7 +52,8 @@ class StageRow:
     Attributes:
         main: Runs in the child, as `main(stage, job)`.
         silent_limit_s: It is killed and started again when its heartbeat is older than this.
-        startup_limit_s: The same, until it says it is ready (imports, loading weights).
+        startup_limit_s: The same, until it says it is ready (imports, loading weights), while it does nothing; ten
+            times as long while it works.
         role: What it is for. The run is ready when all workers and the publisher are, and over when all workers have
             finished.
         shutdown_order: Lower ones are stopped first.
@@ -60,6 +62,8 @@ class StageRow:
         memory_limit_mb: It is started again, in order, when it holds more resident memory than this; "auto" is what it
             says that its pictures need, None is no limit.
         plays_once: Whether its work must not begin anew once it has begun: a file would be read from its start again.
+        idle_limit_s: It is killed and started again when its heartbeat is older than this and it does nothing either,
+            unless it has declared a long call (`Stage.long_call`).
     """
 
     name: str
@@ -73,6 +77,13 @@ class StageRow:
     essential: bool = True
     memory_limit_mb: MemoryLimit = None
     plays_once: bool = False
+    idle_limit_s: float = float("inf")
+
+    def hang_limits(self, started: bool) -> HangLimits:
+        """Return how long it may be without a heartbeat, before and after it has started."""
+        if started:
+            return HangLimits(self.idle_limit_s, self.silent_limit_s)
+        return HangLimits(self.startup_limit_s, BUSY_STARTUP * self.startup_limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,15 @@ class Plan:
         config = structs.replace(self.config, cameras=[])  # without passwords
         job = PublisherJob(channel=self._relay, config=config, run=self._run)
         return StageRow(
-            "publisher", publisher_main, job, _PUBLISHER_SILENCE_S, _STARTUP_SILENCE_S, 2, grace_s=1.6, role="publisher"
+            "publisher",
+            publisher_main,
+            job,
+            _SILENCE_S,
+            _STARTUP_SILENCE_S,
+            2,
+            grace_s=1.6,
+            role="publisher",
+            idle_limit_s=_IDLE_S,
         )
 
     @property
@@ -157,12 +176,13 @@ class Plan:
             name,
             self._worker,
             job,
-            _WORKER_SILENCE_S,
+            _SILENCE_S,
             _STARTUP_SILENCE_S,
             1,
             grace_s=1.6,
             role="worker",
             memory_limit_mb=self.config.model.max_memory_mb,
+            idle_limit_s=_IDLE_S,
         )
 
     def _model_on(self, device: str) -> ModelConfig:
@@ -248,13 +268,14 @@ class Plan:
                 capture_stage(name),
                 capture_main,
                 job,
-                limit,
+                max(_SILENCE_S, limit),
                 limit,
                 0,
                 grace_s=0.8,
                 essential=essential,
                 memory_limit_mb=config.capture.max_memory_mb,
                 plays_once=address.kind == "file" and not config.capture.loop,
+                idle_limit_s=_IDLE_S,
             ),
             self._least_loaded(),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,8 @@ from stream_i3d.service.monitoring.routes import MonitorRoutes
 from stream_i3d.service.names import ends_without_camera, name_cameras
 from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
+from stream_i3d.service.process_limits import raise_open_files_limit, tighten_umask
+from stream_i3d.service.run_folder import RunFolder
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.stage import Ready, Stage, Summary
 from stream_i3d.transport.addresses import control_address
@@ -57,17 +58,19 @@ def run_service(
     Raises:
         StreamI3DError: The configuration cannot be run, or a process met an error that a restart will not mend.
     """
+    raise_open_files_limit()
+    tighten_umask()
     config, keeper = _with_what_was_kept(with_checkpoint_threshold(config))
     keys = load_server_keys(config.security)
     if keys is not None and not len(keys.clients):
         log.warning("no client has a key in %s, so nobody can connect yet", ", ".join(map(str, keys.clients.places)))
     monitor = Monitor()
     with (
-        tempfile.TemporaryDirectory(prefix="stream-i3d-") as folder,  # mode 0700: the channels in it are private
+        RunFolder() as folder,  # mode 0700: the channels in it are private
         _control_server(config, keys) as server,
         _endpoint(config.monitoring, monitor) as endpoint,
     ):
-        plan = Plan(config, Path(folder), worker)
+        plan = Plan(config, folder.path, worker)
         _check_sources(config)
         desk = None if server is None else ControlDesk(plan, server, keeper)
         notifier = Notifier()

@@ -19,6 +19,7 @@ from typing import Protocol
 from msgspec import structs
 
 from stream_i3d.errors import ServiceError
+from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.publish.process import PublisherJob
 from stream_i3d.service.child import Child, Said
 from stream_i3d.service.figures import RunFigures
@@ -30,6 +31,11 @@ from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary
 _TICK_S = 0.05
 _SHUTDOWN_S = 5.0
 _AFTER_KILL_S = 0.5
+_STARTING_BESIDE = 2
+"""Cameras that may start at once beyond one a core: a start also waits for the disk."""
+
+_STARTING_S = 30.0
+"""Seconds after which a process that still starts holds up no other."""
 
 
 class Desk(Protocol):
@@ -46,6 +52,18 @@ class Desk(Protocol):
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
         """Take note that a process which was retired has ended."""
+
+
+def may_start_another(starting_for: Sequence[float], at_once: int) -> bool:
+    """Tell whether one more process may be started beside those that start; pure.
+
+    Starting takes a core for a second or more, so many at once are all late, and none is earlier for it.
+
+    Args:
+        starting_for: For how many seconds each of the others has been starting.
+        at_once: How many may start at the same time.
+    """
+    return sum(seconds < _STARTING_S for seconds in starting_for) < at_once
 
 
 class Supervisor:
@@ -75,6 +93,7 @@ class Supervisor:
         self._on_said = on_said
         self._all_ready = False
         self._ended = False
+        self._at_once = allowed_cores() + _STARTING_BESIDE
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
         self._stopping = False  # no Event: a signal handler that sets one can wait for a lock that its own thread holds
@@ -105,6 +124,8 @@ class Supervisor:
             self._watch(duration_s)
         finally:
             self._end_in_order()
+            for one in self._running:
+                one.abandon()
         if self._cut_short and not self._stopping:
             raise ServiceError(self._cut_short[0])
         return structs.replace(self._figures.total(), ended=self._ended)
@@ -143,12 +164,14 @@ class Supervisor:
     def _watch(self, duration_s: float | None) -> None:
         until = float("inf")
         while not self._stopping:
-            self._attend(0.0 if any(one.due(time.monotonic()) for one in self._running) else _TICK_S)
+            now = time.monotonic()
+            starts = any(one.due(now) and self._has_room_to_start(one, now) for one in self._running)
+            self._attend(0.0 if starts else _TICK_S)
             now = time.monotonic()
             self._on_turn(now)
             may_start = True  # one a turn: where there are many, starting them holds up nobody
             for one in list(self._running):
-                starts = may_start and one.due(now)
+                starts = may_start and one.due(now) and self._has_room_to_start(one, now)
                 self._look_after(one, now, starts)
                 may_start = may_start and not starts
             self._tell_ready()
@@ -158,6 +181,13 @@ class Supervisor:
             self._ended = self._over()
             if now >= until or self._ended:
                 return
+
+    def _has_room_to_start(self, one: Child, now: float) -> bool:
+        """Tell whether a process may be started now; cameras wait for those that start already."""
+        if one.row.role != "capture":
+            return True
+        starting = [seconds for other in self._of_role("capture") if (seconds := other.starting_for(now)) is not None]
+        return may_start_another(starting, self._at_once)
 
     def _over(self) -> bool:
         """Tell whether all workers have ended, or, where they linger, all their cameras."""

@@ -69,6 +69,8 @@ class FrameReceivers(SocketOwner):
     else is the reading thread's.
     """
 
+    most_connections = 8
+
     def __init__(self, addresses: Sequence[str]) -> None:
         super().__init__()
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
@@ -95,6 +97,7 @@ class FrameReceivers(SocketOwner):
         puller.setsockopt(zmq.LINGER, 0)
         puller.setsockopt(zmq.RCVHWM, FRAME_HWM)
         puller.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._limit_connections(puller, keyed=False)
         try:
             bind(puller, address, FRAMES)
         except TransportError:

@@ -6,7 +6,7 @@ NAME.key_secret both; keys are 40 characters of Z85. Nothing here logs or tells 
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -27,6 +27,7 @@ from stream_i3d.errors import ConfigError, TransportError
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _MAX_BYTES = 64 * 1024  # a key file has some 300
 
 
@@ -157,13 +158,24 @@ class AllowList:
 
     def __contains__(self, key: bytes) -> bool:
         """Tell whether a key (Z85) is let in now; what cannot be read any more lets nobody in."""
+        try:
+            self._read_again()
+        except OSError as error:  # the files cannot be looked at now, which says nothing of the keys in them
+            log.warning("cannot look for changed keys: %s; those that were known are let in", error.strerror)
+        return key in self._keys
+
+    def _read_again(self) -> None:
+        """Read the keys anew where files have changed. OSError where this process may open no more files just now."""
         seen: dict[Path, tuple[int, int]] = {}
         for place in self.places:
-            with contextlib.suppress(OSError):
+            try:
                 seen |= _look(place)
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    raise
         if seen != self._seen:
+            os.close(os.open(os.devnull, os.O_RDONLY))  # else each file would seem to hold no key
             self._seen, self._keys = seen, frozenset(_readable(seen))
-        return key in self._keys
 
     def __len__(self) -> int:
         return len(self._keys)

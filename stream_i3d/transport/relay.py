@@ -204,6 +204,8 @@ class RelayReceiver(BoundedSocket):
     greeting, or after a hole, is not taken, and its worker sends it again.
     """
 
+    most_connections = 32
+
     def __init__(self, address: str) -> None:
         super().__init__(zmq.ROUTER)
         self._socket.setsockopt(zmq.RCVHWM, RELAY_HWM)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ import zmq
 from stream_i3d.errors import TransportError
 from stream_i3d.transport.addresses import leaves_host
 from stream_i3d.transport.bind_errors import PREDICTIONS, Purpose, bind_refusal
+from stream_i3d.transport.connection_limit import BACKLOG, HANDSHAKE_MS, ConnectionLimit
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
@@ -31,13 +33,18 @@ MAX_SUBSCRIPTION_BYTES = 1024
 """More than any topic. ZeroMQ keeps a subscription as a tree of its bytes: one of 8 MB took 300 MB and six seconds in
 which nothing was published (scripts/faults.py). Whoever sends more is cut off."""
 _HEARTBEAT_MS = 2000
+_umask_lock = threading.Lock()  # it is one to a process: two threads would put back each other's
 
 
 class SocketOwner(ABC):
     """Sockets with a context of their own, closed together; base of every role."""
 
+    most_connections: int | None = None
+    """To one bound socket, where only processes of the service connect to it."""
+
     def __init__(self) -> None:
         self._context = zmq.Context()
+        self._limit = ConnectionLimit(self._context, self.most_connections)
 
     @property
     @abstractmethod
@@ -48,7 +55,13 @@ class SocketOwner(ABC):
         """Close all; waits at most the linger time for what is still to be sent."""
         for one in self.readable:
             one.close()
+        self._limit.close()
         self._context.term()
+
+    def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
+        """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
+        target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._limit.watch(target, keyed)
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +93,7 @@ class BoundedSocket(SocketOwner):
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(address):
                 raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
+            self._limit_connections(self._socket, keys is not None)
             return bind(self._socket, address, purpose)
         except TransportError:
             self.close()
@@ -149,6 +163,8 @@ def bind(target: zmq.Socket[bytes], address: str, purpose: Purpose) -> str:
         TransportError: The address cannot be had.
     """
     allow_ipv6(target, address)
+    if address.startswith("ipc://"):  # not tcp, where a client that finds no place waits a second and more
+        target.setsockopt(zmq.BACKLOG, BACKLOG)
     try:
         if _is_served(address):  # ZeroMQ would silently take an ipc path over from who serves it
             raise zmq.ZMQError(zmq.EADDRINUSE)
@@ -162,11 +178,12 @@ def bind(target: zmq.Socket[bytes], address: str, purpose: Purpose) -> str:
 @contextmanager
 def _only_for_this_user() -> Iterator[None]:
     """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
-    before = os.umask(0o177)
-    try:
-        yield
-    finally:
-        os.umask(before)
+    with _umask_lock:
+        before = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(before)
 
 
 def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,9 +35,15 @@ class FakeStage:
         self.orders: list[CaptureOrder] = []
         self.said: list[StageMessage] = []
         self.news: list[SourceNews] = []  # of the source, apart from what answers orders
+        self.long_calls: list[float] = []
 
     def beat(self) -> None:
         self.beats += 1
+
+    @contextlib.contextmanager
+    def long_call(self, limit_s: float) -> Iterator[None]:
+        self.long_calls.append(limit_s)
+        yield
 
     def order(self) -> CaptureOrder | None:
         return self.orders.pop(0) if self.orders else None

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 
+import psutil
 import pytest
 
 from stream_i3d.service import footprint as footprint_module
@@ -69,3 +71,16 @@ def test_one_that_needs_its_memory_is_not_started_again_over_and_over(watched: W
     assert first == 100
     assert 24 <= second - first <= 37  # 30 s, and a fifth more or less
     assert 48 <= third - second <= 73
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_a_look_that_the_system_does_not_allow_just_now_says_that_nothing_is_known(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(pid: int) -> psutil.Process:
+        raise OSError(number, os.strerror(number), "/proc/7/stat")
+
+    monkeypatch.setattr(psutil, "Process", fails)
+    assert measure_footprint(7) == Footprint(None, None)
+    watch = FootprintWatch()
+    assert not watch.holds_too_much(100.0, "worker", 7, 500.0)

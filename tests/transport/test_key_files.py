@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -253,3 +254,22 @@ def test_a_fingerprint_stays_readable_in_a_log_where_its_key_would_be_hidden_as_
     key = ":BV[l2K)U]fI0)XQ@BHgmKtDft:]6BTdIJ?k!W<s"
     assert redact(key) != key
     assert redact(fingerprint(key.encode())) == "5ac34a5e6a17e86d"  # of sha256sum
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_client_that_was_known_is_let_in_while_no_file_can_be_opened(tmp_path, monkeypatch, changed):
+    """Else a service with too many open files would refuse its own clients, who then never try again."""
+    folder = tmp_path / "clients"
+    public, _ = read_secret_key(write_new_keys(folder, "one")[0])
+    allowed = AllowList([folder])
+    if changed:
+        write_new_keys(folder, "two")
+
+    def no_more_files(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.open", no_more_files)
+        patched.setattr(Path, "iterdir", no_more_files)
+        assert public in allowed
+    assert public in allowed and len(allowed) == 1 + changed

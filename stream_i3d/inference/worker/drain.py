@@ -23,6 +23,7 @@ from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.ring import MakeMemory
 from stream_i3d.stage import CameraSlot
 from stream_i3d.status import CameraHealth
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.frames import FRAME_HWM, FrameReceivers
 from stream_i3d.transport.wire import ReceivedFrame, decode_capture
 
@@ -223,6 +224,7 @@ class Drain:
         camera.gone.wait(_LEAVE_S)
 
     def _run(self) -> None:
+        name_background_thread("drain")
         while not self._stopping.is_set():
             while self._leaving:
                 self._part_with(self._leaving.popleft())

@@ -37,6 +37,7 @@ _POLL_S = 0.05
 _SUMMARY_INTERVAL_S = 1.0
 _ARRIVE_S = 10.0
 _LEAVE_S = 1.0
+_WARM_UP_S = 300.0
 
 
 def worker_main(stage: Stage, job: WorkerJob) -> None:
@@ -213,7 +214,8 @@ class WorkerLoop:
             log.error("%s: %s", camera.slot.name, error)
             return
         self._cameras = [*self._cameras, camera]
-        self._batches.warm_for(len(self._cameras))
+        with self._stage.long_call(_WARM_UP_S):
+            self._batches.warm_for(len(self._cameras))
         self._pace.batching.limit = self._batches.limit
 
     def _part_with(self, camera: Camera) -> None:

@@ -8,6 +8,7 @@ What is answered, and to whom, is its `answer`'s business.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import io
 import logging
@@ -32,6 +33,8 @@ REQUEST_S = 5.0
 """Seconds that a client has for its whole request; as many again for taking the answer."""
 
 _POLL_S = 0.2
+_EXHAUSTED_S = 0.2
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _END_OF_HEAD = (b"\r\n\r\n", b"\n\n")
 
 
@@ -104,13 +107,34 @@ class _Server(socketserver.TCPServer):
         self.address_family = family
         super().__init__(address, _Handler)
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection; where this process may have no more files it waits a little, and is tried again."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                log.warning("cannot take a connection to the monitoring: %s", error.strerror)
+                threading.Event().wait(_EXHAUSTED_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what http.server would print: a connection that could not be served."""
+        log.debug("a connection could not be served", exc_info=True)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own, where there is room; called by the accepting thread."""
         with self._lock:
             if len(self._open) >= MAX_CONNECTIONS:
                 self._close_one()
             self._open[request] = False
-        threading.Thread(target=self._serve, args=(request, client_address), name="http-client", daemon=True).start()
+        thread = threading.Thread(target=self._serve, args=(request, client_address), name="http-client", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads
+            log.warning("cannot serve a connection to the monitoring: this process may have no more threads")
+            with self._lock:
+                self._open.pop(request, None)
+            self.shutdown_request(request)
 
     def has_request(self, request: socket.socket) -> None:
         """Note that a connection's request has come, so that it keeps its place."""

@@ -6,6 +6,7 @@ A camera is no part of it: one that fails is said in its status, and no reason t
 from __future__ import annotations
 
 from stream_i3d.overload import describe
+from stream_i3d.service.hang import BUSY_STARTUP
 from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot
 
 LOOP_LIMIT_S = 10.0
@@ -46,6 +47,7 @@ def _problem(stage: StageSnapshot) -> str:
     if stage.state == "waiting":
         return "is being started again" if stage.restarts else ""
     age = stage.heartbeat_age_s
-    if stage.state in ("starting", "running") and age is not None and age > stage.heartbeat_limit_s:
-        return f"its loop has not turned for {age:.0f} s, which is over {stage.heartbeat_limit_s:g} s"
+    limit = stage.heartbeat_limit_s * (BUSY_STARTUP if stage.state == "starting" else 1)
+    if stage.state in ("starting", "running") and age is not None and age > limit:
+        return f"its loop has not turned for {age:.0f} s, which is over {limit:g} s"
     return ""

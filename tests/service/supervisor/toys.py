@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from stream_i3d.errors import CheckpointError
@@ -293,3 +294,50 @@ def works_until_all_have_ended(stage: Stage, log: Path) -> None:
     begin(stage, log)
     while not stage.stopping.wait(0.02) and "all cameras have ended" not in log.read_text():
         stage.beat()
+
+
+def never_reads_its_orders(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    work(stage)
+
+
+def stops_itself_at_first(stage: Stage, log: Path) -> None:
+    if begin(stage, log) < 2:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def waits_for_ever_at_first(stage: Stage, log: Path) -> None:
+    """Hang in a call that gives the interpreter's lock back, as a read of a dead camera may."""
+    if begin(stage, log) < 2:
+        threading.Event().wait(WAIT_S)
+
+
+def computes(seconds: float) -> None:
+    """Use so much time of a core, and give no heartbeat meanwhile."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def computes_for_long(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    computes(5.0)
+
+
+def computes_before_it_is_ready(stage: Stage, log: Path) -> None:
+    note(log, f"{stage.name} started {os.getpid()}")
+    computes(5.0)
+    stage.say(Ready(detail=f"{stage.name} is up"))
+
+
+def waits_in_a_declared_call(stage: Stage, log: Path) -> None:
+    begin(stage, log)
+    with stage.long_call(WAIT_S):
+        stage.stopping.wait(5.0)
+
+
+def is_ready_late(stage: Stage, log: Path) -> None:
+    note(log, f"{stage.name} started {os.getpid()}")
+    stage.stopping.wait(0.3)
+    stage.say(Ready(detail=f"{stage.name} is up"))
+    work(stage)
