@@ -84,6 +84,7 @@ class Monitor:
                 sinks=[structs.replace(one, detail=redact(one.detail)) for one in self._publisher.sinks],
                 published=self._publisher.published,
                 rejected_messages=dict(self._rejected),
+                subscriptions_refused=self._publisher.subscriptions_refused,
             )
         return structs.replace(known, ready=not whats_missing(known))
 

@@ -73,6 +73,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         sinks: All sinks but the PUB socket.
         published: Messages that went out on the PUB socket.
         rejected_messages: Messages on private channels that were none of ours, by the process that rejected them.
+        subscriptions_refused: Subscriptions and connections on the PUB socket that were beyond its limits.
     """
 
     schema: Literal["stream-i3d/service/1"] = "stream-i3d/service/1"
@@ -90,3 +91,4 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     sinks: list[SinkFigures] = []
     published: int = 0
     rejected_messages: dict[str, int] = {}
+    subscriptions_refused: int = 0
