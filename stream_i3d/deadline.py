@@ -38,7 +38,7 @@ def call_within(
     def run() -> None:
         try:
             outcome.put((True, call()))
-        except BaseException as error:  # noqa: BLE001  raised where it is waited for
+        except BaseException as error:
             outcome.put((False, error))
 
     threading.Thread(target=run, name=thread_name, daemon=True).start()

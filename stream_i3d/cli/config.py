@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.output import say, say_lines
 
 
 @click.group()
@@ -23,7 +24,7 @@ def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> No
     from stream_i3d.settings import to_yaml
 
     cameras = {"cameras": [{"source": source} for source in sources] or None}
-    click.echo(to_yaml(config_of(config_file, flags, cameras)), nl=False)
+    say_lines(to_yaml(config_of(config_file, flags, cameras)))
 
 
 @config.command()
@@ -46,4 +47,4 @@ def check(files: tuple[Path, ...]) -> None:
         check_bind(loaded.publish.address, load_server_keys(loaded.security) is not None)
         setup = settle_model(loaded.model, loaded.window)
         names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)
-        click.echo(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")
+        say(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream_i3d.cli.extras import check_extra
+from stream_i3d.cli.output import say
 from stream_i3d.files import kind_of
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress:
     found = calibrate_network(network, config, progress)
     told = store_calibration(checkpoint, found, data_name(config))
     network.set_temperature(found.temperature)
-    click.echo(f"calibrated {network.name}: {told}", err=True)
+    say(f"calibrated {network.name}: {told}", err=True)
     return found
 
 
@@ -246,8 +247,6 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
     if evaluation.streaming is not None:
         console.print(streaming_tables(evaluation.streaming))
     if evaluation.skipped:
-        click.echo(
-            f"skipped: {len(evaluation.skipped)} that cannot be read, {evaluation.skipped[0].video} first", err=True
-        )
+        say(f"skipped: {len(evaluation.skipped)} that cannot be read, {evaluation.skipped[0].video} first", err=True)
     if files:
-        click.echo("written: " + ", ".join(str(file) for file in files))
+        say("written: " + ", ".join(str(file) for file in files))

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from stream_i3d.cli.options import config_of
+from stream_i3d.cli.output import say
+from stream_i3d.display_text import clean_text
 
 
 @click.command()
@@ -53,7 +55,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
     left = [video for video in videos if force or not job.done(video)]
     for video in videos:
         if video not in left:
-            click.echo(f"{video}: skipped, its files are there (--force extracts again)", err=True)
+            say(f"{video}: skipped, its files are there (--force extracts again)", err=True)
     wait_passively()
     if left and _extract_all(left, job):
         sys.exit(2)
@@ -62,6 +64,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 def _extract_all(videos: list[str], job: Any) -> int:
     """Extract each video; return how many could not be."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import SourceError
@@ -70,7 +73,7 @@ def _extract_all(videos: list[str], job: Any) -> int:
     extractor, failed = Extractor(job), 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for video in videos:
-            task = progress.add_task(Path(video).name, total=None)
+            task = progress.add_task(escape(clean_text(Path(video).name)), total=None)
 
             def advance(time: float, duration: float | None, task: TaskID = task) -> None:
                 progress.update(task, completed=time, total=duration)
@@ -79,8 +82,8 @@ def _extract_all(videos: list[str], job: Any) -> int:
                 stacks = extractor.run(video, advance)
             except SourceError as error:  # one bad file does not lose the others
                 failed += 1
-                click.echo(f"error: {error}", err=True)
+                say(f"error: {error}", err=True)
                 continue
             short = f" (shorter than one stack of {job.stack_size} frames at {job.fps:g} fps)" if not stacks else ""
-            click.echo(f"{video}: {stacks} stack{'' if stacks == 1 else 's'}{short}", err=True)
+            say(f"{video}: {stacks} stack{'' if stacks == 1 else 's'}{short}", err=True)
     return failed

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 import click
 
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.output import say
+from stream_i3d.display_text import clean_json, clean_text
 from stream_i3d.files import kind_of
 
 
@@ -26,6 +28,7 @@ def recognize(
 
     silence_ffmpeg()
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import ConfigError, SourceError
@@ -48,7 +51,7 @@ def recognize(
         sink = stack.enter_context(_open(output))
         progress = stack.enter_context(Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()))
         for video in videos:
-            task = progress.add_task(Path(video).name, total=None)
+            task = progress.add_task(escape(clean_text(Path(video).name)), total=None)
 
             def advance(time: float, duration: float | None, task: TaskID = task) -> None:
                 progress.update(task, completed=time, total=duration)
@@ -56,10 +59,10 @@ def recognize(
             try:
                 for message in recognize_video(video, engine, setup, config, advance):
                     if isinstance(message, Segment) or not segments_only:
-                        sink.write(to_json_line(message))
+                        sink.write(clean_json(to_json_line(message)))
             except SourceError as error:  # one bad file does not lose the others
                 failed += 1
-                click.echo(f"error: {error}", err=True)
+                say(f"error: {error}", err=True)
             sink.flush()
     if failed:
         sys.exit(2)

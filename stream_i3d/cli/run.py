@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stream_i3d.cli.options import CARRIED_MODEL_NOTE, SecondsOption, config_of, recognition_options
+from stream_i3d.cli.output import say
 
 
 @click.command()
@@ -82,4 +83,4 @@ def run(
         if config.model.checkpoint == CARRIED_CHECKPOINT:
             log.info(CARRIED_MODEL_NOTE)
 
-    click.echo(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)
+    say(describe(run_service(config, duration, on_ready, end_with_input=end_with_input)), err=True)

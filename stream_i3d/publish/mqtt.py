@@ -173,8 +173,9 @@ class MqttSink(Outlet):
             if message.topic == self._topics.availability:
                 if message.payload == OFFLINE:
                     session.say(self._topics.availability, ONLINE, retain=True)
-            elif message.retained and message.payload and len(self._retained) < MAX_CAMERAS:
-                if (camera := self._topics.camera_of(message.topic)) is not None:
+            elif message.retained and message.payload:
+                camera = self._topics.camera_of(message.topic)
+                if camera is not None and len(self._retained) < MAX_CAMERAS:
                     self._retained.add(camera)
 
     def _tell(self, session: Session) -> None:

@@ -18,12 +18,17 @@ ONLINE, OFFLINE = b"online", b"offline"
 _WHILE_LIVE = "{{{{ ({}) if value_json.state == 'live' else None }}}}"
 """Home Assistant shows None as "unknown": nobody knows what is done before a camera that is lost."""
 
+_ACTION = _WHILE_LIVE.format("value_json.action or 'none'")
+
 MAX_CAMERAS = 10_000
 """Of which a broker's retained states are taken note of."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "action": ("sensor", {"name": "Action", "value_template": _WHILE_LIVE.format("value_json.action or 'none'"), "icon": "mdi:run"}),
+    "action": (
+        "sensor",
+        {"name": "Action", "value_template": _ACTION, "icon": "mdi:run"},
+    ),
     "confidence": (
         "sensor",
         {

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from stream_i3d.display_text import clean_text
+
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
     from stream_i3d.training.datasets import Datasets
@@ -87,4 +89,4 @@ class ConsoleWatcher:
         self._say(f"try it live: stream-i3d run --source 0 --checkpoint {outcome.checkpoint}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(clean_text(text), soft_wrap=True, markup=False)

@@ -74,9 +74,7 @@ class BoundedSocket(SocketOwner):
         """The socket."""
         return (self._socket,)
 
-    def _bind(
-        self, address: str, keys: ServerKeys | None, setting: str = "--publish", outer: str | None = None
-    ) -> str:
+    def _bind(self, address: str, keys: ServerKeys | None, setting: str = "--publish", outer: str | None = None) -> str:
         """Bind, closing the socket where that fails; return the real address. With keys, only clients of theirs.
 
         Args:
@@ -92,7 +90,9 @@ class BoundedSocket(SocketOwner):
 
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(outer or address):
-                raise TransportError(f"cannot bind {outer or address}: off this machine it needs keys (security.key, --key)")
+                raise TransportError(
+                    f"cannot bind {outer or address}: off this machine it needs keys (security.key, --key)"
+                )
             return bind(self._socket, address, setting)
         except TransportError:
             self.close()

@@ -28,8 +28,8 @@ _SILENT_S = 10.0
 """How long a connection may say nothing."""
 _CHUNK = 65536
 _SIGNATURE = b"\xff" + bytes(7) + b"\x01\x7f"
-"""How ZeroMQ begins. A subscriber is sent it at once, as by ZeroMQ itself, though that is connected to later: in another
-order of the greetings' parts it would not learn why it is refused."""
+"""How ZeroMQ begins. It is sent to a subscriber at once, though the socket is connected to later: were the parts of the
+greetings in another order, a subscriber would not learn why it is refused."""
 _BURST_BYTES, _BYTES_PER_S = 128 * 1024, 1024
 """What one connection may send at once, and then: heartbeats take a tenth of that."""
 _ALL_BURST_BYTES, _ALL_BYTES_PER_S = 2 * 1024 * 1024, 128 * 1024

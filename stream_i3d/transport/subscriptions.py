@@ -1,4 +1,4 @@
-"""What subscribers may ask of a PUB socket: their frames are read, and subscriptions beyond the limits are left out. Pure.
+"""What subscribers may ask of a PUB socket: their frames are read, and what is beyond the limits is left out. Pure.
 
 ZeroMQ keeps subscriptions as a tree with a node for each byte (some 50 bytes of memory each) and has no limit for
 them: 200 connections with 100 topics of 900 bytes took 880 MB and stopped publishing for six seconds. So nothing may
@@ -102,8 +102,12 @@ class SubscriptionFilter:
         """Return the part of `data` that belongs to the greeting."""
         part = data[: _GREETING_BYTES - len(self._greeting)]
         self._greeting += part
-        known = self._greeting
-        if known[:1] not in (b"", b"\xff") or (len(known) > 9 and not known[9] & 1) or (len(known) > 10 and known[10] < 3):
+        known = bytes(self._greeting)
+        if (
+            known[:1] not in (b"", b"\xff")
+            or (len(known) > 9 and not known[9] & 1)
+            or (len(known) > 10 and known[10] < 3)
+        ):
             raise WireError("what is not ZMTP 3")
         return part
 

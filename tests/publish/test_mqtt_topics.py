@@ -57,7 +57,8 @@ def test_home_assistant_shows_what_is_recognised_of_live_cameras_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["base/door/more/state", "base//state", "base/d oor/state", "base/\x1b[31m/state", "other", "base/door/event"]
+    "topic",
+    ["base/door/more/state", "base//state", "base/d oor/state", "base/\x1b[31m/state", "other", "base/door/event"],
 )
 def test_what_others_have_left_on_the_broker_is_no_camera_of_ours(topic: str) -> None:
     assert Topics("base", "ha").camera_of(topic) is None

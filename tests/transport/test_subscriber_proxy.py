@@ -89,18 +89,21 @@ def test_a_refused_subscription_costs_only_itself(publisher, context):
 
 
 def test_previews_on_tcp_are_kept_by_the_same_limits(context):
-    with PreviewPublisher("tcp://127.0.0.1:*") as previews, PreviewReceivers() as receivers:
-        with flood(context, previews.address, topics=200, size=900):
-            wait_until(lambda: previews.refused > 0, SOON_S)
-            receivers.follow({"door": previews.address})
-            wait_until(lambda: previews.watched(0.05), SOON_S)
-            shown = Preview(b"\xff\xd8 a picture", 1, 7)
+    with (
+        PreviewPublisher("tcp://127.0.0.1:*") as previews,
+        PreviewReceivers() as receivers,
+        flood(context, previews.address, topics=200, size=900),
+    ):
+        wait_until(lambda: previews.refused > 0, SOON_S)
+        receivers.follow({"door": previews.address})
+        wait_until(lambda: previews.watched(0.05), SOON_S)
+        shown = Preview(b"\xff\xd8 a picture", 1, 7)
 
-            def seen() -> bool:
-                previews.send(shown)
-                return receivers.receive() == [("door", shown)]
+        def seen() -> bool:
+            previews.send(shown)
+            return receivers.receive() == [("door", shown)]
 
-            wait_until(seen, SOON_S)
+        wait_until(seen, SOON_S)
 
 
 def test_idle_connections_are_bounded_and_subscribers_still_come_in(publisher, monkeypatch):

@@ -43,7 +43,9 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     sink = SinkFigures(
         name="mqtt", queued=1, written=2, dropped=3, refused=4, failing=True, detail="no rtsp://a:geheim@b"
     )
-    monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4, subscriptions_refused=7))
+    monitor.heard(
+        "publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4, subscriptions_refused=7)
+    )
     known = monitor.snapshot()
     assert known.ready and known.publish == "tcp://127.0.0.1:5556"
     assert (known.model, known.engine) == (ModelName(name="i3d", checkpoint="motion"), "torch")
