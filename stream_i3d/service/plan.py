@@ -21,6 +21,7 @@ from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.service.names import capture_stage, free_name, name_cameras
+from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -134,8 +135,23 @@ class Plan:
         config = structs.replace(self.config, cameras=[])  # without passwords
         job = PublisherJob(channel=self._relay, config=config, run=self._run)
         return StageRow(
-            "publisher", publisher_main, job, _PUBLISHER_SILENCE_S, _STARTUP_SILENCE_S, 2, grace_s=1.6, role="publisher"
+            "publisher",
+            publisher_main,
+            job,
+            _PUBLISHER_SILENCE_S,
+            _STARTUP_SILENCE_S,
+            2,
+            grace_s=1.6,
+            role="publisher",
+            memory_limit_mb=self._publisher_limit_mb,
         )
+
+    @property
+    def _publisher_limit_mb(self) -> float | None:
+        """Return the publisher's limit of memory; what recorders may keep of all possible cameras comes on top."""
+        limit = self.config.publish.max_memory_mb
+        rings = sum(sink.ring_mb for sink in self.config.sinks if isinstance(sink, RecorderSettings))
+        return None if limit is None else limit + rings * MAX_CAMERAS
 
     @property
     def worker_rows(self) -> list[StageRow]:
