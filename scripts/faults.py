@@ -16,11 +16,11 @@ from pathlib import Path
 
 import click
 from _bench import report
-from _faults import cameras, clock, delivery, messages, passwords, processes, storage
+from _faults import cameras, clock, delivery, messages, passwords, peers, processes, storage
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
-GROUPS = (processes, cameras, messages, storage, clock, delivery, passwords)  # the last two look back on all
+GROUPS = (processes, cameras, messages, peers, storage, clock, delivery, passwords)  # the last two look back on all
 FAULTS: list[Fault] = [fault for group in GROUPS for fault in group.FAULTS]
 
 
