@@ -51,4 +51,7 @@ def call_within(
     if worked:
         return result  # type: ignore[return-value]
     assert isinstance(result, BaseException)
-    raise result
+    try:
+        raise result
+    finally:
+        del result  # whose traceback holds this frame: what the call left open would wait for the garbage collector

@@ -43,22 +43,42 @@ class _Client(paho.Client):
     """A client that reads no packet of any length, and whose connecting can be given up."""
 
     given_up = False
+    _tls: ssl.SSLContext
     _raw: socket.socket | None = None
+
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Have the connection encrypted."""
+        self._tls = context
+        self.tls_set_context(context)
 
     def give_up(self) -> None:
         """Have the thread that connects fail now, or once it has looked the host up."""
         self.given_up = True
         if self._raw is not None:
             with contextlib.suppress(OSError):
-                self._raw.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(self._raw, socket.SHUT_RDWR)  # of TLS too, without a word of TLS
 
     def _create_socket_connection(self) -> socket.socket:
-        raw: socket.socket = super()._create_socket_connection()  # before TLS
+        raw: socket.socket = super()._create_socket_connection()
         self._raw = raw
         if self.given_up:
             raw.close()
             raise TimeoutError("given up")
         return raw
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Shake hands; unlike in paho, that can be given up, and the connection is closed where it fails."""
+        wrapped = self._tls.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        self._raw = wrapped  # `tcp_sock` has no connection any more
+        try:
+            wrapped.settimeout(self.connect_timeout)
+            if self.given_up:
+                raise TimeoutError("given up")
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
 
     def _sock_recv(self, bufsize: int) -> bytes:  # WORKAROUND: paho has no limit; what it asks for is a packet's rest
         if bufsize > MAX_PACKET_BYTES:
@@ -104,7 +124,7 @@ class Session:
         if settings.username is not None:
             self._client.username_pw_set(settings.username, settings.password)
         if tls is not None:
-            self._client.tls_set_context(tls)
+            self._client.use_tls(tls)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
