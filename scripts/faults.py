@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 from _bench import report
-from _faults import cameras, clock, delivery, exhaustion, messages, overload, passwords, processes, storage
+from _faults import cameras, clock, delivery, exhaustion, messages, overload, passwords, peers, processes, storage
 from _faults.rig import Rig
 from _faults.table import Fault, failed, run_fault
 
@@ -24,6 +24,7 @@ GROUPS = (
     processes,
     cameras,
     messages,
+    peers,
     exhaustion,
     overload,
     storage,

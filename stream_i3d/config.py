@@ -195,12 +195,17 @@ class EventsConfig(Section, frozen=True, kw_only=True):
 
 
 class PublishConfig(Section, frozen=True, kw_only=True):
-    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output). More: `sinks`."""
+    """Where results go: the ZeroMQ PUB socket, and JSON lines to a file ('-' is standard output). More: `sinks`.
+
+    A publisher process that holds more memory than `max_memory_mb` (null: no limit), and than the pictures that its
+    recorders keep, is started again, in order.
+    """
 
     address: str = "tcp://127.0.0.1:5556"
     jsonl: str | None = None
     top_k: Annotated[int, Meta(ge=1, le=1000)] = 5
     status_interval_s: Seconds = 5.0
+    max_memory_mb: Megabytes | None = 500.0
 
 
 class CaptureConfig(Section, frozen=True, kw_only=True):

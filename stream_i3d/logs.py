@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from stream_i3d.config import LoggingConfig
+from stream_i3d.display_text import clean_lines, clean_text
 from stream_i3d.redact import redact
 from stream_i3d.repeats import Repeated, Repeats
 from stream_i3d.stderr_writer import StderrWriter
@@ -28,7 +29,7 @@ OURS = "stream_i3d"
 log = logging.getLogger(__name__)
 
 _current = LoggingConfig(level="warning")  # until configured: what Python's own logging would show
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) != "\t"} | {10: "\\n", 13: "\\r"}
+_LONGEST = 20_000
 
 
 def configure_logging(config: LoggingConfig, process: str = "service") -> None:
@@ -76,7 +77,7 @@ def _log_unraisable(caught: Any) -> None:
 
 def _clean(text: str) -> str:
     """Return one line without secrets, so that no stranger's text can pass for a line of ours."""
-    return redact(text).translate(_CONTROL)
+    return clean_text(redact(text), _LONGEST, keep="\t")
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -88,7 +89,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _error_text(record: logging.LogRecord) -> str:
     if record.exc_info and record.exc_info[0] is not None:
-        return redact("".join(traceback.format_exception(*record.exc_info))).rstrip("\n")
+        return clean_lines(redact("".join(traceback.format_exception(*record.exc_info)))).rstrip("\n")
     return ""
 
 

@@ -198,12 +198,14 @@ class PublisherSummary(Struct, frozen=True, kw_only=True, tag="publisher"):
         sinks: Of every other sink.
         rejected_messages: What came on its channel and was not of a worker.
         workers_away: Workers that are being started again.
+        subscriptions_refused: Subscriptions and connections on the PUB socket that were beyond its limits.
     """
 
     published: int = 0
     sinks: list[SinkFigures] = []
     rejected_messages: int = 0
     workers_away: int = 0
+    subscriptions_refused: int = 0
 
 
 class CameraNews(Struct, frozen=True, kw_only=True, tag="camera"):

@@ -20,6 +20,7 @@ class DetailsPanel(QWidget):
         super().__init__(parent)
         tr = self.tr
         self.camera = QLabel()
+        self.camera.setTextFormat(Qt.TextFormat.PlainText)
         self.curves = {
             "pictures": Curve(
                 tr("Picture, capture to screen"), tr("ms"), tr("Milliseconds from a picture's capture to its painting")

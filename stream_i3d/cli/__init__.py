@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import click
 
     from stream_i3d.cli.app import app
+    from stream_i3d.display_text import clean_text
     from stream_i3d.errors import StreamI3DError
     from stream_i3d.redact import redact
     from stream_i3d.service.process_limits import tighten_umask
@@ -28,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
-        print(f"error: {' '.join(redact(error.format_message()).split())}", file=sys.stderr)
+        print(f"error: {clean_text(' '.join(redact(error.format_message()).split()))}", file=sys.stderr)
         sys.exit(2)
     except StreamI3DError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
+        print(f"error: {clean_text(redact(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except UnicodeEncodeError as error:
         if not "\ud800" <= error.object[error.start] <= "\udfff":  # what Python makes of bytes that are no text
@@ -51,6 +52,8 @@ def _print_error_of_ours(kind: type[BaseException], error: BaseException, trace:
     """Print what Python prints of an error that nobody caught, but not the passwords in it."""
     import traceback
 
+    from stream_i3d.display_text import clean_lines
     from stream_i3d.redact import redact
 
-    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    text = redact("".join(traceback.format_exception(kind, error, trace)))
+    print(clean_lines(text), end="", file=sys.stderr)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.output import say
+from stream_i3d.display_text import clean_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -75,9 +77,9 @@ def collect(
     stop = Stop()
     with stop_on_signals(stop.tell), progress:
         collected = collect_clips(job, _Prompter(job, progress), stop)
-    click.echo(collected.describe(), err=True)
+    say(collected.describe(), err=True)
     if collected.kept:
-        click.echo(f"next: {_next_command(job)}", err=True)
+        say(f"next: {_next_command(job)}", err=True)
 
 
 class _Prompter:
@@ -106,7 +108,7 @@ class _Prompter:
             if self._progress.disable:
                 self._say(text)
         self._told = text
-        self._progress.update(self._bar, description=text, completed=share, visible=bool(text))
+        self._progress.update(self._bar, description=clean_text(text), completed=share, visible=bool(text))
 
     def kept(self, path: Path) -> None:
         """Name a clip that is whole."""
@@ -125,7 +127,7 @@ class _Prompter:
         return f"{self._take}/{self._plan.takes}"
 
     def _say(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(clean_text(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _next_command(job: CollectJob) -> str:

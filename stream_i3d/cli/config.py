@@ -10,6 +10,7 @@ import click
 from stream_i3d.cli.completion import sources as sources_completion
 from stream_i3d.cli.config_files import ConfigFile
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.output import say, say_lines
 from stream_i3d.shipped_configs import ConfigKind, shipped_configs, summary
 
 _KINDS: dict[ConfigKind, str] = {"run": "run, recognize, doctor", "train": "train, evaluate"}
@@ -25,9 +26,9 @@ def list_configs() -> None:
     """List the configurations that come with the package; --config takes their names."""
 
     for kind, command in _KINDS.items():
-        click.echo(f"{command}:")
+        say(f"{command}:")
         for name, path in shipped_configs(kind).items():
-            click.echo(f"  {name:<22} {summary(path)}")
+            say(f"  {name:<22} {summary(path)}")
 
 
 @config.command()
@@ -38,7 +39,7 @@ def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> No
     from stream_i3d.settings import to_yaml
 
     cameras = {"cameras": [{"source": source} for source in sources] or None}
-    click.echo(to_yaml(config_of(config_file, flags, cameras)), nl=False)
+    say_lines(to_yaml(config_of(config_file, flags, cameras)))
 
 
 @config.command()
@@ -61,4 +62,4 @@ def check(files: tuple[Path, ...]) -> None:
         check_bind(loaded.publish.address, load_server_keys(loaded.security) is not None)
         setup = settle_model(loaded.model, loaded.window)
         names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)
-        click.echo(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")
+        say(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")

@@ -11,6 +11,7 @@ import click
 
 from stream_i3d.cli import completion
 from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
+from stream_i3d.cli.output import say_json
 
 if TYPE_CHECKING:
     from stream_i3d.transport.control import Reply, Request
@@ -167,7 +168,7 @@ def _ask(*requests: Request, as_json: bool, **connection: Any) -> None:
 
     for reply in _answers(requests, **connection):
         if as_json:
-            click.echo(encode_control(reply))
+            say_json(encode_control(reply))
         else:
             _print(reply)
 
@@ -198,11 +199,12 @@ def _print(reply: Reply) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from stream_i3d.display_text import rich_text
     from stream_i3d.service.terminal.tables import table_of
 
     shown = table_of(reply)
     table = Table(*shown.columns, box=SIMPLE, pad_edge=False, show_header=bool(shown.columns[0]))
     for row in shown.rows:
-        table.add_row(*row)
+        table.add_row(*map(rich_text, row))
     console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(table, width=None if sys.stdout.isatty() else 300)

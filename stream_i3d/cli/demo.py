@@ -9,6 +9,7 @@ import sys
 import click
 
 from stream_i3d.cli.options import CARRIED_MODEL_NOTE
+from stream_i3d.cli.output import say
 
 _DURATION_S = 40.0
 
@@ -36,8 +37,8 @@ def demo(duration: float | None, seed: int, gui: bool | None) -> None:
 
     configure_logging(LoggingConfig(level="warning"))
     duration = duration or _DURATION_S
-    click.echo(f"stream-i3d demo: ten motions in synthetic scenes, recognised live for {duration:g} s (Ctrl-C ends it)")
-    click.echo(CARRIED_MODEL_NOTE)
+    say(f"stream-i3d demo: ten motions in synthetic scenes, recognised live for {duration:g} s (Ctrl-C ends it)")
+    say(CARRIED_MODEL_NOTE)
     shown = 0
 
     def show(seen: Recognition, truth: str | None) -> None:
@@ -48,16 +49,16 @@ def demo(duration: float | None, seed: int, gui: bool | None) -> None:
         label = seen.label or STILL
         mark = " " if truth is None else ("=" if label == truth else "x")
         bar = "#" * round(20 * seen.confidence)
-        click.echo(
+        say(
             f"{seen.window.end_time:6.1f} s  truth {truth or '(changing)':<18} {mark} seen {label:<18} "
             f"{seen.confidence:4.2f} {bar:<20} {seen.latency_ms.total:5.0f} ms"
         )
 
     score, summary = run_demo(seed, duration, show)
-    click.echo(describe(summary))
+    say(describe(summary))
     for (truth, seen), number in sorted(score.confusions.items(), key=lambda item: -item[1])[:5]:
-        click.echo(f"  {truth} taken for {seen}: {number} windows")
-    click.echo(score.describe())
+        say(f"  {truth} taken for {seen}: {number} windows")
+    say(score.describe())
 
 
 def _has_screen() -> bool:

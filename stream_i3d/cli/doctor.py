@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from stream_i3d.cli.config_files import ConfigFile
+from stream_i3d.cli.output import say, say_json
 
 
 @click.command()
@@ -46,9 +47,9 @@ def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool
     for finding in looked_at:
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.state:<8} {finding.what:<19} {finding.found}")
+            say(f"{finding.state:<8} {finding.what:<19} {finding.found}")
             if finding.remedy:
-                click.echo(f"{'':<28} -> {finding.remedy}")
+                say(f"{'':<28} -> {finding.remedy}")
     if as_json:
-        click.echo(msgspec.json.encode(findings).decode())
+        say_json(msgspec.json.encode(findings))
     sys.exit(1 if failed(findings) else 0)

@@ -11,6 +11,7 @@ import click
 
 from stream_i3d.cli.completion import evaluation_arguments, files, words
 from stream_i3d.cli.extras import check_extra
+from stream_i3d.cli.output import say
 from stream_i3d.files import kind_of
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress:
     found = calibrate_network(network, config, progress)
     told = store_calibration(checkpoint, found, data_name(config))
     network.set_temperature(found.temperature)
-    click.echo(f"calibrated {network.name}: {told}", err=True)
+    say(f"calibrated {network.name}: {told}", err=True)
     return found
 
 
@@ -267,6 +268,6 @@ def _show(evaluation: Evaluation, out: Path | None) -> None:
         console.print(streaming_tables(evaluation.streaming))
     if evaluation.skipped:
         first = evaluation.skipped[0]
-        click.echo(f"skipped: {len(evaluation.skipped)} videos, {first.video} first ({first.reason})", err=True)
+        say(f"skipped: {len(evaluation.skipped)} videos, {first.video} first ({first.reason})", err=True)
     if files:
-        click.echo("written: " + ", ".join(str(file) for file in files))
+        say("written: " + ", ".join(str(file) for file in files))

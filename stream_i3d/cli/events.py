@@ -16,6 +16,8 @@ import click
 
 from stream_i3d.cli import completion
 from stream_i3d.cli.config_files import ConfigFile
+from stream_i3d.cli.output import say
+from stream_i3d.display_text import clean_json, clean_text, csv_cell
 from stream_i3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -133,14 +135,16 @@ def _write_json(actions: Iterable[Action], file: IO[str]) -> None:
     import msgspec
 
     for action in actions:
-        file.write(msgspec.json.encode(_fields(action)).decode() + "\n")
+        file.write(clean_json(msgspec.json.encode(_fields(action))).decode() + "\n")
 
 
 def _write_csv(actions: Iterable[Action], file: IO[str]) -> None:
     columns = ["id", "camera", "label", "start", "end", "start_time", "end_time", "seconds", "peak_confidence", "clip"]
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(_fields, actions))
+    for action in actions:
+        fields = _fields(action)
+        writer.writerow({key: csv_cell(value) if isinstance(value, str) else value for key, value in fields.items()})
 
 
 def _write_table(actions: list[Action]) -> None:
@@ -149,14 +153,13 @@ def _write_table(actions: list[Action]) -> None:
     rows = [("started", "camera", "action", "lasted", "peak", "clip")]
     for one in actions:
         lasted = "going on" if one.seconds is None else f"{one.seconds:.1f} s"
-        rows.append(
-            (local(one.start_time), one.camera, one.label, lasted, f"{one.peak_confidence:.2f}", one.clip or "")
-        )
+        camera, label, clip = clean_text(one.camera), clean_text(one.label), clean_text(one.clip or "")
+        rows.append((local(one.start_time), camera, label, lasted, f"{one.peak_confidence:.2f}", clip))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if not actions:
-        click.echo("no actions", err=True)
+        say("no actions", err=True)
 
 
 @contextmanager

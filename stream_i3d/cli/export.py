@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.output import say
 
 
 @click.command()
@@ -73,9 +74,9 @@ def export(**flags: Any) -> None:
     size = sum(file.stat().st_size for file in exported.files) / 1e6
     taken = f"steps of {STEP_FRAMES}" if job.mode == "streaming" else f"clips of {made.clip_len}"
     named = " and ".join(str(file) for file in exported.files)
-    click.echo(
+    say(
         f"{named}: {exported.spec.architecture}, {exported.spec.num_classes} classes, {taken} x "
         f"{made.crop_size} x {made.crop_size} x {exported.spec.in_channels} uint8, {size:.1f} MB"
     )
-    click.echo(f"run by {exported.description}, against its source on {exported.parity.clips} {exported.clips}:")
-    click.echo(f"  {exported.parity}")
+    say(f"run by {exported.description}, against its source on {exported.parity.clips} {exported.clips}:")
+    say(f"  {exported.parity}")

@@ -10,7 +10,9 @@ import click
 
 from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of
+from stream_i3d.cli.output import say
 from stream_i3d.config import FlowName, Precision
+from stream_i3d.display_text import clean_text
 
 
 @click.command()
@@ -69,7 +71,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
     left = [video for video in videos if force or not job.done(video)]
     for video in videos:
         if video not in left:
-            click.echo(f"{video}: skipped, its files are there (--force extracts again)", err=True)
+            say(f"{video}: skipped, its files are there (--force extracts again)", err=True)
     wait_passively()
     if left and _extract_all(left, job):
         sys.exit(2)
@@ -78,6 +80,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 def _extract_all(videos: list[str], job: Any) -> int:
     """Extract each video; return how many could not be, all of them where none gave a stack."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import EngineError, SourceError
@@ -86,7 +89,7 @@ def _extract_all(videos: list[str], job: Any) -> int:
     extractor, failed, any_stack = Extractor(job), 0, False
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for video in videos:
-            task = progress.add_task(Path(video).name, total=None)
+            task = progress.add_task(escape(clean_text(Path(video).name)), total=None)
 
             def advance(time: float, duration: float | None, task: TaskID = task) -> None:
                 progress.update(task, completed=time, total=duration)
@@ -95,9 +98,9 @@ def _extract_all(videos: list[str], job: Any) -> int:
                 stacks = extractor.run(video, advance)
             except (SourceError, EngineError) as error:  # one bad file does not lose the others
                 failed += 1
-                click.echo(f"error: {error}", err=True)
+                say(f"error: {error}", err=True)
                 continue
             any_stack = any_stack or stacks > 0
             short = f" (shorter than one stack of {job.stack_size} frames at {job.fps:g} fps)" if not stacks else ""
-            click.echo(f"{video}: {stacks} stack{'' if stacks == 1 else 's'}{short}", err=True)
+            say(f"{video}: {stacks} stack{'' if stacks == 1 else 's'}{short}", err=True)
     return failed if any_stack else len(videos)

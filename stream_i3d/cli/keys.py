@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from stream_i3d.cli.output import say
+
 
 @click.group()
 def keys() -> None:
@@ -20,8 +22,8 @@ def new(name: str, folder: Path | None) -> None:
     from stream_i3d.transport.key_files import default_folder, write_new_keys
 
     secret, public = write_new_keys(default_folder() if folder is None else folder.expanduser(), name)
-    click.echo(f"{secret}  secret: keep it here, and to yourself")
-    click.echo(f"{public}  public: give it to the other side")
+    say(f"{secret}  secret: keep it here, and to yourself")
+    say(f"{public}  public: give it to the other side")
 
 
 @keys.command()
@@ -34,4 +36,4 @@ def show(file: Path, *, as_fingerprint: bool) -> None:
     from stream_i3d.transport.key_files import fingerprint, read_key_file
 
     public = read_key_file(file.expanduser()).public
-    click.echo(fingerprint(public) if as_fingerprint else public.decode("ascii"))
+    say(fingerprint(public) if as_fingerprint else public.decode("ascii"))

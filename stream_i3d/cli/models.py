@@ -6,6 +6,9 @@ import sys
 
 import click
 
+from stream_i3d.cli.output import say_json
+from stream_i3d.display_text import rich_text
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
@@ -17,12 +20,12 @@ def models(as_json: bool) -> None:
 
     rows = overview()
     if as_json:
-        click.echo(msgspec.json.encode(rows).decode())
+        say_json(msgspec.json.encode(rows))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "input", "M params", "GFLOPs", "weights at hand", "top-1 / top-5", "source")
     for row in rows:
-        table.add_row(*row.cells())
+        table.add_row(*map(rich_text, row.cells()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)

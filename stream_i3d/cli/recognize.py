@@ -12,6 +12,8 @@ import click
 
 from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.output import say
+from stream_i3d.display_text import clean_json, clean_text
 from stream_i3d.files import kind_of
 
 _SHOWN = 10
@@ -34,6 +36,7 @@ def recognize(
 
     silence_ffmpeg()
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TaskID
 
     from stream_i3d.errors import EngineError, SourceError, SourceNotFound
@@ -54,7 +57,7 @@ def recognize(
         sink = stack.enter_context(_open(output))
         progress = stack.enter_context(Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()))
         for video in files:
-            task = progress.add_task(Path(video).name, total=None)
+            task = progress.add_task(escape(clean_text(Path(video).name)), total=None)
 
             def advance(time: float, duration: float | None, task: TaskID = task) -> None:
                 progress.update(task, completed=time, total=duration)
@@ -63,21 +66,21 @@ def recognize(
             try:
                 for message in recognize_video(video, engine, setup, config, advance, endings.append):
                     if isinstance(message, Segment) or not segments_only:
-                        sink.write(to_json_line(message))
+                        sink.write(clean_json(to_json_line(message)))
             except SourceNotFound as error:
                 if video in in_folders:  # what lies beside videos need not be one
                     no_videos.append(str(error))
                     continue
                 failed += 1
-                click.echo(f"error: {error}", err=True)
+                say(f"error: {error}", err=True)
             except (SourceError, EngineError) as error:  # one bad file does not lose the others
                 failed += 1
-                click.echo(f"error: {error}", err=True)
+                say(f"error: {error}", err=True)
             for ending in endings:
                 predictions += ending.predictions
                 failed += ending.too_slow
                 if ending.problem is not None:
-                    click.echo(f"error: {ending.problem}", err=True)
+                    say(f"error: {ending.problem}", err=True)
             sink.flush()
     _show_left_out(no_videos)
     if failed or not predictions:
@@ -112,9 +115,9 @@ def _files_of(videos: Sequence[str]) -> tuple[list[str], set[str]]:
 def _show_left_out(reasons: Sequence[str]) -> None:
     """Say which files of folders could not be read, ten at most."""
     for reason in reasons[:_SHOWN]:
-        click.echo(f"left out: {reason}", err=True)
+        say(f"left out: {reason}", err=True)
     if len(reasons) > _SHOWN:
-        click.echo(f"left out: {len(reasons) - _SHOWN} more files that are no videos", err=True)
+        say(f"left out: {len(reasons) - _SHOWN} more files that are no videos", err=True)
 
 
 def _open(output: str | None) -> AbstractContextManager[BinaryIO]:

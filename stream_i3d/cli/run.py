@@ -18,6 +18,7 @@ from stream_i3d.cli.options import (
     service_options,
     source_options,
 )
+from stream_i3d.display_text import clean_text
 
 
 @click.command()
@@ -90,6 +91,6 @@ def run(
             log.info(note)
 
     summary = run_service(config, duration, on_ready, end_with_input=end_with_input)
-    StderrWriter(sys.stderr).write(describe(summary) + "\n")  # which may be a pipe that nobody reads
+    StderrWriter(sys.stderr).write(clean_text(describe(summary)) + "\n")  # which may be a pipe that nobody reads
     if summary.ended and not summary.windows and not summary.skipped:
         sys.exit(2)  # why is in the log

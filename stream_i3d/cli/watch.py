@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
+from stream_i3d.cli.output import say
 from stream_i3d.config import PublishConfig
 
 _KINDS = ("prediction", "event", "status")
@@ -34,6 +35,7 @@ def watch(
     as_json: bool,
 ) -> None:
     """Show what a running service publishes."""
+    from stream_i3d.display_text import clean_json
     from stream_i3d.errors import WireError
     from stream_i3d.service.terminal.board import Board
     from stream_i3d.transport.addresses import check_address
@@ -66,31 +68,32 @@ def watch(
             if as_json or not sys.stdout.isatty():
                 for message in messages(subscriber):
                     if message is not None:
-                        sys.stdout.buffer.write(to_json_line(message))
+                        sys.stdout.buffer.write(clean_json(to_json_line(message)))
                         sys.stdout.buffer.flush()
             else:
                 _show_table(connect, board, messages(subscriber))
     except KeyboardInterrupt:
         pass
     if board.rejected:
-        click.echo(f"{board.rejected} messages were not ours and were left out", err=True)
+        say(f"{board.rejected} messages were not ours and were left out", err=True)
 
 
 def _show_table(connect: str, board: object, messages: Iterator[object]) -> None:
     from rich.live import Live
     from rich.table import Table
 
+    from stream_i3d.display_text import rich_text
     from stream_i3d.service.terminal.board import COLUMNS, Board
 
     assert isinstance(board, Board)
 
     def table() -> Table:
-        drawn = Table(expand=True, title=connect + ("" if board.rows() else ": nothing yet"))
+        drawn = Table(expand=True, title=rich_text(connect + ("" if board.rows() else ": nothing yet")))
         for column in COLUMNS[:-1]:
             drawn.add_column(column, no_wrap=True)
         drawn.add_column(COLUMNS[-1], no_wrap=True, overflow="ellipsis", ratio=1)  # the one that may be cut
         for row in board.rows():
-            drawn.add_row(*row.cells())
+            drawn.add_row(*map(rich_text, row.cells()))
         return drawn
 
     with Live(table(), refresh_per_second=8) as live:

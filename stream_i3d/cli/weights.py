@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.output import say, say_json
+from stream_i3d.display_text import clean_text
 
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
@@ -35,16 +37,16 @@ def list_weights(as_json: bool) -> None:
 
     rows = list(PUBLISHED.values())
     if as_json:
-        click.echo(msgspec.json.encode([_as_json(row) for row in rows]).decode())
+        say_json(msgspec.json.encode([_as_json(row) for row in rows]))
         return
-    click.echo(f"{'name':<41} {'input':<6} {'classes':>7} {'top-1':>6} {'top-5':>6}  state")
+    say(f"{'name':<41} {'input':<6} {'classes':>7} {'top-1':>6} {'top-5':>6}  state")
     for row in rows:
         top = row.result
         top_1, top_5 = ("", "") if top is None else (f"{top.top1:g}", "" if top.top5 is None else f"{top.top5:g}")
         kind = {3: "RGB", 2: "flow"}[row.in_channels]
         state = "at hand" if row.is_at_hand else "not downloaded"
-        click.echo(f"{row.name:<41} {kind:<6} {row.num_classes:>7} {top_1:>6} {top_5:>6}  {state}")
-    click.echo(f"in {weights_folder()}; accuracies are the published ones on Kinetics-400, in per cent")
+        say(f"{row.name:<41} {kind:<6} {row.num_classes:>7} {top_1:>6} {top_5:>6}  {state}")
+    say(f"in {weights_folder()}; accuracies are the published ones on Kinetics-400, in per cent")
 
 
 @weights.command()
@@ -64,9 +66,9 @@ def download(names: tuple[str, ...], force: bool) -> None:
         except DownloadError as error:  # one that fails does not keep the others
             errors.append(error)
             if len(rows) > 1:
-                click.echo(f"error: {redact(str(error))}", err=True)
+                say(f"error: {redact(str(error))}", err=True)
             continue
-        click.echo(f"{row.name}: {'downloaded to' if fetched else 'at hand and whole:'} {row.path}")
+        say(f"{row.name}: {'downloaded to' if fetched else 'at hand and whole:'} {row.path}")
     if len(rows) == 1 and errors:
         raise errors[0]
     if errors:
@@ -117,10 +119,10 @@ def inspect(file: str, as_json: bool) -> None:
 
     found = inspect_checkpoint(file)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        say_json(msgspec.json.encode(found))
         return
     for topic, text in _described(found):
-        click.echo(f"{topic:<14} {text}")
+        say(f"{topic:<14} {text}")
 
 
 @weights.command()
@@ -145,9 +147,9 @@ def convert(file: str, output: str, labels: str | None, architecture: str | None
     spec = convert_checkpoint(file, output, labels, architecture)
     named = "no labels" if spec.labels is None else f"{len(spec.labels)} labels"
     layout = spec.provenance.get("layout", "stream-i3d")
-    click.echo(f"{output}: {spec.architecture}, {spec.num_classes} classes, {named}, from {file} (layout {layout})")
+    say(f"{output}: {spec.architecture}, {spec.num_classes} classes, {named}, from {file} (layout {layout})")
     if "note" in spec.provenance:
-        click.echo(f"note: {spec.provenance['note']}", err=True)
+        say(f"note: {spec.provenance['note']}", err=True)
 
 
 def _download(row: PublishedWeights, force: bool) -> bool:
@@ -166,7 +168,7 @@ def _download(row: PublishedWeights, force: bool) -> bool:
             row.name,
             force=force,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
-            notice=lambda text: console.print(redact(text), markup=False, highlight=False, soft_wrap=True),
+            notice=lambda text: console.print(clean_text(redact(text)), markup=False, highlight=False, soft_wrap=True),
         )
 
 
@@ -192,9 +194,9 @@ def _as_json(row: PublishedWeights) -> dict[str, Any]:
 
 
 def _show(title: str, checks: list[Check]) -> None:
-    click.echo(title)
+    say(title)
     for check in checks:
-        click.echo(f"  {check.state:<8} {check.what:<13} {check.found}")
+        say(f"  {check.state:<8} {check.what:<13} {check.found}")
 
 
 def _described(found: Inspection) -> list[tuple[str, str]]:

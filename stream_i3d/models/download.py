@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from stream_i3d import __version__
 from stream_i3d.backoff import Backoff
+from stream_i3d.deadline import call_within
 from stream_i3d.errors import CheckpointError, DownloadError, brief
 from stream_i3d.models.zoo import (
     HOME_VARIABLE,
@@ -47,6 +48,8 @@ TRIES = 5
 
 _TIMEOUT_S = 30.0  # without a byte
 _CHUNK_BYTES = 2**18
+_LEAST_BYTES_PER_S = 1000  # over the time that a connection may be without a byte
+_MAX_BYTES = 4 * 2**30  # of what comes without its length; no published file has a quarter of that
 _MAX_RETRY_AFTER_S = 60.0
 _BUSY = (408, 425, 429)  # besides 5xx: answers of a server that may answer otherwise soon
 
@@ -106,9 +109,10 @@ class _Caller(NamedTuple):
 class _TryAgain(Exception):
     """A failure after which another try may succeed."""
 
-    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, after_s: float = 0.0, slow: bool = False) -> None:
         super().__init__(reason)
         self.after_s = after_s
+        self.slow = slow
 
 
 class _Note(Struct, forbid_unknown_fields=True):
@@ -151,8 +155,24 @@ class _Partial:
         self._note.unlink(missing_ok=True)
 
 
+class _Pace:
+    """Notices a server that sends so little that the end would never come."""
+
+    def __init__(self, period_s: float, size: int, now: float) -> None:
+        self._period_s = period_s
+        self._size, self._since = size, now
+
+    def check(self, size: int, now: float) -> None:
+        """Look at the bytes that have come by `now` (monotonic, s). Raises _TryAgain where they are too few."""
+        if (passed := now - self._since) < self._period_s:
+            return
+        if size - self._size < _LEAST_BYTES_PER_S * passed:
+            raise _TryAgain(f"only {size - self._size} bytes came in {passed:.0f} s", slow=True)
+        self._size, self._since = size, now
+
+
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but not from https to plain http."""
+    """Follows redirections to http and https, but not from https to plain http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage,
@@ -160,6 +180,8 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:  # fmt: skip
         if req.type == "https" and not newurl.startswith("https://"):
             raise urllib.error.HTTPError(req.full_url, code, "redirected to plain http", headers, fp)
+        if not newurl.startswith(("http://", "https://")):  # urllib would follow to ftp
+            raise urllib.error.HTTPError(req.full_url, code, "redirected to what is not http", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -200,7 +222,7 @@ def _fetch(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> Non
             try:
                 return _transfer(weights, partial, caller)
             except _TryAgain as failure:
-                if partial.size() > longest:
+                if partial.size() > longest and not failure.slow:
                     longest = partial.size()
                     backoff.healthy_for(math.inf)
                 delay = max(backoff.failed(), failure.after_s)
@@ -238,11 +260,16 @@ def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> 
         total = None if response.length is None else size + response.length
         _check_space(weights, partial, 0 if total is None else total - size)
         caller.progress(size, total)
+        pace = _Pace(caller.timeout_s, size, time.monotonic())
         with partial.path.open("ab") as file:
             while chunk := _read(response, None if total is None else total - size):
                 file.write(chunk)
                 size += len(chunk)
                 caller.progress(size, total)
+                pace.check(size, time.monotonic())
+                if size > _MAX_BYTES:
+                    partial.discard()
+                    raise _TryAgain(f"it sent more than {_MAX_BYTES:,} bytes")
     if total is not None and size < total:
         raise _TryAgain(f"the connection ended after {size} of {total} bytes")
 
@@ -256,7 +283,9 @@ def _open(
         raise _not_fetched(weights, url, "not an http:// or https:// URL", f"correct or unset {URL_VARIABLE}")
     try:
         opener = urllib.request.build_opener(_NoDowngrade)
-        response = opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        request = urllib.request.Request(url, headers=headers)
+        # As a whole, since an answer's head may come byte by byte.
+        response = call_within(2 * timeout_s, lambda: opener.open(request, timeout=timeout_s), name="download")
     except urllib.error.HTTPError as error:
         error.close()
         raise _of_status(weights, partial, error) from error

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.messages import ActionEvent, Recognition
-from stream_i3d.publish.mqtt_session import LEAVE_S, Session, tls_context
-from stream_i3d.publish.mqtt_topics import OFFLINE, ONLINE, MqttState, MqttStates, Topics
+from stream_i3d.publish.mqtt_session import LEAVE_S, Oversized, Session, tls_context
+from stream_i3d.publish.mqtt_topics import MAX_CAMERAS, OFFLINE, ONLINE, MqttState, MqttStates, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
 from stream_i3d.publish.sink import Outlet
 from stream_i3d.redact import redact
@@ -70,6 +70,7 @@ class MqttSink(Outlet):
         self._until = float("inf")
         self._failure = "not connected yet"
         self._said = False
+        self._listens = True
         self._written = self._dropped = 0
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
@@ -123,6 +124,8 @@ class MqttSink(Outlet):
             except OSError as error:
                 if not self._failure:
                     self._backoff.healthy_for(time.monotonic() - began)
+                # Else a long message that somebody left on one of our topics would end every connection.
+                self._listens = not isinstance(error, Oversized)
                 self._lost(error)
         self._outbox.close()
 
@@ -134,7 +137,8 @@ class MqttSink(Outlet):
         self._failure, self._said = "", False
         self._announced.clear()
         session.say(self._topics.availability, ONLINE, retain=True)
-        session.subscribe(self._topics.all_states, self._topics.availability)
+        if self._listens:
+            session.subscribe(self._topics.all_states, self._topics.availability)
         with self._lock:
             self._states.tell_all()
 
@@ -172,7 +176,9 @@ class MqttSink(Outlet):
                 if message.payload == OFFLINE:
                     session.say(self._topics.availability, ONLINE, retain=True)
             elif message.retained and message.payload:
-                self._retained.add(self._topics.camera_of(message.topic))
+                camera = self._topics.camera_of(message.topic)
+                if camera is not None and len(self._retained) < MAX_CAMERAS:
+                    self._retained.add(camera)
 
     def _tell(self, session: Session) -> None:
         """Publish what is not delivered: discovery, states, predictions, and that cameras are gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -14,6 +15,7 @@ import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from stream_i3d.deadline import call_within
 from stream_i3d.errors import ConfigError, brief
 from stream_i3d.publish.outbox import Pending
 from stream_i3d.sink_settings import MqttSettings
@@ -23,6 +25,71 @@ _CONFIRM_S = 30.0
 LEAVE_S = 0.3
 """How long a goodbye takes at most."""
 _TICK_S = 0.05
+MAX_PACKET_BYTES = 64 * 1024
+"""Of what a broker sends: a camera's state has a thousand. The protocol allows 256 MB, which paho reads whole."""
+_KEPT_BYTES = 64
+_MAX_ARRIVED = 10_000
+
+
+class PacketTooLong(ValueError):
+    """A packet that will not be read."""
+
+
+class Oversized(OSError):
+    """The connection was ended for a packet that is too long: somebody's message on our topics, or a hostile broker."""
+
+
+class _Client(paho.Client):
+    """A client that reads no packet of any length, and whose connecting can be given up."""
+
+    given_up = False
+    _tls: ssl.SSLContext
+    _raw: socket.socket | None = None
+
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Have the connection encrypted."""
+        self._tls = context
+        self.tls_set_context(context)
+
+    def give_up(self) -> None:
+        """Have the thread that connects fail now, or once it has looked the host up."""
+        self.given_up = True
+        if self._raw is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._raw, socket.SHUT_RDWR)  # of TLS too, without a word of TLS
+
+    def _create_socket_connection(self) -> socket.socket:
+        raw: socket.socket = super()._create_socket_connection()
+        self._raw = raw
+        if self.given_up:
+            raw.close()
+            raise TimeoutError("given up")
+        return raw
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Shake hands; unlike in paho, that can be given up, and the connection is closed where it fails."""
+        wrapped = self._tls.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        self._raw = wrapped  # `tcp_sock` has no connection any more
+        try:
+            wrapped.settimeout(self.connect_timeout)
+            if self.given_up:
+                raise TimeoutError("given up")
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+    def _sock_recv(self, bufsize: int) -> bytes:  # WORKAROUND: paho has no limit; what it asks for is a packet's rest
+        if bufsize > MAX_PACKET_BYTES:
+            raise PacketTooLong(f"a packet of {bufsize:,} bytes; allowed are {MAX_PACKET_BYTES:,}")
+        received: bytes = super()._sock_recv(bufsize)
+        return received
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        if self._in_packet["command"] & 0x06:  # paho would keep those of QoS 2 until the broker releases them
+            raise ValueError("a message of a higher QoS than was asked for")
+        return super()._handle_publish()
 
 
 class Arrived(NamedTuple):
@@ -43,7 +110,8 @@ class Session:
     def __init__(self, settings: MqttSettings, name: str, tls: ssl.SSLContext | None, will: tuple[str, bytes]) -> None:
         """Args: `will` is topic and payload of what the broker says when the connection is lost."""
         self._settings = settings
-        self._client = paho.Client(
+        self._name = name
+        self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id or _client_id(settings, name),
             protocol=paho.MQTTv311,
@@ -56,7 +124,7 @@ class Session:
         if settings.username is not None:
             self._client.username_pw_set(settings.username, settings.password)
         if tls is not None:
-            self._client.tls_set_context(tls)
+            self._client.use_tls(tls)
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
@@ -64,13 +132,18 @@ class Session:
         self._under_way: deque[tuple[int, float, Pending]] = deque()
         self._confirmed: set[int] = set()
         self.newest = 0
-        self.arrived: deque[Arrived] = deque(maxlen=10_000)  # read at every turn; the oldest go
+        self.arrived: deque[Arrived] = deque(maxlen=_MAX_ARRIVED)  # read at every turn; the oldest go
 
     def connect(self) -> None:
         """Connect and wait for the broker's welcome; OSError where it does not come."""
         host, port = self._settings.address
         try:
-            self._client.connect(host, port, self._settings.keepalive_s)
+            call_within(
+                _CONNECT_S,
+                lambda: self._client.connect(host, port, self._settings.keepalive_s),
+                self._client.give_up,
+                self._name,
+            )
         except ValueError as error:  # a host that is no name
             raise OSError(str(error)) from None
         until = time.monotonic() + _CONNECT_S
@@ -85,6 +158,8 @@ class Session:
         """Send and receive what there is, waiting for it at most `wait_s`. OSError where the connection is lost."""
         try:
             code = self._client.loop(wait_s)
+        except PacketTooLong as error:
+            raise Oversized(f"the broker sends {error}") from None
         except (ValueError, IndexError, struct.error) as error:  # the library does not check what it is sent
             raise OSError(f"the broker sends what is not MQTT: {brief(error)}") from None
         if self._answer is not None and self._answer.is_failure:
@@ -158,7 +233,7 @@ class Session:
             self._confirmed.add(mid)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        self.arrived.append(Arrived(message.topic, bytes(message.payload), message.retain))
+        self.arrived.append(Arrived(message.topic, bytes(message.payload[:_KEPT_BYTES]), message.retain))
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:

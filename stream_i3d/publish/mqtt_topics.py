@@ -15,13 +15,25 @@ from stream_i3d.transport.wire import Published
 
 ONLINE, OFFLINE = b"online", b"offline"
 
+_WHILE_LIVE = "{{{{ ({}) if value_json.state == 'live' else None }}}}"
+"""Home Assistant shows None as "unknown": nobody knows what is done before a camera that is lost."""
+
+_ACTION = _WHILE_LIVE.format("value_json.action or 'none'")
+
+MAX_CAMERAS = 10_000
+"""Of which a broker's retained states are taken note of."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 _ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "action": ("sensor", {"name": "Action", "value_template": "{{ value_json.action or 'none' }}", "icon": "mdi:run"}),
+    "action": (
+        "sensor",
+        {"name": "Action", "value_template": _ACTION, "icon": "mdi:run"},
+    ),
     "confidence": (
         "sensor",
         {
             "name": "Confidence",
-            "value_template": "{{ (value_json.confidence * 100) | round(0) }}",
+            "value_template": _WHILE_LIVE.format("(value_json.confidence * 100) | round(0)"),
             "unit_of_measurement": "%",
             "state_class": "measurement",
         },
@@ -54,8 +66,9 @@ class MqttState(Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: As in its status; "connecting" before the first.
-        action: What is being done, null while nothing is: between an event's start and its end.
-        confidence: Smoothed probability of the likeliest label when this was published.
+        action: What is being done, null while nothing is: between an event's start and its end. Null while the camera
+            is not live.
+        confidence: Smoothed probability of the likeliest label when this was published; 0 while the camera is not live.
         since: When the action started; null while there is none.
     """
 
@@ -82,9 +95,10 @@ class Topics:
         """Return a camera's topic: `what` is state, event or prediction."""
         return f"{self._base}/{camera}/{what}"
 
-    def camera_of(self, state_topic: str) -> str:
-        """Return whose state a topic is."""
-        return state_topic.removeprefix(f"{self._base}/").removesuffix("/state")
+    def camera_of(self, state_topic: str) -> str | None:
+        """Return whose state a topic is; None where that can be none of ours."""
+        camera = state_topic.removeprefix(f"{self._base}/").removesuffix("/state")
+        return camera if _NAME.fullmatch(camera) and state_topic == self.of(camera, "state") else None
 
     def discovery(self, camera: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the topics and payloads by which Home Assistant learns of a camera; nothing where it should not."""
@@ -120,6 +134,7 @@ class MqttStates:
     def __init__(self) -> None:
         self._now: dict[str, MqttState] = {}
         self._due: dict[str, None] = {}
+        self._lost: set[str] = set()  # cameras whose newest status says that they are not live
 
     @property
     def cameras(self) -> list[str]:
@@ -133,6 +148,7 @@ class MqttStates:
             self._now[message.camera] = structs.replace(now, confidence=round(message.confidence, 3))
             return
         if isinstance(message, CameraStatus):
+            (self._lost.discard if message.state == "live" else self._lost.add)(message.camera)
             now = structs.replace(now, state=message.state, fps=message.fps, detail=message.detail)
         elif message.event == "start":
             confidence = round(message.peak_confidence, 3)
@@ -145,6 +161,7 @@ class MqttStates:
     def forget(self, camera: str) -> None:
         """Forget a camera that is gone."""
         self._now.pop(camera, None)
+        self._lost.discard(camera)
         self._due.pop(camera, None)
 
     def tell_all(self) -> None:
@@ -152,12 +169,17 @@ class MqttStates:
         self._due = dict.fromkeys(self._now)
 
     def next_due(self) -> MqttState | None:
-        """Return a camera to tell of now; None where there is none."""
+        """Return a camera to tell of now; None where there is none.
+
+        What was recognised before a camera was lost is not told of it as if it were so now. An action that goes on
+        when the camera is live again is told again.
+        """
         if not self._due:
             return None
         camera = next(iter(self._due))
         del self._due[camera]
-        return self._now[camera]
+        now = self._now[camera]
+        return structs.replace(now, action=None, confidence=0.0, since=None) if camera in self._lost else now
 
 
 def _plain(text: str) -> str:

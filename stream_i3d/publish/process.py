@@ -142,6 +142,7 @@ class PublisherLoop:
             sinks=self._sinks.figures(),
             rejected_messages=self._receiver.rejected,
             workers_away=self._attendance.away,
+            subscriptions_refused=self._sinks.subscriptions_refused,
         )
 
 

@@ -60,6 +60,11 @@ class Sinks:
         for outlet in self._outlets:
             outlet.follow(cameras)
 
+    @property
+    def subscriptions_refused(self) -> int:
+        """Subscriptions and connections that the PUB socket has refused."""
+        return self._zmq.refused
+
     def figures(self) -> list[SinkFigures]:
         """Return how the sinks fare."""
         return [outlet.figures() for outlet in self._outlets]

@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from stream_i3d import __version__
+from stream_i3d.deadline import call_within
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import Outbox, Pending
 from stream_i3d.publish.sink import Outlet
@@ -52,6 +53,7 @@ class WebhookSink(Outlet):
         self._mark: Callable[[], None] | None = None
         self._written = self._refused = 0
         self._failure = ""
+        self._client = self._new_client()
         outbox.call_at_news(self._news.set)
         for library in ("httpx", "httpcore"):  # which log every URL whole
             logging.getLogger(library).setLevel(logging.WARNING)
@@ -83,22 +85,22 @@ class WebhookSink(Outlet):
 
     def _run(self) -> None:
         name_background_thread("webhook")
-        with httpx.Client(timeout=self._settings.timeout_s, follow_redirects=False) as client:
-            while time.monotonic() < self._until:
-                self._news.clear()
-                try:
-                    wait_s = self._step(client)
-                except OSError as error:  # of the store, whose own sink says it
-                    self._failure, wait_s = str(error), _STORE_AGAIN_S
-                if wait_s and self._until < float("inf"):
-                    break
-                if wait_s:
-                    self._news.wait(wait_s)
+        while time.monotonic() < self._until:
+            self._news.clear()
+            try:
+                wait_s = self._step()
+            except OSError as error:  # of the store, whose own sink says it
+                self._failure, wait_s = str(error), _STORE_AGAIN_S
+            if wait_s and self._until < float("inf"):
+                break
+            if wait_s:
+                self._news.wait(wait_s)
+        self._client.close()
         with contextlib.suppress(OSError):  # then it is posted once more by the next service
             self._settle()
         self._outbox.close()
 
-    def _step(self, client: httpx.Client) -> float:
+    def _step(self) -> float:
         """Post the oldest event whose turn it is; return the seconds until there can be something to do."""
         self._settle()  # before anything else: what was taken must not be posted again
         now = time.monotonic()
@@ -106,7 +108,7 @@ class WebhookSink(Outlet):
         pending = self._outbox.fetch(1, without=list(busy))
         if not pending:
             return min((at - now for at in busy.values()), default=3600.0)
-        self._post(client, pending[0])
+        self._post(pending[0])
         return 0.0
 
     def _settle(self) -> None:
@@ -115,14 +117,14 @@ class WebhookSink(Outlet):
             self._mark()
             self._mark = None
 
-    def _post(self, client: httpx.Client, pending: Pending) -> None:
+    def _post(self, pending: Pending) -> None:
         camera = pending.event.camera
         try:
-            with client.stream("POST", self._settings.url, **self._request(pending.event)) as answer:
-                _read_away(answer, time.monotonic() + self._settings.timeout_s)
+            answer = self._ask(self._request(pending.event))
             reason, verdict = f"{answer.status_code} {answer.reason_phrase}".strip(), judge(answer.status_code)
             pause_s = retry_after(answer.headers.get("Retry-After"), time.time())
         except (
+            TimeoutError,
             httpx.HTTPError,
             httpx.StreamError,
             httpx.InvalidURL,
@@ -141,6 +143,32 @@ class WebhookSink(Outlet):
         else:
             self._mark = partial(self._outbox.refused, pending, reason)
             self._refuses(pending.event, reason)
+
+    def _ask(self, request: dict[str, Any]) -> httpx.Response:
+        """Post, and return the answer, of which status and headers have come.
+
+        Raises:
+            TimeoutError: They have not come within the time for a request.
+            httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError: There is none.
+        """
+        client, until, answers = self._client, time.monotonic() + self._settings.timeout_s, list[httpx.Response]()
+
+        def ask() -> None:
+            with client.stream("POST", self._settings.url, **request) as answer:
+                answers.append(answer)
+                _read_away(answer, until)
+
+        try:
+            # httpx limits each wait for data, and knows no limit for all of them.
+            call_within(self._settings.timeout_s, ask, client.close, self.name)
+        except TimeoutError:
+            self._client = self._new_client()
+            if not answers:
+                raise
+        return answers[0]
+
+    def _new_client(self) -> httpx.Client:
+        return httpx.Client(timeout=self._settings.timeout_s, follow_redirects=False)
 
     def _request(self, event: ActionEvent) -> dict[str, Any]:
         body = msgspec.json.encode(event)

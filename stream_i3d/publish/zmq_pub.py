@@ -20,6 +20,11 @@ class ZmqSink:
         """Publish one message; never blocks."""
         self._publisher.send(encode_published(message))
 
+    @property
+    def refused(self) -> int:
+        """Subscriptions and connections that were refused."""
+        return self._publisher.refused
+
     def close(self) -> None:
         """Close the socket."""
         self._publisher.close()

@@ -23,6 +23,7 @@ from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.service.hang import BUSY_STARTUP, HangLimits
 from stream_i3d.service.names import capture_stage, ends_without_camera, free_name, name_cameras
+from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (
     check_bind,
@@ -157,7 +158,15 @@ class Plan:
             grace_s=1.6,
             role="publisher",
             idle_limit_s=_IDLE_S,
+            memory_limit_mb=self._publisher_limit_mb,
         )
+
+    @property
+    def _publisher_limit_mb(self) -> float | None:
+        """Return the publisher's limit of memory; what recorders may keep of all possible cameras comes on top."""
+        limit = self.config.publish.max_memory_mb
+        rings = sum(sink.ring_mb for sink in self.config.sinks if isinstance(sink, RecorderSettings))
+        return None if limit is None else limit + rings * MAX_CAMERAS
 
     @property
     def worker_rows(self) -> list[StageRow]:

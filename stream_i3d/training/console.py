@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from stream_i3d.display_text import clean_text
 from stream_i3d.training.head_only import FeatureHead
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ class ConsoleWatcher:
         self._say(f"try it live: {live_command(outcome.checkpoint, outcome.ending)}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(clean_text(text), soft_wrap=True, markup=False)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from stream_i3d.display_text import rich_text
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.metrics import ClassResult, confusion_matrix, per_class
 from stream_i3d.training.results import Evaluation
@@ -99,7 +100,7 @@ def metrics_table(evaluation: Evaluation) -> Group:
     for key in evaluation.metrics:
         table.add_row(_TITLES.get(key, key), *(_shown(key, one.get(key)) for one in columns))
     note = " (not calibrated)" if evaluation.calibrated is False else ""
-    return Group(Text(f"{evaluation.checkpoint}{note} on {evaluation.data}"), table)
+    return Group(rich_text(f"{evaluation.checkpoint}{note} on {evaluation.data}"), table)
 
 
 def classes_table(evaluation: Evaluation) -> Group:
@@ -113,7 +114,8 @@ def classes_table(evaluation: Evaluation) -> Group:
         table.add_column(name, justify="left" if name in ("class", "mostly taken for") else "right")
     for row in rows[:_SHOWN_CLASSES]:
         mistaken = _mostly_taken_for(confusion, evaluation.labels, evaluation.labels.index(row.label))
-        table.add_row(row.label, str(row.count), _percent(row.accuracy), _percent(row.precision), mistaken)
+        shares = (_percent(row.accuracy), _percent(row.precision))
+        table.add_row(rich_text(row.label), str(row.count), *shares, rich_text(mistaken))
     return Group(Text("classes, worst first" + (f" ({more} better ones left out)" if more > 0 else "")), table)
 
 

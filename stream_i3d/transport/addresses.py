@@ -43,6 +43,15 @@ def leaves_host(address: str) -> bool:
     return match is not None and not is_loopback(match["host"].strip("[]"))
 
 
+def tcp_place(address: str) -> tuple[str, int] | None:
+    """Return host (an IPv6 number without its brackets) and port of a TCP address; None for any other.
+
+    The port is 0 where the system is to choose it.
+    """
+    match = _TCP.fullmatch(address)
+    return None if match is None else (match["host"].strip("[]"), _port(match))
+
+
 def check_bind(address: str, keyed: bool = False) -> str:
     """Return `address` if it may be bound: loopback TCP or ipc, and with keys anything.
 

@@ -14,11 +14,11 @@ from stream_i3d.errors import TransportError, WireError
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.bind_errors import PREVIEWS
 from stream_i3d.transport.curve import ClientKeys, ServerKeys
-from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, BoundedSocket, SocketOwner, connect, set_heartbeats
+from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, PublishingSocket, SocketOwner, connect, set_heartbeats
 from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
 
 
-class PreviewPublisher(BoundedSocket):
+class PreviewPublisher(PublishingSocket):
     """XPUB end of one camera's previews. Drop policy: a subscriber that has one picture waiting loses the next."""
 
     def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
@@ -26,7 +26,7 @@ class PreviewPublisher(BoundedSocket):
         self._socket.setsockopt(zmq.SNDHWM, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
         set_heartbeats(self._socket)
-        self.address = self._bind(address, keys, PREVIEWS)
+        self.address = self._serve(address, keys, PREVIEWS)
         self._topics: set[bytes] = set()
 
     def watched(self, wait_s: float = 0.0) -> bool:

@@ -8,8 +8,10 @@ their channel: frames.py, preview.py, relay.py, control_sockets.py.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,22 +19,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+import psutil
 import zmq
 
 from stream_i3d.errors import TransportError
-from stream_i3d.transport.addresses import leaves_host
+from stream_i3d.transport.addresses import leaves_host, tcp_place
 from stream_i3d.transport.bind_errors import PREDICTIONS, Purpose, bind_refusal
 from stream_i3d.transport.connection_limit import BACKLOG, HANDSHAKE_MS, ConnectionLimit
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
     from stream_i3d.transport.curve import ClientKeys, ServerKeys
+    from stream_i3d.transport.subscriber_proxy import SubscriberProxy
 
 PUBLISH_HWM = 1000
 MAX_SUBSCRIPTION_BYTES = 1024
 """More than any topic. ZeroMQ keeps a subscription as a tree of its bytes: one of 8 MB took 300 MB and six seconds in
 which nothing was published (scripts/faults.py). Whoever sends more is cut off."""
 _HEARTBEAT_MS = 2000
+_TCP_BACKLOG = 100
 _umask_lock = threading.Lock()  # it is one to a process: two threads would put back each other's
 
 
@@ -83,21 +88,71 @@ class BoundedSocket(SocketOwner):
         """The socket."""
         return (self._socket,)
 
-    def _bind(self, address: str, keys: ServerKeys | None, purpose: Purpose = PREDICTIONS) -> str:
-        """Bind, closing the socket where that fails; return the real address. With keys, only clients of theirs."""
+    def _bind(
+        self, address: str, keys: ServerKeys | None, purpose: Purpose = PREDICTIONS, outer: str | None = None
+    ) -> str:
+        """Bind, closing the socket where that fails; return the real address. With keys, only clients of theirs.
+
+        Args:
+            address: Where to bind.
+            keys: The service's; None where everybody is let in.
+            purpose: What the socket is for, in messages.
+            outer: Where clients connect if that is not `address`, but a proxy that limits connections.
+        """
         try:
             if keys is not None:
                 # Here, because nobody else needs asyncio.
                 from stream_i3d.transport.gate import admit_only
 
                 admit_only(self._context, self._socket, keys)
-            elif leaves_host(address):
-                raise TransportError(f"cannot bind {address}: off this machine it needs keys (security.key, --key)")
-            self._limit_connections(self._socket, keys is not None)
+            elif leaves_host(outer or address):
+                raise TransportError(
+                    f"cannot bind {outer or address}: off this machine it needs keys (security.key, --key)"
+                )
+            if outer is None:
+                self._limit_connections(self._socket, keys is not None)
             return bind(self._socket, address, purpose)
         except TransportError:
             self.close()
             raise
+
+
+class PublishingSocket(BoundedSocket):
+    """A socket that strangers subscribe to; on TCP they do so by way of a SubscriberProxy, where there can be one."""
+
+    _proxy: SubscriberProxy | None = None
+
+    @property
+    def refused(self) -> int:
+        """Subscriptions and connections that were refused."""
+        return 0 if self._proxy is None else self._proxy.refused
+
+    def _serve(self, address: str, keys: ServerKeys | None, purpose: Purpose) -> str:
+        """Bind, closing the socket where that fails; return the address that subscribers connect to."""
+        place = tcp_place(address)
+        if place is None or sys.platform != "linux":
+            return self._bind(address, keys, purpose)
+        from stream_i3d.transport.subscriber_proxy import SubscriberProxy
+
+        if keys is None and leaves_host(address):
+            return self._bind(address, keys, purpose)  # which refuses it
+        try:
+            listening = listen(*place, address, purpose)
+        except TransportError:
+            self.close()
+            raise
+        self._proxy = SubscriberProxy(listening, purpose.what)
+        self._socket.setsockopt(zmq.IPC_FILTER_PID, os.getpid())
+        self._bind(self._proxy.inner_address, keys, purpose, outer=address)
+        self._proxy.start()
+        host, port = listening.getsockname()[:2]
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    def close(self) -> None:
+        """Close the socket, and then the proxy, which sends what is left."""
+        super().close()
+        if self._proxy is not None:
+            self._proxy.close()
 
 
 class ConnectingSocket(BoundedSocket):
@@ -175,6 +230,35 @@ def bind(target: zmq.Socket[bytes], address: str, purpose: Purpose) -> str:
     return target.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
+def listen(host: str, port: int, address: str, purpose: Purpose) -> socket.socket:
+    """Return a TCP socket that listens.
+
+    Args:
+        host: A number, a name of this machine, the name of a network interface, or "*" for all interfaces.
+        port: 0 for any free one.
+        address: The same for people, as they gave it.
+        purpose: What it is for, in messages.
+
+    Raises:
+        TransportError: The address cannot be had.
+    """
+    try:
+        number = {"*": "0.0.0.0"}.get(host) or _of_interface(host) or host
+        family, _, _, _, where = socket.getaddrinfo(number, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        dual = family == socket.AF_INET6 and where[0] == "::"
+        return socket.create_server(where[:2], family=family, backlog=_TCP_BACKLOG, dualstack_ipv6=dual)
+    except (socket.gaierror, UnicodeError):
+        raise TransportError(bind_refusal(purpose, address, errno.EADDRNOTAVAIL)) from None
+    except OSError as error:
+        raise TransportError(bind_refusal(purpose, address, error.errno or 0)) from None
+
+
+def _of_interface(name: str) -> str | None:
+    """Return the first IPv4 number of a network interface; None where there is none of that name."""
+    addresses = psutil.net_if_addrs().get(name, [])
+    return next((one.address for one in addresses if one.family == socket.AF_INET), None)
+
+
 @contextmanager
 def _only_for_this_user() -> Iterator[None]:
     """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
@@ -231,7 +315,7 @@ def _is_served(address: str) -> bool:
     return True
 
 
-class Publisher(BoundedSocket):
+class Publisher(PublishingSocket):
     """PUB end of the prediction channel. Drop policy: a subscriber that does not read loses the newest messages."""
 
     def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
@@ -240,7 +324,7 @@ class Publisher(BoundedSocket):
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
         set_heartbeats(self._socket)
-        self.address = self._bind(address, keys)
+        self.address = self._serve(address, keys, PREDICTIONS)
 
     def send(self, parts: tuple[bytes, bytes]) -> None:
         """Send one message to whoever is subscribed; never blocks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import MqttSettings, StoreSettings, TlsSettings
 from tests.broker import Broker, Listener, requires_broker
 from tests.ports import free_port
+from tests.publish.hostile import HostileServer
 from tests.publish.test_store import action, rows
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until
@@ -372,3 +374,52 @@ def test_a_connection_that_is_over_holds_no_sockets_until_the_garbage_collector_
         assert client() is None
     finally:
         gc.enable()
+
+
+def connack_then(packet: bytes) -> Any:
+    def talk(end: socket.socket, ended: threading.Event) -> None:
+        end.recv(4096)
+        end.sendall(b"\x20\x02\x00\x00" + packet)
+        while not ended.is_set():
+            end.sendall(bytes(65536))
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("packet", "said"),
+    [
+        (b"\x30\xff\xff\xff\x7f", r"a packet of 268,435,4\d\d bytes; allowed are 65,536"),
+        (b"\x34\x07\x00\x01t\x00\x01xx", "a higher QoS than was asked for"),
+    ],
+    ids=["256-MB", "qos-2"],
+)
+def test_a_broker_that_sends_what_was_not_asked_for_is_left_and_said(packet: bytes, said: str) -> None:
+    with HostileServer(connack_then(packet)) as server:
+        settings = MqttSettings(host="127.0.0.1", port=server.port, backoff_first_s=0.05, backoff_limit_s=0.1)
+        sink = MqttSink(settings, "mqtt", MemoryOutbox(9))
+        details: set[str] = set()
+
+        def seen() -> bool:
+            details.add(sink.figures().detail)
+            return any(re.search(said, detail) for detail in details) and server.connections >= 2
+
+        wait_until(seen)
+        sink.close(WAIT_S)
+
+
+def test_a_broker_that_never_shakes_hands_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_i3d.publish.mqtt_session._CONNECT_S", 0.2)
+
+    def drip_tls(end: socket.socket, ended: threading.Event) -> None:
+        while not ended.wait(0.02):
+            end.sendall(b"\x16\x03\x03\x3f\xff\x02"[:1])
+
+    with HostileServer(drip_tls) as server:
+        settings = MqttSettings(
+            host="127.0.0.1", port=server.port, tls=TlsSettings(), backoff_first_s=0.01, backoff_limit_s=0.02
+        )
+        sink = MqttSink(settings, "mqtt", MemoryOutbox(9))
+        wait_until(lambda: server.connections >= 2)
+        assert sink.figures().failing
+        sink.close(WAIT_S)

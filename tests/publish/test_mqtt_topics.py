@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import msgspec
+import pytest
 
 from stream_i3d.publish.mqtt_topics import MqttStates, Topics
 from tests.samples import event, recognition, status
@@ -29,6 +30,38 @@ def test_a_camera_is_told_at_each_change_and_with_each_status() -> None:
     assert (second["action"], second["since"], second["confidence"]) == (None, None, 0.912)
     states.tell_all()
     assert told(states) == [second]
+
+
+@pytest.mark.parametrize("state", ["connecting", "stalled", "reconnecting", "stopped"])
+def test_a_camera_that_is_lost_has_no_action_and_no_confidence_until_it_is_live_again(state: str) -> None:
+    states = MqttStates()
+    states.take(status(state="live"))
+    states.take(event(label="waving", start_time=7.0))
+    states.take(recognition(confidence=1.0))
+    states.take(status(state=state))
+    (lost,) = told(states)
+    assert (lost["state"], lost["action"], lost["since"], lost["confidence"]) == (state, None, None, 0.0)
+    states.take(recognition(confidence=0.9))  # was under way
+    states.tell_all()
+    assert [(one["action"], one["confidence"]) for one in told(states)] == [(None, 0.0)]
+    states.take(status(state="live"))
+    (back,) = told(states)
+    assert (back["action"], back["since"], back["confidence"]) == ("waving", 7.0, 0.9)
+
+
+def test_home_assistant_shows_what_is_recognised_of_live_cameras_only() -> None:
+    found = {payload["name"]: payload for _, payload in Topics("base", "ha").discovery("door")}
+    for name in ("Action", "Confidence"):
+        assert found[name]["value_template"].endswith(" if value_json.state == 'live' else None }}")
+        assert found[name]["value_template"].startswith("{{ (")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["base/door/more/state", "base//state", "base/d oor/state", "base/\x1b[31m/state", "other", "base/door/event"],
+)
+def test_what_others_have_left_on_the_broker_is_no_camera_of_ours(topic: str) -> None:
+    assert Topics("base", "ha").camera_of(topic) is None
 
 
 def test_a_camera_that_is_gone_is_told_no_more() -> None:

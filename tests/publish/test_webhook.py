@@ -18,6 +18,7 @@ from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.publish.webhook import WebhookSink, _read_away
 from stream_i3d.sink_settings import StoreSettings, WebhookSettings
 from tests.ports import free_port
+from tests.publish.hostile import HostileServer, drip, pour, silence
 from tests.publish.test_store import action
 from tests.samples import event, recognition, status
 from tests.waiting import WAIT_S, wait_until
@@ -228,3 +229,60 @@ def test_what_is_taken_after_the_time_for_the_end_is_marked_all_the_same() -> No
         answers.set()
         sink._thread.join(WAIT_S)
     assert (len(server.requests), outbox.waiting) == (1, 0)
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "talk"),
+    [
+        ("http", drip(CONTINUE)),
+        ("http", pour(b"", CONTINUE * 100)),
+        ("http", drip(HEAD + b"X-Header: y\r\n" * 1000)),
+        ("http", pour(HEAD, b"X-Header: y\r\n" * 100)),
+        ("http", silence),
+        ("https", silence),
+    ],
+    ids=["continue-slowly", "continue-fast", "head-slowly", "endless-headers", "silence", "no-tls-handshake"],
+)
+def test_a_receiver_that_never_comes_to_an_answer_is_said_and_tried_again(
+    scheme: str, talk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HostileServer(talk) as server:
+        sink = make(f"{scheme}://127.0.0.1:{server.port}/", timeout_s=0.2)
+        sink.write(event())
+        wait_until(lambda: server.connections >= 2 and sink.figures().failing)
+        sink.close(WAIT_S)
+        assert (sink.figures().written, sink.figures().queued) == (0, 1)
+    assert caplog.text.count("does not take events now") == 1
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        pour(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", bytes(65536)),
+        pour(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + bytes(65536) + b"\r\n"),
+        pour(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 9999999\r\n\r\n", b"\x1f\x8b\x08" + bytes(65536)),
+    ],
+    ids=["huge", "endless", "gzip"],
+)
+def test_an_answer_without_end_is_left_once_its_status_is_there(talk: Any) -> None:
+    with HostileServer(talk) as server:
+        sink = make(f"http://127.0.0.1:{server.port}/", timeout_s=5.0)
+        for one in action(1):
+            sink.write(one)
+        wait_until(lambda: sink.figures().written == 2)
+        sink.close(WAIT_S)
+        assert (sink.figures().queued, sink.figures().failing) == (0, False)
+
+
+def test_a_name_that_is_looked_up_for_ever_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: end.wait(WAIT_S) and [])
+    sink = make("http://hook.example/", timeout_s=0.1)
+    sink.write(event())
+    wait_until(lambda: "no answer" in sink.figures().detail)
+    end.set()
+    sink.close(WAIT_S)

@@ -120,7 +120,7 @@ def test_with_keys_all_interfaces_may_be_bound(ring):
 def test_without_the_handler_nobody_is_let_in(ring, monkeypatch):
     """CURVE alone would let everyone in: the handler must be enforced."""
     monkeypatch.setattr("stream_i3d.transport.gate.Authenticator.start", lambda self: None)
-    monkeypatch.setattr("threading.Thread.start", lambda self: None)
+    monkeypatch.setattr("stream_i3d.transport.gate._answer", lambda authenticator: None)
     context = zmq.Context()
     with Publisher("tcp://127.0.0.1:*", ring.server()) as publisher, context, context.socket(zmq.SUB) as client:
         client.setsockopt(zmq.LINGER, 0)

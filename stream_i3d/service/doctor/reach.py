@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from stream_i3d.deadline import call_within
 from stream_i3d.errors import StreamI3DError, TransportError
 from stream_i3d.service.doctor.finding import Finding
 
@@ -50,12 +51,18 @@ def bind_tcp(host: str, port: int, note: str) -> str:
 def connects(what: str, host: str, port: int, timeout_s: float) -> Finding:
     """Tell whether a host takes connections; nothing is said to it."""
     try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return Finding(what=what, state="ok", found=f"{host}, port {port}: it answers")
+        # The lookup of a name has no limit of its own.
+        call_within(2 * timeout_s, lambda: _connect(host, port, timeout_s), name="doctor")
+        return Finding(what=what, state="ok", found=f"{host}, port {port}: it answers")
     except (OSError, UnicodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "no answer"
         remedy = "it is tried again while the service runs; look at host, port and firewall"
         return Finding(what=what, state="warn", found=f"{host}, port {port}: {reason}", remedy=remedy)
+
+
+def _connect(host: str, port: int, timeout_s: float) -> None:
+    with socket.create_connection((host, port), timeout=timeout_s):
+        pass
 
 
 def writable(what: str, folder: Path, least_mb: float = 0, made: bool = True) -> Finding:

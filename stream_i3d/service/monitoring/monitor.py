@@ -95,6 +95,7 @@ class Monitor:
                     for one in stages
                     if one.state == "running" and one.name in self._overloads
                 },
+                subscriptions_refused=self._publisher.subscriptions_refused,
             )
         return structs.replace(known, ready=not whats_missing(known))
 

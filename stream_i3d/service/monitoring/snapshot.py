@@ -76,6 +76,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         published: Messages that went out on the PUB socket.
         rejected_messages: Messages on private channels that were none of ours, by the process that rejected them.
         overloads: How cameras are served where the machine cannot keep up, by the worker; none where it can.
+        subscriptions_refused: Subscriptions and connections on the PUB socket that were beyond its limits.
     """
 
     schema: Literal["stream-i3d/service/1"] = "stream-i3d/service/1"
@@ -95,3 +96,4 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     published: int = 0
     rejected_messages: dict[str, int] = {}
     overloads: dict[str, Overload] = {}
+    subscriptions_refused: int = 0

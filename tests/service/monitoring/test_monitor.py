@@ -43,7 +43,9 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     sink = SinkFigures(
         name="mqtt", queued=1, written=2, dropped=3, refused=4, failing=True, detail="no rtsp://a:geheim@b"
     )
-    monitor.heard("publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4))
+    monitor.heard(
+        "publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4, subscriptions_refused=7)
+    )
     known = monitor.snapshot()
     assert known.ready and known.publish == "tcp://127.0.0.1:5556"
     assert (known.model, known.engine) == (ModelName(name="i3d", checkpoint="motion"), "torch")
@@ -51,6 +53,7 @@ def test_what_each_process_says_stands_in_its_place() -> None:
     [shown] = known.sinks
     assert (shown.name, shown.queued, shown.written, shown.dropped, shown.refused) == ("mqtt", 1, 2, 3, 4)
     assert shown.failing and shown.detail == "no rtsp://***@b"
+    assert known.subscriptions_refused == 7
     assert known.published == 9 and known.rejected_messages == {"worker": 1, "publisher": 4}
 
 
