@@ -163,7 +163,7 @@ class VideoFile:
         self._orientation = UPRIGHT
         # Not frame.side_data: what that keeps in the frame refers to the frame, so that pictures pile up until Python's
         # garbage collector comes round (seen: 130 MB after 400 small ones).
-        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if matrix is not None:
             self._orientation, exact = orientation_of(np.frombuffer(bytes(cast("Buffer", matrix)), np.int32).tolist())
             if not exact:
