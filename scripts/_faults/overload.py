@@ -98,5 +98,5 @@ FAULTS = [
     Fault("overload-streaming", "streaming mode on four cameras, with a network that one core cannot carry along them",
           "each is recognised in its turn; said once in the log and in /readyz; predictions for 30 % of the engine's "
           "time",
-          60.0, overload_streaming),
+          60.0, overload_streaming, short=False),
 ]  # fmt: skip
