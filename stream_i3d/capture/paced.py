@@ -93,7 +93,6 @@ class PacedReader:
         clock: Clock,
         previews: HeldPreviews | None = None,
         after_read: Callable[[], None] = lambda: None,
-        quiet_s: float = 0.0,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         """Prepare; nothing is read before `start`.
@@ -104,7 +103,6 @@ class PacedReader:
             clock: Where time comes from.
             previews: Makes previews; None makes none.
             after_read: Called in the thread after each picture, before the next.
-            quiet_s: How long a read may take; `may_be_quiet` tells of one that takes longer.
             max_bytes: Of what is held back at most.
         """
         self._timing = timing
@@ -118,8 +116,7 @@ class PacedReader:
         self._closing = False
         self._ended = False
         self._failure: BaseException | None = None
-        self._quiet_s = quiet_s
-        self._turned, self._turned_at = True, self._now()
+        self._turned = True
         self._capture_ns = 0
         self.fps = 0.0
         self.epoch = self._reader.epoch
@@ -138,11 +135,6 @@ class PacedReader:
         """Tell whether a picture was read since this was asked last."""
         turned, self._turned = self._turned, False
         return turned
-
-    @property
-    def may_be_quiet(self) -> bool:
-        """Whether the read under way has not taken longer than a read may."""
-        return self._now() - self._turned_at < self._quiet_s
 
     def read(self, wait_s: float = _WAIT_S) -> list[Frame] | None:
         """Return the frames that are due, waiting for some at most `wait_s`; None at the end.
@@ -198,7 +190,7 @@ class PacedReader:
                 self._failure, self._ended = error, True
                 self._changed.notify()
             return False
-        self._turned, self._turned_at = True, self._now()
+        self._turned = True
         with self._changed:
             if frames is None:
                 self._ended = True

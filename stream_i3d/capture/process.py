@@ -46,7 +46,7 @@ _WEBCAM_READ_S = 10.0  # OpenCV's own limit for V4L2
 _MAX_REPEATS = 8  # of sampling.Sampler
 _LEAST_ROUND_S = 1.0
 _HELD_BACK_S = 0.25
-_SEGMENT_QUIET_S = 22.0  # a read for the next segment may take as long; see video.open_url
+_SEGMENT_LIMIT_S = 22.0  # a read for the next segment may take as long; see video.open_url
 
 
 class CaptureJob(Struct, frozen=True, kw_only=True):
@@ -212,14 +212,26 @@ class CaptureLoop:
         self._tell_memory(source)
         damage = _DamageWatch(source, self._stderr)
         reader = self._begin(source, self._now(), damage)
+        if isinstance(reader, PacedReader):
+            return self._pass_on_paced(source, reader, damage)
         try:
             return self._pass_on(source, reader, damage)
         finally:
-            if isinstance(reader, PacedReader):
+            if not source.live:
+                self._media_start_s = reader.end_s
+
+    def _pass_on_paced(self, source: Source, reader: PacedReader, damage: _DamageWatch) -> bool:
+        """Send what a network stream gives, which is read in another thread; returns and raises as `_stream`.
+
+        Heartbeats follow that thread: `_beat_with` gives one for each picture that it reads.
+        """
+        segmented = comes_in_segments(self._address.target)
+        with self._stage.long_call(_SEGMENT_LIMIT_S if segmented else self._read_limit_s):
+            try:
+                return self._pass_on(source, reader, damage)
+            finally:
                 while not self._stage.stopping.is_set() and not reader.close(_WAIT_S):
                     self._beat_with(reader)
-            elif not source.live:
-                self._media_start_s = reader.end_s
 
     def _pass_on(self, source: Source, reader: FrameReader | PacedReader, damage: _DamageWatch) -> bool:
         """Send what the reader gives until it ends; returns and raises as `_stream`."""
@@ -233,8 +245,7 @@ class CaptureLoop:
                 self._go_on()
                 reader.resume()
                 continue
-            with self._stage.long_call(self._read_limit_s):
-                frames = reader.read()
+            frames = self._read(reader)
             if frames is None:
                 if isinstance(reader, FrameReader):
                     self._warn_of_shortfall(reader)
@@ -259,9 +270,15 @@ class CaptureLoop:
             self._stage.beat()
             return True
         fresh = reader.progressed()
-        if fresh or reader.may_be_quiet:
+        if fresh:
             self._stage.beat()
         return fresh
+
+    def _read(self, reader: FrameReader | PacedReader) -> list[Frame] | None:
+        if isinstance(reader, PacedReader):
+            return reader.read()
+        with self._stage.long_call(self._read_limit_s):
+            return reader.read()
 
     def _warn_of_shortfall(self, reader: FrameReader) -> None:
         """Say why a file that has ended gave nothing to recognise, or little."""
@@ -299,7 +316,6 @@ class CaptureLoop:
             self._clock,
             self._previewer,
             damage.look,
-            quiet_s=_SEGMENT_QUIET_S if segmented else 0.0,
         )
         reader.start()
         return reader
