@@ -11,8 +11,9 @@ from typing import Any, Literal
 from msgspec import structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source
+from stream_i3d.capture.loop import CaptureJob
 from stream_i3d.capture.picture_memory import MemoryLimit
-from stream_i3d.capture.process import CaptureJob, capture_main
+from stream_i3d.capture.process import capture_main
 from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.inference.cores import allowed_cores

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from stream_i3d.capture import process
+from stream_i3d.capture import loop
 from stream_i3d.capture.address import parse_source
-from stream_i3d.capture.process import CaptureJob, CaptureLoop
+from stream_i3d.capture.loop import CaptureJob, CaptureLoop
 from stream_i3d.capture.reader import Clock
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceUnavailable
@@ -226,7 +226,7 @@ class Rig:
                 raise opening
             return opening
 
-        self._monkeypatch.setattr(process, "open_source", open_next)
+        self._monkeypatch.setattr(loop, "open_source", open_next)
         clock = self.time.clock()
         CaptureLoop(self.stage, job, address, self.channel, clock, self.stderr).run()  # type: ignore[arg-type]
 

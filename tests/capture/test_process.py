@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from stream_i3d.capture import process
+from stream_i3d.capture import loop, process
 from stream_i3d.capture.address import parse_source
-from stream_i3d.capture.process import CaptureJob, CaptureLoop
+from stream_i3d.capture.loop import CaptureJob, CaptureLoop
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport
@@ -168,7 +168,7 @@ def test_pauses_of_several_cameras_differ_so_that_they_do_not_come_back_in_step(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = iter([1, 2])
-    monkeypatch.setattr(process.random, "Random", lambda: random_of(next(seeds)))
+    monkeypatch.setattr(loop.random, "Random", lambda: random_of(next(seeds)))
     rig.openings = [SourceUnavailable("refused")]
     rig.run()
     other = Rig(monkeypatch)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from stream_i3d.capture import process
+from stream_i3d.capture import loop, process
 from stream_i3d.capture.address import parse_source
-from stream_i3d.capture.process import CaptureJob, CaptureLoop
+from stream_i3d.capture.loop import CaptureJob, CaptureLoop
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.preprocess import Image
@@ -107,7 +107,7 @@ def test_a_process_that_starts_paused_opens_nothing_until_it_is_resumed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
-    monkeypatch.setattr(process, "open_source", lambda *_: opened.append(1))
+    monkeypatch.setattr(loop, "open_source", lambda *_: opened.append(1))
     job = CaptureJob(
         camera="door", source="0", channel="ipc://unused", preprocessing=SMALL, config=CaptureConfig(), paused=True
     )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from stream_i3d.capture.process import CaptureJob, capture_main
+from stream_i3d.capture.loop import CaptureJob
+from stream_i3d.capture.process import capture_main
 from stream_i3d.config import (
     CameraConfig,
     CaptureConfig,
