@@ -425,3 +425,34 @@ def test_two_that_force_it_do_not_mix(home: Path, server: WeightsServer) -> None
     assert fetched == [True] * 3
     assert resolve_checkpoint(NAME).read_bytes() == CONTENT
     assert kept(home) == {FILE}
+
+
+def test_a_redirection_to_what_is_not_http_is_refused(home: Path, server: WeightsServer) -> None:
+    for place in ("ftp://127.0.0.1/file.pt", "file:///etc/hostname"):
+        server.statuses = [(302, {"Location": place})]
+        assert "302" in refused()
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_left_as_too_slow() -> None:
+    pace = download._Pace(period_s=30.0, size=0, now=0.0)
+    pace.check(10, now=29.0)
+    with pytest.raises(download._TryAgain, match="only 31 bytes came in 31 s") as caught:
+        pace.check(31, now=31.0)
+    assert caught.value.slow
+    fast = download._Pace(period_s=30.0, size=0, now=0.0)
+    fast.check(40_000, now=31.0)
+    with pytest.raises(download._TryAgain, match="only 5 bytes"):
+        fast.check(40_005, now=62.0)
+
+
+def test_slow_tries_are_failures_though_each_gets_further(
+    home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(download._Pace):
+        def check(self, size: int, now: float) -> None:
+            raise download._TryAgain("only a byte came", slow=True)
+
+    monkeypatch.setattr(download, "_Pace", Slow)
+    monkeypatch.setattr(download, "_CHUNK_BYTES", 16)
+    assert "5 times" in refused()
+    assert len(server.requests) == 5

@@ -412,8 +412,9 @@ def test_a_broker_that_never_shakes_hands_is_given_up(monkeypatch: pytest.Monkey
     monkeypatch.setattr("stream_i3d.publish.mqtt_session._CONNECT_S", 0.2)
 
     def drip_tls(end: socket.socket, ended: threading.Event) -> None:
+        end.sendall(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb")  # a server's hello of 16 KB follows
         while not ended.wait(0.02):
-            end.sendall(b"\x16\x03\x03\x3f\xff\x02"[:1])
+            end.sendall(b"\x03")
 
     with HostileServer(drip_tls) as server:
         settings = MqttSettings(

@@ -321,3 +321,15 @@ def test_a_worker_that_would_have_no_camera_is_left_out_unless_others_may_come(
 def test_device_and_devices_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="device and devices exclude each other"):
         convert({"model": {"device": "cpu", "devices": ["cpu", "cpu"]}})
+
+
+def test_the_publisher_has_a_limit_of_memory_and_what_recorders_keep_comes_on_top(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    def limit(**more: Any) -> float | None:
+        return Plan(config_of("0", model=tiny, **more), tmp_path).publisher_row.memory_limit_mb
+
+    assert limit() == 500.0
+    assert limit(publish=PublishConfig(max_memory_mb=None)) is None
+    recorder = convert({"sinks": [{"type": "recorder", "folder": str(tmp_path), "ring_mb": 10}]}).sinks
+    assert limit(sinks=recorder, publish=PublishConfig(max_memory_mb=100.0)) == 100.0 + 10 * MAX_CAMERAS
