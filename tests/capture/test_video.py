@@ -554,7 +554,9 @@ def test_a_size_that_grows_on_the_way_is_refused_where_it_cannot_be_held() -> No
     with pytest.raises(SourceNotFound, match=r"grows\.ts: its pictures of 1600 x 1200 take about"):
         source.retrieve()
     assert capture.released
-    camera = VideoSource(FakeCapture([0.0], picture=np.zeros((1200, 1600, 3), np.uint8)), True, "door", None, 130.0)
+    camera = VideoSource(
+        FakeCapture([0.0], picture=np.zeros((1200, 1600, 3), np.uint8)), True, "door", memory_limit=130.0
+    )
     camera.grab()
     with pytest.raises(SourceUnavailable, match="door: its pictures of 1600 x 1200"):  # its settings may be changed
         camera.retrieve()
