@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from stream_i3d.preprocess import Image
@@ -99,3 +100,22 @@ def add_sound(container: av.container.OutputContainer, seconds: float = 1.0) -> 
         frame.sample_rate, frame.pts = 44100, number * 1024
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
+
+
+def two_tracks(path: Path, thumbnail: Disposition | None, first: bool = True) -> Path:
+    """A large picture of one frame, and a small film of 25."""
+    with av.open(str(path), "w") as container:
+        kinds = ["mjpeg", "libx264"] if first else ["libx264", "mjpeg"]
+        streams = {kind: container.add_stream(kind, rate=25) for kind in kinds}
+        for kind, size in (("mjpeg", (640, 480)), ("libx264", (96, 64))):
+            streams[kind].width, streams[kind].height = size
+            streams[kind].pix_fmt = "yuvj420p" if kind == "mjpeg" else "yuv420p"
+        if thumbnail is not None:
+            streams["mjpeg"].disposition = thumbnail
+        for kind, count, size in (("mjpeg", 1, (640, 480)), ("libx264", 25, (96, 64))):
+            for number in range(count):
+                frame = av.VideoFrame.from_ndarray(corners(size), format="rgb24")
+                frame.pts = number
+                container.mux(streams[kind].encode(frame))
+            container.mux(streams[kind].encode())
+    return path

@@ -10,7 +10,7 @@ import logging
 import random
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress
@@ -99,8 +99,8 @@ class CaptureLoop:
         self._previewer = previewer
         self._paused = job.paused
         config = job.config
-        # A host that does not answer is asked up to four times while a camera is opened; see video.open_url.
-        self._open_limit_s = 4 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
+        # A host that does not answer is asked up to five times while a camera is opened; see video.open_url.
+        self._open_limit_s = 5 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
         self._read_limit_s = max(config.read_timeout_s, _WEBCAM_READ_S) + _READ_SLACK_S
         self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
         self._watched = address.live
@@ -112,7 +112,7 @@ class CaptureLoop:
         self._epoch = 0
         self._connections = 0
         self._said: tuple[CameraState, str] | None = None
-        self._memory_limit_mb = 0.0
+        self._news = SourceNews(memory_limit_mb=0.0)
         self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
@@ -319,9 +319,9 @@ class CaptureLoop:
 
     def _tell_memory(self, source: Source) -> None:
         """Have the supervisor know what pictures of this size need, and that they are read from now on."""
-        self._memory_limit_mb = source.memory_limit_mb
         once = self._address.kind == "url" and not source.live and not self._job.config.loop
-        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, plays_once=once))
+        self._news = SourceNews(memory_limit_mb=source.memory_limit_mb, plays_once=once)
+        self._stage.say(self._news)
 
     def _state_before_live(self) -> CameraState:
         return "reconnecting" if self._connections > 1 else "connecting"
@@ -425,7 +425,7 @@ class CaptureLoop:
             self._stage.beat()
             if self._stage.stopping.is_set():
                 return
-        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, ended=True))
+        self._stage.say(structs.replace(self._news, ended=True))
 
     def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
         return CameraReport(

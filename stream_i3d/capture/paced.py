@@ -132,9 +132,9 @@ class PacedReader:
         self._thread.start()
 
     def progressed(self) -> bool:
-        """Tell whether a picture was read since this was asked last."""
+        """Tell whether a picture was read since this was asked last, or the reading is over and cannot hang."""
         turned, self._turned = self._turned, False
-        return turned
+        return turned or self._ended
 
     def read(self, wait_s: float = _WAIT_S) -> list[Frame] | None:
         """Return the frames that are due, waiting for some at most `wait_s`; None at the end.

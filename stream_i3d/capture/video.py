@@ -22,7 +22,7 @@ from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
 from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, shown
-from stream_i3d.capture.medium import broke_off, comes_in_segments, server_names_a_length
+from stream_i3d.capture.medium import comes_in_segments, server_names_a_length
 from stream_i3d.capture.picture_memory import (
     MemoryLimit,
     automatic_limit_mb,
@@ -64,36 +64,33 @@ _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in 
 
 
 class VideoSource:
-    """A cv2.VideoCapture behind the source protocol."""
+    """A cv2.VideoCapture of a camera or a stream behind the source protocol."""
+
+    live = True
+    until = None
+    duration_s: float | None = None
 
     def __init__(
         self,
         capture: cv2.VideoCapture,
-        live: bool,
         name: str,
         gate: KeyPictureGate | None = None,
         stamped: bool = False,
-        remote: bool = False,
         memory_limit: MemoryLimit = None,
     ) -> None:
         """Wrap an opened capture.
 
         Args:
             capture: OpenCV's; closed with this.
-            live: Whether time is the clock's.
             name: What it is called in messages; safe to show (redacted).
             gate: Judges what is sent as differences between pictures.
-            stamped: Whether a live stream's own time stamps are given.
-            remote: Whether a file comes over a network, and may break off.
+            stamped: Whether the stream's own time stamps are given.
             memory_limit: Pictures that take more are refused, here and where their size changes.
 
         Raises:
-            SourceNotFound: A file's pictures are too large.
-            SourceUnavailable: A camera's are, which may be changed.
+            SourceUnavailable: The pictures are too large, which may be changed at the camera.
         """
-        self.live = live
         self._stamped = stamped
-        self._remote = remote
         self._grabbing = threading.Lock()
         self._capture = capture
         self._name = name
@@ -105,7 +102,6 @@ class VideoSource:
         self._size = display_size(width, height, self.pixel_aspect)
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._length_s = count / self._nominal_fps if count > 0 and self._nominal_fps > 0 else None
-        self.duration_s = None if live else self._length_s
         self._memory_limit = memory_limit
         self._pixel_bytes = bytes_per_pixel(round(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)))
         self._decoded_size = width, height
@@ -114,10 +110,6 @@ class VideoSource:
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
         return "{}x{}, nominally {:g} fps".format(*self._size, self._nominal_fps)
-
-    @property
-    def until(self) -> float | None:  # noqa: D102
-        return None if self.live else self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
 
     @property
     def memory_limit_mb(self) -> float:  # noqa: D102
@@ -135,21 +127,12 @@ class VideoSource:
         with self._grabbing:
             good = self._capture.grab()
         if not good:
-            if self.live:
-                if self._length_s is not None and self._time >= self._length_s - 1:
-                    return None  # a recording that an RTSP server plays, once
-                raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
-            if self._time < 0:
-                raise SourceNotFound(f"{self._name} holds no picture that FFmpeg can decode; convert it to H.264 MP4")
-            if self._remote and broke_off(self._time, self._length_s):
-                raise SourceNotFound(
-                    f"{self._name} broke off at {self._time:.1f} s of {self._length_s:.1f} s: the connection was lost, "
-                    "or the file is not whole; try again, or download it first"
-                )
-            return None
+            if self._length_s is not None and self._time >= self._length_s - 1:
+                return None  # a recording that an RTSP server plays, once
+            raise SourceUnavailable(f"{self._name}: the stream ended or sent nothing within the read timeout")
         if self._gate is not None:
             self._gate.picture(round(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)))
-        return self._stamp() if self.live else self._media_time()
+        return self._stamp()
 
     def retrieve(self) -> Image:  # noqa: D102
         good, picture = self._capture.retrieve()
@@ -185,15 +168,7 @@ class VideoSource:
         refusal = size_refusal(self._memory_limit, width, height, self._pixel_bytes)
         if refusal is not None:
             self.close()
-            raise (SourceUnavailable if self.live else SourceNotFound)(f"{self._name}: {refusal}")
-
-    def _media_time(self) -> float:
-        """Return the picture's own time stamp; where it does not advance (broken files), one nominal frame more."""
-        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if time <= self._time:
-            time = self._time + 1.0 / (self._nominal_fps if 1 <= self._nominal_fps <= 1000 else 25.0)
-        self._time = time
-        return time
+            raise SourceUnavailable(f"{self._name}: {refusal}")
 
 
 def has_ffmpeg() -> bool:
@@ -216,7 +191,7 @@ def open_webcam(target: str) -> VideoSource:
         raise SourceUnavailable(
             f"webcam {target}: {device} gives no picture; close other programs that use it, check access"
         )
-    return VideoSource(capture, live=True, name=f"webcam {target}")
+    return VideoSource(capture, name=f"webcam {target}")
 
 
 def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoFile:
@@ -255,7 +230,9 @@ def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
     return ((width, height) if width > 0 and height > 0 else None), False
 
 
-def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto") -> VideoSource:
+def open_url(
+    url: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto"
+) -> VideoSource | VideoFile:
     """Open a network stream, or a video file behind an http(s) URL.
 
     What FFmpeg knows the length of is a file, and so is what the server knows the length of. RTSP and RTMP are always
@@ -264,6 +241,7 @@ def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limi
     Raises:
         SourceUnavailable: The host is unknown, refuses, does not answer in time, sends no video, or pictures that take
             more than `memory_limit` to decode. The message holds no password.
+        SourceNotFound: It is a file that can not be read as a video.
     """
     _check_reachable(url, open_timeout_s)
     segmented = comes_in_segments(url)
@@ -277,9 +255,12 @@ def open_url(url: str, open_timeout_s: float, read_timeout_s: float, memory_limi
     if urlsplit(url).scheme.lower() in ("http", "https"):
         finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
         if finite or (not segmented and server_names_a_length(url, open_timeout_s)):
-            return VideoSource(capture, live=False, name=name, remote=True, memory_limit=memory_limit)
+            capture.release()
+            from stream_i3d.capture.video_file import open_remote_file
+
+            return open_remote_file(url, name, open_timeout_s, read_timeout_s, memory_limit)
     gate = KeyPictureGate()
-    return VideoSource(capture, live=True, name=name, gate=gate, stamped=True, memory_limit=memory_limit)
+    return VideoSource(capture, name=name, gate=gate, stamped=True, memory_limit=memory_limit)
 
 
 def stream_options(open_timeout_s: float, read_timeout_s: float) -> Sequence[int]:

@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from stream_i3d.capture.geometry import UPRIGHT, display_size, orientation_of, pixel_aspect_of
+from stream_i3d.capture.medium import broke_off
 from stream_i3d.capture.picture_memory import MemoryLimit, automatic_limit_mb, size_refusal
 from stream_i3d.capture.picture_times import CUT_STILL_S, PictureTimes
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, brief
@@ -39,8 +40,8 @@ _MOST_DAMAGED: Final = 2000
 _TEXT_FORMATS: Final = frozenset({"tty", "bin", "xbin", "adf", "idf"})  # FFmpeg draws the letters of a text file
 _STILL_CODECS: Final = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegls", "jpeg2000", "targa"})
 _NO_FILM: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_CUT_OFF_S: Final = 1.0
-_CUT_OFF_SHARE: Final = 0.05
+_HTTP_OPTIONS: Final = {"protocol_whitelist": "http,https,tls,tcp,crypto,httpproxy,data"}
+"""What a file behind an http(s) URL may lead to, as a playlist's segments do: never to a local file."""
 
 
 def _unknown_side_data(kinds: type[SideData], value: object) -> SideData:
@@ -60,13 +61,16 @@ class VideoFile:
     live = False
     intact = True
 
-    def __init__(self, container: InputContainer, name: str, memory_limit: MemoryLimit = "auto") -> None:
+    def __init__(
+        self, container: InputContainer, name: str, memory_limit: MemoryLimit = "auto", remote: bool = False
+    ) -> None:
         """Choose a track and decode its first picture.
 
         Args:
             container: Opened; closed with this, also where this fails.
             name: What messages call it.
             memory_limit: Pictures that take more to decode are refused, here and where their size changes.
+            remote: Whether it comes over a network: where it breaks off, that is an error, not a warning.
 
         Raises:
             SourceNotFound: There is no video in it, no picture of it can be decoded, or they are too large.
@@ -74,8 +78,12 @@ class VideoFile:
         self._container = container
         self._name = name
         self._memory_limit: MemoryLimit = memory_limit
+        self._remote = remote
+        self._read_failed = False
+        self._until = 0.0
         try:
             self._stream = choose_track(container, name)
+            self.duration_s = _duration(container, self._stream)
             context = self._stream.codec_context
             self._check_size(context.width, context.height, context.format)
             self._stream.thread_type = "NONE"  # one camera, one process: threads only add frames in flight
@@ -91,10 +99,8 @@ class VideoFile:
         except BaseException:
             container.close()
             raise
-        self.duration_s = _duration(container, self._stream)
         self._geometry_of(self._ahead)
         self._ahead_s = self._time_of(self._ahead)
-        self._until = 0.0
 
     @property
     def description(self) -> str:  # noqa: D102 (the protocol says it)
@@ -119,6 +125,8 @@ class VideoFile:
     def grab(self) -> float | None:  # noqa: D102
         self._frame, time = self._ahead, self._ahead_s
         if self._frame is None:
+            if self._remote and (self._read_failed or self._broke_off()):
+                raise SourceNotFound(self._lost())
             return None
         self._ahead = next(self._pictures, None)
         if self._ahead is not None:
@@ -147,7 +155,7 @@ class VideoFile:
         any_yet = False
         while True:
             try:
-                packet = next(packets, None)
+                packet = self._next_packet(packets)
                 if packet is not None and packet.has_sidedata("encryption_info"):
                     self._encrypted = True
                     return
@@ -164,6 +172,13 @@ class VideoFile:
                 yield frame
         with contextlib.suppress(av.FFmpegError):  # EOFError where the end was read in order
             yield from self._stream.codec_context.decode(None)
+
+    def _next_packet(self, packets: Iterator[av.Packet[Any]]) -> av.Packet[Any] | None:
+        try:
+            return next(packets, None)
+        except av.FFmpegError:
+            self._read_failed = True
+            raise
 
     def _time_of(self, frame: av.VideoFrame) -> float:
         return self._times.push(_seconds(frame.pts, frame.time_base), _seconds(frame.dts, frame.time_base))
@@ -200,17 +215,27 @@ class VideoFile:
         for time, seconds in self._times.jumps:
             done = f"cut to {CUT_STILL_S:g} s" if seconds > 0 else "left out"
             _warn_once(f"{self._name}: its time stamps jump by {seconds:.0f} s at {time:.1f} s; the jump is {done}")
-        length = self.duration_s
+        if not self._remote and self._broke_off():
+            _warn_once(
+                f"{self._name}: its video ends at {self._until:.1f} s of {self.duration_s:.1f} s; the file is damaged "
+                "or cut off, as after a download that broke off"
+            )
+
+    def _broke_off(self) -> bool:
+        """Tell whether the video has ended before the length that it declares."""
         own = bool(self._stream.duration) or len(self._container.streams) == 1  # else it may be that of the sound
-        if length is not None and own and not self._times.jumps:
-            missing = length - self._until
-            if missing > max(_CUT_OFF_S, _CUT_OFF_SHARE * length):
-                _warn_once(
-                    f"{self._name}: its video ends at {self._until:.1f} s of {length:.1f} s; the file is damaged or "
-                    "cut off, as after a download that broke off"
-                )
+        return own and not self._times.jumps and broke_off(self._until, self.duration_s)
+
+    def _lost(self) -> str:
+        length = "" if self.duration_s is None else f" of {self.duration_s:.1f} s"
+        return (
+            f"{self._name} broke off at {self._until:.1f} s{length}: the connection was lost, or the file is not whole; "
+            "try again, or download it first"
+        )
 
     def _no_picture(self) -> str:
+        if self._remote and self._read_failed:
+            return self._lost()
         if self._encrypted:
             return f"{self._name} is encrypted; give a copy without protection"
         return f"{self._name} holds no picture that FFmpeg can decode; {_CONVERT}"
@@ -236,10 +261,44 @@ def open_video_file(path: str, name: str | None = None, memory_limit: MemoryLimi
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise SourceNotFound(_unreadable(path, name))
+    _refuse_still(container, name)
+    return VideoFile(container, name, memory_limit)
+
+
+def open_remote_file(
+    url: str, name: str, open_timeout_s: float, read_timeout_s: float, memory_limit: MemoryLimit = "auto"
+) -> VideoFile:
+    """Open a video file behind an http(s) URL.
+
+    Args:
+        url: Of the file; may hold a password.
+        name: What messages call it; holds no password.
+        open_timeout_s: Seconds that the server may take to answer.
+        read_timeout_s: Seconds that a read may take.
+        memory_limit: As `VideoFile`.
+
+    Raises:
+        SourceNotFound: It is no video, or there is none in it, or its pictures are too large.
+    """
+    try:
+        container = av.open(url, options=_HTTP_OPTIONS, timeout=(open_timeout_s, read_timeout_s))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = brief(getattr(error, "strerror", None) or type(error).__name__)  # its own text holds the URL
+        raise SourceNotFound(
+            f"{name} is not a video that FFmpeg can read ({reason}); download it, and try that"
+        ) from None
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise SourceNotFound(f"{name} is not a video that FFmpeg can read: it holds text; give the video itself")
+    _refuse_still(container, name)
+    return VideoFile(container, name, memory_limit, remote=True)
+
+
+def _refuse_still(container: InputContainer, name: str) -> None:
+    """Close a container that is a single picture, and raise SourceNotFound."""
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         container.close()
         raise SourceNotFound(f"{name} is a single picture; give a video, since an action takes time")
-    return VideoFile(container, name, memory_limit)
 
 
 def choose_track(container: InputContainer, name: str) -> av.VideoStream:

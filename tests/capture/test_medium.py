@@ -9,9 +9,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+from av.stream import Disposition
 
 from stream_i3d.capture.medium import broke_off, comes_in_segments, names_a_length
-from stream_i3d.capture.video import VideoSource, open_url
+from stream_i3d.capture.source import Source
+from stream_i3d.capture.video import open_file, open_url
+from stream_i3d.capture.video_file import open_remote_file
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from tests.http_streams import (
     HttpStreams,
@@ -23,6 +26,7 @@ from tests.http_streams import (
     text,
     whole,
 )
+from tests.video_files import ORIENTATIONS, corners, display_matrix, two_tracks, write_film
 
 CONTAINERS = {"mp4": None, "mkv": "matroska", "ts": "mpegts", "avi": None, "flv": None}
 SECONDS = 6
@@ -36,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {suffix: (folder / f"a.{suffix}").read_bytes() for suffix in CONTAINERS}
 
 
-def read_all(source: VideoSource) -> list[float]:
+def read_all(source: Source) -> list[float]:
     try:
         return list(itertools.takewhile(lambda time: time is not None, iter(source.grab, None)))  # type: ignore[arg-type]
     finally:
@@ -69,6 +73,55 @@ def test_a_file_that_breaks_off_is_told_and_is_no_end(files: dict[str, bytes], s
         source = open_url(server.url("/a"), 5.0, 5.0)
         with pytest.raises(SourceNotFound, match=r"/a broke off at [123]\.\d s of 6\.0 s"):
             read_all(source)
+
+
+def all_of(source: Source) -> tuple[str, list[tuple[float, float | None, bytes]]]:
+    found = []
+    while (time := source.grab()) is not None:
+        found.append((time, source.until, source.retrieve().tobytes()))
+    source.close()
+    return source.description, found
+
+
+def test_a_file_behind_a_url_gives_what_the_same_file_here_gives(tmp_path: Path) -> None:
+    """Mirrored, and with a picture that stands for two seconds."""
+    matrix = display_matrix(*ORIENTATIONS["mirrored"])
+    path = write_film(tmp_path / "a.mp4", [corners()] * 4, [0, 0.04, 2.04, 2.5], matrix=matrix, last_s=1)
+    with HttpStreams({"/a": whole(path.read_bytes(), "video/mp4")}) as server:
+        remote = all_of(open_url(server.url("/a"), 5.0, 5.0))
+    assert remote == all_of(open_file(str(path)))
+    assert [(time, until) for time, until, _ in remote[1]] == [(0, 0.04), (0.04, 2.04), (2.04, 2.5), (2.5, 3.5)]
+
+
+def test_of_a_file_behind_a_url_the_film_is_taken_not_its_thumbnail(tmp_path: Path) -> None:
+    path = two_tracks(tmp_path / "a.mkv", Disposition.attached_pic)
+    with HttpStreams({"/a": whole(path.read_bytes(), "video/x-matroska")}) as server:
+        assert all_of(open_url(server.url("/a"), 5.0, 5.0)) == all_of(open_file(str(path)))
+
+
+def test_a_single_picture_behind_a_url_is_refused_in_one_line() -> None:
+    jpeg = cv2.imencode(".jpg", moving_box(0))[1].tobytes()
+    with (
+        HttpStreams({"/a.jpg": whole(jpeg, "image/jpeg")}) as server,
+        pytest.raises(SourceNotFound, match=r"/a\.jpg is a single picture; give a video"),
+    ):
+        open_url(server.url("/a.jpg").replace("//", "//user:s3cret@"), 5.0, 5.0)
+
+
+def test_what_only_opencv_can_open_is_told_without_the_password() -> None:
+    with (
+        HttpStreams({}) as server,
+        pytest.raises(SourceNotFound, match=r"^door is not a video that FFmpeg can read \(.*\); download it") as raised,
+    ):
+        open_remote_file(server.url("/none?token=s3cret"), "door", 5.0, 5.0)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_playlist_behind_a_url_leads_to_no_local_file(tmp_path: Path) -> None:
+    encode_hls(tmp_path, 2, 2)
+    listed = (tmp_path / "all.m3u8").read_text().replace("seg0000.ts", (tmp_path / "seg0000.ts").as_uri())
+    with HttpStreams({"/a.m3u8": text(lambda: listed)}) as server, pytest.raises(SourceNotFound):
+        all_of(open_remote_file(server.url("/a.m3u8"), "door", 5.0, 5.0))
 
 
 def test_a_playlist_with_an_end_is_a_file_and_one_without_is_live(tmp_path: Path) -> None:

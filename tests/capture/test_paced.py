@@ -178,6 +178,13 @@ def test_a_read_that_hangs_is_no_progress() -> None:
     assert not reader.progressed()
 
 
+def test_what_is_held_back_after_the_end_of_a_stream_is_no_hang() -> None:
+    reader = reader_of(Stream(bursts(8, 2)), bursty=True)
+    while reader.turn():
+        pass
+    assert reader.progressed() and reader.read(0.0) is not None and reader.progressed()
+
+
 # --- for real
 
 

@@ -21,7 +21,7 @@ from stream_i3d.capture import video_file
 from stream_i3d.capture.video import open_file
 from stream_i3d.errors import SourceNotFound
 from stream_i3d.preprocess import Preprocessing, prepare_frame
-from tests.video_files import ORIENTATIONS, add_sound, corners, display_matrix, shown, write_film
+from tests.video_files import ORIENTATIONS, add_sound, corners, display_matrix, shown, two_tracks, write_film
 
 SMALL = Preprocessing(short_side=64, crop_size=64)
 
@@ -201,25 +201,6 @@ def test_ten_hours_between_two_pictures_are_cut_and_told(tmp_path: Path, caplog:
 
 
 # --- the track
-
-
-def two_tracks(path: Path, thumbnail: Disposition | None, first: bool = True) -> Path:
-    """A large picture of one frame, and a small film of 25."""
-    with av.open(str(path), "w") as container:
-        kinds = ["mjpeg", "libx264"] if first else ["libx264", "mjpeg"]
-        streams = {kind: container.add_stream(kind, rate=25) for kind in kinds}
-        for kind, size in (("mjpeg", (640, 480)), ("libx264", (96, 64))):
-            streams[kind].width, streams[kind].height = size
-            streams[kind].pix_fmt = "yuvj420p" if kind == "mjpeg" else "yuv420p"
-        if thumbnail is not None:
-            streams["mjpeg"].disposition = thumbnail
-        for kind, count, size in (("mjpeg", 1, (640, 480)), ("libx264", 25, (96, 64))):
-            for number in range(count):
-                frame = av.VideoFrame.from_ndarray(corners(size), format="rgb24")
-                frame.pts = number
-                container.mux(streams[kind].encode(frame))
-            container.mux(streams[kind].encode())
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
