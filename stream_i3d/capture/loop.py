@@ -113,6 +113,7 @@ class CaptureLoop:
         self._connections = 0
         self._said: tuple[CameraState, str] | None = None
         self._memory_limit_mb = 0.0
+        self._plays_once = False
         self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
@@ -320,8 +321,8 @@ class CaptureLoop:
     def _tell_memory(self, source: Source) -> None:
         """Have the supervisor know what pictures of this size need, and that they are read from now on."""
         self._memory_limit_mb = source.memory_limit_mb
-        once = self._address.kind == "url" and not source.live and not self._job.config.loop
-        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, plays_once=once))
+        self._plays_once = self._address.kind == "url" and not source.live and not self._job.config.loop
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, plays_once=self._plays_once))
 
     def _state_before_live(self) -> CameraState:
         return "reconnecting" if self._connections > 1 else "connecting"
@@ -425,7 +426,7 @@ class CaptureLoop:
             self._stage.beat()
             if self._stage.stopping.is_set():
                 return
-        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, ended=True))
+        self._stage.say(SourceNews(memory_limit_mb=self._memory_limit_mb, ended=True, plays_once=self._plays_once))
 
     def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
         return CameraReport(

@@ -655,6 +655,12 @@ def test_a_file_says_when_it_is_read_what_it_may_hold_and_when_all_was_sent(rig:
     assert rig.channel.reports[-1].final
 
 
+def test_of_a_url_that_is_a_file_it_is_said_to_the_end_that_it_plays_once(rig: Rig) -> None:
+    rig.openings = [rig.file(30)]
+    rig.run("http://h/a.mp4")
+    assert [(news.ended, news.plays_once) for news in rig.stage.news] == [(False, True), (True, True)]
+
+
 def test_a_file_that_is_stopped_in_the_middle_does_not_say_that_all_was_sent(rig: Rig) -> None:
     source = rig.file(30)
     rig.openings = [source]
