@@ -171,11 +171,14 @@ class CameraTrack:
 
     def _words(self, now: float, dimmed: bool, hidden: frozenset[str]) -> tuple[Kind, str, float | None, str]:
         seen = self.recognition
-        if seen is None:
+        waits = not dimmed and self.status is not None and self.status.waiting_since is not None
+        if seen is None and not waits:
             return "waiting", translate("Camera", "Waiting for the first window"), None, ""
-        if dimmed or now - self._recognition_at > _STALE_S:
-            last = translate("Camera", "last seen: {label}").format(label=seen.label) if seen.label else ""
-            return "waiting", translate("Camera", "No current recognition"), None, last
+        if dimmed or waits or seen is None or now - self._recognition_at > _STALE_S:
+            known = seen is not None and seen.label
+            last = translate("Camera", "last seen: {label}").format(label=known) if known else ""
+            turn = translate("Camera", "Waiting for its turn: the machine cannot keep up")
+            return "waiting", turn if waits else translate("Camera", "No current recognition"), None, last
         if seen.state == "warming":
             return "warming", translate("Camera", "Filling the first window"), None, ""
         idle = translate("Camera", "Idle")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from stream_i3d.errors import SourceNotFound
 
-FILE_OPTIONS: Final = "protocol_whitelist;file|pattern_type;none"
-"""FFmpeg's options for a local file, in OpenCV's notation: no other protocol, and no number pattern in the name."""
+FILE_OPTIONS: Final = MappingProxyType({"protocol_whitelist": "file", "pattern_type": "none"})
+"""FFmpeg's options for a local file: no other protocol, and no number pattern in the name."""
 
 _HEAD_BYTES: Final = 65536
 _KINDS: Final = (

@@ -21,7 +21,7 @@ import numpy as np
 from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.key_pictures import KeyPictureGate
-from stream_i3d.capture.local_file import FILE_OPTIONS, find_file, shown
+from stream_i3d.capture.local_file import find_file, shown
 from stream_i3d.capture.medium import comes_in_segments, server_names_a_length
 from stream_i3d.capture.picture_memory import (
     MemoryLimit,
@@ -57,8 +57,6 @@ _SEGMENT_TIMEOUT_S = 20.0  # a playlist's next segment comes when it is over: 10
 _CLOSE_S = 0.5
 _NEWEST_SEGMENT: Final = "live_start_index;-1"
 """Has a live playlist begin with its newest segment: FFmpeg takes the third last, which only makes it late."""
-_LOOK_OPTIONS: Final = f"{FILE_OPTIONS}|codec_whitelist;none|probesize;65536|analyzeduration;0"
-"""A first look at a file: its headers are read, and no decoder may run."""
 
 _DECODE_THREADS = 1  # one camera, one process: more threads only add frames in flight (memory, delay)
 
@@ -205,29 +203,13 @@ def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoFile:
         SourceNotFound: There is no such file, no video in it, or its pictures are too large.
     """
     name, file = shown(path), find_file(path)
-    size, still = _declared_size(file)
-    refusal = None if size is None else size_refusal(memory_limit, *size, pictures=1 if still else None)
-    if refusal is not None:
+    with Path(file).open("rb") as content:  # FFmpeg decodes a still picture to open it
+        still = still_size(content)
+    if still is not None and (refusal := size_refusal(memory_limit, *still, pictures=1)) is not None:
         raise SourceNotFound(f"{name}: {refusal}")
     from stream_i3d.capture.video_file import open_video_file  # here: cameras do without PyAV, 17 MB and 0.1 s
 
     return open_video_file(file, name, memory_limit)
-
-
-def _declared_size(file: str) -> tuple[tuple[int, int] | None, bool]:
-    """Return the (width, height) that a file declares, None where it does not; and whether it is a single picture.
-
-    Nothing is decoded: opening alone decodes pictures, and one of 16,000 x 16,000 pixels takes 2 GB.
-    """
-    with Path(file).open("rb") as content:
-        size = still_size(content)
-    if size is not None:
-        return size, True
-    with ffmpeg_options(_LOOK_OPTIONS):
-        capture = cv2.VideoCapture(file, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _DECODE_THREADS])
-    width, height = (round(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    capture.release()
-    return ((width, height) if width > 0 and height > 0 else None), False
 
 
 def open_url(

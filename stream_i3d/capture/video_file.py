@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
 from stream_i3d.capture.geometry import UPRIGHT, display_size, orientation_of, pixel_aspect_of
+from stream_i3d.capture.local_file import FILE_OPTIONS
 from stream_i3d.capture.medium import broke_off
 from stream_i3d.capture.picture_memory import MemoryLimit, automatic_limit_mb, size_refusal
 from stream_i3d.capture.picture_times import CUT_STILL_S, PictureTimes
@@ -229,8 +230,8 @@ class VideoFile:
     def _lost(self) -> str:
         length = "" if self.duration_s is None else f" of {self.duration_s:.1f} s"
         return (
-            f"{self._name} broke off at {self._until:.1f} s{length}: the connection was lost, or the file is not whole; "
-            "try again, or download it first"
+            f"{self._name} broke off at {self._until:.1f} s{length}: the connection was lost, or the file is not "
+            "whole; try again, or download it first"
         )
 
     def _no_picture(self) -> str:
@@ -255,7 +256,7 @@ def open_video_file(path: str, name: str | None = None, memory_limit: MemoryLimi
     name = path if name is None else name
     # As a file whatever it is called: FFmpeg takes "a:b.mp4" for a protocol, and "%03d.png" for many files.
     try:
-        container = av.open(f"file:{path}", options={"pattern_type": "none", "protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", options=dict(FILE_OPTIONS))
     except (av.FFmpegError, OSError, ValueError):
         raise SourceNotFound(_unreadable(path, name)) from None
     if container.format.name in _TEXT_FORMATS:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from stream_i3d.cli.output import say_json
-from stream_i3d.display_text import rich_text
+from stream_i3d.display_text import clean_lines
 
 
 @click.command()
@@ -24,8 +24,9 @@ def models(as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("name", "input", "M params", "GFLOPs", "weights at hand", "top-1 / top-5", "source")
     for row in rows:
-        table.add_row(*map(rich_text, row.cells()))
+        table.add_row(*(Text(clean_lines(cell)) for cell in row.cells()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)

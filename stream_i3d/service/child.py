@@ -133,6 +133,7 @@ class Child:
             rss_bytes=held.rss_bytes,
             open_files=held.open_files,
             pid=self.pid if self.alive else None,
+            long_call_s=0.0 if link is None else link.long_call_s,
         )
 
     # ------------------------------------------------------------------------------------------------ words and orders
@@ -189,7 +190,7 @@ class Child:
         """Have the process started anew, in order, as `row` says: another camera under the same name."""
         self.row = row
         self.failure = ""
-        self._again = False
+        self._again, self._crashes = False, 0
         if self.alive:
             self._begin_to_end(now, "replaced", row.grace_s)
         else:

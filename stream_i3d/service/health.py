@@ -19,6 +19,7 @@ class StageHealth:
         silent_s: Seconds since its last heartbeat; None while it does not run, as are those that follow.
         rss_bytes: Memory it holds, looked at every second, as are `open_files`.
         open_files: Files, sockets and pipes that it has open; None also where the system does not tell.
+        long_call_s: Seconds for which the call that it is in may last without a heartbeat; 0 where it declared none.
     """
 
     name: str
@@ -29,3 +30,4 @@ class StageHealth:
     rss_bytes: int | None
     open_files: int | None
     pid: int | None
+    long_call_s: float = 0.0

@@ -51,7 +51,7 @@ def bind_refusal(purpose: Purpose, address: str, code: int) -> str:
 
 def _another(purpose: Purpose, path: str | None) -> str:
     if purpose.setting is not None:
-        return f"choose another port with {purpose.setting}"
+        return f"choose another {'port' if path is None else 'path'} with {purpose.setting}"
     if path is None:  # with keys, previews have the ports after those of predictions and control
         return "choose other ports with --publish, which previews follow"
     return "set TMPDIR to another folder"

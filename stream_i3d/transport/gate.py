@@ -16,6 +16,7 @@ from collections.abc import Callable
 import zmq
 from zmq.auth.base import Authenticator
 
+from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.curve import ServerKeys
 from stream_i3d.transport.key_files import AllowList, fingerprint
 
@@ -91,6 +92,7 @@ def admit_only(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes
 
 
 def _answer(authenticator: Authenticator) -> None:
+    name_background_thread("zap")
     # Not ThreadAuthenticator: its loop polls sockets in asyncio, which on Windows takes a further package.
     with asyncio.Runner() as runner, authenticator.zap_socket as requests:
         try:

@@ -37,7 +37,8 @@ _ALL_BURST_BYTES, _ALL_BYTES_PER_S = 2 * 1024 * 1024, 128 * 1024
 _ACCEPT_BURST, _ACCEPT_PER_S = 300, 50
 _TICK_S = 0.05
 _IDLE_TICK_S = 1.0
-_FILES_OF_ALL_ELSE = 96
+_FILES_OF_ALL_ELSE = 128
+"""In the same process workers connect to the relay, whose limit keeps the last 64 files free (connection_limit.py)."""
 _FILES_EACH = 3  # the connection, and both ends of the private one
 
 

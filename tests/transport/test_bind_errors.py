@@ -43,7 +43,7 @@ def test_a_private_socket_does_not_blame_a_flag(purpose: Purpose, code: int) -> 
         ),
         (CONTROL, "ipc:///none/x", errno.ENOENT, "make the folder /none, or choose another path with --control"),
         (CONTROL, "tcp://127.0.0.1:5557", errno.EADDRINUSE, "stop it or choose another port with --control"),
-        (PREDICTIONS, "ipc:///tmp/x", errno.EADDRINUSE, "stop it or choose another port with --publish"),
+        (PREDICTIONS, "ipc:///tmp/x", errno.EADDRINUSE, "stop it or choose another path with --publish"),
         (PREVIEWS, "tcp://0.0.0.0:5558", errno.EADDRINUSE, "choose other ports with --publish, which previews follow"),
         (PREVIEWS, "ipc:///tmp/p", errno.EADDRINUSE, "set TMPDIR to another folder"),
         (FRAMES, "ipc:///tmp/p", errno.EMFILE, "raise the limit of open files (`ulimit -n`)"),

@@ -25,6 +25,7 @@ from tests.keys import Ring
 from tests.samples import status
 from tests.transport.test_control import answering
 from tests.transport.test_sockets import heard, subscribe
+from tests.waiting import wait_until
 
 SOON_S = 10.0
 REFUSED = ["unknown key", "no key", "wrong server key"]
@@ -63,6 +64,13 @@ def test_a_known_client_receives_what_is_published(ring, address):
         subscribe(publisher, known)
         publisher.send(encode_published(status()))
         assert heard(known, status()) == [status()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system has no /proc")
+def test_the_thread_that_answers_handshakes_is_no_sign_of_life_of_the_main_loop(ring):
+    with Publisher("tcp://127.0.0.1:*", ring.server()):
+        zap = next(one for one in threading.enumerate() if one.name == "zap")
+        wait_until(lambda: Path(f"/proc/self/task/{zap.native_id}/comm").read_text() == "bg:zap\n", SOON_S)
 
 
 @pytest.mark.parametrize("who", REFUSED)

@@ -13,7 +13,9 @@ import pytest
 import zmq
 
 from stream_i3d.transport import subscriber_proxy
+from stream_i3d.transport.connection_limit import highest_file
 from stream_i3d.transport.preview import PreviewPublisher, PreviewReceivers
+from stream_i3d.transport.relay import RelayReceiver
 from stream_i3d.transport.sockets import Publisher, Subscriber
 from stream_i3d.transport.subscriptions import CONNECTION_BYTES, TOPIC_BYTES
 from stream_i3d.transport.wire import Preview, encode_published
@@ -123,9 +125,16 @@ def test_idle_connections_are_bounded_and_subscribers_still_come_in(publisher, m
 
 def test_where_few_files_may_be_opened_there_are_fewer_connections(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda what: (256, 4096))
-    assert subscriber_proxy._connection_limit() == 53
+    assert subscriber_proxy._connection_limit() == 42
     monkeypatch.setattr(resource, "getrlimit", lambda what: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert subscriber_proxy._connection_limit() == subscriber_proxy.MAX_CONNECTIONS
+
+
+@pytest.mark.parametrize("files", [256, 512, 1024, 1_000_000])
+def test_beside_all_subscribers_there_is_room_for_the_workers_connections(monkeypatch, files):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (files, files))
+    most = 3 * subscriber_proxy._connection_limit()
+    assert most + 30 + RelayReceiver.most_connections <= highest_file(files, private=True)  # 30: the process's own
 
 
 def test_a_connection_that_says_nothing_is_ended(publisher, monkeypatch):

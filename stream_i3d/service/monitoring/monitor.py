@@ -124,6 +124,7 @@ class Monitor:
 
 def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
     """Return a process as it is shown."""
+    limit_s = row.startup_limit_s if health.state == "starting" else row.silent_limit_s
     return StageSnapshot(
         name=row.name,
         role=row.role,
@@ -131,7 +132,7 @@ def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
         restarts=health.restarts,
         planned_restarts=health.planned_restarts,
         heartbeat_age_s=None if health.silent_s is None else round(health.silent_s, 3),
-        heartbeat_limit_s=row.startup_limit_s if health.state == "starting" else row.silent_limit_s,
+        heartbeat_limit_s=max(limit_s, health.long_call_s),
         pid=health.pid,
         rss_bytes=health.rss_bytes,
         open_files=health.open_files,

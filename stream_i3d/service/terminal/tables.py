@@ -68,6 +68,8 @@ def _camera(camera: CameraInfo) -> tuple[str, ...]:
     if status is None:
         return (camera.name, "paused" if camera.paused else "starting", "", "", "", camera.source, "")
     state = "paused" if status.paused else status.state
+    if status.waiting_since is not None:
+        state += ", waits its turn"
     fps = f"{status.fps:.1f}" if status.state == "live" else ""
     return (
         camera.name,

@@ -86,6 +86,19 @@ def test_a_camera_too_slow_to_recognise_is_dimmed_and_one_merely_slow_is_not():
     assert track.shown(100.0).reason == slow.partition("; ")[2]
 
 
+def test_a_camera_that_waits_for_its_turn_says_so_and_shows_no_earlier_action_as_current():
+    track = live()
+    track.take_status(status(overloaded=True, waiting_since=1.7e9), 100.0)
+    shown = track.shown(100.3)
+    assert (shown.kind, shown.headline) == ("waiting", "Waiting for its turn: the machine cannot keep up")
+    assert shown.note == "last seen: waving" and shown.confidence is None and not shown.dimmed
+    new = CameraTrack("hall")
+    new.take_status(status(overloaded=True, waiting_since=1.7e9), 100.0)
+    assert new.shown(100.0).headline == "Waiting for its turn: the machine cannot keep up"
+    track.take_status(status(overloaded=True), 101.0)
+    assert track.shown(101.0).kind == "action"
+
+
 def test_a_lost_service_dims_the_picture_until_it_speaks_again():
     track = live()
     track.service_lost("the service does not answer")

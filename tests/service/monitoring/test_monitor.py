@@ -134,3 +134,9 @@ def test_the_heartbeat_of_a_process_that_starts_may_be_older() -> None:
         for state in ("starting", "running")
     ]
     assert limits == [120.0, 20.0]
+
+
+def test_the_heartbeat_of_a_process_in_a_long_call_may_be_as_old_as_that_call_may_last() -> None:
+    row = StageRow("worker", print, None, 60.0, 120.0, 1, grace_s=1.0, role="worker")
+    health = StageHealth("worker", "running", 0, 0, 200.0, None, None, 77, long_call_s=300.0)
+    assert stage_snapshot(row, health).heartbeat_limit_s == 300.0

@@ -77,6 +77,18 @@ def test_a_file_that_crashes_its_reader_each_time_it_is_opened_is_given_up(log: 
     assert starts_of("capture clip", log) == 4
 
 
+def test_another_file_in_place_of_one_that_was_given_up_has_all_its_tries(log: Path) -> None:
+    broken = capture(crashes_before_its_file, log, essential=False)
+    failed = "each time it opened its file"
+    desk = FakeDesk(
+        lambda supervisor: sum(failed in told for told, _ in desk.told) == 1,
+        lambda supervisor: [supervisor.replace(broken)] != [],
+        lambda supervisor: sum(failed in told for told, _ in desk.told) == 2,
+    )
+    Supervisor([row(works, log), broken], desk=desk).run(WAIT_S)
+    assert starts_of("capture clip", log) == 8
+
+
 def test_one_that_is_killed_after_its_end_is_neither_started_again_nor_a_failure(log: Path) -> None:
     def kill(supervisor: Supervisor) -> bool:
         os.kill(next(one.pid for one in supervisor.health() if one.name == "capture clip"), signal.SIGKILL)

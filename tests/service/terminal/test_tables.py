@@ -57,6 +57,13 @@ def test_cameras_are_shown_as_they_fare() -> None:
     assert rows[0][5] == "rtsp://***@cam"
 
 
+def test_a_camera_that_waits_for_its_turn_is_shown_as_such() -> None:
+    waits = CameraInfo(
+        name="yard", source="2", paused=False, preview=None, status=status(overloaded=True, waiting_since=1.7e9)
+    )
+    assert table_of(CamerasReply(cameras=[waits])).rows[0][1] == "live, waits its turn"
+
+
 def test_settings_are_shown_as_they_are_written() -> None:
     reply = SettingsReply(settings={"a": True, "b": 0.5, "c": 8, "d": "ema"})
     assert table_of(reply).rows == [("a", "true"), ("b", "0.5"), ("c", "8"), ("d", "ema")]
