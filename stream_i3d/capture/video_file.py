@@ -229,8 +229,8 @@ class VideoFile:
     def _lost(self) -> str:
         length = "" if self.duration_s is None else f" of {self.duration_s:.1f} s"
         return (
-            f"{self._name} broke off at {self._until:.1f} s{length}: the connection was lost, or the file is not whole; "
-            "try again, or download it first"
+            f"{self._name} broke off at {self._until:.1f} s{length}: the connection was lost, or the file is not "
+            "whole; try again, or download it first"
         )
 
     def _no_picture(self) -> str:
