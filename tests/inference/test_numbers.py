@@ -57,8 +57,8 @@ def engines(name, model, spec):
     labels = tuple("abcde")
     for precision in ("fp32", "bf16"):
         yield ("torch", precision), TorchEngine(model, spec, labels, torch.device("cpu"), precision)
-    if name == "convnet-lstm" or not (full or (spec.preprocessing.clip_len == 8 and isinstance(model, I3D))):
-        return  # other networks' conversions take seconds
+    if name in ("c3d", "convnet-lstm") or not (full or (spec.preprocessing.clip_len == 8 and isinstance(model, I3D))):
+        return  # OpenVINO cannot convert c3d; conversions of others take seconds
     ir = folder / "graph.xml"
     if isinstance(model, I3D):
         write_ir(inception_graph({key: one.numpy() for key, one in model.state_dict().items()}, spec), spec, ir)

@@ -95,8 +95,9 @@ def test_at_full_width_it_equals_the_whole_clip_network() -> None:
     network = ruled(I3D(num_classes=400))
     frames = clip(1, 3, 112, 64, 64)
     whole = whole_clip(network, frames)
+    largest = max(part.abs().max().item() for part in whole)  # some 20: numbers are rounded in proportion to it
     for chunks in ([1] * 14, [3, 1, 10]):
-        assert max(differences(streamed(StreamingI3D(network), frames, chunks), whole)) < 1e-4
+        assert max(differences(streamed(StreamingI3D(network), frames, chunks), whole)) < 1e-5 * largest
 
 
 def test_a_prediction_depends_on_its_last_107_frames_and_on_no_others() -> None:
