@@ -216,7 +216,7 @@ def test_a_plain_req_socket_in_any_language_will_do(server):
 
 def test_an_address_in_use_is_told_with_the_flag_that_chooses_another(server):
     with pytest.raises(
-        TransportError, match="in use by another process; stop it or choose another port with --control"
+        TransportError, match="in use by another process; stop it or choose another path with --control"
     ):
         ControlServer(server.address)
 
