@@ -77,6 +77,7 @@ def stage_words() -> list[Parts]:
     sink = stage.SinkFigures(name="mqtt", queued=1, written=2, dropped=3)
     said: list[msgspec.Struct] = [
         stage.Ready(detail="x", model=MODEL, labels=["x"]), stage.Failed(message="no"),
+        stage.SourceNews(memory_limit_mb=500.0, plays_once=True),
         stage.Summary(frames=1, windows_dropped={"gap": 1}, cameras={"a": stage.CameraFigures(frames=1)}),
         stage.CameraNews(status=STATUS), stage.Done(number=1), stage.CaptureOrder(number=1, paused=True),
         stage.WorkerOrder(number=1, cameras=[slot], config=Config()), stage.PublisherSummary(published=1, sinks=[sink]),
