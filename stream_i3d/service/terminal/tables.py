@@ -67,7 +67,7 @@ def _camera(camera: CameraInfo) -> tuple[str, ...]:
     status = camera.status
     if status is None:
         return (camera.name, "paused" if camera.paused else "starting", "", "", "", camera.source, "")
-    state = "paused" if status.paused else status.state
+    state: str = "paused" if status.paused else status.state
     if status.waiting_since is not None:
         state += ", waits its turn"
     fps = f"{status.fps:.1f}" if status.state == "live" else ""
