@@ -256,7 +256,8 @@ def open_video_file(path: str, name: str | None = None, memory_limit: MemoryLimi
     name = path if name is None else name
     # As a file whatever it is called: FFmpeg takes "a:b.mp4" for a protocol, and "%03d.png" for many files.
     try:
-        container = av.open(f"file:{path}", options=dict(FILE_OPTIONS))
+        # Titles are of any encoding; nobody reads them here.
+        container = av.open(f"file:{path}", options=dict(FILE_OPTIONS), metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError):
         raise SourceNotFound(_unreadable(path, name)) from None
     if container.format.name in _TEXT_FORMATS:
@@ -282,7 +283,8 @@ def open_remote_file(
         SourceNotFound: It is no video, or there is none in it, or its pictures are too large.
     """
     try:
-        container = av.open(url, options=_HTTP_OPTIONS, timeout=(open_timeout_s, read_timeout_s))
+        timeout = (open_timeout_s, read_timeout_s)
+        container = av.open(url, options=_HTTP_OPTIONS, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = brief(getattr(error, "strerror", None) or type(error).__name__)  # its own text holds the URL
         raise SourceNotFound(

@@ -341,3 +341,20 @@ def test_pictures_do_not_pile_up_until_the_garbage_collector_comes_round(tmp_pat
         gc.enable()
         source.close()
     assert alive <= 3
+
+
+def test_a_title_that_is_not_utf_8_does_not_make_a_file_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "titled.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf-at-noon"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"caf-at-noon") == 1
+    path.write_bytes(content.replace(b"caf-at-noon", b"caf\xe9at-noon"))
+    source = open_file(str(path))
+    assert source.grab() == 0.0
+    source.close()
