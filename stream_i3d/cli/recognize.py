@@ -67,13 +67,10 @@ def recognize(
                 for message in recognize_video(video, engine, setup, config, advance, endings.append):
                     if isinstance(message, Segment) or not segments_only:
                         sink.write(clean_json(to_json_line(message)))
-            except SourceNotFound as error:
-                if video in in_folders:  # what lies beside videos need not be one
-                    no_videos.append(str(error))
-                    continue
-                failed += 1
-                say(f"error: {error}", err=True)
             except (SourceError, EngineError) as error:  # one bad file does not lose the others
+                if isinstance(error, SourceNotFound) and video in in_folders:
+                    no_videos.append(str(error))  # what lies beside videos need not be one
+                    continue
                 failed += 1
                 say(f"error: {error}", err=True)
             for ending in endings:

@@ -284,5 +284,6 @@ def test_a_name_that_is_looked_up_for_ever_holds_nobody_up(monkeypatch: pytest.M
     sink = make("http://hook.example/", timeout_s=0.1)
     sink.write(event())
     wait_until(lambda: "no answer" in sink.figures().detail)
+    assert sink.figures().written == 0
     end.set()
     sink.close(WAIT_S)
