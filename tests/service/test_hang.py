@@ -120,9 +120,10 @@ def test_what_a_process_does_is_seen() -> None:
         "def work():\n    name('work'); print(flush=True)\n    while True: pass\n"
         "threading.Thread(target=work, daemon=True).start(); threading.Event().wait()"
     )
+    waiting = "import threading; print(flush=True); threading.Event().wait()"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        for code in (beside, "print(flush=True)\nwhile True: pass", "print(flush=True); input()")
+        for code in (beside, "print(flush=True)\nwhile True: pass", waiting)
     ]
     try:
         for one in processes:
