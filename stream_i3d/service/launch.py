@@ -21,7 +21,7 @@ from msgspec import structs
 from stream_i3d.config import Config, PublishConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.files import PRIVATE, replace_file
-from stream_i3d.service.run_folder import RunFolder
+from stream_i3d.service.run_folder import WINDOW_PREFIX, RunFolder
 from stream_i3d.transport.control import HelloReply, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
 
@@ -40,7 +40,7 @@ class LaunchedService:
 
     def __init__(self, config: Config) -> None:
         """Start it; returns at once."""
-        self._folder = RunFolder("stream-i3d-window-")
+        self._folder = RunFolder(WINDOW_PREFIX)
         folder = self._folder.path
         self.publish = _given_or(config.publish.address, PublishConfig().address, _address(folder, "publish"))
         self.control = _given_or(config.control.address, "auto", _address(folder, "control"))
