@@ -23,6 +23,7 @@ CameraName = Annotated[
     Meta(
         pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)",
         description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic",
+        extra={"expected": "1 to 64 letters, digits, '_', '.' or '-'"},
     ),
 ]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -16,7 +16,10 @@ from stream_i3d.settings import Section
 What = Literal["predictions", "events", "status"]
 """The kinds of published messages, as settings name them."""
 
-SinkName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
+SinkName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)", extra={"expected": "1 to 64 letters, digits, '_', '.' or '-'"}),
+]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Queue = Annotated[int, Meta(ge=1, le=1_000_000)]
 Delay = Annotated[float, Meta(gt=0, le=86400)]
@@ -156,7 +159,9 @@ class RecorderSettings(SinkSection, frozen=True, kw_only=True, tag="recorder"):
     labels: list[str] | None = None
     quota_mb: Annotated[float, Meta(gt=0, le=10**9)] = 2000.0
     min_free_mb: Annotated[float, Meta(ge=0, le=10**9)] = 500.0
-    mode: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$(?!\n)")] = "0600"
+    mode: Annotated[
+        str, Meta(pattern=r"^0?[0-7]{3}$(?!\n)", extra={"expected": "three octal digits, such as 0600"})
+    ] = "0600"
     ring_mb: Annotated[float, Meta(gt=0, le=4096)] = 32.0
     at_once: Annotated[int, Meta(ge=1, le=64)] = 4
     queue: Queue = 1000
