@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 import os
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
-from msgspec import Struct
+from msgspec import NODEFAULT, Meta, Struct, structs
 
 from stream_i3d.errors import ConfigError, brief
 from stream_i3d.redact import redact_data
@@ -27,6 +28,87 @@ Reading = Callable[[dict[str, Any]], dict[str, Any]]
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all settings: immutable, and strict about keys."""
+
+
+FlagGroup = Literal["recognition", "service", "sources", "keys"]
+"""Which commands have a flag: those that recognise, that start a service, that read sources, or `run` alone."""
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting, as its class declares it.
+
+    Attributes:
+        key: Dotted.
+        hint: Its type hint, with limits.
+        default: The value where none is given; `msgspec.NODEFAULT` where one must be.
+        description: One or two sentences.
+        flag: On the command line, as click writes it; "" for none.
+        group: Which commands have the flag.
+        completes: The function of cli/completion.py that completes a value; "" for the words of the type, if any.
+        bare_value: What the flag means without a value; None where it needs one.
+        live: Whether it can be changed while a service runs.
+    """
+
+    key: str
+    hint: Any
+    default: Any
+    description: str
+    flag: str = ""
+    group: FlagGroup = "recognition"
+    completes: str = ""
+    bare_value: str | None = None
+    live: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that it allows as a value, of `Literal` and `bool`; none for numbers, texts and lists."""
+        return _words(self.hint)
+
+
+def setting(
+    description: str,
+    *,
+    flag: str = "",
+    group: FlagGroup = "recognition",
+    completes: str = "",
+    bare_value: str | None = None,
+    live: bool = False,
+) -> Meta:
+    """Describe a setting where it is declared; the arguments are the attributes of `Setting`.
+
+    Example:
+        >>> stride: Annotated[int, Meta(ge=1), setting("Frames to the next window.", flag="--stride")] = 8
+    """
+    more = {"flag": flag, "group": group, "completes": completes, "bare_value": bare_value, "live": live}
+    return Meta(description=description, extra=more)
+
+
+def settings_of(kind: type[Struct], prefix: str = "") -> list[Setting]:
+    """Return all settings of a section and of the sections in it, in order."""
+    found: list[Setting] = []
+    hints = get_type_hints(kind, include_extras=True)
+    for field in structs.fields(kind):
+        hint, key = hints[field.name], f"{prefix}{field.name}"
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            found += settings_of(hint, f"{key}.")
+            continue
+        default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        made = next((one for one in get_args(hint)[1:] if isinstance(one, Meta) and one.description), Meta())
+        found.append(
+            Setting(key=key, hint=hint, default=default, description=made.description or "", **(made.extra or {}))
+        )
+    return found
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    if hint is bool:
+        return ("true", "false")
+    origin = get_origin(hint)
+    if origin is Literal:
+        return tuple(str(word) for word in get_args(hint))
+    if origin in (Union, types.UnionType, Annotated):
+        return tuple(word for argument in get_args(hint) for word in _words(argument))
+    return ()
 
 
 _Settings = TypeVar("_Settings", bound=Section)

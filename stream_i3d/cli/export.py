@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.options import SETTINGS
 from stream_i3d.cli.output import say
 
 
@@ -27,7 +28,7 @@ from stream_i3d.cli.output import say
 )
 @click.option(
     "--mode",
-    type=click.Choice(["window", "streaming"]),
+    type=click.Choice(SETTINGS["window.mode"].words),
     default="window",
     show_default=True,
     help="Take clips, or be one step of a network that is carried along streams.",
