@@ -20,7 +20,7 @@ from stream_i3d.buffer import CameraFeed, DropReason
 from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.messages import ActionEvent, Clip, Prediction, Recognition
 from stream_i3d.motion import motion_measure
-from stream_i3d.recognizer import Drops, Recognizer, softmax
+from stream_i3d.postprocess import Drops, Postprocessor, softmax
 from stream_i3d.ring import RingMemory
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class CameraWindows:
     """
 
     feed: Feed
-    recognizer: Recognizer
+    recognizer: Postprocessor
     lock: Lock = field(default_factory=Lock)
     carried: object = None
     failing: bool = False

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import DEFAULT_MIN_CONFIDENCE, Config, IdleConfig
 from stream_i3d.messages import ModelName
-from stream_i3d.recognizer import Drops, Judging, Recognizer
+from stream_i3d.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.training.evaluation import NamedDataset, Network
 from stream_i3d.training.stream_videos import stream_order, stream_videos
 from stream_i3d.training.streaming import Said, play
@@ -96,7 +96,9 @@ def judge_windows(said: Sequence[Said], label: str, labels: Sequence[str], confi
         config: The live path's settings.
     """
     open_config = structs.replace(config, idle=IdleConfig(min_confidence=0, min_motion=0))
-    recognizer = Recognizer("outlook", Judging.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0)
+    recognizer = Postprocessor(
+        "outlook", PostprocessSettings.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0
+    )
     judged = []
     for one in said:
         if one.prediction is None:

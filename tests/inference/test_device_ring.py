@@ -22,8 +22,8 @@ from stream_i3d.inference.mode import make_feed, memory_maker
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.ring import FrameRing
 from tests.conftest import TINY
 from tests.inference.fakes import FakeEngine
@@ -200,8 +200,8 @@ class Heard:
 
 
 def windows(feed: Any) -> CameraWindows:
-    judging = Judging.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
-    return CameraWindows(feed, Recognizer("door", judging, lambda: 0))
+    judging = PostprocessSettings.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
+    return CameraWindows(feed, Postprocessor("door", judging, lambda: 0))
 
 
 @pytest.mark.parametrize(("interval", "cameras"), [(1, 1), (1, 2), (2, 2)])

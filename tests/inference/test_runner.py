@@ -11,8 +11,8 @@ from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.messages import ActionEvent, Clip, ModelName
+from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging, Recognizer
 from tests.inference.fakes import LABELS, FakeEngine
 from tests.samples import number_of, pixels, stamp
 
@@ -22,8 +22,8 @@ STRIDE = 4
 
 def camera(name: str = "door", min_motion: float = 0.0) -> CameraWindows:
     config = Config(smoothing=SmoothingConfig(method="none"), idle=IdleConfig(min_confidence=0, min_motion=min_motion))
-    judging = Judging.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
-    return CameraWindows(CameraFeed(EIGHT, STRIDE, 1.5), Recognizer(name, judging, lambda: 0))
+    judging = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
+    return CameraWindows(CameraFeed(EIGHT, STRIDE, 1.5), Postprocessor(name, judging, lambda: 0))
 
 
 def feed(camera: CameraWindows, first: int, last: int, pictures: NDArray[np.uint8] | None = None) -> None:

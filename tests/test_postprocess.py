@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from stream_i3d.config import Config, EventsConfig, IdleConfig, SmoothingConfig, convert
 from stream_i3d.messages import ActionEvent, ModelName, Prediction, Recognition
-from stream_i3d.recognizer import NO_MOTION, UNSEEN_ENDS_ACTION_S, Drops, Judging, Recognizer, softmax
+from stream_i3d.postprocess import NO_MOTION, UNSEEN_ENDS_ACTION_S, Drops, Postprocessor, PostprocessSettings, softmax
 from tests.samples import stamp, window
 
 LABELS = ("wave", "clap", "jump")
@@ -29,7 +29,7 @@ class FakeClock:
         return self.ns
 
 
-def judging(**more: Any) -> Judging:
+def judging(**more: Any) -> PostprocessSettings:
     given: dict[str, Any] = {
         "labels": LABELS,
         "model": MODEL,
@@ -38,14 +38,14 @@ def judging(**more: Any) -> Judging:
         "idle": IdleConfig(min_confidence=0.5, min_motion=1.0),
         "events": EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=0, min_off_s=0),
     }
-    return Judging(**{**given, **more})
+    return PostprocessSettings(**{**given, **more})
 
 
 class Camera:
     """A recognizer that is fed windows by their end times, in seconds."""
 
     def __init__(self, clock: FakeClock | None = None, **more: Any) -> None:
-        self.recognizer = Recognizer("door", judging(**more), clock or FakeClock())
+        self.recognizer = Postprocessor("door", judging(**more), clock or FakeClock())
         self.events: list[ActionEvent] = []
 
     def judge(self, time: float, probabilities: list[float], motion: float = MOVING, **more: Any) -> Recognition:
@@ -185,14 +185,14 @@ def test_equal_probabilities_are_listed_in_the_order_of_the_labels():
 
 
 def test_no_more_labels_are_listed_than_there_are():
-    settings_of = Judging.of(convert({"publish": {"top_k": 50}}), LABELS, MODEL)
+    settings_of = PostprocessSettings.of(convert({"publish": {"top_k": 50}}), LABELS, MODEL)
     assert settings_of.top_k == 3
-    assert Judging.of(convert({"publish": {"top_k": 2}}), LABELS, MODEL).top_k == 2
+    assert PostprocessSettings.of(convert({"publish": {"top_k": 2}}), LABELS, MODEL).top_k == 2
 
 
 def test_the_settings_come_from_the_configuration():
     config = convert({"smoothing": {"last": 7}, "idle": {"min_motion": 2}, "events": {"min_on_s": 1}})
-    taken = Judging.of(config, LABELS, MODEL)
+    taken = PostprocessSettings.of(config, LABELS, MODEL)
     assert (taken.smoothing, taken.idle, taken.events) == (config.smoothing, config.idle, config.events)
     assert taken.labels == LABELS
     assert taken.smoothing != Config().smoothing
@@ -359,7 +359,7 @@ def test_cameras_are_judged_apart():
 
 
 def test_a_wall_clock_set_back_an_hour_neither_ends_nor_holds_back_an_action():
-    recognizer = Recognizer("door", judging(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
+    recognizer = Postprocessor("door", judging(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
     events: list[ActionEvent] = []
     for tick in range(40):
         seconds = tick * 0.32
@@ -377,7 +377,7 @@ def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
     config = SmoothingConfig(method="ema", time_constant_s=0.5)
     shown = []
     for stepped in (False, True):
-        recognizer = Recognizer("door", judging(smoothing=config), FakeClock())
+        recognizer = Postprocessor("door", judging(smoothing=config), FakeClock())
         for tick in range(6):
             wall = 10_000 + tick * 0.32 - (3600 if stepped and tick >= 3 else 0)
             prediction = Prediction(np.asarray([1, 0, 0] if tick < 3 else [0, 1, 0], np.float32), 1.0)

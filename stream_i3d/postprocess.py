@@ -1,7 +1,7 @@
-"""One camera's judgement: model outputs over time become published recognitions and events. Pure.
+"""From a network's outputs over time to one camera's published predictions and events. Pure.
 
 The order is fixed here: softmax (fp32, at the checkpoint's temperature) -> smoothing -> idle or action -> hysteresis.
-The worker and the offline `recognize` both use this class, which is why live equals offline.
+The worker, offline `recognize` and the Python API all use `Postprocessor`, so live results equal offline ones.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ from stream_i3d.messages import (
 from stream_i3d.smoothing import Probabilities, make_smoother, retune_smoother
 
 NO_MOTION = "no motion"
-"""The `skipped` of a window that was not run through the network because nothing moved in it."""
+"""Value of `skipped` for a window that was not run through the network because nothing moved in it."""
 
 UNSEEN_ENDS_ACTION_S = 2.0
-"""A running action is ended when no window could be judged for this long (lost frames, a camera that stalls)."""
+"""Seconds without a result (lost frames, a stalled camera) after which a running action ends."""
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    """(..., num_classes) float32 logits to probabilities, in float32, with the maximum taken out first.
+    """Return the softmax of logits, computed in float32 with the maximum subtracted first.
 
     Args:
-        logits: Of a network.
-        temperature: What they are divided by, so that probabilities mean what they say; see `ModelSpec.temperature`.
+        logits: (..., num_classes) float32.
+        temperature: Divides the logits, to calibrate the probabilities; see `ModelSpec.temperature`.
+
+    Returns:
+        (..., num_classes) float32 probabilities.
     """
     shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted / np.float32(temperature))
@@ -49,8 +52,17 @@ def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """How a camera is judged; the same for all cameras of a worker."""
+class PostprocessSettings:
+    """Settings of a `Postprocessor`; the same for all cameras of a worker.
+
+    Attributes:
+        labels: One per class of the network.
+        model: The network, as published.
+        top_k: Length of a prediction's list of labels.
+        smoothing: How probabilities are smoothed over time.
+        idle: When nothing counts as recognised.
+        events: When an action starts and ends.
+    """
 
     labels: tuple[str, ...]
     model: ModelName
@@ -60,62 +72,75 @@ class Judging:
     events: EventsConfig
 
     @classmethod
-    def of(cls, config: Config, labels: Sequence[str], model: ModelName) -> Judging:
-        """Take the settings from a configuration."""
+    def of(cls, config: Config, labels: Sequence[str], model: ModelName) -> PostprocessSettings:
+        """Return the settings that a configuration holds."""
         top_k = min(config.publish.top_k, len(labels))
         return cls(tuple(labels), model, top_k, config.smoothing, config.idle, config.events)
 
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """A camera's losses so far, as a Recognition carries them."""
+    """Numbers of frames and windows that a camera has lost so far, as a `Recognition` carries them."""
 
     frames: int
     windows: int
 
 
-class Recognizer:
+class Postprocessor:
     """One camera's smoother, idle decision and event detector."""
 
-    def __init__(self, camera: str, judging: Judging, now_ns: Callable[[], int]) -> None:
-        """Args: `now_ns` is the monotonic clock of capture_ns; it only measures latency."""
-        self._camera = camera
-        self._judging = judging
-        self._now_ns = now_ns
-        self._smoother = make_smoother(judging.smoothing)
-        self._epoch: int | None = None
-        self._events = EventDetector(camera, judging.events, self._new_id)
-        self._judged_at = 0.0  # when the newest window that was judged ended
-        self._date_offset = 0.0  # from the steady clock to the published one, when the running action started
-
-    def retune(self, judging: Judging) -> None:
-        """Judge by other settings from the next window on; what was smoothed, and a running action, go on.
+    def __init__(self, camera: str, settings: PostprocessSettings, now_ns: Callable[[], int]) -> None:
+        """Start with no history.
 
         Args:
-            judging: Of the same labels; its `events` are not looked at.
+            camera: Name of the camera.
+            settings: The settings.
+            now_ns: Monotonic clock of `capture_ns`, in nanoseconds; used for latencies only.
         """
-        if judging.smoothing != self._judging.smoothing:
-            self._smoother = retune_smoother(self._smoother, judging.smoothing)
-        self._judging = judging
+        self._camera = camera
+        self._settings = settings
+        self._now_ns = now_ns
+        self._smoother = make_smoother(settings.smoothing)
+        self._epoch: int | None = None
+        self._events = EventDetector(camera, settings.events, self._new_id)
+        self._result_at = 0.0  # end of the newest window with a result
+        self._date_offset = 0.0  # from the steady clock to the published one, when the running action started
+
+    def retune(self, settings: PostprocessSettings) -> None:
+        """Use other settings from the next window on; smoothing and a running action continue.
+
+        Args:
+            settings: Settings with the same labels; its `events` are ignored.
+        """
+        if settings.smoothing != self._settings.smoothing:
+            self._smoother = retune_smoother(self._smoother, settings.smoothing)
+        self._settings = settings
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
     ) -> tuple[Recognition, list[ActionEvent]]:
-        """Turn the model's word on one window into what is published.
+        """Turn the network's output for one window into what is published.
 
         Args:
-            motion: Grey levels of change in the window, from motion.motion_measure.
-            queue_ms: From the newest frame's capture to the start of inference.
+            window: Place of the window in the stream.
+            newest: Stamp of its last frame.
+            prediction: Probabilities of the window.
+            motion: Grey levels of change in the window, from `motion.motion_measure`.
+            queue_ms: Milliseconds from the newest frame's capture to the start of inference.
+            drops: The camera's losses so far.
+
+        Returns:
+            The prediction, and the events that it caused.
         """
         ended = self._enter(newest)
-        self._judged_at = newest.elapsed
+        self._result_at = newest.elapsed
         smoothed = self._smoother.update(prediction.probabilities, newest.elapsed)
         best = int(np.argmax(smoothed))
         confidence = _clamp(smoothed[best])
-        idle = self._judging.idle
+        idle = self._settings.idle
         label = None
         if confidence >= idle.threshold and motion >= idle.min_motion:
-            label = self._judging.labels[best]
+            label = self._settings.labels[best]
         recognition = self._message(
             window,
             newest,
@@ -130,48 +155,48 @@ class Recognizer:
         return recognition, ended + self._track(label, confidence, smoothed, newest)
 
     def skip(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
-        """Publish "idle" for a motionless window that the network was not asked about."""
+        """Return "idle" for a motionless window that was not run through the network."""
         ended = self._enter(newest)
-        self._judged_at = newest.elapsed
+        self._result_at = newest.elapsed
         self._smoother.reset()
         recognition = self._message(window, newest, "idle", drops, skipped=NO_MOTION)
         return recognition, ended + self._track(None, 0.0, None, newest)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
-        """Publish "warming" for a stride at which no whole window stood."""
+        """Return "warming" for a stride at which there was no complete window."""
         ended = self._enter(newest)
         self._smoother.reset()
         ended += self._end_unseen(newest)
         return self._message(window, newest, "warming", drops), ended
 
     def suspend(self) -> list[ActionEvent]:
-        """End the running action when it was last seen: the camera is not recognised for a while."""
+        """End the running action where it was last seen, because the camera pauses."""
         self._smoother.reset()
         return self.finish()
 
     def unjudged(self, newest: FrameStamp) -> list[ActionEvent]:
-        """Take note of a window whose result cannot be used: nothing is published, and an old action ends in time."""
+        """Handle a window without a usable result: nothing is published, and a running action may end."""
         ended = self._enter(newest)
         self._smoother.reset()
         return ended + self._end_unseen(newest)
 
     def finish(self) -> list[ActionEvent]:
-        """End the running action: the stream is over."""
-        return self._dated(self._events.reset(self._judged_at))
+        """End the running action, because the stream is over."""
+        return self._dated(self._events.reset(self._result_at))
 
     def _end_unseen(self, newest: FrameStamp) -> list[ActionEvent]:
-        """End a running action where no window could be judged for too long."""
-        if newest.elapsed - self._judged_at <= UNSEEN_ENDS_ACTION_S:
+        """End a running action if there was no result for `UNSEEN_ENDS_ACTION_S`."""
+        if newest.elapsed - self._result_at <= UNSEEN_ENDS_ACTION_S:
             return []
-        return self._dated(self._events.reset(self._judged_at))
+        return self._dated(self._events.reset(self._result_at))
 
     def _enter(self, newest: FrameStamp) -> list[ActionEvent]:
-        """Start anew at a new epoch; return the end of the action that ran before it."""
+        """Reset at a new epoch; return the end of the action that ran before it."""
         ended: list[ActionEvent] = []
         if self._epoch is not None and newest.epoch != self._epoch:
             self._smoother.reset()
-            ended = self._dated(self._events.reset(self._judged_at))
-            self._judged_at = newest.elapsed
+            ended = self._dated(self._events.reset(self._result_at))
+            self._result_at = newest.elapsed
         self._epoch = newest.epoch
         return ended
 
@@ -181,14 +206,14 @@ class Recognizer:
         running = self._events.running
         own = 0.0
         if running is not None and smoothed is not None:
-            own = _clamp(smoothed[self._judging.labels.index(running.label)])
+            own = _clamp(smoothed[self._settings.labels.index(running.label)])
         return self._dated(self._events.update(label, confidence, own, newest.elapsed), newest.time - newest.elapsed)
 
     def _dated(self, events: Sequence[ActionEvent], offset: float | None = None) -> list[ActionEvent]:
-        """Put events from the steady clock onto the published one (wall clock, or media time).
+        """Convert event times from the monotonic clock to the published one (wall clock, or media time).
 
-        Durations are measured on a clock that never steps; an action keeps the offset of its start, so that its end
-        never stands before its start, whatever was done to the wall clock meanwhile.
+        Durations are measured on a clock that never steps. An action keeps the offset of its start, so that its end is
+        never before its start, even if the wall clock was set back in between.
         """
         dated = []
         for event in events:
@@ -199,11 +224,11 @@ class Recognizer:
         return dated
 
     def _top_k(self, smoothed: Probabilities, raw: Probabilities) -> list[LabelScore]:
-        order = np.argsort(-smoothed, kind="stable")[: self._judging.top_k]
+        order = np.argsort(-smoothed, kind="stable")[: self._settings.top_k]
         return [
             LabelScore(
                 index=int(index),
-                label=self._judging.labels[index],
+                label=self._settings.labels[index],
                 probability=_clamp(smoothed[index]),
                 raw_probability=_clamp(raw[index]),
             )
@@ -212,7 +237,7 @@ class Recognizer:
 
     def _stream_top(self, stream: str, probabilities: Probabilities) -> StreamTop:
         best = int(np.argmax(probabilities))
-        label = self._judging.labels[best]
+        label = self._settings.labels[best]
         return StreamTop(stream=stream, index=best, label=label, probability=_clamp(probabilities[best]))
 
     def _message(
@@ -243,7 +268,7 @@ class Recognizer:
             latency_ms=latency or self._latency(newest, 0.0, 0.0),
             frames_dropped=drops.frames,
             windows_dropped=drops.windows,
-            model=self._judging.model,
+            model=self._settings.model,
         )
 
     def _latency(self, newest: FrameStamp, queue_ms: float, inference_ms: float) -> Latency:
@@ -251,10 +276,10 @@ class Recognizer:
         return Latency(queue=round(queue_ms, 3), inference=round(inference_ms, 3), total=round(total_ms, 3))
 
     def _new_id(self, start_time: float) -> str:
-        # By its time rather than by counting: a worker that was started again must not use an id a second time.
+        # From the time, not from a counter: a restarted worker must not reuse an id.
         return f"{self._camera}-{self._epoch}-{round(start_time * 1000)}"
 
 
 def _clamp(probability: np.float32) -> float:
-    """A sum in float32 may pass 1 by its last bit; the schema allows [0, 1]."""
+    """Clip to [0, 1], which the schema demands: a float32 sum can exceed 1 by its last bit."""
     return min(1.0, max(0.0, float(probability)))
