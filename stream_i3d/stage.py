@@ -24,7 +24,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import brief
 from stream_i3d.histogram import Histogram
 from stream_i3d.message_pipe import MessagePipe
-from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.messages import CameraStatus, EngineFacts, ModelName
 from stream_i3d.overload import Overload
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
         detail: What it is, for people.
         address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
+        engine: Of the worker, what runs the network, for people.
+        facts: Of the worker, the same as fields.
         check: Of the worker, how its engine compares with float32.
         control: Where the supervisor takes requests; filled in by the supervisor, as is `monitor`.
         monitor: Where metrics and health are, over HTTP.
@@ -101,6 +103,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     model: ModelName | None = None
     labels: list[str] = []
     engine: str = ""
+    facts: EngineFacts | None = None
     check: EngineCheck | None = None
     control: str = ""
     monitor: str = ""

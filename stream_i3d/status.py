@@ -47,8 +47,10 @@ class CameraHealth:
         """Return the state as of `now`."""
         age = None if self._last_new_frame is None else max(0.0, now - self._last_new_frame)
         state, detail, fps = self._report.state, self._report.detail, self._report.fps
+        problem, too_slow = self._report.problem, self._report.too_slow
         if state == "live" and age is not None and age > self._stall_timeout_s:
-            state, detail, fps = "stalled", f"no new frame for over {self._stall_timeout_s:g} s", 0.0
+            problem, too_slow = f"no new frame for over {self._stall_timeout_s:g} s", False
+            state, detail, fps = "stalled", problem, 0.0
         return CameraStatus(
             camera=self._camera,
             state=state,
@@ -60,4 +62,7 @@ class CameraHealth:
             paused=self._report.paused,
             previews_dropped=self._report.previews_dropped,
             delay_s=self._report.delay_s,
+            problem=problem,
+            retry_in_s=self._report.retry_in_s,
+            too_slow=too_slow,
         )

@@ -132,7 +132,6 @@ class ControlDesk:
 
     def _hello(self, supervisor: Supervisor) -> HelloReply:
         worker = self._worker or Ready(detail="")
-        device, precision = _device_and_precision(worker.engine)
         return HelloReply(
             version=__version__,
             pid=os.getpid(),
@@ -143,8 +142,9 @@ class ControlDesk:
             labels=worker.labels,
             engine=worker.engine,
             check=worker.check,
-            device=device,
-            precision=precision,
+            facts=worker.facts,
+            device=worker.facts.device if worker.facts else "",
+            precision=worker.facts.precision if worker.facts else "",
         )
 
     def _cameras(self, concerned: str | None = None) -> CamerasReply:
@@ -239,9 +239,3 @@ def _stage_info(stage: StageHealth) -> StageInfo:
         memory_mb=None if stage.rss_bytes is None else round(stage.rss_bytes / 2**20, 1),
         pid=stage.pid,
     )
-
-
-def _device_and_precision(engine: str) -> tuple[str, str]:
-    """Take "cpu" and "bf16" from "torch 2.10.0, cpu, bf16"; empty for an engine that says less of itself."""
-    parts = engine.split(", ")
-    return (parts[1], parts[2]) if len(parts) >= 3 else ("", "")

@@ -185,6 +185,7 @@ class Heard:
     def __init__(self, engine: CudaEngine) -> None:
         self._engine, self.gathered, self.prepared = engine, 0, 0
         self.labels, self.temperature, self.description = engine.labels, engine.temperature, engine.description
+        self.facts = engine.facts
         self.make_ring, self.logits, self.warm_up = engine.make_ring, engine.logits, engine.warm_up
         self.rows: list[Any] = []
 

@@ -84,6 +84,7 @@ class Monitor:
                 publish=self._publish_address(),
                 model=model.model,
                 engine=model.engine,
+                facts=model.facts,
                 check=model.check,
                 stages=stages,
                 cameras=[self._camera(name, now) for name in cameras],
