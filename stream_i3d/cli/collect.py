@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.options import split_source
 from stream_i3d.cli.output import say
 from stream_i3d.display_text import clean_text
 
@@ -28,7 +29,8 @@ _RECIPE = "finetune"
 @click.option(
     "--source",
     required=True,
-    help="Webcam index, /dev path, URL, file or synthetic://.",
+    metavar="[NAME=]SOURCE",
+    help="Webcam index, /dev path, URL, file or synthetic://; the name is that of `run` and not used here.",
     shell_complete=completion.sources,
 )
 @click.option("--label", required=True, help="The class; its clips go to OUTPUT/LABEL.")
@@ -71,7 +73,7 @@ def collect(
     from stream_i3d.service.supervisor import stop_on_signals
 
     plan = CollectPlan(clips, seconds, split, countdown, pause, fps)
-    job = CollectJob(source, label, output, plan, size, fast)
+    job = CollectJob(split_source(source)[1], label, output, plan, size, fast)
     columns = (TextColumn("{task.description}", markup=False), BarColumn())
     progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
     stop = Stop()
