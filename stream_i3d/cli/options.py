@@ -127,9 +127,14 @@ def cameras_of(sources: Sequence[str]) -> dict[str, Any]:
     """
     cameras = []
     for given in sources:
-        name, source = split_name(given, lambda path: kind_of(path) is not None)
+        name, source = split_source(given)
         cameras.append({"source": source} if name is None else {"source": source, "name": name})
     return {"cameras": cameras or None}
+
+
+def split_source(given: str) -> tuple[str | None, str]:
+    """Return the name (None where none is given) and the source of [NAME=]SOURCE; ConfigError for a wrong name."""
+    return split_name(given, lambda path: kind_of(path) is not None)
 
 
 def service_options(command: _F) -> _F:

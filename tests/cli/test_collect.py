@@ -21,7 +21,7 @@ from stream_i3d.capture.collect import CollectJob
 from stream_i3d.capture.takes import CollectPlan, Cue
 from stream_i3d.cli import main
 from stream_i3d.cli.collect import _Prompter
-from stream_i3d.config.shipped import find_config
+from stream_i3d.shipped_configs import find_config
 
 Run = Callable[..., tuple[int, list[str]]]
 
