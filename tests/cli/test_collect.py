@@ -109,7 +109,7 @@ def test_a_name_before_the_source_is_split_from_it_as_by_run(run: Run, video: Pa
 
 
 def test_a_name_that_cannot_be_one_is_one_line(cli: Callable[..., Any], tmp_path: Path) -> None:
-    done = cli("--source", "my door=0", "--label", "wave", "--output", tmp_path)
+    done = cli("collect", "--source", "my door=0", "--label", "wave", "--output", tmp_path)
     assert done.returncode == 2
     assert "a camera's name has 1 to 64 letters" in done.stderr
     assert len(done.stderr.splitlines()) == 1
