@@ -11,7 +11,7 @@ from typing import Literal
 from stream_i3d.messages import CameraStatus, Recognition
 
 from .formats import age, percent, rate
-from .words import translate
+from .translation import translate
 
 Kind = Literal["action", "idle", "warming", "waiting"]
 

@@ -13,9 +13,9 @@ from typing import Final, Literal, Protocol
 
 from stream_i3d.capture.address import parse_source
 from stream_i3d.capture.clip_file import ClipFile, ClipFolder, check_label, fitted_size, parse_side
+from stream_i3d.capture.collect_schedule import STALL_S, CollectPlan, CollectSchedule, Cue
 from stream_i3d.capture.reader import Clock
 from stream_i3d.capture.source import Source, open_source
-from stream_i3d.capture.takes import STALL_S, CollectPlan, Cue, Takes
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceError, SourceUnavailable
 from stream_i3d.preprocess import Image
@@ -136,7 +136,7 @@ class Collector:
         self._side = side
         self._paced = paced and not source.live
         self._start_s: float | None = None
-        self._takes = Takes(plan, _SETTLE_S if source.live else 0.0)
+        self._takes = CollectSchedule(plan, _SETTLE_S if source.live else 0.0)
         self._file: ClipFile | None = None
         self._picture: Image | None = None
         self.kept: list[Path] = []

@@ -15,14 +15,14 @@ from msgspec import Struct, structs
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress
-from stream_i3d.capture.medium import comes_in_segments
+from stream_i3d.capture.frozen_picture import FrozenPictureWatch
 from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
+from stream_i3d.capture.remote_file import comes_in_segments
 from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
-from stream_i3d.capture.stillness import Stillness
 from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
@@ -115,7 +115,7 @@ class CaptureLoop:
         # A host that does not answer is asked up to five times while a camera is opened; see video.open_url.
         self._open_limit_s = 5 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
         self._read_limit_s = max(config.read_timeout_s, _WEBCAM_READ_S) + _READ_SLACK_S
-        self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
+        self._stillness = FrozenPictureWatch(config.frozen_timeout_s if address.live else None)
         self._watched = address.live
         self._rounds = 0  # of a file that is read again and again
         self._media_start_s = 0.0
@@ -264,7 +264,7 @@ class CaptureLoop:
             self._connections += 1
         log.debug("%s: connected (%s)", self._job.camera, source.description)
         if source.live != self._watched:  # only opening could tell
-            self._stillness = Stillness(self._job.config.frozen_timeout_s if source.live else None)
+            self._stillness = FrozenPictureWatch(self._job.config.frozen_timeout_s if source.live else None)
             self._watched = source.live
         self._stillness.opened(now)
         if not source.live:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from stream_i3d.capture.collect import CollectJob
-    from stream_i3d.capture.takes import Cue
+    from stream_i3d.capture.collect_schedule import Cue
 
 _NOTHING = "nothing"
 _RECIPE = "finetune"
@@ -62,14 +62,14 @@ def collect(
     stream-i3d collect --source 0 --label wave
     stream-i3d collect --source 0 --label nothing --clips 1 --seconds 60 --split 3   # the empty scene
     """
-    from stream_i3d.capture.silence import silence_opencv
+    from stream_i3d.capture.decoder_logging import silence_opencv
 
     silence_opencv()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     from stream_i3d.capture.collect import CollectJob, Stop, collect_clips
-    from stream_i3d.capture.takes import CollectPlan
+    from stream_i3d.capture.collect_schedule import CollectPlan
     from stream_i3d.service.supervisor import stop_on_signals
 
     plan = CollectPlan(clips, seconds, split, countdown, pause, fps)

@@ -57,8 +57,8 @@ def check(files: tuple[Path, ...]) -> None:
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
     from stream_i3d.publish.factory import check_sinks
+    from stream_i3d.service.camera_names import name_cameras
     from stream_i3d.service.monitoring.access import monitor_token
-    from stream_i3d.service.names import name_cameras
     from stream_i3d.transport.addresses import check_bind
     from stream_i3d.transport.curve import load_server_keys
 

@@ -100,7 +100,7 @@ def evaluate(
 
     KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.errors import ConfigError

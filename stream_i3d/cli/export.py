@@ -51,7 +51,7 @@ def export(**flags: Any) -> None:
     carries labels, preprocessing and temperature, so `run` and `recognize` take .xml and .onnx as a checkpoint.
     With --mode streaming it takes 8 frames, the number of steps before, and what it gave as contexts then.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from rich.console import Console

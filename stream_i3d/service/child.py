@@ -24,8 +24,8 @@ from stream_i3d.logs import current_logging
 from stream_i3d.service.activity import look_at_activity
 from stream_i3d.service.footprint import FootprintWatch
 from stream_i3d.service.hang import HangWatch
-from stream_i3d.service.health import StageHealth, StageState
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth, StageState
 from stream_i3d.stage import (
     CameraNews,
     Done,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stream_i3d.capture.collect import CollectJob
-from stream_i3d.capture.takes import CollectPlan, Cue
+from stream_i3d.capture.collect_schedule import CollectPlan, Cue
 from stream_i3d.cli import main
 from stream_i3d.cli.collect import _Prompter
 from stream_i3d.shipped_configs import find_config

@@ -18,11 +18,11 @@ from stream_i3d.capture.address import SourceAddress
 from stream_i3d.config import Config
 from stream_i3d.errors import SourceError, StreamI3DError
 from stream_i3d.redact import redact, redact_data
-from stream_i3d.service.doctor import host, reach
+from stream_i3d.service.camera_names import name_cameras
+from stream_i3d.service.doctor import host, probes
 from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.sinks import examine_sinks
-from stream_i3d.service.names import name_cameras
 from stream_i3d.service.plan import MAX_CAMERAS
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
 from stream_i3d.transport.curve import load_server_keys
@@ -143,16 +143,16 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
 
         return bind
 
-    yield reach.binds("publish.address", binds(publish, Publisher), running)
+    yield probes.binds("publish.address", binds(publish, Publisher), running)
     try:
         control = control_address(config.control.address, publish, keyed)
     except StreamI3DError as error:
         yield _told("control.address", error, "mend it")
         return
     if control is not None:
-        yield reach.binds("control.address", binds(control, ControlServer), running)
+        yield probes.binds("control.address", binds(control, ControlServer), running)
     if keyed and config.preview.enabled and (first := preview_address(publish, control, 0)):
-        yield reach.binds("previews", binds(first, Publisher), running)
+        yield probes.binds("previews", binds(first, Publisher), running)
         if leaves_host(first) and not first.endswith("*"):
             remedy = "open these in the firewall where others should watch"
             yield Finding(what="ports", state="ok", found=f"{publish}, {control}, {first} and on", remedy=remedy)
@@ -169,17 +169,19 @@ def _monitoring(config: Config, running: bool) -> Finding:
         return _told(what, error, "mend `monitoring:`")
     if address is None:
         return Finding(what=what, state="ok", found="off: no metrics and no health over HTTP")
-    return reach.binds(what, lambda: reach.bind_tcp(*address, "with a token" if token else "without a token"), running)
+    return probes.binds(
+        what, lambda: probes.bind_tcp(*address, "with a token" if token else "without a token"), running
+    )
 
 
 def _places(config: Config) -> Iterator[Finding]:
     """Look at the folders that are written to."""
     from stream_i3d.models.zoo import home_folder
 
-    yield reach.writable("cache", home_folder(), _CACHE_MB)
+    yield probes.writable("cache", home_folder(), _CACHE_MB)
     if config.publish.jsonl not in (None, "-"):
         folder = Path(str(config.publish.jsonl)).expanduser().absolute().parent
-        yield reach.writable("publish.jsonl", folder, made=False)
+        yield probes.writable("publish.jsonl", folder, made=False)
 
 
 def _opened(config: Config) -> Iterator[Finding]:

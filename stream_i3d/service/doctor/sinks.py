@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from stream_i3d.config import Config, name_sink
 from stream_i3d.publish.factory import missing_package, sink_module
 from stream_i3d.publish.sink import Need, Reachable, Writable
-from stream_i3d.service.doctor import reach
+from stream_i3d.service.doctor import probes
 from stream_i3d.service.doctor.finding import Finding
 
 _CONNECT_S = 5.0
@@ -31,8 +31,8 @@ def examine_sinks(config: Config) -> Iterator[Finding]:
 def _examine(what: str, need: Need) -> Finding:
     match need:
         case Reachable():
-            return reach.connects(what, need.host, need.port, _CONNECT_S)
+            return probes.connects(what, need.host, need.port, _CONNECT_S)
         case Writable():
-            return reach.writable(what, need.folder, need.room_mb, need.made)
+            return probes.writable(what, need.folder, need.room_mb, need.made)
         case None:
             return Finding(what=what, state="ok", found="standard output")

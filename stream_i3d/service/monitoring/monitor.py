@@ -14,13 +14,13 @@ from stream_i3d import __version__
 from stream_i3d.messages import CameraStatus
 from stream_i3d.overload import Overload
 from stream_i3d.redact import redact
+from stream_i3d.service.camera_names import camera_of
 from stream_i3d.service.footprint import measure_footprint
-from stream_i3d.service.health import StageHealth
 from stream_i3d.service.monitoring.camera_totals import CameraTotals
 from stream_i3d.service.monitoring.liveness import LOOP_LIMIT_S, whats_missing
 from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
-from stream_i3d.service.names import camera_of
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from stream_i3d.messages import CameraStatus, EngineFacts, ModelName
 from stream_i3d.overload import Overload
-from stream_i3d.service.health import StageState
+from stream_i3d.service.stage_health import StageState
 from stream_i3d.stage import CameraFigures, EngineCheck, SinkFigures
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import os
 
 from stream_i3d.messages import ModelName
-from stream_i3d.service.health import StageHealth
 from stream_i3d.service.monitoring import monitor as monitor_module
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitoring.snapshot import StageSnapshot
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraFigures, CameraNews, PublisherSummary, Ready, SinkFigures, Summary
 from tests.samples import status
 from tests.service.monitoring.snapshots import stage
