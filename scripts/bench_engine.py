@@ -134,7 +134,7 @@ class Network:
             for ring, clip in zip(rings, clips, strict=False):
                 for frame in clip if not ring.end else clip[-stride:]:
                     ring.push(stamp, frame)
-            places = [ring.elsewhere(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
+            places = [ring.device_frames(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
             return engine.logits(engine.gather(places))
 
         return call

@@ -65,19 +65,19 @@ class LogThrottle:
     def due(self, now: float) -> list[RepeatedMessage]:
         """Return what was held back in the periods that are over, and forget those."""
         over = [key for key, period in self._periods.items() if now - period.begun >= self.period_s]
-        return self._told(over)
+        return self._ended(over)
 
     def rest(self) -> list[RepeatedMessage]:
         """Return all that was held back, at the end."""
-        return self._told(list(self._periods))
+        return self._ended(list(self._periods))
 
-    def _told(self, keys: list[tuple[Place, str | None]]) -> list[RepeatedMessage]:
-        told = []
+    def _ended(self, keys: list[tuple[Place, str | None]]) -> list[RepeatedMessage]:
+        ended = []
         for key in keys:
             period = self._periods.pop(key)
             if period.held:
-                told.append(RepeatedMessage(key[0], period.text, period.held, alike=key[1] is not None))
-        return told
+                ended.append(RepeatedMessage(key[0], period.text, period.held, alike=key[1] is not None))
+        return ended
 
     def _period(self, key: tuple[Place, str | None], now: float, most: int) -> _Period | None:
         if key not in self._periods and len(self._periods) >= most:

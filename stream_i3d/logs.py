@@ -112,7 +112,7 @@ class _JsonLine:
         self._process = process
 
     def line(self, record: logging.LogRecord, message: str) -> str:
-        said = {
+        fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "process": self._process,
@@ -121,7 +121,7 @@ class _JsonLine:
             "message": message,
         }
         error = _error_text(record)
-        return json.dumps(said | ({"error": error} if error else {}), ensure_ascii=False)
+        return json.dumps(fields | ({"error": error} if error else {}), ensure_ascii=False)
 
 
 class _StderrHandler(logging.Handler):

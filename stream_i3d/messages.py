@@ -91,19 +91,19 @@ class Clip:
     """What the model is given: `frames` is (clip_len, size, size, C) uint8, often a view into the ring.
 
     C is 3, RGB, or 5: RGB and the codes of the optical flow from the frame before, x and y (`flow.quantise`).
-    `elsewhere` is what an engine finds the same frames by on its own device, where they are there already.
+    `device_frames` is what an engine finds the same frames by on its own device, where they are there already.
     """
 
     window: Window
     newest: FrameStamp
     frames: NDArray[np.uint8]
     first_position: int
-    elsewhere: object = field(default=None, kw_only=True)
+    device_frames: object = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of one clip: (num_classes,) float32 softmax probabilities, and how long it took.
+    """The model's result for one clip: (num_classes,) float32 softmax probabilities, and how long it took.
 
     `streams` has each network's own (num_classes,) probabilities by its name, where several were fused.
     """

@@ -1,4 +1,4 @@
-"""Settings as files: YAML over defaults, `key=value` over YAML, unknown keys refused, mistakes said in one line.
+"""Settings as files: YAML over defaults, `key=value` over YAML, unknown keys refused, one line for a mistake.
 
 Any tree of `Section`s can be read; knows nothing of what the settings are for (config.py, training/config.py).
 """

@@ -1,4 +1,4 @@
-"""What one process of the service is given: a way to be told to stop, to show that it lives, and to say how it fares.
+"""What one process of the service is given: a way to be told to stop, to show that it lives, and to report its state.
 
 Both ends of the link are here: `StageLink` crosses from supervisor to child, `Stage` is the child's side. Which stages
 there are, and when they are restarted, is the supervisor's business.
@@ -125,7 +125,7 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
         events: Published, by kind: "start", "end".
         queue: From the newest frame's capture to inference, as in messages.Latency; `inference` and `total` likewise.
         frame_age_s: Seconds since the last new frame; None before the first.
-        stride: Sampled frames from one window to the next as it is now; None where nobody has said.
+        stride: Sampled frames from one window to the next as it is now; None where it is not known.
         waiting: Whether it waits for its turn at the network, since the machine cannot keep up; None as before.
     """
 
@@ -173,7 +173,7 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
 
 
 class SinkFigures(Struct, frozen=True, kw_only=True):
-    """How one sink fares, since it was made.
+    """Counts of one sink, since it was made.
 
     Attributes:
         queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.

@@ -18,8 +18,8 @@ class CameraHealth:
         self._interval_s = interval_s
         self._report = CameraReport(camera=camera, state="connecting", fps=0.0, reconnects=0, detail="starting")
         self._last_new_frame: float | None = None
-        self._said: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
-        self._said_at = 0.0
+        self._last_sent: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
+        self._sent_at = 0.0
 
     @property
     def finished(self) -> bool:
@@ -38,9 +38,9 @@ class CameraHealth:
         """Return the status to publish now, or None."""
         status = self.status(now, frames_dropped)
         saying = status.state, status.fps > 0
-        if saying == self._said and now - self._said_at < self._interval_s:
+        if saying == self._last_sent and now - self._sent_at < self._interval_s:
             return None
-        self._said, self._said_at = saying, now
+        self._last_sent, self._sent_at = saying, now
         return status
 
     def status(self, now: float, frames_dropped: int) -> CameraStatus:

@@ -1,6 +1,6 @@
 """Plain data as validated settings: unknown keys are refused, and a mistake is one line that names the dotted key.
 
-msgspec decides what is valid. What is said of a mistake comes from the type hints: the limits, the choices, and the
+msgspec decides what is valid. The message about a mistake comes from the type hints: the limits, the choices, and the
 words of a pattern (`Meta(extra={"expected": ...})`). Knows nothing of what the settings are for.
 """
 

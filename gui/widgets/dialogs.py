@@ -55,7 +55,7 @@ class Dialogs(QObject):
             return
         wrong = name_problem(name, list(self._session.board.cameras))
         if wrong:
-            self._session.said.emit(self.tr("Cannot rename to {name}: {why}").format(name=name, why=wrong), True)
+            self._session.notice.emit(self.tr("Cannot rename to {name}: {why}").format(name=name, why=wrong), True)
         else:
             self._session.rename_camera(camera, name)
 

@@ -18,11 +18,11 @@ class MediaSaver(QObject):
     """Saves and records cameras' views.
 
     Signals:
-        said: A line for people, and whether it is bad news.
+        notice: A line for people, and whether it is bad news.
         recording_changed: The camera that is recorded now; empty when none is.
     """
 
-    said = pyqtSignal(str, bool)
+    notice = pyqtSignal(str, bool)
     recording_changed = pyqtSignal(str)
 
     def __init__(self, view_of: Callable[[str], object], parent: QObject | None = None) -> None:
@@ -43,9 +43,9 @@ class MediaSaver(QObject):
             return None
         path = _free(_folder(folder), camera, "png")
         if path is None or not view.snapshot().save(str(path), "PNG"):
-            self.said.emit(self.tr("Cannot write {path}").format(path=path or _folder(folder)), True)
+            self.notice.emit(self.tr("Cannot write {path}").format(path=path or _folder(folder)), True)
             return None
-        self.said.emit(self.tr("Saved {path}").format(path=path), False)
+        self.notice.emit(self.tr("Saved {path}").format(path=path), False)
         return path
 
     def record(self, camera: str, folder: str) -> None:
@@ -61,12 +61,12 @@ class MediaSaver(QObject):
                 raise RecordingError(self.tr("Cannot write to {folder}").format(folder=_folder(folder)))
             self._recorder = self.make(str(path), view.snapshot(), time.monotonic())
         except RecordingError as error:
-            self.said.emit(str(error), True)
+            self.notice.emit(str(error), True)
             self.recording_changed.emit("")
             return
         self.camera = camera
         self._timer.start(self._recorder.interval_ms)
-        self.said.emit(self.tr("Recording {camera} to {path}").format(camera=camera, path=path), False)
+        self.notice.emit(self.tr("Recording {camera} to {path}").format(camera=camera, path=path), False)
         self.recording_changed.emit(camera)
 
     def renamed(self, old: str, new: str) -> None:
@@ -97,9 +97,9 @@ class MediaSaver(QObject):
     def _end(self, recorder: Recorder) -> None:
         problem = recorder.finish()
         if problem:
-            self.said.emit(self.tr("Recording failed: {why}").format(why=problem), True)
+            self.notice.emit(self.tr("Recording failed: {why}").format(why=problem), True)
         else:
-            self.said.emit(self.tr("Recorded {path}").format(path=recorder.path), False)
+            self.notice.emit(self.tr("Recorded {path}").format(path=recorder.path), False)
 
     def close(self) -> None:
         """End the recording and wait until its file is whole."""

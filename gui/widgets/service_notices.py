@@ -37,7 +37,7 @@ class ServiceNotices(QObject):
         self._forgetter.setInterval(_REMARK_MS)
         self._forgetter.setSingleShot(True)
         self._forgetter.timeout.connect(self._forget_remark)
-        session.said.connect(self.say)
+        session.notice.connect(self.say)
 
     def say(self, words: str, bad: bool = False) -> None:
         """Say something for a few seconds in the status line."""

@@ -124,7 +124,7 @@ class CaptureLoop:
         self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
         self._epoch = 0
         self._connections = 0
-        self._said: tuple[CameraState, str] | None = None
+        self._last_sent: tuple[CameraState, str] | None = None
         self._news = SourceNews(memory_limit_mb=0.0)
         self._reported_at = -_REPORT_INTERVAL_S
 
@@ -327,7 +327,7 @@ class CaptureLoop:
         if source.intact:
             trouble = self._rate_trouble(source, reader.fps)
             self._report("live", self._live_detail(source, trouble), reader.fps, trouble)
-        elif self._said is None or self._said[0] != "live":
+        elif self._last_sent is None or self._last_sent[0] != "live":
             self._report(self._state_before_live(), "connected; waiting for a key picture")
         else:
             self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
@@ -426,10 +426,10 @@ class CaptureLoop:
     def _report(self, state: CameraState, detail: str, fps: float = 0.0, trouble: Trouble = _NO_TROUBLE) -> None:
         """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
         now = self._clock.monotonic_ns() * 1e-9
-        if (state, detail) == self._said and now - self._reported_at < _REPORT_INTERVAL_S:
+        if (state, detail) == self._last_sent and now - self._reported_at < _REPORT_INTERVAL_S:
             return
         if self._sender.report(self._report_of(state, detail, fps, trouble=trouble)):
-            self._said = (state, detail)
+            self._last_sent = (state, detail)
         self._reported_at = now
 
     def _report_final(self) -> None:

@@ -19,10 +19,10 @@ class CameraLog:
     def __init__(self) -> None:
         self._logged: dict[str, tuple[object, ...]] = {}
 
-    def heard(self, name: str, pid: int, said: StageMessage) -> None:
+    def on_message(self, name: str, pid: int, message: StageMessage) -> None:
         """Take a message of a stage; only statuses of cameras matter."""
-        if isinstance(said, CameraNews):
-            self.take(said.status)
+        if isinstance(message, CameraNews):
+            self.take(message.status)
 
     def take(self, status: CameraStatus) -> None:
         """Log a status whose state or problem is new; a rate that varies is not."""

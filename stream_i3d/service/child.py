@@ -122,7 +122,7 @@ class Child:
             self._check(now)
 
     def health(self) -> StageHealth:
-        """Return how it fares, as of the last look; may be called from any thread."""
+        """Return its state, as of the last look; may be called from any thread."""
         link, held = self._link, self._watch.footprint
         return StageHealth(
             name=self.row.name,

@@ -67,16 +67,16 @@ class ControlHandler:
         """Answer the requests that are there, waiting for one at most `wait_s`."""
         self._server.serve(wait_s, lambda request: self.answer(supervisor, request))
 
-    def heard(self, name: str, said: Ready | CameraNews) -> None:
-        """Take note of what the process `name` has said."""
-        if isinstance(said, CameraNews):
-            self._statuses[said.status.camera] = said.status
+    def on_message(self, name: str, message: Ready | CameraNews) -> None:
+        """Take note of what the process `name` has sent."""
+        if isinstance(message, CameraNews):
+            self._statuses[message.status.camera] = message.status
         elif name == "publisher":
-            self._publish = said.address
+            self._publish = message.address
         elif (camera := camera_of(name)) is not None:
-            self._previews[camera] = said.address
+            self._previews[camera] = message.address
         else:
-            self._worker = self._worker or said
+            self._worker = self._worker or message
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Have it published that a camera's capture process cannot go on."""

@@ -68,9 +68,9 @@ class LaunchedService:
         with self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode("utf-8", errors="replace").split("\n")
-        said = [line for line in lines if line.strip()]
-        errors = [line for line in said if line.startswith("error: ")]  # libraries may have words after it
-        last = (errors or said or [""])[-1]
+        output = [line for line in lines if line.strip()]
+        errors = [line for line in output if line.startswith("error: ")]  # libraries may have words after it
+        last = (errors or output or [""])[-1]
         return last.removeprefix("error: ") or f"the service ended with code {self.poll()}"
 
     def wait_ready(self, timeout_s: float = 120.0) -> HelloReply:

@@ -74,17 +74,17 @@ def run_service(
         _check_sources(config)
         desk = None if server is None else ControlHandler(plan, server, keeper)
         notifier = SystemdNotifier()
-        told = {"control": "" if server is None else server.address, "monitor": endpoint}
+        addresses = {"control": "" if server is None else server.address, "monitor": endpoint}
 
         def tell_ready(ready: Ready) -> None:
             notifier.ready(f"publishing on {ready.address}: {ready.detail}")
-            on_ready(structs.replace(ready, **told))
+            on_ready(structs.replace(ready, **addresses))
 
         def turned(now: float) -> None:
             notifier.alive(now)
             monitor.turned()
 
-        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.heard, CameraLog().heard))
+        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.on_message, CameraLog().on_message))
         monitor.stages = lambda: [stage_snapshot(row, health) for row, health in supervisor.stages()]
 
         def stop() -> None:

@@ -1,4 +1,4 @@
-"""How one process of the service fares, as the control channel and monitoring tell it. Pure."""
+"""The state of one process of the service, for the control channel and monitoring. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ StageState = Literal["waiting", "starting", "running", "ending", "finished", "fa
 
 @dataclass(frozen=True, slots=True)
 class StageHealth:
-    """How one process fares, for those who watch the service.
+    """The state of one process.
 
     Attributes:
         restarts: How often it was started again because it crashed or fell silent.

@@ -2,7 +2,8 @@
 
 A process that fails with an error of ours (exit code 2) ends the run with that error: trying again would not mend it.
 One that crashes, or is silent too long, is started again with backoff (service/child.py). Nothing here waits for a
-process: one that hangs holds up no other, nor the control channel. Start method is spawn: nothing is inherited by chance.
+process: one that hangs delays neither the others nor the control channel. Start method is spawn: nothing is
+inherited by chance.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class ControlSide(Protocol):
     def attend(self, supervisor: Supervisor, wait_s: float) -> None:
         """See to what is asked, waiting for it at most `wait_s`."""
 
-    def heard(self, name: str, said: Ready | CameraNews) -> None:
-        """Take note of what the process `name` has said."""
+    def on_message(self, name: str, message: Ready | CameraNews) -> None:
+        """Take note of what the process `name` has sent."""
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Take note that a process which is not essential cannot go on."""
@@ -151,11 +152,11 @@ class Supervisor:
         return any(one.state == "running" for one in self._running if one.row.name == name)
 
     def health(self) -> list[StageHealth]:
-        """Return how each process fares; may be called from any thread."""
+        """Return the state of each process; may be called from any thread."""
         return [health for _, health in self.stages()]
 
     def stages(self) -> list[tuple[StageRow, StageHealth]]:
-        """Return every process and how it fares; may be called from any thread."""
+        """Return every process and its state; may be called from any thread."""
         return [(one.row, one.health()) for one in list(self._running)]
 
     def _named(self, name: str) -> Child:
@@ -261,7 +262,7 @@ class Supervisor:
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.pid, message)
             elif self._control is not None:
-                self._control.heard(one.row.name, message)
+                self._control.on_message(one.row.name, message)
 
     def _end_in_order(self) -> None:
         """End everything, in the order of the plan, within `_SHUTDOWN_S` whatever hangs."""

@@ -45,7 +45,7 @@ def test_a_first_connection_that_fails_is_a_warning(lines: pytest.LogCaptureFixt
 def test_cameras_are_told_apart_and_only_so_many_are_remembered(lines: pytest.LogCaptureFixture) -> None:
     log = CameraLog()
     for name in ("door", "hall", "door", "hall"):
-        log.heard("publisher", 1, CameraNews(status=status(camera=name)))
+        log.on_message("publisher", 1, CameraNews(status=status(camera=name)))
     assert lines.messages == ["door: live (640x480)", "hall: live (640x480)"]
     for number in range(1000):
         log.take(status(camera=f"camera-{number}"))

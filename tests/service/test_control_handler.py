@@ -119,8 +119,8 @@ def test_hello_tells_what_runs_once_the_worker_has_said_it(rig: Rig) -> None:
     assert isinstance(loading, HelloReply)
     assert (loading.ready, loading.model, loading.publish) == (False, None, "")
     model = ModelName(name="i3d", checkpoint="tiny")
-    rig.desk.heard("publisher", Ready(detail="", address="tcp://x"))
-    rig.desk.heard("worker", Ready(detail="", model=model, labels=["a"], engine="torch 2, cpu, bf16"))
+    rig.desk.on_message("publisher", Ready(detail="", address="tcp://x"))
+    rig.desk.on_message("worker", Ready(detail="", model=model, labels=["a"], engine="torch 2, cpu, bf16"))
     rig.supervisor.ready = True
     hello = rig.ask(SayHello())
     assert isinstance(hello, HelloReply)
@@ -129,8 +129,8 @@ def test_hello_tells_what_runs_once_the_worker_has_said_it(rig: Rig) -> None:
 
 
 def test_cameras_are_listed_with_what_is_known_and_without_passwords(rig: Rig) -> None:
-    rig.desk.heard("capture door", Ready(detail="", address="ipc:///p/preview-0"))
-    rig.desk.heard("publisher", CameraNews(status=status(camera="hall")))
+    rig.desk.on_message("capture door", Ready(detail="", address="ipc:///p/preview-0"))
+    rig.desk.on_message("publisher", CameraNews(status=status(camera="hall")))
     reply = rig.ask(ListCameras())
     assert isinstance(reply, CamerasReply)
     door, hall = reply.cameras

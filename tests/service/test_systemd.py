@@ -24,7 +24,7 @@ class Manager:
         self._socket.bind(address)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def on_message(self) -> list[str]:
         said = []
         while True:
             try:
@@ -52,7 +52,7 @@ def test_ready_and_stopping_are_said_with_a_line_for_people(manager: Manager, en
     notifier = SystemdNotifier(environ, pid=7)
     notifier.ready("i3d on cpu,\n 2 cameras")
     notifier.stopping()
-    assert manager.heard() == ["READY=1\nSTATUS=i3d on cpu, 2 cameras", "STOPPING=1"]
+    assert manager.on_message() == ["READY=1\nSTATUS=i3d on cpu, 2 cameras", "STOPPING=1"]
 
 
 def test_life_is_said_three_times_in_the_time_allowed_and_not_at_every_turn(
@@ -61,7 +61,7 @@ def test_life_is_said_three_times_in_the_time_allowed_and_not_at_every_turn(
     notifier = SystemdNotifier(environ, pid=7)
     for tenth in range(301):
         notifier.alive(1000 + tenth / 10)
-    assert manager.heard() == ["WATCHDOG=1"] * 4
+    assert manager.on_message() == ["WATCHDOG=1"] * 4
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_life_is_not_said_where_nobody_watches_this_process(
     manager: Manager, environ: dict[str, str], changes: dict[str, str]
 ) -> None:
     SystemdNotifier({**environ, **changes}, pid=7).alive(1.0)
-    assert manager.heard() == []
+    assert manager.on_message() == []
 
 
 def test_a_name_with_an_at_is_an_abstract_socket() -> None:
     name = f"stream-i3d-test-{os.getpid()}"
     manager = Manager(b"\0" + name.encode())
     SystemdNotifier({"NOTIFY_SOCKET": f"@{name}"}).ready("")
-    assert manager.heard() == ["READY=1\nSTATUS="]
+    assert manager.on_message() == ["READY=1\nSTATUS="]
     manager.close()
 
 

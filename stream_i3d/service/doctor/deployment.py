@@ -79,7 +79,7 @@ def _cameras(config: Config) -> Finding:
     try:
         named = name_cameras(config)
     except StreamI3DError as error:
-        return _told("cameras", error, "mend `cameras:`")
+        return _failure("cameras", error, "mend `cameras:`")
     if len(named) > MAX_CAMERAS:
         remedy = f"at most {MAX_CAMERAS} a service: start a second one"
         return Finding(what="cameras", state="fail", found=f"{len(named)}", remedy=remedy)
@@ -96,7 +96,7 @@ def _model(config: Config) -> Iterator[Finding]:
     try:
         setup = settle_model(config.model, config.window)
     except StreamI3DError as error:
-        yield _told("checkpoint", error, "mend `model:` or `window:`")
+        yield _failure("checkpoint", error, "mend `model:` or `window:`")
         return
     checkpoint = setup.model_name.checkpoint
     try:
@@ -104,7 +104,7 @@ def _model(config: Config) -> Iterator[Finding]:
         engine = load_mode_engine(setup, config.window)
         took = time.monotonic() - began
     except StreamI3DError as error:
-        yield _told("checkpoint", error, "mend `model:`")
+        yield _failure("checkpoint", error, "mend `model:`")
         return
     found = f"{checkpoint}: {engine.description}, {len(engine.labels)} classes, loaded in {took:.1f} s"
     yield Finding(what="checkpoint", state="ok", found=found)
@@ -115,7 +115,7 @@ def _keys(config: Config) -> Finding:
     try:
         keys = load_server_keys(config.security)
     except StreamI3DError as error:
-        return _told("keys", error, "docs/security.md says how keys are made and where they lie")
+        return _failure("keys", error, "docs/security.md says how keys are made and where they lie")
     if keys is None:
         return Finding(what="keys", state="ok", found="none: only this machine can connect")
     if not len(keys.clients):
@@ -134,7 +134,7 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
     try:
         keys = load_server_keys(config.security)
     except StreamI3DError:
-        return  # told already
+        return  # reported above
 
     def binds(address: str, kind: type[Publisher] | type[ControlServer]) -> Callable[[], str]:
         def bind() -> str:
@@ -147,7 +147,7 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
     try:
         control = control_address(config.control.address, publish, keyed)
     except StreamI3DError as error:
-        yield _told("control.address", error, "mend it")
+        yield _failure("control.address", error, "mend it")
         return
     if control is not None:
         yield probes.binds("control.address", binds(control, ControlServer), running)
@@ -166,7 +166,7 @@ def _monitoring(config: Config, running: bool) -> Finding:
     try:
         address, token = monitor_address(config.monitoring), monitor_token(config.monitoring)
     except StreamI3DError as error:
-        return _told(what, error, "mend `monitoring:`")
+        return _failure(what, error, "mend `monitoring:`")
     if address is None:
         return Finding(what=what, state="ok", found="off: no metrics and no health over HTTP")
     return probes.binds(
@@ -189,7 +189,7 @@ def _opened(config: Config) -> Iterator[Finding]:
     try:
         named = name_cameras(config)
     except StreamI3DError:
-        return  # told already
+        return  # reported above
     for name, address, _ in named:
         yield _opens(f"camera {name}", address, config)
 
@@ -205,8 +205,8 @@ def _opens(what: str, address: SourceAddress, config: Config) -> Finding:
             height, width = source.retrieve().shape[:2]
             return Finding(what=what, state="ok", found=f"{source.description}; a picture of {width} x {height}")
     except SourceError as error:
-        return _told(what, error, "it is tried again while the service runs (capture.retry)")
+        return _failure(what, error, "it is tried again while the service runs (capture.retry)")
 
 
-def _told(what: str, error: StreamI3DError, remedy: str) -> Finding:
+def _failure(what: str, error: StreamI3DError, remedy: str) -> Finding:
     return Finding(what=what, state="fail", found=redact(str(error)), remedy=remedy)

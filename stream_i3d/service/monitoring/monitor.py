@@ -43,23 +43,23 @@ class Monitor:
         self._rejected: dict[str, int] = {}
         self._overloads: dict[str, Overload] = {}
 
-    def heard(self, name: str, pid: int, said: StageMessage) -> None:
+    def on_message(self, name: str, pid: int, message: StageMessage) -> None:
         """Take in what the process `pid` of the stage `name` says."""
         with self._lock:
-            if isinstance(said, Ready):
+            if isinstance(message, Ready):
                 if camera_of(name) is None:  # cameras' are of previews, and there is no end of their names
-                    self._readies[name] = said
-            elif isinstance(said, CameraNews):
-                self._statuses[said.status.camera] = said.status
-            elif isinstance(said, PublisherSummary):
-                self._publisher = said
-                self._rejected[name] = said.rejected_messages
-            elif isinstance(said, Summary):
-                self._totals.take(name, pid, said, time.monotonic())
+                    self._readies[name] = message
+            elif isinstance(message, CameraNews):
+                self._statuses[message.status.camera] = message.status
+            elif isinstance(message, PublisherSummary):
+                self._publisher = message
+                self._rejected[name] = message.rejected_messages
+            elif isinstance(message, Summary):
+                self._totals.take(name, pid, message, time.monotonic())
                 self._overloads.pop(name, None)
-                if said.overload is not None:
-                    self._overloads[name] = said.overload
-                self._rejected[name] = said.rejected_messages
+                if message.overload is not None:
+                    self._overloads[name] = message.overload
+                self._rejected[name] = message.rejected_messages
 
     def turned(self) -> None:
         """Note that the supervisor's loop turns."""

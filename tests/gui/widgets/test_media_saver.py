@@ -103,7 +103,7 @@ def test_a_recording_is_a_video_that_plays(watching, service, qtbot, tmp_path):
     assert recorder is not None
     until(qtbot, lambda: recorder._pace.written >= 10)
     with qtbot.waitSignal(
-        watching.media_saver.said, timeout=SOON_MS, check_params_cb=lambda words, bad: words.startswith("Recorded")
+        watching.media_saver.notice, timeout=SOON_MS, check_params_cb=lambda words, bad: words.startswith("Recorded")
     ):
         QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
     (video,) = tmp_path.glob("door-*.mp4")
