@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.publish.sink import Folder, Outlet, QueuedSink, SinkContext
+from stream_i3d.sink_settings import JsonLinesSettings
 from stream_i3d.transport.wire import Published, to_json_line
+
+
+def make(settings: JsonLinesSettings, name: str, context: SinkContext) -> Outlet:
+    """Start the sink."""
+    lines = JsonLinesSink(settings.path, settings.max_bytes, settings.keep)
+    return QueuedSink(lines, name, settings.queue, settings.what, durable=True)
+
+
+def needs(settings: JsonLinesSettings) -> Folder | None:
+    """Return the folder of the file."""
+    return None if settings.path == "-" else Folder(Path(settings.path).expanduser().absolute().parent)
 
 
 class JsonLinesSink:

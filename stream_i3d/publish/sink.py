@@ -11,11 +11,18 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from stream_i3d.config import SecurityConfig
+from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import TOPICS, Published
+
+if TYPE_CHECKING:
+    from stream_i3d.publish.store_sink import StoreSink
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +30,62 @@ _QUEUE = 1000
 
 KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
 """What settings call the kinds of messages -> the last part of their topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that a sink writes to.
+
+    Attributes:
+        path: The folder.
+        free_mb: Megabytes that should be free on its disk.
+        made: Whether the sink makes the folder where it is missing.
+    """
+
+    path: Path
+    free_mb: float = 0.0
+    made: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that a sink connects to."""
+
+    host: str
+    port: int
+
+
+@dataclass(slots=True)
+class SinkContext:
+    """What a sink may use of the service.
+
+    Attributes:
+        security: Keys of the service.
+        run: Identity of this run of the service; the same when only the publisher process was restarted.
+        delivering: Names of the sinks that deliver from the event store.
+        store: The event store, once it is started; None where there is none.
+    """
+
+    security: SecurityConfig
+    run: str
+    delivering: tuple[str, ...] = ()
+    store: StoreSink | None = None
+
+    def outbox(self, name: str, size: int) -> Outbox:
+        """Return the queue from which the sink `name` delivers: of the store, or of `size` events in memory."""
+        if self.store is not None and name in self.store.outboxes:
+            return self.store.outboxes[name]
+        return MemoryOutbox(size)
+
+
+class SinkModule(Protocol):
+    """What the module of a sink defines; `SINKS` in sinks.py has a row for each."""
+
+    def make(self, settings: Any, name: str, context: SinkContext) -> Outlet:
+        """Start the sink `name`; ConfigError where it cannot be started."""
+
+    def needs(self, settings: Any) -> Folder | Server | None:
+        """Return what must be there for the sink to work, for `stream-i3d doctor`; None where nothing."""
 
 
 class Sink(Protocol):

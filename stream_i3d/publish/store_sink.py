@@ -17,7 +17,7 @@ from pathlib import Path
 from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
-from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.sink import Folder, Outlet, SinkContext
 from stream_i3d.publish.store import EventStore
 from stream_i3d.sink_settings import StoreSettings
 from stream_i3d.stage import SinkFigures
@@ -29,6 +29,18 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
 _TOUCH_S = 5.0
 _TIDY_S = 60.0
+_FREE_MB = 500.0
+"""That `doctor` wants to be free on the disk."""
+
+
+def make(settings: StoreSettings, name: str, context: SinkContext) -> Outlet:
+    """Start the sink."""
+    return StoreSink(settings, name, context.delivering, context.run)
+
+
+def needs(settings: StoreSettings) -> Folder:
+    """Return the folder of the store."""
+    return Folder(Path(settings.path).expanduser().absolute().parent, _FREE_MB)
 
 
 class StoreSink(Outlet):
