@@ -14,7 +14,7 @@ from stream_i3d.service.demo_settings import demo_config
 from stream_i3d.service.launch import launch
 from stream_i3d.transport.addresses import check_address
 from stream_i3d.transport.control_sockets import DEFAULT_CONTROL
-from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.keys import ClientKeys
 
 from .language import speak
 from .session import Session

@@ -25,7 +25,7 @@ from stream_i3d.transport.control import (
     SayHello,
 )
 from stream_i3d.transport.control_sockets import ControlClient
-from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.keys import ClientKeys
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import SocketOwner, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, decode_published

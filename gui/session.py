@@ -28,7 +28,7 @@ from stream_i3d.transport.control import (
     ResumeCamera,
     SettingsReply,
 )
-from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.keys import ClientKeys
 
 from .mailbox import Delivery
 from .reader import Reader

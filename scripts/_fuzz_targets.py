@@ -221,7 +221,7 @@ def _labels(data: bytes) -> None:
 
 
 def _key(data: bytes) -> None:
-    from stream_i3d.transport.key_files import AllowList, read_key_file
+    from stream_i3d.transport.keys import AllowList, read_key_file
 
     path = _file("client.key", data)
     try:

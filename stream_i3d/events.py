@@ -137,3 +137,8 @@ def _segment(video: str, label: str, group: Sequence[tuple[Recognition, float]])
         peak_confidence=max(confidences),
         windows=len(group),
     )
+
+
+def is_wall_clock(time: float) -> bool:
+    """Tell whether an event's time is seconds since 1970, of years that calendars have; else it is a video file's."""
+    return 1e9 < time < 2.5e11

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_i3d.config import SecurityConfig
-from stream_i3d.transport.curve import ClientKeys, ServerKeys, load_client_keys, load_server_keys
-from stream_i3d.transport.key_files import write_new_keys
+from stream_i3d.transport.keys import ClientKeys, ServerKeys, load_client_keys, load_server_keys, write_new_keys
 
 
 @dataclass(frozen=True)

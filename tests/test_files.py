@@ -13,7 +13,7 @@ from stream_i3d.config import Config
 from stream_i3d.files import PRIVATE, kind_of, replace_file
 from stream_i3d.service import launch as launching
 from stream_i3d.transport.frames import FrameReceivers
-from stream_i3d.transport.key_files import write_new_keys
+from stream_i3d.transport.keys import write_new_keys
 from stream_i3d.transport.sockets import Publisher
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are for POSIX")

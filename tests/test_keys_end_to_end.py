@@ -19,8 +19,7 @@ from stream_i3d.errors import TransportError
 from stream_i3d.messages import Recognition
 from stream_i3d.transport.control import CamerasReply, HelloReply, ListCameras, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
-from stream_i3d.transport.curve import ClientKeys
-from stream_i3d.transport.key_files import fingerprint
+from stream_i3d.transport.keys import ClientKeys, fingerprint
 from stream_i3d.transport.preview import PreviewReceivers
 from stream_i3d.transport.sockets import Subscriber, wait_for_any
 from stream_i3d.transport.wire import decode_published

@@ -12,7 +12,7 @@ from typing import Literal, Self, get_args
 from stream_i3d.config import PublishConfig
 from stream_i3d.errors import ConfigError, TransportError, WireError, did_you_mean
 from stream_i3d.transport.addresses import check_address
-from stream_i3d.transport.curve import load_client_keys
+from stream_i3d.transport.keys import load_client_keys
 from stream_i3d.transport.sockets import Subscriber
 from stream_i3d.transport.wire import TOPICS, Published, decode_published
 

@@ -14,8 +14,8 @@ from stream_i3d.capture.reader import Clock
 from stream_i3d.capture.stderr import CapturedStderr
 from stream_i3d.errors import TransportError
 from stream_i3d.stage import Done, Ready, Stage
-from stream_i3d.transport.curve import load_server_keys
 from stream_i3d.transport.frames import FrameSender
+from stream_i3d.transport.keys import load_server_keys
 from stream_i3d.transport.preview import PreviewPublisher
 
 log = logging.getLogger(__name__)

@@ -56,11 +56,11 @@ def check(files: tuple[Path, ...]) -> None:
     """Check configuration files: words, values, cameras, and whether model, key files and what sinks need are there."""
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
-    from stream_i3d.publish.factory import check_sinks
+    from stream_i3d.publish.sinks import check_sinks
     from stream_i3d.service.camera_names import name_cameras
-    from stream_i3d.service.monitoring.access import monitor_token
+    from stream_i3d.service.monitoring.endpoint import monitor_token
     from stream_i3d.transport.addresses import check_bind
-    from stream_i3d.transport.curve import load_server_keys
+    from stream_i3d.transport.keys import load_server_keys
 
     for file in files:
         loaded = load_config(file, {})

@@ -21,7 +21,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stream_i3d.transport.curve import ClientKeys
+    from stream_i3d.transport.keys import ClientKeys
 
 
 @click.command()

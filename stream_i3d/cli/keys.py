@@ -19,7 +19,7 @@ def keys() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to (default: stream-i3d/keys in your settings).")
 def new(name: str, folder: Path | None) -> None:
     """Make a pair of keys: NAME.key_secret, which stays where it is, and NAME.key, which is given to the other side."""
-    from stream_i3d.transport.key_files import default_folder, write_new_keys
+    from stream_i3d.transport.keys import default_folder, write_new_keys
 
     secret, public = write_new_keys(default_folder() if folder is None else folder.expanduser(), name)
     say(f"{secret}  secret: keep it here, and to yourself")
@@ -33,7 +33,7 @@ def new(name: str, folder: Path | None) -> None:
 )
 def show(file: Path, *, as_fingerprint: bool) -> None:
     """Print the public key of a key file of either kind (Z85)."""
-    from stream_i3d.transport.key_files import fingerprint, read_key_file
+    from stream_i3d.transport.keys import fingerprint, read_key_file
 
     public = read_key_file(file.expanduser()).public
     say(fingerprint(public) if as_fingerprint else public.decode("ascii"))

@@ -21,7 +21,7 @@ from stream_i3d.files import kind_of
 from stream_i3d.settings import FlagGroup, Setting, settings_of
 
 if TYPE_CHECKING:
-    from stream_i3d.transport.curve import ClientKeys
+    from stream_i3d.transport.keys import ClientKeys
 
 CARRIED_MODEL_NOTE = (
     "the carried model 'motion' knows ten plain motions (left, up, waving, ...), not everyday actions; for those: "
@@ -161,7 +161,7 @@ def client_keys(key: Path | None, server_key: Path | None) -> ClientKeys | None:
     """Return the keys of `client_key_options`, or None; ConfigError where one is not what it should be."""
     if key is None and server_key is None:
         return None
-    from stream_i3d.transport.curve import load_client_keys
+    from stream_i3d.transport.keys import load_client_keys
 
     return load_client_keys(key, server_key)
 

@@ -11,21 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.events import is_wall_clock
 from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
-from stream_i3d.publish.preview_rings import PreviewRings
-from stream_i3d.publish.recording import Clocks, Recording, is_wall_clock
-from stream_i3d.publish.sink import Outlet, SinkContext, Writable
+from stream_i3d.publish.preview_buffer import PreviewRings
+from stream_i3d.publish.sink import Folder, Outlet, SinkContext
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread
-from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.keys import ClientKeys, load_server_keys
 from stream_i3d.transport.wire import Published
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,23 @@ _ROOM_EVERY_BYTES = 1_000_000
 
 NoteClip = Callable[[str | None, str], None]
 """Told an event's id and the name of its clip; None where the clip of that name is gone."""
+
+
+def make(settings: RecorderSettings, name: str, context: SinkContext) -> Outlet:
+    """Start the sink."""
+    keys = load_server_keys(context.security)
+    note = {} if context.store is None else {"note": context.store.note_clip}
+    return RecorderSink(settings, name, None if keys is None else keys.own_client(), **note)
+
+
+def needs(settings: RecorderSettings) -> Folder:
+    """Return the folder of the clips, with what is left of their quota."""
+    folder = Path(settings.folder).expanduser().absolute()
+    try:
+        used_mb = sum(clip.stat().st_size for clip in folder.glob("*.mp4")) / 2**20
+    except OSError:
+        used_mb = 0.0
+    return Folder(folder, settings.min_free_mb + max(0.0, settings.quota_mb - used_mb), made=True)
 
 
 class RecorderSink(Outlet):
@@ -226,22 +244,51 @@ def _check_encoder() -> None:
         ) from None
 
 
-def make_sink(settings: RecorderSettings, context: SinkContext) -> RecorderSink:
-    """Return the sink at work; ConfigError where its folder cannot be written to, or PyAV has no encoder for H.264."""
-    note = {} if context.store is None else {"note": context.store.note_clip}
-    return RecorderSink(settings, context.name, context.keys, **note)
+_LATE_S = 1.0
+"""How long a picture may take from its capture to the ring."""
 
 
-def needs(settings: RecorderSettings) -> Writable:
-    """Return the folder of clips, with room for those that the quota still allows."""
-    folder = Path(settings.folder).expanduser().absolute()
-    room_mb = settings.min_free_mb + max(0.0, settings.quota_mb - _clips_mb(folder))
-    return Writable(folder, room_mb, made=True)
+class Clocks:
+    """From the time of a camera's events (wall clock, or a file's own time) to the monotonic clock of its pictures."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, float] = {}
+
+    def take(self, recognition: Recognition, now: float) -> None:
+        """Learn from a prediction, which carries both, that came at `now` (monotonic, seconds)."""
+        captured = now - recognition.latency_ms.total / 1000
+        self._offsets[recognition.camera] = captured - recognition.window.end_time
+
+    def of(self, camera: str, time: float, now: float, wall_now: float) -> float:
+        """Return an event's `time` on the monotonic clock; before any prediction it is taken for the wall clock's.
+
+        None is of the future: a clip that waited for that would wait for ever.
+        """
+        return min(now, time + self._offsets.get(camera, now - wall_now))
 
 
-def _clips_mb(folder: Path) -> float:
-    """Return the size of the clips that are there, which counts towards the quota."""
-    try:
-        return sum(clip.stat().st_size for clip in folder.glob("*.mp4")) / 2**20
-    except OSError:
-        return 0.0
+@dataclass(slots=True)
+class Recording:
+    """A clip that is being made; times are monotonic, in seconds.
+
+    Attributes:
+        event: Its start.
+        name: Of its file.
+        start: Of the first picture.
+        end: Of the last picture, as far as is known now.
+        next_number: Of the next picture.
+    """
+
+    event: ActionEvent
+    name: str
+    start: float
+    end: float
+    next_number: int = 0
+
+    def ends_at(self, end: float) -> None:
+        """Take note of when its last picture is due; it may have come to its greatest length before."""
+        self.end = min(self.end, max(end, self.start))
+
+    def is_over(self, newest: float, now: float) -> bool:
+        """Tell whether no picture of it is still to come: a later one is there, or none comes any more."""
+        return newest > self.end or now > self.end + _LATE_S

@@ -13,16 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from stream_i3d.config import SecurityConfig
+from stream_i3d.publish.outbox import MemoryOutbox, Outbox
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import TOPICS, Published
 
 if TYPE_CHECKING:
-    from stream_i3d.messages import ActionEvent
-    from stream_i3d.publish.outbox import Outbox
-    from stream_i3d.transport.curve import ClientKeys
+    from stream_i3d.publish.store_sink import StoreSink
 
 log = logging.getLogger(__name__)
 
@@ -32,53 +32,60 @@ KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
 """What settings call the kinds of messages -> the last part of their topics."""
 
 
-class Writable(NamedTuple):
-    """A folder that must be there, unless it is made, with room for `room_mb` (MB)."""
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that a sink writes to.
 
-    folder: Path
-    room_mb: float = 0.0
+    Attributes:
+        path: The folder.
+        free_mb: Megabytes that should be free on its disk.
+        made: Whether the sink makes the folder where it is missing.
+    """
+
+    path: Path
+    free_mb: float = 0.0
     made: bool = False
 
 
-class Reachable(NamedTuple):
-    """A host that should take connections."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that a sink connects to."""
 
     host: str
     port: int
 
 
-Need = Writable | Reachable | None
-"""What a sink needs of the machine or the network."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class SinkContext:
-    """What a sink is given beside its settings.
+    """What a sink may use of the service.
 
     Attributes:
-        name: Of this sink.
-        run: Identity of this run of the service; the same when only this process was started again.
-        keys: Of the service as its own client; None where nobody needs keys.
-        delivering: Names of the sinks that deliver from the store.
-        outbox: Where events wait to be delivered: the store's, or one in memory.
-        store: The event store; None where there is none.
+        security: Keys of the service.
+        run: Identity of this run of the service; the same when only the publisher process was restarted.
+        delivering: Names of the sinks that deliver from the event store.
+        store: The event store, once it is started; None where there is none.
     """
 
-    name: str
+    security: SecurityConfig
     run: str
-    keys: ClientKeys | None
-    delivering: tuple[str, ...]
-    outbox: Outbox
-    store: EventRecord | None
+    delivering: tuple[str, ...] = ()
+    store: StoreSink | None = None
+
+    def outbox(self, name: str, size: int) -> Outbox:
+        """Return the queue from which the sink `name` delivers: of the store, or of `size` events in memory."""
+        if self.store is not None and name in self.store.outboxes:
+            return self.store.outboxes[name]
+        return MemoryOutbox(size)
 
 
-class EventRecord(Protocol):
-    """What other sinks use of the event store."""
+class SinkModule(Protocol):
+    """What the module of a sink defines; `SINKS` in sinks.py has a row for each."""
 
-    running: list[ActionEvent]
+    def make(self, settings: Any, name: str, context: SinkContext) -> Outlet:
+        """Start the sink `name`; ConfigError where it cannot be started."""
 
-    def note_clip(self, event_id: str | None, clip: str) -> None:
-        """Note the name of an event's clip; without an event, that the clip is gone."""
+    def needs(self, settings: Any) -> Folder | Server | None:
+        """Return what must be there for the sink to work, for `stream-i3d doctor`; None where nothing."""
 
 
 class Sink(Protocol):

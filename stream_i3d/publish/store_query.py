@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.publish.recording import is_wall_clock
+from stream_i3d.events import is_wall_clock
 from stream_i3d.publish.store_file import open_to_read
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}

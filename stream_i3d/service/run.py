@@ -21,10 +21,9 @@ from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.service.camera_log import CameraLog
 from stream_i3d.service.camera_names import ends_without_camera, name_cameras
 from stream_i3d.service.control_handler import ControlHandler
-from stream_i3d.service.monitoring.access import monitor_address, monitor_token
+from stream_i3d.service.monitoring.endpoint import MonitorRoutes, monitor_address, monitor_token
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
-from stream_i3d.service.monitoring.routes import MonitorRoutes
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.process_limits import raise_open_files_limit, tighten_umask
 from stream_i3d.service.run_folder import RunFolder
@@ -34,7 +33,7 @@ from stream_i3d.service.systemd import SystemdNotifier
 from stream_i3d.stage import Ready, Stage, Summary
 from stream_i3d.transport.addresses import control_address
 from stream_i3d.transport.control_sockets import ControlServer
-from stream_i3d.transport.curve import ServerKeys, load_server_keys
+from stream_i3d.transport.keys import ServerKeys, load_server_keys
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ import zmq
 from msgspec import structs
 
 from stream_i3d.errors import ServiceError, WireError
-from stream_i3d.transport.addresses import check_address, reachable
-from stream_i3d.transport.bind_errors import CONTROL
+from stream_i3d.transport.addresses import CONTROL, check_address, reachable
 from stream_i3d.transport.control import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
@@ -24,7 +23,7 @@ from stream_i3d.transport.control import (
     decode_request,
     encode_control,
 )
-from stream_i3d.transport.curve import ClientKeys, ServerKeys
+from stream_i3d.transport.keys import ClientKeys, ServerKeys
 from stream_i3d.transport.sockets import BoundedSocket, ConnectingSocket, set_heartbeats
 
 DEFAULT_CONTROL = "tcp://127.0.0.1:5557"

@@ -11,7 +11,7 @@ import zmq
 
 from stream_i3d.errors import TransportError
 from stream_i3d.messages import CameraReport, Frame
-from stream_i3d.transport.bind_errors import FRAMES
+from stream_i3d.transport.addresses import FRAMES
 from stream_i3d.transport.sockets import BoundedSocket, SocketOwner, bind, connect
 from stream_i3d.transport.wire import MAX_FRAME_BYTES, encode_frame, encode_report
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 import zmq
 
 from stream_i3d.errors import TransportError, WireError
-from stream_i3d.transport.addresses import check_address
-from stream_i3d.transport.bind_errors import PREVIEWS
-from stream_i3d.transport.curve import ClientKeys, ServerKeys
+from stream_i3d.transport.addresses import PREVIEWS, check_address
+from stream_i3d.transport.keys import ClientKeys, ServerKeys
 from stream_i3d.transport.sockets import MAX_SUBSCRIPTION_BYTES, PublishingSocket, SocketOwner, connect, set_heartbeats
 from stream_i3d.transport.wire import MAX_PREVIEW_BYTES, PREVIEW_MAGIC, Preview, decode_preview, encode_preview
 

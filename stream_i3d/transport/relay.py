@@ -17,10 +17,10 @@ from msgspec import structs
 
 from stream_i3d.errors import TransportError, WireError
 from stream_i3d.messages import ActionEvent
-from stream_i3d.transport.backlog import Backlog
-from stream_i3d.transport.bind_errors import RELAY
+from stream_i3d.transport.addresses import RELAY
 from stream_i3d.transport.relay_wire import (
     Answer,
+    Backlog,
     Greeting,
     Said,
     decode_answer,

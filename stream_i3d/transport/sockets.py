@@ -23,13 +23,12 @@ import psutil
 import zmq
 
 from stream_i3d.errors import TransportError
-from stream_i3d.transport.addresses import leaves_host, tcp_place
-from stream_i3d.transport.bind_errors import PREDICTIONS, Purpose, bind_refusal
+from stream_i3d.transport.addresses import PREDICTIONS, Purpose, bind_refusal, leaves_host, tcp_place
 from stream_i3d.transport.connection_limit import BACKLOG, HANDSHAKE_MS, ConnectionLimit
 from stream_i3d.transport.wire import MAX_PUBLISHED_BYTES
 
 if TYPE_CHECKING:
-    from stream_i3d.transport.curve import ClientKeys, ServerKeys
+    from stream_i3d.transport.keys import ClientKeys, ServerKeys
     from stream_i3d.transport.subscriber_proxy import SubscriberProxy
 
 PUBLISH_HWM = 1000
@@ -102,7 +101,7 @@ class BoundedSocket(SocketOwner):
         try:
             if keys is not None:
                 # Here, because nobody else needs asyncio.
-                from stream_i3d.transport.gate import admit_only
+                from stream_i3d.transport.authentication import admit_only
 
                 admit_only(self._context, self._socket, keys)
             elif leaves_host(outer or address):
@@ -160,7 +159,7 @@ class ConnectingSocket(BoundedSocket):
 
     def _connect(self, address: str, keys: ClientKeys | None) -> None:
         """Connect, closing the socket where the address means nothing."""
-        from stream_i3d.transport.handshake import Handshakes  # here, because those who only bind do not need it
+        from stream_i3d.transport.authentication import Handshakes  # here, because those who only bind do not need it
 
         self._handshakes = Handshakes(self._socket, address, keys is not None)
         self._poller = zmq.Poller()
@@ -279,7 +278,7 @@ def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) ->
     allow_ipv6(target, address)
     try:
         if keys is not None:
-            from stream_i3d.transport.curve import identify
+            from stream_i3d.transport.keys import identify
 
             identify(target, keys)
         target.connect(address)

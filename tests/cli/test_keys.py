@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from stream_i3d.cli.app import app
 from stream_i3d.errors import ConfigError
-from stream_i3d.transport.key_files import fingerprint
+from stream_i3d.transport.keys import fingerprint
 
 
 def run(*arguments: object) -> Result:
@@ -30,7 +30,7 @@ def test_new_writes_two_files_and_says_which_is_secret(tmp_path: Path) -> None:
 
 
 def test_new_goes_into_the_users_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_i3d.transport.key_files.default_folder", lambda: tmp_path / "settings" / "keys")
+    monkeypatch.setattr("stream_i3d.transport.keys.default_folder", lambda: tmp_path / "settings" / "keys")
     assert run("new", "me").exit_code == 0
     assert (tmp_path / "settings" / "keys" / "me.key_secret").exists()
 

@@ -28,7 +28,7 @@ from stream_i3d.transport.control import (
     SettingsReply,
 )
 from stream_i3d.transport.control_sockets import ControlServer
-from stream_i3d.transport.curve import ServerKeys
+from stream_i3d.transport.keys import ServerKeys
 from stream_i3d.transport.preview import PreviewPublisher
 from stream_i3d.transport.sockets import Publisher
 from stream_i3d.transport.wire import Preview, Published, encode_published

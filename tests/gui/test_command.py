@@ -12,7 +12,7 @@ from stream_i3d.cli import gui as command
 from stream_i3d.cli.app import app
 from stream_i3d.config import Config
 from stream_i3d.errors import ConfigError
-from stream_i3d.transport.curve import ClientKeys
+from stream_i3d.transport.keys import ClientKeys
 from tests.keys import Ring
 
 Opened = tuple[Config | None, str | None, ClientKeys | None]

@@ -23,10 +23,10 @@ import pytest
 
 from stream_i3d.config import convert
 from stream_i3d.errors import ConfigError
-from stream_i3d.publish.factory import make_outlets
 from stream_i3d.publish.mqtt import MqttSink
 from stream_i3d.publish.mqtt_session import Session
 from stream_i3d.publish.outbox import MemoryOutbox, Outbox
+from stream_i3d.publish.sinks import make_outlets
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import MqttSettings, StoreSettings, TlsSettings
 from tests.broker import Broker, Listener, requires_broker

@@ -25,7 +25,7 @@ from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.sinks import examine_sinks
 from stream_i3d.service.plan import MAX_CAMERAS
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
-from stream_i3d.transport.curve import load_server_keys
+from stream_i3d.transport.keys import load_server_keys
 from stream_i3d.yaml_text import parse_yaml
 
 _CAMERA_S = 5.0
@@ -160,7 +160,7 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
 
 def _monitoring(config: Config, running: bool) -> Finding:
     """Look at the address and the token of the HTTP endpoint."""
-    from stream_i3d.service.monitoring.access import monitor_address, monitor_token
+    from stream_i3d.service.monitoring.endpoint import monitor_address, monitor_token
 
     what = "monitoring"
     try:

@@ -17,8 +17,7 @@ from prometheus_client.registry import Collector
 from stream_i3d.buffer import DropReason
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import CameraState, CameraStatus, RecognitionState
-from stream_i3d.service.monitoring.liveness import whats_dead, whats_missing
-from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot
+from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot, whats_dead, whats_missing
 from stream_i3d.stage import CameraFigures, SinkFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

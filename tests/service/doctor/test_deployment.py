@@ -10,7 +10,7 @@ import pytest
 from stream_i3d.config import Config, convert, load_config
 from stream_i3d.service.doctor.deployment import examine_deployment
 from stream_i3d.service.doctor.finding import Finding, failed
-from stream_i3d.transport.key_files import write_new_keys
+from stream_i3d.transport.keys import write_new_keys
 
 GOOD = {"cameras": [{"source": "synthetic://?seed=1", "name": "door"}], "publish": {"address": "tcp://127.0.0.1:*"}}
 

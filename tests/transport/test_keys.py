@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.redact import redact
-from stream_i3d.transport.key_files import (
+from stream_i3d.transport.keys import (
     AllowList,
     default_folder,
     fingerprint,

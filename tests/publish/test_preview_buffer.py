@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stream_i3d.publish.picture_ring import PictureRing
+from stream_i3d.publish.preview_buffer import PictureRing
 
 
 def times(ring: PictureRing, number: int = 0, start: float = 0.0, end: float = 1e9) -> list[float]:

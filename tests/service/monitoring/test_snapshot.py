@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stream_i3d.overload import Overload
-from stream_i3d.service.monitoring.liveness import whats_dead, whats_degraded, whats_missing
-from stream_i3d.service.monitoring.snapshot import CameraSnapshot
+from stream_i3d.service.monitoring.snapshot import CameraSnapshot, whats_dead, whats_degraded, whats_missing
 from tests.samples import status
 from tests.service.monitoring.snapshots import snapshot, stage
 

@@ -12,12 +12,10 @@ import pytest
 import zmq
 
 from stream_i3d.errors import ServiceError, TransportError
+from stream_i3d.transport.authentication import Gate, Handshakes, Refusals
 from stream_i3d.transport.control import GetSettings, Request, SayHello, SettingsReply
 from stream_i3d.transport.control_sockets import ControlClient, ControlServer
-from stream_i3d.transport.curve import ClientKeys, ServerKeys, identify
-from stream_i3d.transport.gate import Gate, Refusals
-from stream_i3d.transport.handshake import Handshakes
-from stream_i3d.transport.key_files import AllowList, fingerprint
+from stream_i3d.transport.keys import AllowList, ClientKeys, ServerKeys, fingerprint, identify
 from stream_i3d.transport.preview import PreviewPublisher, PreviewReceivers
 from stream_i3d.transport.sockets import Publisher, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, encode_published
@@ -127,8 +125,8 @@ def test_with_keys_all_interfaces_may_be_bound(ring):
 
 def test_without_the_handler_nobody_is_let_in(ring, monkeypatch):
     """CURVE alone would let everyone in: the handler must be enforced."""
-    monkeypatch.setattr("stream_i3d.transport.gate.Authenticator.start", lambda self: None)
-    monkeypatch.setattr("stream_i3d.transport.gate._answer", lambda authenticator: None)
+    monkeypatch.setattr("stream_i3d.transport.authentication.Authenticator.start", lambda self: None)
+    monkeypatch.setattr("stream_i3d.transport.authentication._answer", lambda authenticator: None)
     context = zmq.Context()
     with Publisher("tcp://127.0.0.1:*", ring.server()) as publisher, context, context.socket(zmq.SUB) as client:
         client.setsockopt(zmq.LINGER, 0)

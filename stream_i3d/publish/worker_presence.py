@@ -1,7 +1,7 @@
-"""Which workers are there, and what is to be said of the cameras of one that is not. Pure: time is an argument.
+"""Which workers are connected, and what is published for the cameras of one that is not. Pure: time is an argument.
 
-Subscribers cannot see processes. While a worker is away, they are told the state of its cameras all the same, and an
-action that ran when it was killed is ended.
+Subscribers cannot see processes. While a worker is away, the state of its cameras is still published, and an action
+that ran when it was killed is ended.
 """
 
 from __future__ import annotations
@@ -11,9 +11,53 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import structs
 
 from stream_i3d.messages import ActionEvent, CameraStatus, Recognition
-from stream_i3d.publish.open_events import OpenEvents
 from stream_i3d.transport.relay_wire import Greeting
 from stream_i3d.transport.wire import Published
+
+
+class OpenEvents:
+    """At most one running action per camera."""
+
+    def __init__(self, running: Iterable[ActionEvent] = ()) -> None:
+        """Args: `running` is what ran before, `end_time` being when it was last seen."""
+        self._running = {event.camera: event for event in running}
+
+    def event(self, event: ActionEvent) -> None:
+        """Note the start or the end of an action."""
+        if event.event == "start":
+            self._running[event.camera] = event
+        elif (running := self._running.get(event.camera)) is not None and running.id == event.id:
+            del self._running[event.camera]
+
+    def recognition(self, recognition: Recognition) -> None:
+        """Note how long the camera's action has been seen, and how surely."""
+        running = self._running.get(recognition.camera)
+        if running is not None and recognition.label == running.label:
+            self._running[recognition.camera] = structs.replace(
+                running,
+                end_time=max(running.start_time, recognition.window.end_time),
+                peak_confidence=max(running.peak_confidence, recognition.confidence),
+            )
+
+    def compare(self, cameras: Iterable[str], running: Sequence[ActionEvent]) -> list[ActionEvent]:
+        """Take note of what runs on these cameras, by who must know; end what does not."""
+        known = {event.id for event in running}
+        ended = self.end(
+            camera for camera in cameras if camera in self._running and self._running[camera].id not in known
+        )
+        for event in running:
+            self._running.setdefault(event.camera, event)
+        return ended
+
+    def end(self, cameras: Iterable[str]) -> list[ActionEvent]:
+        """End what runs on these cameras, when it was last seen."""
+        ended = []
+        for camera in cameras:
+            if (running := self._running.pop(camera, None)) is not None:
+                end_time = running.start_time if running.end_time is None else running.end_time
+                ended.append(structs.replace(running, event="end", end_time=end_time))
+        return ended
+
 
 SILENT_S = 20.0
 """A worker that lives but has not been heard for so long is away too; it greets every second, between two windows."""
