@@ -241,7 +241,7 @@ def timing_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for each case and batch, and for each of `carried`, a step of streaming mode."""
     from stream_i3d.models.checkpoint import load_checkpoint
-    from stream_i3d.models.cost import count_flops
+    from stream_i3d.models.overview import count_flops
 
     made = network.spec.preprocessing
     shape = (made.clip_len, made.crop_size, made.crop_size, 3)

@@ -25,10 +25,10 @@ from stream_i3d.scenes import GENERATOR_VERSION
 from stream_i3d.training.calibration import calibrate
 from stream_i3d.training.config import SceneConfig, load_train_config
 from stream_i3d.training.console import ConsoleWatcher
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.run import CONFIG_NAME, LAST, resumed_config, train
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.run_files import STATE_NAME
 from stream_i3d.training.scene_dataset import SceneDataset
-from stream_i3d.training.state import STATE_NAME
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "train"
 LEGS: dict[str, tuple[str, list[str]]] = {

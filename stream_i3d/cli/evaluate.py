@@ -150,7 +150,7 @@ def _evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from stream_i3d.training.checkpoint_calibration import check_calibratable
+    from stream_i3d.training.calibration import check_calibratable
     from stream_i3d.training.config import load_train_config
     from stream_i3d.training.evaluation import evaluate as measure
     from stream_i3d.training.evaluation import load_network, videos_for, with_clips
@@ -189,7 +189,7 @@ def _config_file(given: str) -> Path:
 
 def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:
     """Fit the temperature, store it in the file, and say what changed."""
-    from stream_i3d.training.checkpoint_calibration import calibrate_network, store_calibration
+    from stream_i3d.training.calibration import calibrate_network, store_calibration
     from stream_i3d.training.evaluation import data_name
 
     found = calibrate_network(network, config, progress)

@@ -7,9 +7,8 @@ nor OpenCV: `make_flow` imports what its method needs, TV-L1 only torch, DIS and
 from __future__ import annotations
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.flow.method import Field, FlowMethod, Gray
+from stream_i3d.flow.method import Field, FlowMethod, FlowSequence, Gray, flow_stack
 from stream_i3d.flow.normalise import BOUND, dequantise, quantise, to_gray, to_model_input
-from stream_i3d.flow.sequence import FlowSequence, flow_stack
 
 __all__ = [
     "BOUND",

@@ -28,6 +28,19 @@ def check_dimensions(num_classes: int, in_channels: int, width: float) -> None:
         )
 
 
+def check_keep_prob(dropout_keep_prob: float) -> None:
+    """Refuse what is no probability to keep a feature.
+
+    Raises:
+        ConfigError: The value, its range and its meaning, which other ports got wrong.
+    """
+    if not 0.0 < dropout_keep_prob <= 1.0:
+        raise ConfigError(
+            f"dropout_keep_prob={dropout_keep_prob} is not allowed: it is the probability to keep a feature, "
+            "above 0 and at most 1"
+        )
+
+
 def check_clips(shape: Sequence[int], in_channels: int, min_frames: int, min_side: int) -> None:
     """Check the shape of a batch of clips, (B, in_channels, T >= min_frames, H >= min_side, W >= min_side).
 

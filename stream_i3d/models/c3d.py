@@ -19,10 +19,10 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import check_keep_prob, initialise
 from stream_i3d.models.inception_table import BN_EPS, BN_MOMENTUM
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.time_conv import TimeConv3d
 
 _CONVS: dict[str, int] = {  # channels

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from stream_i3d.errors import CheckpointError, ConfigError, brief
 from stream_i3d.models.arguments import scaled
+from stream_i3d.models.initialisation import without_weights
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.layouts import LAYOUTS, OURS, Candidates, candidates, our_name, recognise
 from stream_i3d.models.registry import ARCHITECTURES, Architecture, build_model, find_architecture
-from stream_i3d.models.skeleton import without_weights
 from stream_i3d.models.spec import ModelSpec, encode_spec, read_spec, resolve_checkpoint
 from stream_i3d.models.weight_files import COUNTER, Contents, check_values, read_contents, shown, strip_prefixes
 from stream_i3d.models.weight_files import write_file as _write

@@ -19,11 +19,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
 from stream_i3d.models.i3d import MaxPool3dSame, Unit3D
 from stream_i3d.models.inception import InceptionTrunk
-from stream_i3d.models.inception_plan import check_keep_prob, initialise
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.two_stream import FLOW_CHANNELS, FLOW_STACK, snapshots
 
 _FUSED = 512

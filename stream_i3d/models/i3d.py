@@ -18,9 +18,9 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import CheckpointError
-from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
+from stream_i3d.models.arguments import check_clips, check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
+from stream_i3d.models.inception import Mixed, run_end_points
 from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
@@ -32,6 +32,7 @@ from stream_i3d.models.inception_table import (
     Triple,
     same_padding,
 )
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.time_conv import TimeConv3d
 
 __all__ = ["END_POINTS", "I3D", "MIN_FRAMES", "MIN_SIDE", "PRETRAINED_SOURCE", "same_padding", "scaled"]

@@ -10,15 +10,16 @@ This module does not know frames, flow or time, nor where weights come from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
 from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
@@ -29,6 +30,45 @@ from stream_i3d.models.inception_table import (
     POOLS,
     same_padding,
 )
+from stream_i3d.models.initialisation import initialise
+
+
+class Mixed(nn.Module):
+    """One Inception module: four branches side by side, joined along the channels.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Output channels of b0, b1a, b1b, b2a, b2b and b3b.
+        unit: Makes a convolution with BatchNorm and ReLU from its input and output channels and its kernel.
+        pool: The fourth branch's max-pool, of kernel 3 and stride 1 along every axis.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], unit: Callable[[int, int, int], nn.Module], pool: nn.Module
+    ) -> None:
+        super().__init__()
+        b0, b1a, b1b, b2a, b2b, b3b = channels
+        self.b0 = unit(in_channels, b0, 1)
+        self.b1a = unit(in_channels, b1a, 1)
+        self.b1b = unit(b1a, b1b, 3)
+        self.b2a = unit(in_channels, b2a, 1)
+        self.b2b = unit(b2a, b2b, 3)
+        self.b3a = pool
+        self.b3b = unit(in_channels, b3b, 1)
+        self.out_channels = b0 + b1b + b2b + b3b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, ...) >= 0 -> (B, b0 + b1b + b2b + b3b, ...) >= 0; time and space keep their sizes."""
+        branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
+        return torch.cat(branches, dim=1)
+
+
+def run_end_points(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run a network's stages one after another; return each one's output by its published name, in order."""
+    outputs: dict[str, Tensor] = {}
+    for name in END_POINTS:
+        x = outputs[name] = getattr(network, name)(x)
+    return outputs
 
 
 class Unit2D(nn.Module):

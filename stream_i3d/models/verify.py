@@ -20,9 +20,9 @@ from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError, brief
 from stream_i3d.models import zoo
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.cost import count_parameters
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.layouts import LAYOUTS, OURS
+from stream_i3d.models.overview import count_parameters
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, read_spec, resolve_checkpoint
 from stream_i3d.models.weight_files import read_contents

@@ -16,8 +16,7 @@ from msgspec import Struct
 from stream_i3d.capture.address import VIDEO_SUFFIXES
 from stream_i3d.capture.video_folder import find_videos, log_left_out
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.training.class_numbers import first_number, is_number, names_of_numbers
-from stream_i3d.training.list_file import ListLine, read_list_file
+from stream_i3d.training.list_file import ListLine, first_number, is_number, names_of_numbers, read_list_file
 
 _SHOWN = 8
 _SEARCHED_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")

@@ -1,7 +1,8 @@
-"""The one number that makes confidence mean what it says: the temperature, fitted on samples that were not trained on.
+"""Temperature scaling: fits the temperature of a network's softmax, and stores it in its checkpoint.
 
-Guo et al., On Calibration of Modern Neural Networks (ICML 2017), section 4.2: logits are divided by a temperature
-before the softmax; which class comes first does not change. Knows neither networks nor files.
+Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2: logits are divided by a temperature
+before the softmax, which does not change the order of the classes. The temperature is fitted on samples that were not
+used for training, so that a confidence is the share of right answers.
 """
 
 from __future__ import annotations
@@ -10,10 +11,24 @@ import math
 from collections.abc import Callable
 
 import torch
-from msgspec import Struct
+from msgspec import structs
 from torch import Tensor
 
+from stream_i3d.errors import CheckpointError, ConfigError
+from stream_i3d.models.checkpoint import update_spec
+from stream_i3d.models.spec import carried_checkpoint, read_spec, resolve_checkpoint
+from stream_i3d.training.config import TrainConfig
+from stream_i3d.training.evaluation import (
+    Network,
+    Progress,
+    data_name,
+    no_progress,
+    score_videos,
+    videos_for,
+    with_clips,
+)
 from stream_i3d.training.metrics import expected_calibration_error, negative_log_likelihood
+from stream_i3d.training.results import Calibration
 
 MIN_SAMPLES = 20
 MIN_SAMPLES_PER_CLASS = 2
@@ -25,28 +40,6 @@ the network's own word is the most that is granted."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _TOLERANCE = 1e-6  # of the logarithm of the temperature
-
-
-class Calibration(Struct, frozen=True, kw_only=True):
-    """What a fit found, on the samples it was made on.
-
-    Attributes:
-        temperature: The new one.
-        before: The one that was in use.
-        samples: How many were looked at.
-        ece_before: Expected calibration error at the old temperature.
-        ece: At the new one.
-        nll_before: Negative log likelihood at the old temperature.
-        nll: At the new one.
-    """
-
-    temperature: float
-    before: float
-    samples: int
-    ece_before: float
-    ece: float
-    nll_before: float
-    nll: float
 
 
 def enough_samples(samples: int, classes: int) -> bool:
@@ -120,3 +113,70 @@ def _lowest(loss: Callable[[float], float], low: float, high: float) -> float:
             right = low + _GOLDEN * (high - low)
             at_right = loss(right)
     return min((*ends, (low + high) / 2), key=loss)
+
+
+def check_calibratable(checkpoint: str) -> None:
+    """Check that a temperature can be stored in a checkpoint.
+
+    Raises:
+        CheckpointError: There is no such file, it comes with the package, or it carries no spec.
+    """
+    path = resolve_checkpoint(checkpoint)
+    remedy = f"make a copy by `stream-i3d weights convert {checkpoint} --output FILE.safetensors`, and calibrate that"
+    if path.samefile(carried_checkpoint()):
+        raise CheckpointError(f"--calibrate: {checkpoint} comes with the package and is not written to: {remedy}")
+    if read_spec(path) is None:
+        raise CheckpointError(f"--calibrate: {path.name} has no place for a temperature: {remedy}")
+
+
+def calibrate_network(network: Network, config: TrainConfig, progress: Progress = no_progress) -> Calibration:
+    """Fit a network's temperature on one clip from the middle of each video of the validation set; change nothing.
+
+    Raises:
+        ConfigError: There is no validation set, it is too small, or it is of other classes.
+    """
+    one = with_clips(config, 1, 1)
+    dataset = videos_for(network, one, None)
+    scored = score_videos(network, dataset, one, "score", lambda done, total: progress("calibrating", done, total))
+    found = calibrate(scored.single, scored.targets, network.spec.temperature)
+    if found is None:
+        need = max(MIN_SAMPLES, MIN_SAMPLES_PER_CLASS * network.spec.num_classes)
+        raise ConfigError(
+            f"--calibrate: {data_name(config)} has {len(scored.indices)} videos, and fewer than {need} say too little: "
+            "give more in data.val or by data.val_fraction, or leave out --calibrate"
+        )
+    return found
+
+
+def store_calibration(checkpoint: str, calibration: Calibration, data: str) -> str:
+    """Write a temperature into a checkpoint, and into its provenance where it comes from.
+
+    Args:
+        checkpoint: One that `check_calibratable` accepts.
+        calibration: What was found.
+        data: What it was found on, for people.
+
+    Returns:
+        What changed, for people.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    path = resolve_checkpoint(checkpoint)
+    spec = read_spec(path)
+    assert spec is not None
+    told = (
+        f"temperature {calibration.temperature:.3f} (was {calibration.before:.3f}), on {calibration.samples} clips of "
+        f"{data}: calibration error {calibration.ece_before:.1%} -> {calibration.ece:.1%}, negative log likelihood "
+        f"{calibration.nll_before:.3f} -> {calibration.nll:.3f}"
+    )
+    provenance = {**spec.provenance, "calibration": told}
+    calibrated = structs.replace(
+        spec,
+        temperature=calibration.temperature,
+        calibration="validation",
+        min_confidence=None,  # only recommended for want of calibration
+        provenance=provenance,
+    )
+    update_spec(path, calibrated)
+    return told

@@ -17,7 +17,7 @@ from stream_i3d.training.head_only import FeatureHead
 if TYPE_CHECKING:
     from stream_i3d.models.spec import ModelSpec
     from stream_i3d.training.datasets import Datasets
-    from stream_i3d.training.ending import Ending
+    from stream_i3d.training.live_check import Ending
     from stream_i3d.training.loop import StepResult, Trainer
     from stream_i3d.training.run import Outcome
 

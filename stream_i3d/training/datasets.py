@@ -16,8 +16,8 @@ from stream_i3d.scenes import LABELS as SCENE_LABELS
 from stream_i3d.training.annotations import Annotations, check_classes, read_annotations, relabelled, split
 from stream_i3d.training.config import ClipConfig, DataConfig, TrainConfig
 from stream_i3d.training.frame_cache import FrameCache
+from stream_i3d.training.loading import ClipDataset
 from stream_i3d.training.probing import Probe, Skipped, leave_out, probe_all
-from stream_i3d.training.sample import ClipDataset
 from stream_i3d.training.scene_dataset import SceneDataset
 from stream_i3d.training.video_dataset import Mode, VideoDataset, VideoSettings
 

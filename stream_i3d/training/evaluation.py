@@ -32,10 +32,9 @@ from stream_i3d.preprocess import Preprocessing
 from stream_i3d.training import results
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import make_test_dataset, with_clip
-from stream_i3d.training.loading import fixed_parts, make_loader
+from stream_i3d.training.loading import Batch, ClipDataset, fixed_parts, make_loader
 from stream_i3d.training.metrics import EVALUATIONS, confidence_bins, measure
 from stream_i3d.training.results import Average, Evaluation, SkippedVideo, probabilities_of, video_results
-from stream_i3d.training.sample import Batch, ClipDataset
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,7 @@ from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.head import HasHeads
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.training.config import DataConfig
-from stream_i3d.training.loading import make_loader
-from stream_i3d.training.sample import Batch, ClipDataset, Sample, SampleKey
+from stream_i3d.training.loading import Batch, ClipDataset, Sample, SampleKey, make_loader
 
 log = logging.getLogger(__name__)
 

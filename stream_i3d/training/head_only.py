@@ -33,9 +33,9 @@ from stream_i3d.training.features import (
     compute_features,
     fingerprint,
 )
+from stream_i3d.training.loading import ClipDataset
 from stream_i3d.training.loop import Trainer
 from stream_i3d.training.optimisation import rate_factor
-from stream_i3d.training.sample import ClipDataset
 from stream_i3d.training.video_dataset import VideoDataset
 
 FOLDS = 5

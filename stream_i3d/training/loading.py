@@ -1,22 +1,77 @@
-"""Which samples make a step, and the workers that prepare them.
+"""Samples, the order in which a training uses them, and the DataLoader that prepares them.
 
-The order of an epoch depends on the seed and the epoch alone, and a sample on its key alone. So a run that is taken
-up at a step sees what an unbroken one would have seen, and so does a run on another number of processes.
+The order of an epoch depends only on the seed and the epoch, and a sample only on its key. A resumed run therefore
+sees the same samples as an uninterrupted one, and so does a run on another number of processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
 from msgspec import Struct
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stream_i3d.capture.silence import silence_ffmpeg
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.config import DataConfig
-from stream_i3d.training.sample import Batch, ClipDataset, Sample, SampleKey
+
+
+class SampleKey(NamedTuple):
+    """Which sample: the same key gives the same clip, crop and jitter, in any process, at any time."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # tuple has a method of that name, which nobody needs of a key
+
+
+class Sample(TypedDict):
+    """What a dataset gives.
+
+    Attributes:
+        clips: By stream ("rgb", "flow"), in the order in which the network takes them: (N, T, H, W, C) uint8, N clips
+            or crops of one video; RGB, or codes of optical flow.
+        label: The class.
+        index: Of the item in its dataset.
+    """
+
+    clips: dict[str, Tensor]
+    label: int
+    index: int
+
+
+class Batch(TypedDict):
+    """B samples.
+
+    Attributes:
+        clips: By stream: (B, N, T, H, W, C) uint8.
+        label: (B,) int64.
+        index: (B,) int64.
+    """
+
+    clips: dict[str, Tensor]
+    label: Tensor
+    index: Tensor
+
+
+class ClipDataset(Protocol):
+    """A map-style dataset of clips, as torch.utils.data.DataLoader takes it."""
+
+    labels: tuple[str, ...]
+    """The classes, in the order of the network's outputs."""
+
+    targets: tuple[int, ...]
+    """The class of each item."""
+
+    def __len__(self) -> int:
+        """Items in an epoch."""
+        ...
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Return the sample of a key."""
+        ...
 
 
 class Division(Struct, frozen=True, kw_only=True):

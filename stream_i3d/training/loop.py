@@ -21,16 +21,29 @@ from torch.optim.swa_utils import AveragedModel
 
 from stream_i3d.errors import TrainingError
 from stream_i3d.inference.two_stream import stream_preprocessing
-from stream_i3d.models.memory_format import lay_out
+from stream_i3d.models.folding import lay_out
 from stream_i3d.preprocess import Preprocessing, normalise
-from stream_i3d.training.batch_norm import synchronise_batch_norm
 from stream_i3d.training.config import TrainConfig
-from stream_i3d.training.distribution import training_precision
-from stream_i3d.training.loading import Division, StepSampler, fixed_parts, make_loader, steps_per_epoch
+from stream_i3d.training.distribution import synchronise_batch_norm, training_precision
+from stream_i3d.training.loading import (
+    Batch,
+    ClipDataset,
+    Division,
+    StepSampler,
+    fixed_parts,
+    make_loader,
+    steps_per_epoch,
+)
 from stream_i3d.training.network import set_regime, set_training
-from stream_i3d.training.optimisation import ClipLoss, make_average, make_optimizer, rate_at, set_rate
-from stream_i3d.training.sample import Batch, ClipDataset
-from stream_i3d.training.update_plan import plan_updates, with_plan
+from stream_i3d.training.optimisation import (
+    ClipLoss,
+    make_average,
+    make_optimizer,
+    plan_updates,
+    rate_at,
+    set_rate,
+    with_plan,
+)
 
 
 @dataclass(frozen=True, slots=True)

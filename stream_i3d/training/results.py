@@ -17,7 +17,6 @@ from torch import Tensor
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.files import replace_file
-from stream_i3d.training.calibration import Calibration
 from stream_i3d.training.metrics import EVALUATIONS, ConfidenceBin, confidence_bins, measure
 from stream_i3d.training.streaming_report import StreamingReport
 
@@ -70,6 +69,28 @@ class SkippedVideo(Struct, frozen=True, kw_only=True):
 
     video: str
     reason: str
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """What a fit found, on the samples it was made on.
+
+    Attributes:
+        temperature: The new one.
+        before: The one that was in use.
+        samples: How many were looked at.
+        ece_before: Expected calibration error at the old temperature.
+        ece: At the new one.
+        nll_before: Negative log likelihood at the old temperature.
+        nll: At the new one.
+    """
+
+    temperature: float
+    before: float
+    samples: int
+    ece_before: float
+    ece: float
+    nll_before: float
+    nll: float
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):

@@ -32,15 +32,13 @@ from stream_i3d.training.calibration import fit_temperature
 from stream_i3d.training.config import TrainConfig, load_train_config
 from stream_i3d.training.datasets import Datasets, make_datasets, with_clip
 from stream_i3d.training.distribution import make_deterministic, make_fabric
-from stream_i3d.training.ending import OUTLOOK, Ending, finish, write_outlook
 from stream_i3d.training.head_only import HeadTraining
+from stream_i3d.training.live_check import OUTLOOK, Ending, finish, write_outlook
 from stream_i3d.training.loop import StepResult, Trainer
 from stream_i3d.training.metrics import mean_class_accuracy, negative_log_likelihood, top_k_accuracy
 from stream_i3d.training.network import build_network, find_origin
-from stream_i3d.training.records import Records
-from stream_i3d.training.selection import is_better
-from stream_i3d.training.state import load_state, save_state
-from stream_i3d.training.update_plan import with_plan
+from stream_i3d.training.optimisation import with_plan
+from stream_i3d.training.run_files import Records, is_better, load_state, save_state
 
 CONFIG_NAME = "config.yaml"
 BEST, LAST = "best.safetensors", "last.safetensors"

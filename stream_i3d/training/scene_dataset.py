@@ -18,7 +18,7 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS, render_clip
 from stream_i3d.training.config import SceneConfig
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 
 Pictures = NDArray[np.uint8]
 """(T, H, W, 3) uint8 RGB in [0, 255]."""

@@ -1,7 +1,12 @@
-"""Clips of video files as samples for a network: where they stand, what is seen of them, what is done to them.
+"""Training, validation and test clips from video files.
 
-Validation and tests give what the live path gives a network of the same frames, bit for bit, optical flow included.
-Knows no loader and no network.
+Validation and test clips are bit for bit what the live path gives a network for the same frames, optical flow
+included.
+
+Frame numbers count frames sampled to the model's rate, from 0. A clip has `clip_len` frames, `frame_interval` apart,
+like a live window. A video shorter than a clip is looped (Carreira & Zisserman, CVPR 2017, section 3). Clip positions
+follow MMAction2's SampleFrames with one difference: there a clip's span also counts `frame_interval` frames after its
+last frame, so up to num_clips - 1 starts at the end of the video are never drawn. Here every start can be drawn.
 """
 
 from __future__ import annotations
@@ -23,10 +28,9 @@ from stream_i3d.flow.normalise import STILL
 from stream_i3d.preprocess import Image, Preprocessing
 from stream_i3d.training.annotations import Annotations
 from stream_i3d.training.augment import Augmenter, Colours, Pictures, View, centre_box, three_boxes
-from stream_i3d.training.clip_sampling import centre_start, clip_numbers, even_starts, random_starts
 from stream_i3d.training.config import AugmentConfig, ClipConfig
 from stream_i3d.training.frame_cache import FrameCache
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 from stream_i3d.training.videos import Numbers, VideoReader, claimed_frames
 
 log = logging.getLogger(__name__)
@@ -238,3 +242,41 @@ class VideoDataset:
                 else quantise(self._flow(grays[previous], grays[place]))
             )
         return np.stack([codes[place] for place in order])
+
+
+def random_starts(num_frames: int, span: int, num_clips: int, rng: np.random.Generator) -> Numbers:
+    """Draw where training clips start: each at random in a segment of its own.
+
+    Args:
+        num_frames: Frames of the video, at least 1.
+        span: Frames from a clip's first to its last, both counted (`Preprocessing.window_frames`).
+        num_clips: The places where a clip fits are cut into so many equal segments.
+        rng: Gives `num_clips` numbers, whatever the video's length.
+
+    Returns:
+        (num_clips,) int64, not decreasing; zeros where the video is no longer than a clip.
+    """
+    places = max(1, num_frames - span + 1)
+    shares = (np.arange(num_clips) + rng.random(num_clips)) / num_clips  # (num_clips,) in [0, 1)
+    return np.minimum((shares * places).astype(np.int64), places - 1)
+
+
+def centre_start(num_frames: int, span: int) -> Numbers:
+    """Return (1,) int64: where the clip in the middle of a video starts."""
+    return np.array([max(0, num_frames - span) // 2], np.int64)
+
+
+def even_starts(num_frames: int, span: int, num_clips: int) -> Numbers:
+    """Return (num_clips,) int64: starts spread evenly from the first frame to the last place where a clip fits.
+
+    One clip is the one in the middle. In a video no longer than a clip all are at its start.
+    """
+    if num_clips == 1:
+        return centre_start(num_frames, span)
+    return np.round(np.linspace(0, max(0, num_frames - span), num_clips)).astype(np.int64)
+
+
+def clip_numbers(starts: Numbers, num_frames: int, preprocessing: Preprocessing) -> Numbers:
+    """Return (num_clips, clip_len) int64: the numbers of each clip's frames, looped at the video's end."""
+    steps = np.arange(preprocessing.clip_len) * preprocessing.frame_interval
+    return (starts[:, None] + steps) % num_frames

@@ -13,10 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.batch_norm_lstm import BatchNormLSTM
 from stream_i3d.models.c3d import C3D
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.convnet_lstm import ConvNetLSTM
+from stream_i3d.models.convnet_lstm import BatchNormLSTM, ConvNetLSTM
 from stream_i3d.models.fused_two_stream import FusedTwoStream
 from stream_i3d.models.head import replace_head
 from stream_i3d.models.registry import ARCHITECTURES, build_model

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from stream_i3d.cli.app import app
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.cost import architecture_cost, count_flops, count_parameters
 from stream_i3d.models.head import HasHeads
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.layouts import OURS
+from stream_i3d.models.overview import architecture_cost, count_flops, count_parameters
 from stream_i3d.models.registry import ARCHITECTURES, SAMPLINGS, build_model, find_architecture
 from stream_i3d.models.resnet_i3d import ResNetI3D
 from stream_i3d.models.spec import ModelSpec

@@ -14,7 +14,7 @@ from stream_i3d.settings import convert_settings
 from stream_i3d.training import probing
 from stream_i3d.training.config import ClipConfig, TrainConfig
 from stream_i3d.training.datasets import Datasets, make_datasets, make_test_dataset, with_clip
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.scene_dataset import SceneDataset
 from stream_i3d.training.video_dataset import VideoDataset
 from tests.training.clips import numbers_of, write_video

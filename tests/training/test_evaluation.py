@@ -18,8 +18,8 @@ from stream_i3d.recognizer import softmax
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.evaluation import Network, evaluate, load_network, score_videos, videos_for, with_clips
+from stream_i3d.training.loading import Sample, SampleKey
 from stream_i3d.training.metrics import measure
-from stream_i3d.training.sample import Sample, SampleKey
 from tests.inference.two_stream import save_stream
 from tests.training.clips import write_video
 from tests.training.toy import ToyDataset, toy_config

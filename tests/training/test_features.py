@@ -21,7 +21,7 @@ from stream_i3d.training.features import (
     fingerprint,
 )
 from stream_i3d.training.head_only import FeatureHead
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 from tests.training.toy import PREPROCESSING, ToyDataset
 
 CPU = torch.device("cpu")

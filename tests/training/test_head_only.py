@@ -119,7 +119,7 @@ def test_settings_that_need_the_whole_network_are_refused_and_the_heads_rate_is_
 
 def test_the_first_look_at_a_video_is_the_clip_of_its_middle_without_augmentation(tmp_path: Any) -> None:
     from stream_i3d.training.annotations import read_annotations
-    from stream_i3d.training.sample import SampleKey
+    from stream_i3d.training.loading import SampleKey
     from stream_i3d.training.video_dataset import VideoDataset, VideoSettings
     from tests.training.clips import numbers_of, write_video
 

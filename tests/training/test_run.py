@@ -22,9 +22,8 @@ from safetensors.numpy import load_file
 
 from stream_i3d.models.spec import read_spec
 from stream_i3d.scenes import render_clip
-from stream_i3d.training.records import read_rows
 from stream_i3d.training.run import BEST, LAST
-from stream_i3d.training.state import STATE_NAME
+from stream_i3d.training.run_files import STATE_NAME, read_rows
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

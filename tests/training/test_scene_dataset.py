@@ -12,7 +12,7 @@ from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS
 from stream_i3d.training import scene_dataset
 from stream_i3d.training.config import SceneConfig
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.scene_dataset import SceneDataset, camera_sizes
 
 MAKE = Preprocessing(clip_len=8, short_side=32, crop_size=32)

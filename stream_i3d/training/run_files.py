@@ -1,17 +1,66 @@
-"""What a training leaves behind to look at: a CSV file of its steps and validations, and TensorBoard's files.
+"""The files of a training run: the state to resume from, CSV and TensorBoard logs, and which checkpoint is the best.
 
-A run that is taken up again goes on in the same files, from the step at which it was saved. Does not know the terminal.
+The state holds weights, optimiser, moving average and step. It holds no random state: every step seeds its own random
+numbers from the run's seed and the step number (`loop.seed_step`), and so does every sample. A resumed run continues
+the same log files after the step that was saved.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from stream_i3d.errors import TrainingError, brief
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+STATE_NAME = "state.pt"
+"""The file's name in a run's folder."""
+
+_FORMAT = "stream-i3d/training/1"
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write a run's state; the file is the old one or the new one at any time, also when the process is killed.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    partial = folder / f".{STATE_NAME}.partial"
+    try:
+        torch.save({"format": _FORMAT, **state}, partial)
+        partial.replace(folder / STATE_NAME)
+    except (OSError, RuntimeError) as error:  # the latter: torch's word for a full disk
+        partial.unlink(missing_ok=True)
+        raise TrainingError(
+            f"the run's state cannot be written to {folder} ({brief(error)}): make room there, then go on with --resume"
+        ) from error
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, onto the CPU.
+
+    Raises:
+        TrainingError: There is none, or it is damaged.
+    """
+    path = folder / STATE_NAME
+    if not path.is_file():
+        raise TrainingError(f"no run to resume in {folder} (no file {STATE_NAME}); leave out --resume to start one")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything for a damaged file
+        raise TrainingError(f"{path} is damaged ({brief(error)}): start the run again in another folder") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise TrainingError(f"{path} is not the state of a training of this version: start the run again")
+    return state
+
 
 STEP_FIELDS = ("step", "epoch", "loss", "lr", "seconds", "samples_per_s")
 VALIDATION_FIELDS = ("step", "epoch", "loss", "acc@1", "acc@5", "mean_class_accuracy")
@@ -96,3 +145,32 @@ class Records:
         for key, value in row.items():
             if key not in ("step", "epoch"):
                 self._board.add_scalar(f"{group}/{key}", value, int(row["step"]))
+
+
+MetricName = Literal["acc@1", "mean_class_accuracy", "loss"]
+
+Rank = tuple[float, ...]
+"""Compares like a tuple; the larger one is the better validation."""
+
+
+def rank(metrics: Mapping[str, float], metric: MetricName) -> Rank:
+    """Return how good a validation is: by `metric`, then the lower loss, then the higher accuracy, then the later step.
+
+    Args:
+        metrics: Of one validation: "acc@1", "mean_class_accuracy", "loss" and "step". What is missing (in a run that an
+            older version began) or NaN is worse than any number.
+        metric: What counts first.
+    """
+    loss = -_number(metrics, "loss", math.inf)
+    first = loss if metric == "loss" else _number(metrics, metric, -math.inf)
+    return (first, loss, _number(metrics, "acc@1", -math.inf), _number(metrics, "step", -math.inf))
+
+
+def is_better(metrics: Mapping[str, float], best: Mapping[str, float], metric: MetricName) -> bool:
+    """Tell whether a validation goes before the best one so far; an empty `best` is none."""
+    return not best or rank(metrics, metric) > rank(best, metric)
+
+
+def _number(metrics: Mapping[str, float], name: str, missing: float) -> float:
+    value = metrics.get(name, missing)
+    return missing if math.isnan(value) else value
