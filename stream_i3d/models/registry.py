@@ -18,7 +18,7 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 OptionValue = str | int | float | bool | None
@@ -71,6 +71,8 @@ class Architecture(Struct, frozen=True, kw_only=True):
         preprocessing: How clips are made that are like those of its training.
         results: Published accuracies, the one to compare with first.
         source: Where its weights or its code were published.
+        inflation: The function that makes this network's state dict from a 2D network's, as "module:function"; it takes
+            the 2D state dict and, by keyword, those of `fixed` that it has parameters for. Empty: there is none.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Architecture(Struct, frozen=True, kw_only=True):
     preprocessing: Preprocessing = Preprocessing()
     results: tuple[Result, ...] = ()
     source: str = ""
+    inflation: str = ""
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -115,9 +118,29 @@ class Architecture(Struct, frozen=True, kw_only=True):
 
     def load(self) -> type[nn.Module]:
         """Return the network's class; imports its module."""
-        module, _, name = self.target.partition(":")
-        found: type[nn.Module] = getattr(importlib.import_module(module), name)
+        found: type[nn.Module] = _imported(self.target)
         return found
+
+    def inflate(self, state_dict_2d: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return this network's state dict, inflated from a 2D network's (see `stream_i3d.models.inflate`).
+
+        Raises:
+            ConfigError: No 2D network can be inflated into this architecture.
+            CheckpointError: The tensors are not those of the 2D network that can be.
+        """
+        if not self.inflation:
+            able = [name for name, row in ARCHITECTURES.items() if row.inflation]
+            raise ConfigError(f"nothing is inflated into {self.name!r}: choose one of {', '.join(able)}")
+        inflate = _imported(self.inflation)
+        arguments = {key: self.fixed[key] for key in inspect.signature(inflate).parameters if key in self.fixed}
+        inflated: dict[str, Tensor] = inflate(state_dict_2d, **arguments)
+        return inflated
+
+
+def _imported(target: str) -> Any:
+    """Return what "module:name" names; imports the module."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 _QUO_VADIS = "Carreira & Zisserman, Quo Vadis, Action Recognition?, CVPR 2017"
@@ -157,6 +180,7 @@ def _resnet(
         ),
         results=results,
         source=_MMACTION2,
+        inflation="stream_i3d.models.inflate:inflate_resnet50",
     )
 
 
@@ -179,6 +203,7 @@ _TABLE: tuple[Architecture, ...] = (
         options=("dropout_keep_prob",),
         results=(_quo_vadis(71.1, 89.3, "rgb_imagenet.pt"),),
         source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+        inflation="stream_i3d.models.inflate:inflate_inception",
     ),
     Architecture(
         name="i3d-flow",
@@ -189,6 +214,7 @@ _TABLE: tuple[Architecture, ...] = (
         options=("dropout_keep_prob",),
         results=(_quo_vadis(63.4, 84.9, "flow_imagenet.pt"),),
         source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+        inflation="stream_i3d.models.inflate:inflate_inception",
     ),
     _resnet(
         "i3d-r50",
@@ -265,8 +291,10 @@ _TABLE: tuple[Architecture, ...] = (
     ),
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType({row.name: row for row in _TABLE})
-"""All architectures by name, in the order they are listed in."""
+_BY_NAME = {row.name: row for row in _TABLE}
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(_BY_NAME)
+"""All architectures by name, in the order in which they are listed."""
 
 
 def find_architecture(name: str) -> Architecture:

@@ -6,7 +6,7 @@ all of the network learns, only its last layers do, or those after a named part.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct, structs
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
 from stream_i3d.models.checkpoint import load_checkpoint, read_state_dict
 from stream_i3d.models.head import HasHeads, replace_head
-from stream_i3d.models.inflate import inflate_inception, inflate_resnet50
 from stream_i3d.models.registry import Architecture, build_model, find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import Preprocessing
@@ -186,14 +185,10 @@ def _dimensions(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
 def _load_inflated(model: nn.Module, source: str, row: Architecture) -> None:
     """Load a 2D network's weights, inflated, into all of `model` but its head."""
     state = read_state_dict(resolve_checkpoint(source))
-    family = row.target.rpartition(":")[2]
-    if family == "I3D":
-        inflated = inflate_inception(state)
-    elif family == "ResNetI3D":
-        variant = cast(Any, row.fixed.get("variant", "plain"))
-        inflated = inflate_resnet50(state, variant=variant)
-    else:
-        raise ConfigError(f"model.inflate: nothing is inflated into {row.name!r}; i3d and the i3d-r50 family can be")
+    try:
+        inflated = row.inflate(state)
+    except ConfigError as error:
+        raise ConfigError(f"model.inflate: {error}") from None
     heads = head_names(model)
     body = {key: tensor for key, tensor in inflated.items() if not key.startswith(heads)}
     _load_body(model, body, source)
