@@ -27,16 +27,16 @@ from stream_i3d.models.inception_table import MIN_SIDE
 _GAMMA = 0.1
 _EPS = 1e-5
 _MOMENTUM = 0.1
-_FORGET_BIAS = 1.0  # the usual start (Jozefowicz et al., ICML 2015): a fresh cell remembers
+_FORGET_BIAS = 1.0  # the usual initial value (Jozefowicz et al., ICML 2015)
 
 
 class StepBatchNorm(nn.Module):
-    """BatchNorm whose running statistics are kept per time step; scale and shift are shared by all steps.
+    """BatchNorm with running statistics per time step; scale and shift are shared by all steps.
 
     Args:
-        features: Features to normalise.
-        max_steps: Steps with statistics of their own; later ones use the last's.
-        shift: Whether there is a learned shift (the gates have a bias already).
+        features: Number of features.
+        max_steps: Steps with their own statistics; later steps use those of the last.
+        shift: Whether there is a learned shift. The gates have a bias already.
     """
 
     running_mean: Tensor
@@ -55,9 +55,9 @@ class StepBatchNorm(nn.Module):
 
         Args:
             x: (B, features), B >= 2 in training.
-            step: Which step of the clip this is, from 0.
-            last: Whether it is the clip's last one: in training, all steps that the clip is too short to reach then
-                take part in its statistics, so that none is left with those of no data.
+            step: Index of the time step, from 0.
+            last: Whether it is the last step of the clip. In training, all later steps then get the same update of
+                their statistics, so that none is left without data.
 
         Returns:
             (B, features) float32.
@@ -76,12 +76,12 @@ class StepBatchNorm(nn.Module):
 
 
 class BatchNormLSTM(nn.Module):
-    """One layer of batch-normalised LSTM. The state starts from zero at every clip.
+    """One layer of batch-normalised LSTM. The state is zero at the start of every clip.
 
     Args:
         in_features: Features of the input at each step.
-        units: Cells, and features of the output.
-        max_steps: Steps with statistics of their own; 25, those of the published training clips.
+        units: Number of cells, and of output features.
+        max_steps: Steps with their own statistics; 25 as in the published training clips.
     """
 
     def __init__(self, in_features: int, units: int, max_steps: int = 25) -> None:
@@ -104,10 +104,10 @@ class BatchNormLSTM(nn.Module):
             x: (B, T, in_features) float; B >= 2 in training.
 
         Returns:
-            (B, T, units) in (-1, 1), the dtype of `x`; inside, the cells are float32.
+            (B, T, units) in (-1, 1), the dtype of `x`; the cells are computed in float32.
 
         Raises:
-            ConfigError: A single clip in training, which has no statistics.
+            ConfigError: A batch of one clip in training, which has no statistics.
         """
         batch, steps = x.shape[:2]
         if self.training and batch < 2:
@@ -134,7 +134,7 @@ class BatchNormLSTM(nn.Module):
     def _initialise(self) -> None:
         nn.init.xavier_uniform_(self.input.weight)
         with torch.no_grad():
-            for gate in self.recurrent.weight.chunk(4):  # each gate's is orthogonal
+            for gate in self.recurrent.weight.chunk(4):  # orthogonal for each gate
                 nn.init.orthogonal_(gate)
             self.bias[: self.units].fill_(_FORGET_BIAS)
 
@@ -151,8 +151,8 @@ class ConvNetLSTM(nn.Module):
     Args:
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
-        dropout_keep_prob: Probability to *keep* one of Inception-v1's features in training.
-        max_steps: Frames for which the LSTM keeps statistics of their own; 25, those of the training clips.
+        dropout_keep_prob: Probability of *keeping* one of Inception-v1's features in training.
+        max_steps: Frames for which the LSTM has its own statistics; 25 as in the published training clips.
         width: Multiplies every channel count but the input's and the classes'; 1.0 is the published network.
 
     Raises:
@@ -182,7 +182,7 @@ class ConvNetLSTM(nn.Module):
         initialise_head(self.logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of each clip, those after its last frame.
+        """Return the logits of each clip, after its last frame.
 
         Args:
             x: (B, in_channels, T >= 1, H >= 32, W >= 32) float in [-1, 1]; B >= 2 in training.
@@ -218,7 +218,7 @@ class ConvNetLSTM(nn.Module):
         """Return the LSTM's outputs, (B, 512 * width, T) in (-1, 1); arguments and errors as `forward`."""
         check_clips(x.shape, self.in_channels, 1, MIN_SIDE)
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
-        pooled = self.trunk.extract_features(frames).mean(dim=(2, 3))  # one place up to 224 x 224
+        pooled = self.trunk.extract_features(frames).mean(dim=(2, 3))  # a 1 x 1 map up to 224 x 224
         sequence = pooled.reshape(x.shape[0], x.shape[2], -1)  # (B, T, 1024 * width)
         outputs: Tensor = self.lstm(self.dropout(sequence))
         return outputs.transpose(1, 2)

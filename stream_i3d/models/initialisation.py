@@ -1,4 +1,4 @@
-"""How a network's weights begin: He's initialisation for training, or no memory at all for loading a checkpoint."""
+"""Initialisation of networks: He's for training, or none, on the meta device, for loading a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _RANDOM = (Tensor.normal_, Tensor.uniform_)
-"""What draws numbers into a tensor without going by way of a function of torch.nn.init that can be seen here."""
+"""Methods that fill a tensor with random numbers without calling a function of torch.nn.init."""
 
 
 def initialise(module: nn.Module) -> None:
-    """Give the layers that a ReLU follows the weights that training starts from.
+    """Initialise the layers of a network for training.
 
-    He et al.'s normal initialisation (ICCV 2015, fan-in) for convolutions and linear layers, zero biases. BatchNorms
-    keep PyTorch's 1 and 0; heads are set afterwards, by head.py.
+    Convolutions and linear layers get He et al.'s normal initialisation (ICCV 2015, fan-in) and zero biases. BatchNorms
+    keep PyTorch's 1 and 0. Heads are initialised afterwards by `head.initialise_head`.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -29,13 +29,17 @@ def initialise(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def without_weights() -> Iterator[None]:
-    """Build networks in this block as shapes and names only; their tensors are on the meta device."""
+    """Build networks in this block on the meta device, without initialisation.
+
+    With the meta device alone, torch would compute what each random initialisation gives, and import sympy and its
+    compiler for that: 1 s, 900 modules and 60 MB at every start.
+    """
     with torch.device("meta"), _Uninitialised():
         yield
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Leaves tensors as they are where they would be initialised."""
+    """Skips initialisation functions."""
 
     def __torch_function__(
         self,

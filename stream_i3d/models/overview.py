@@ -19,13 +19,13 @@ class Row(Struct, frozen=True, kw_only=True):
     """One architecture.
 
     Attributes:
-        name: What `build_model` and `--model` call it.
-        paper: Where it is described.
-        inputs: Shape (C, T, H, W) of each stream's input by the stream's name.
-        frame_interval: The gap between a clip's frames.
-        parameters: Trainable numbers, at its default number of classes.
-        gflops: 1e9 floating-point operations on one input, a multiply-add counted as two.
-        weights_at_hand: Names of checkpoints on this machine.
+        name: Name for `build_model` and `--model`.
+        paper: The paper that describes it.
+        inputs: Shape (C, T, H, W) of each input by the stream's name.
+        frame_interval: Distance of a clip's frames.
+        parameters: Number of parameters with the default number of classes.
+        gflops: 1e9 floating-point operations for one input; a multiply-add counts as two.
+        weights_at_hand: Names of the checkpoints on this machine.
         results: Published accuracies, the one to compare with first.
         source: Where its weights or its code were published.
     """
@@ -41,7 +41,7 @@ class Row(Struct, frozen=True, kw_only=True):
     source: str
 
     def cells(self) -> tuple[str, ...]:
-        """Return the columns for people: name, input, parameters, GFLOPs, weights, accuracy, source."""
+        """Return the columns of the table: name, input, parameters, GFLOPs, weights, accuracy, source."""
         gap = f", every {_ordinal(self.frame_interval)} frame" if self.frame_interval > 1 else ""
         inputs = "\n".join(f"{stream} {'x'.join(map(str, shape[1:]))}{gap}" for stream, shape in self.inputs.items())
         return (
@@ -56,7 +56,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def overview() -> list[Row]:
-    """Return a row per architecture, in the registry's order; costs are counted without computing anything."""
+    """Return a row per architecture, in the order of the registry; costs are counted on the meta device."""
     return [_row(architecture) for architecture in ARCHITECTURES.values()]
 
 
@@ -88,19 +88,19 @@ def _ordinal(number: int) -> str:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return how many trainable numbers a network has (BatchNorm's running statistics are none)."""
+    """Return the number of parameters of a network, without BatchNorm's running statistics."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_flops(model: nn.Module, *shapes: Sequence[int]) -> int:
-    """Return the floating-point operations of one forward pass, a multiply-add counted as two.
+    """Return the floating-point operations of one forward pass; a multiply-add counts as two.
 
-    Convolutions, linear layers and matrix products are counted, as the literature does; BatchNorm, pooling and
-    activations, under one per cent here, are not. On a network on the meta device nothing is computed.
+    Convolutions, linear layers and matrix products are counted, as in the literature; BatchNorm, pooling and
+    activations are not (less than one per cent here). Nothing is computed for a network on the meta device.
 
     Args:
-        model: On any device; its mode and weights stay as they are.
-        *shapes: The shape of each input, batch included: (B, C, T, H, W).
+        model: The network, on any device; its mode and weights are not changed.
+        *shapes: Shape of each input, with the batch: (B, C, T, H, W).
 
     Raises:
         ConfigError: The network does not take such inputs.
@@ -108,7 +108,7 @@ def count_flops(model: nn.Module, *shapes: Sequence[int]) -> int:
     device = next(model.parameters()).device
     modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()  # in training BatchNorm would take these inputs into its statistics
+        model.eval()  # in training mode BatchNorm would update its statistics
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             model(*(torch.zeros(tuple(shape), device=device) for shape in shapes))
     finally:
@@ -120,10 +120,10 @@ def count_flops(model: nn.Module, *shapes: Sequence[int]) -> int:
 
 @cache
 def architecture_cost(name: str) -> tuple[int, int]:
-    """Return the parameters at its default classes, and the operations on one input, of an architecture.
+    """Return an architecture's number of parameters and floating-point operations for one input.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is no architecture of that name.
     """
     with torch.device("meta"):
         model = build_model(name)

@@ -32,33 +32,33 @@ from stream_i3d.training.results import Calibration
 
 MIN_SAMPLES = 20
 MIN_SAMPLES_PER_CLASS = 2
-"""Fewer samples (on average over the classes) say nothing of how often a confident prediction is right."""
+"""With fewer samples, in total or on average per class, a fitted temperature is not reliable."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 20.0
-"""Where all samples are right, ever surer is ever better, and no set is large enough to say that. Four times surer than
-the network's own word is the most that is granted."""
+"""Limits of the temperature. If all samples are right, the likelihood grows as the temperature falls, without end,
+but no set is large enough to justify that; logits are multiplied by 4 at most."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _TOLERANCE = 1e-6  # of the logarithm of the temperature
 
 
 def enough_samples(samples: int, classes: int) -> bool:
-    """Say whether a temperature can be fitted on so many samples of so many classes."""
+    """Return whether there are enough samples to fit a temperature."""
     return samples >= max(MIN_SAMPLES, MIN_SAMPLES_PER_CLASS * classes)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
-    """Return the temperature at which the true classes are likeliest.
+    """Return the temperature with the highest likelihood of the true classes.
 
-    The logits must be of single clips, one a video, as live windows are: an average over a video's clips is another
-    thing to be sure of.
+    The logits must be those of single clips, one a video, because a live window is a single clip. Averages over a
+    video's clips have another temperature.
 
     Args:
-        logits: (N, C) float, finite, as the network gives them; of samples that it was not trained on.
+        logits: (N, C) float, finite: the network's output for samples that it was not trained on.
         labels: (N,) int64 in [0, C).
 
     Returns:
-        In [MIN_TEMPERATURE, MAX_TEMPERATURE]; None where there are too few samples, see `enough_samples`.
+        A value in [MIN_TEMPERATURE, MAX_TEMPERATURE]; None if there are too few samples (`enough_samples`).
     """
     if not enough_samples(*logits.shape):
         return None
@@ -68,12 +68,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
     def loss(log_temperature: float) -> float:
         return float(torch.nn.functional.cross_entropy(logits / math.exp(log_temperature), labels))
 
-    # The loss is convex in 1 / T, so it has one valley over log T as well.
+    # The loss is convex in 1 / T, so it is unimodal in log T as well.
     return math.exp(_lowest(loss, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)))
 
 
 def calibrate(logits: Tensor, labels: Tensor, before: float = 1.0) -> Calibration | None:
-    """Fit a temperature and say what it changes.
+    """Fit a temperature and measure what it changes.
 
     Args:
         logits: (N, C) float of single clips.
@@ -81,7 +81,7 @@ def calibrate(logits: Tensor, labels: Tensor, before: float = 1.0) -> Calibratio
         before: The temperature in use.
 
     Returns:
-        None where there are too few samples.
+        The fit and its effect; None if there are too few samples.
     """
     temperature = fit_temperature(logits, labels)
     if temperature is None:
@@ -99,7 +99,7 @@ def calibrate(logits: Tensor, labels: Tensor, before: float = 1.0) -> Calibratio
 
 
 def _lowest(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function of one valley is lowest, by golden section; an end of the range where it only falls."""
+    """Return the minimum of a unimodal function in [low, high] by golden-section search."""
     ends = (low, high)
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = loss(left), loss(right)
@@ -119,7 +119,7 @@ def check_calibratable(checkpoint: str) -> None:
     """Check that a temperature can be stored in a checkpoint.
 
     Raises:
-        CheckpointError: There is no such file, it comes with the package, or it carries no spec.
+        CheckpointError: There is no such file, it is the packaged checkpoint, or it has no spec.
     """
     path = resolve_checkpoint(checkpoint)
     remedy = f"make a copy by `stream-i3d weights convert {checkpoint} --output FILE.safetensors`, and calibrate that"
@@ -130,10 +130,10 @@ def check_calibratable(checkpoint: str) -> None:
 
 
 def calibrate_network(network: Network, config: TrainConfig, progress: Progress = no_progress) -> Calibration:
-    """Fit a network's temperature on one clip from the middle of each video of the validation set; change nothing.
+    """Fit a network's temperature on the middle clip of each validation video; the network is not changed.
 
     Raises:
-        ConfigError: There is no validation set, it is too small, or it is of other classes.
+        ConfigError: There is no validation set, it is too small, or its classes are others.
     """
     one = with_clips(config, 1, 1)
     dataset = videos_for(network, one, None)
@@ -149,15 +149,15 @@ def calibrate_network(network: Network, config: TrainConfig, progress: Progress 
 
 
 def store_calibration(checkpoint: str, calibration: Calibration, data: str) -> str:
-    """Write a temperature into a checkpoint, and into its provenance where it comes from.
+    """Write a temperature into a checkpoint, and its origin into the provenance.
 
     Args:
         checkpoint: One that `check_calibratable` accepts.
-        calibration: What was found.
-        data: What it was found on, for people.
+        calibration: The fitted temperature.
+        data: Name of the data that it was fitted on, for messages.
 
     Returns:
-        What changed, for people.
+        A line for the user about what changed.
 
     Raises:
         CheckpointError: The file cannot be written.
@@ -165,18 +165,18 @@ def store_calibration(checkpoint: str, calibration: Calibration, data: str) -> s
     path = resolve_checkpoint(checkpoint)
     spec = read_spec(path)
     assert spec is not None
-    told = (
+    note = (
         f"temperature {calibration.temperature:.3f} (was {calibration.before:.3f}), on {calibration.samples} clips of "
         f"{data}: calibration error {calibration.ece_before:.1%} -> {calibration.ece:.1%}, negative log likelihood "
         f"{calibration.nll_before:.3f} -> {calibration.nll:.3f}"
     )
-    provenance = {**spec.provenance, "calibration": told}
+    provenance = {**spec.provenance, "calibration": note}
     calibrated = structs.replace(
         spec,
         temperature=calibration.temperature,
         calibration="validation",
-        min_confidence=None,  # only recommended for want of calibration
+        min_confidence=None,  # a threshold is recommended only for an uncalibrated checkpoint
         provenance=provenance,
     )
     update_spec(path, calibrated)
-    return told
+    return note

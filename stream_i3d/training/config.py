@@ -1,7 +1,6 @@
-"""Everything that `train` and `evaluate` can be told: one validated schema, as config.py is for `run`.
+"""The settings of `train` and `evaluate` as one validated schema.
 
-Knows no torch and no file but the YAML it is read from. Defaults are those of a fine-tuning on a small set of one's
-own clips.
+The defaults suit fine-tuning on a small set of one's own clips. Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ Rate = Annotated[float, Meta(gt=0)]
 Weight = Annotated[float, Meta(ge=0)]
 OptionValue = str | int | float | bool | None
 Auto = Literal["auto"]
-"""Settled by the size of the training set (`update_plan`)."""
+"""Chosen by the size of the training set (`optimisation.plan_updates`)."""
 
 
 _Number = TypeVar("_Number", int, float)
 
 
 def settled(value: _Number | Auto) -> _Number:
-    """Return a setting that is "auto" no more."""
-    assert not isinstance(value, str), "update_plan.with_plan was not called"
+    """Return a setting whose "auto" has been replaced by a number."""
+    assert not isinstance(value, str), "optimisation.with_plan was not called"
     return value
 
 
 class SceneConfig(Section, frozen=True, kw_only=True):
-    """Generated scenes in place of videos (stream_i3d.scenes): an epoch shows `clips` clips, `fresh` of them new.
+    """Generated scenes in place of videos (stream_i3d.scenes): an epoch has `clips` clips, `fresh` of them new.
 
-    Of the first `plain` clips of a run, ever fewer are plain ones, with large things and a perfect camera: from noisy
-    pictures of small things alone, a network learned nothing in 2,600 steps.
+    A decreasing share of the first `plain` clips of a run is plain, with large objects and a perfect camera. Without
+    them, from noisy pictures of small objects alone, a network learned nothing in 2,600 steps.
     """
 
     clips: Positive = 2048
@@ -56,11 +55,11 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """Where clips come from.
 
     `train` and `val` are each a folder with a folder per class, or a file with a line per video: `path label` or
-    `path frames label`, separated by blanks or by commas; `root` is what paths in such files are relative to
-    (default: the file's folder). Without `val`, `val_fraction` of each class is set aside, chosen by the seed.
-    `labels` fixes the classes' order: a carried list or a text file; else it is that of the checkpoint if it has all
-    of them, else alphabetical. `cache` is a folder that keeps decoded frames between epochs and runs. `workers`
-    decode beside the training.
+    `path frames label`, separated by blanks or by commas. Paths in such files are relative to `root` (default: the
+    file's folder). Without `val`, `val_fraction` of each class is used for validation, chosen by the seed. `labels`
+    sets the order of the classes: a packaged list or a text file. Without it the order is that of the checkpoint, if
+    it has the same classes, else alphabetical. `cache` is a folder that keeps decoded frames between epochs and runs.
+    `workers` is the number of processes that decode.
     """
 
     source: Literal["videos", "scenes"] = "videos"
@@ -77,10 +76,10 @@ class DataConfig(Section, frozen=True, kw_only=True):
 
 
 class ClipConfig(Section, frozen=True, kw_only=True):
-    """A clip's make, over what the checkpoint or the architecture says (None), and how clips are placed in a video.
+    """How clips are made and where in a video they are taken; None takes the checkpoint's or the architecture's value.
 
-    Training takes `num_clips` clips at random places; validation one from the middle; tests `test_clips` clips spread
-    evenly by `test_crops` crops (1: centre; 3: along the longer side, at `short_side`, as the published tests do).
+    Training takes `num_clips` clips at random places, validation one from the middle, tests `test_clips` evenly spaced
+    clips by `test_crops` crops (1: centre; 3: along the longer side, at `short_side`, as in the published tests).
     """
 
     sample_fps: Annotated[float, Meta(ge=1, le=240)] | None = None
@@ -94,12 +93,12 @@ class ClipConfig(Section, frozen=True, kw_only=True):
 
 
 class AugmentConfig(Section, frozen=True, kw_only=True):
-    """What is done to training clips, alike for all frames of a clip.
+    """Augmentation of training clips, the same for all frames of a clip.
 
     `crop`: `random` (crop_size out of short_side), `multi-scale` (MMAction2's: a corner or the centre, sides `scales`
     of the shorter one, resized to crop_size), or `centre`. `flip` is the probability of mirroring left and right;
-    classes in `flip_keep` are never mirrored, and those in `flip_swap` pairs (such as [left, right]) change places.
-    The jitters are largest relative changes; `gray` is a probability.
+    classes in `flip_keep` are never mirrored, and pairs in `flip_swap` (such as [left, right]) exchange labels. The
+    jitters are the largest relative changes; `gray` is a probability.
     """
 
     crop: Literal["random", "multi-scale", "centre"] = "random"
@@ -118,10 +117,10 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     """The network to train.
 
     `weights`: a checkpoint to start from (`motion`, a name of `weights list`, a file); `inflate`: a 2D network's
-    state dict to inflate; neither: from scratch. `regime` is the paper's (section 4, table 4): `full` trains all;
-    `fixed` only the last layers, on the features of a network that stays as it is; `freeze` all parts after
-    `freeze_until` (a module's name). `head` is `fixed` with the features computed once, of `feature_clips` clips of
-    each video (one from its middle, the others augmented), and kept for later runs: minutes on a CPU.
+    state dict to inflate; neither: from scratch. `regime` (Carreira & Zisserman, CVPR 2017, section 4, table 4):
+    `full` trains all layers; `fixed` only the last ones; `freeze` all layers after the module `freeze_until`. `head`
+    is `fixed` with features that are computed once, from `feature_clips` clips of each video (one from the middle, the
+    others augmented), and kept for later runs: it takes minutes on a CPU.
     """
 
     name: str = "i3d"
@@ -136,7 +135,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     batch_norm_momentum: Share | None = None
 
     def __post_init__(self) -> None:
-        """Check that what starts the network and what is frozen of it are said once."""
+        """Check the start weights and the frozen part."""
         if self.weights is not None and self.inflate is not None:
             raise ValueError("weights and inflate both say what to start from: give one of them")
         if (self.regime == "freeze") != (self.freeze_until is not None):
@@ -144,7 +143,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
 
 
 class OptimizerConfig(Section, frozen=True, kw_only=True):
-    """`lr` is that of a whole batch. `lr_factors` scale it by the start of a parameter's name; the longest counts."""
+    """`lr` is the learning rate of a whole batch. `lr_factors` scale it by the longest matching name prefix."""
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: Rate = 1e-3
@@ -157,7 +156,7 @@ class OptimizerConfig(Section, frozen=True, kw_only=True):
 class ScheduleConfig(Section, frozen=True, kw_only=True):
     """The learning rate over the run: `step` multiplies it by `gamma` at each milestone; others end at zero.
 
-    Milestones and warm-up are in epochs, and may be fractions; `auto`: one, a tenth of the run at most.
+    Milestones and warm-up are in epochs and may be fractional. Warm-up `auto` is one epoch, at most a tenth of the run.
     """
 
     name: Literal["constant", "step", "cosine", "linear"] = "cosine"
@@ -167,7 +166,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     warmup_start: Share = 0.1
 
     def __post_init__(self) -> None:
-        """Check that a step schedule has steps."""
+        """Check that a step schedule has milestones."""
         if (self.name == "step") != bool(self.milestones):
             raise ValueError("schedule step needs milestones, such as [40, 80], and no other schedule takes them")
 
@@ -175,7 +174,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
 class LossConfig(Section, frozen=True, kw_only=True):
     """Cross-entropy. `class_weights`: `balanced`, or a factor by label (others 1).
 
-    `label_smoothing` `auto` is 0.1 from 500 clips on, and 0 below.
+    `label_smoothing` `auto` is 0.1 for 500 clips or more, else 0.
     """
 
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] | Auto = 0.0
@@ -185,12 +184,12 @@ class LossConfig(Section, frozen=True, kw_only=True):
 class RunConfig(Section, frozen=True, kw_only=True):
     """The run itself.
 
-    `batch_size` is the number of videos behind one step, over all processes and `accumulate` parts; `auto` takes at
-    most 16, and fewer where these would leave less than five steps an epoch, in parts of at most 8. `resize_from`
-    trains the first part of the run on smaller clips: pairs of (share of the run, side in pixels), such as [[0, 48],
-    [0.4, 64]]. `ema` keeps a moving average of the weights with this decay, which is what is validated and saved as
-    best. `metric` chooses the best checkpoint; where it is equal, the lower loss does. `live_check` plays validation
-    videos through the live path at the end.
+    `batch_size` is the number of videos in one step, over all processes and `accumulate` parts; `auto` takes at most
+    16, fewer if an epoch would have less than five steps, in parts of at most 8. `resize_from` trains the first part of
+    the run on smaller clips: pairs of (share of the run, side in pixels), such as [[0, 48], [0.4, 64]]. `ema` is the
+    decay of a moving average of the weights, which is then validated and saved as best. `metric` selects the best
+    checkpoint; if it is equal, the lower loss decides. `live_check` plays validation videos through the live path at
+    the end.
     """
 
     epochs: Annotated[float, Meta(gt=0)] = 20
@@ -211,13 +210,13 @@ class RunConfig(Section, frozen=True, kw_only=True):
     live_check: bool = True
 
     def __post_init__(self) -> None:
-        """Check that a step can be cut into its parts."""
+        """Check that a batch can be divided into its parts."""
         if "auto" not in (self.batch_size, self.accumulate) and settled(self.batch_size) % settled(self.accumulate):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
 
 
 class TrainConfig(Section, frozen=True, kw_only=True):
-    """Everything `train` can be told; it stands in every checkpoint that it writes."""
+    """All settings of `train`; they are stored in every checkpoint that it writes."""
 
     output: str = "runs/train"
     data: DataConfig = DataConfig()

@@ -28,12 +28,16 @@ _FABRIC_PRECISION: Mapping[Precision, Any] = {"fp32": "32-true", "bf16": "bf16-m
 
 
 def make_fabric(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Fabric:
-    """Return the Fabric of this process, launched; with torchrun, all its processes must call this.
+    """Return the launched Fabric of this process; with torchrun, all of its processes must call this.
+
+    Args:
+        config: Device and precision.
+        environ: Environment variables; WORLD_SIZE and LOCAL_WORLD_SIZE are set by torchrun.
 
     Raises:
-        DeviceError: The device or precision is not to be had here.
+        DeviceError: The device or precision is not available.
     """
-    # Fabric greets with hints (GPU available, tips); ours are the words that a user should see.
+    # Fabric logs hints about the device, which repeat what is printed here.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     processes = int(environ.get("WORLD_SIZE", "1"))
     local = int(environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -56,10 +60,10 @@ def make_fabric(config: RunConfig, environ: Mapping[str, str] = os.environ) -> F
 
 
 def training_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return the precision to train at; "auto" is mixed on a GPU, and fp32 on a CPU.
+    """Return the precision to train in; "auto" is mixed precision on a GPU and fp32 on a CPU.
 
     Raises:
-        DeviceError: The device does not have it.
+        DeviceError: The device does not support it.
     """
     if precision == "auto" and device.type == "cpu":
         return "fp32"
@@ -67,9 +71,9 @@ def training_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Let every operation give the same result each time, at some cost; for this process, until it ends.
+    """Make operations deterministic for the rest of this process, at some cost in speed.
 
-    A few operations have no such form on GPUs (max-pool's gradient in 3D): there torch warns of them and goes on.
+    A few operations have no deterministic form on GPUs (the gradient of 3D max-pooling); torch warns about them.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
@@ -77,9 +81,9 @@ def make_deterministic(device: torch.device) -> None:
 
 
 class ProcessGroupBatchNorm(_BatchNorm):
-    """A BatchNorm whose mean and variance are those of the batches of all processes together.
+    """A BatchNorm whose mean and variance are those of the joint batch of all processes.
 
-    The same parameters, buffers and names as the BatchNorm it is made of. All processes must have equal batches.
+    It has the parameters, buffers and names of the BatchNorm it replaces. All processes must have equal batch sizes.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -87,7 +91,7 @@ class ProcessGroupBatchNorm(_BatchNorm):
             raise ValueError(f"BatchNorm needs (B, C, ...), got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, ...) -> the same shape; as the BatchNorm it is made of when not training."""
+        """(B, C, ...) -> the same shape; in eval mode the same as the BatchNorm it replaces."""
         if not self.training or self.momentum is None:
             return super().forward(input)
         axes = (0, *range(2, input.ndim))
@@ -95,7 +99,7 @@ class ProcessGroupBatchNorm(_BatchNorm):
         shape = (1, -1, *[1] * (input.ndim - 2))
         mean = _average(x.mean(axes))  # (C,)
         centred = x - mean.view(shape)
-        variance = _average(centred.square().mean(axes))  # two passes: sums of squares lose digits
+        variance = _average(centred.square().mean(axes))  # two passes, because sums of squares lose precision
         self._track(mean.detach(), variance.detach(), x.numel() // x.shape[1] * dist.get_world_size())
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -114,7 +118,7 @@ class ProcessGroupBatchNorm(_BatchNorm):
 
 
 def synchronise_batch_norm(model: nn.Module) -> nn.Module:
-    """Replace every BatchNorm of a network by one over all processes; to be called once a process group exists."""
+    """Replace every BatchNorm of a network by a `ProcessGroupBatchNorm`, in place; needs a process group."""
     for name, module in list(model.named_children()):
         if isinstance(module, _BatchNorm):
             setattr(model, name, _synchronised(module))
@@ -134,6 +138,6 @@ def _synchronised(module: _BatchNorm) -> ProcessGroupBatchNorm:
 
 
 def _average(value: Tensor) -> Tensor:
-    """Return the mean over all processes, through which gradients flow back to each."""
+    """Return the mean over all processes; gradients flow back to each process."""
     reduced: Tensor = dist_functional.all_reduce(value)  # type: ignore[no-untyped-call]
     return reduced / dist.get_world_size()

@@ -26,24 +26,24 @@ from stream_i3d.training.datasets import Datasets
 from stream_i3d.training.evaluation import NamedDataset, Network
 from stream_i3d.training.head_only import HeadTraining
 from stream_i3d.training.stream_videos import stream_order, stream_videos
-from stream_i3d.training.streaming import Said, play
+from stream_i3d.training.streaming import WindowPrediction, play
 
 OUTLOOK = "outlook.json"
-"""The file's name in a run's folder."""
+"""File name in the run's folder."""
 
 Progress = Callable[[str, int, int], None]
 
 
-class Ending(Struct, frozen=True, kw_only=True):
-    """What a training ends with.
+class Summary(Struct, frozen=True, kw_only=True):
+    """Calibration and live check of a trained checkpoint.
 
     Attributes:
-        architecture: Of the network.
-        streams: What it sees.
-        calibration: How its temperature was found; "none": not at all.
-        samples: Videos that were looked at for that.
-        needed: How many it takes.
-        live: What live use will be like; None where that was not looked at.
+        architecture: Architecture of the network.
+        streams: Input streams of the network.
+        calibration: How the temperature was fitted; "none" if it was not.
+        samples: Videos used for the fit.
+        needed: Videos that a fit needs.
+        live: Result of the live check; None if there was none.
     """
 
     schema: Literal["stream-i3d/outlook/1"] = "stream-i3d/outlook/1"
@@ -55,32 +55,35 @@ class Ending(Struct, frozen=True, kw_only=True):
     live: Outlook | None
 
     def lines(self) -> list[str]:
-        """Return it for people, a line each."""
+        """Return the result as lines of text."""
         if self.calibration == "none":
             few = f"{self.samples or 'no'} validation videos, {self.needed} are needed"
-            told = (
+            text = (
                 f"not calibrated ({few}): confidences are no shares of right answers; give more by data.val or "
                 "data.val_fraction, or train with model.regime=head, which calibrates by cross-validation"
             )
         else:
-            told = f"calibrated by {self.calibration} on {self.samples} videos"
-        return [told, *(self.live.lines() if self.live else [])]
+            text = f"calibrated by {self.calibration} on {self.samples} videos"
+        return [text, *(self.live.lines() if self.live else [])]
 
 
 def finish(
     checkpoint: Path, config: TrainConfig, data: Datasets, head: HeadTraining | None, progress: Progress
-) -> Ending:
-    """Calibrate a trained checkpoint where its validation set was too small for that, and try it on the live path.
+) -> Summary:
+    """Calibrate a trained checkpoint if its validation set was too small for that, and run the live check.
 
-    What is found is written into the checkpoint: the temperature, how it was found, and a live threshold where it was
-    not.
+    The temperature and its origin are written into the checkpoint; if it could not be fitted, a recommended live
+    threshold is.
 
     Args:
-        checkpoint: The file to use, as the run left it.
-        config: Of the training.
-        data: Its videos.
-        head: Where only the head was trained: affords cross-validation.
-        progress: Told what is going on, how much of it is done, and of how much.
+        checkpoint: The checkpoint of the run.
+        config: Settings of the training.
+        data: The videos of the training.
+        head: Given if only the head was trained, which makes cross-validation affordable.
+        progress: Called with the name of the work, the units done and the units in all.
+
+    Returns:
+        The result.
     """
     model, spec = load_checkpoint(checkpoint)
     held_out = 0 if data.val is None else len(data.val)
@@ -100,7 +103,7 @@ def finish(
     spec = structs.replace(spec, provenance={**spec.provenance, "calibration": note})
     update_spec(checkpoint, spec)
     assert spec.calibration is not None
-    return Ending(
+    return Summary(
         architecture=spec.architecture,
         streams=network.streams,
         calibration=spec.calibration,
@@ -113,7 +116,7 @@ def finish(
 def _try_live(
     network: Network, spec: ModelSpec, dataset: NamedDataset, config: TrainConfig, progress: Progress
 ) -> tuple[Outlook, ModelSpec]:
-    """Return what live use will be like, and the spec with a threshold where confidences are not calibrated."""
+    """Run the live check; return its result, and the spec with a recommended threshold if it is not calibrated."""
     videos, windows = play_validation(
         network,
         dataset,
@@ -127,24 +130,24 @@ def _try_live(
     return make_outlook(videos, windows, used, threshold is not None), spec
 
 
-def write_outlook(path: Path, ending: Ending) -> None:
-    """Write what a training ended with as JSON."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(ending)) + b"\n")
+def write_outlook(path: Path, summary: Summary) -> None:
+    """Write the result as JSON."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
 
 
 MAX_VIDEOS, MAX_SCENES = 60, 20
 MAX_WINDOWS = 200
-"""How much is played, at most: the answer is a share, and need not be exact."""
+"""Limits of what is played; a share of windows need not be exact."""
 
 FEW = 0.7
-"""Below this share of windows, live use is idle too often."""
+"""If a smaller share of windows is recognised, live use is idle too often."""
 
-_KEPT = 0.9  # share of the right windows that a recommended threshold lets pass
+_KEPT = 0.9  # share of the right windows that pass a recommended threshold
 _ABOVE_CHANCE = 1.5
 
 
 class JudgedWindow(Struct, frozen=True):
-    """One window of a validation video as the live path judged it: smoothed confidence, right or wrong, motion."""
+    """One window of a validation video on the live path: smoothed confidence, correctness and motion."""
 
     confidence: float
     right: bool
@@ -152,16 +155,16 @@ class JudgedWindow(Struct, frozen=True):
 
 
 class Outlook(Struct, frozen=True, kw_only=True):
-    """What live use will be like.
+    """Result of the live check.
 
     Attributes:
-        videos: Validation videos that were played.
-        windows: Windows of theirs.
-        confident: Windows that pass `min_confidence`.
-        recognised: Those of them that also have motion enough; live, all others are idle.
-        right: Recognised windows whose label is the video's.
-        min_confidence: The threshold in force.
-        recommended: Whether that threshold is the checkpoint's own, for want of calibration.
+        videos: Number of validation videos played.
+        windows: Number of their windows.
+        confident: Windows with at least `min_confidence`.
+        recognised: Confident windows that also have enough motion; all others are idle.
+        right: Recognised windows with the label of their video.
+        min_confidence: The threshold used.
+        recommended: Whether the threshold is the one that an uncalibrated checkpoint recommends.
     """
 
     videos: int
@@ -174,20 +177,20 @@ class Outlook(Struct, frozen=True, kw_only=True):
 
     @property
     def few(self) -> bool:
-        """Whether live use would be idle too often."""
+        """Whether live use would be idle too often (see `FEW`)."""
         return self.recognised < FEW * self.windows
 
     def lines(self) -> list[str]:
-        """Return the outlook for people, and what to do where few windows pass."""
+        """Return the result as lines of text, with what to do if few windows pass."""
         if not self.windows:
             return ["live: no validation video is as long as a window, so what live use will be like is not known"]
         origin = " (recommended by this checkpoint)" if self.recommended else ""
-        told = (
+        text = (
             f"live: of {self.windows} windows of {self.videos} validation videos, {self.confident} pass min_confidence "
             f"{self.min_confidence:g}{origin}, {self.right} are recognised and right, {self.windows - self.recognised} "
             "are idle"
         )
-        return [told, *self._remedies()]
+        return [text, *self._remedies()]
 
     def _remedies(self) -> list[str]:
         if not self.few:
@@ -200,19 +203,21 @@ class Outlook(Struct, frozen=True, kw_only=True):
         ]
 
 
-def judge_windows(said: Sequence[Said], label: str, labels: Sequence[str], config: Config) -> list[JudgedWindow]:
-    """Judge what the network said of one video's windows, as the live path does; pure.
+def judge_windows(
+    predictions: Sequence[WindowPrediction], label: str, labels: Sequence[str], config: Config
+) -> list[JudgedWindow]:
+    """Smooth and judge the predictions of one video's windows as the live path does. Pure.
 
     Args:
-        said: The windows, in order.
-        label: The video's class.
-        labels: The network's classes.
-        config: The live path's settings.
+        predictions: The windows and their predictions, in order.
+        label: The class of the video.
+        labels: The classes of the network.
+        config: Settings of the live path.
     """
     open_config = structs.replace(config, idle=IdleConfig(min_confidence=0, min_motion=0))
     recognizer = Recognizer("outlook", Judging.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0)
     judged = []
-    for one in said:
+    for one in predictions:
         if one.prediction is None:
             recognizer.warming(one.window, one.newest, Drops(0, 0))
             continue
@@ -223,7 +228,7 @@ def judge_windows(said: Sequence[Said], label: str, labels: Sequence[str], confi
 
 
 def make_outlook(videos: int, windows: Sequence[JudgedWindow], min_confidence: float, recommended: bool) -> Outlook:
-    """Count windows by what live use would make of them."""
+    """Count the windows that would be confident, recognised and right in live use."""
     confident = [one for one in windows if one.confidence >= min_confidence]
     recognised = [one for one in confident if one.moving]
     return Outlook(
@@ -238,10 +243,9 @@ def make_outlook(videos: int, windows: Sequence[JudgedWindow], min_confidence: f
 
 
 def recommend_threshold(windows: Sequence[JudgedWindow], classes: int) -> float | None:
-    """Return a live threshold for a checkpoint that is not calibrated; None where the usual one serves.
+    """Return a live threshold for a checkpoint that is not calibrated; None if the default threshold suits it.
 
-    It is the confidence that nine in ten of the right windows reach, where that is below the usual threshold; but well
-    above chance.
+    It is the confidence that nine in ten of the right windows reach, but at least 1.5 times that of chance.
     """
     right = [one.confidence for one in windows if one.right]
     if not right:
@@ -260,14 +264,14 @@ def play_validation(
     """Play validation videos through the live path with its default settings.
 
     Args:
-        network: The trained one; sees RGB.
+        network: The trained network, which takes RGB.
         dataset: The validation videos.
-        scenes: They are generated.
-        seed: Of the choice where there are many.
-        progress: Told how many videos are done, and of how many.
+        scenes: Whether they are generated scenes.
+        seed: Selects videos if there are more than `MAX_VIDEOS`.
+        progress: Called with the number of videos done and the number in all.
 
     Returns:
-        How many videos could be played, and their windows.
+        The number of videos that could be played, and their windows.
     """
     config = Config()
     made = network.preprocessing
@@ -281,6 +285,6 @@ def play_validation(
     for number, video in enumerate(chosen):
         playback = play([video], engine, made, config, seconds)
         played += bool(playback.spans)
-        windows += judge_windows(playback.said, video.label, network.labels, config)
+        windows += judge_windows(playback.predictions, video.label, network.labels, config)
         progress(number + 1, len(chosen))
     return played, windows

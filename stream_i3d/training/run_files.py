@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 STATE_NAME = "state.pt"
-"""The file's name in a run's folder."""
+"""File name in the run's folder."""
 
 _FORMAT = "stream-i3d/training/1"
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write a run's state; the file is the old one or the new one at any time, also when the process is killed.
+    """Write a run's state, replacing the old file atomically.
 
     Raises:
         TrainingError: It cannot be written.
@@ -37,7 +37,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     try:
         torch.save({"format": _FORMAT, **state}, partial)
         partial.replace(folder / STATE_NAME)
-    except (OSError, RuntimeError) as error:  # the latter: torch's word for a full disk
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
         partial.unlink(missing_ok=True)
         raise TrainingError(
             f"the run's state cannot be written to {folder} ({brief(error)}): make room there, then go on with --resume"
@@ -48,14 +48,14 @@ def load_state(folder: Path) -> dict[str, Any]:
     """Read what `save_state` wrote, onto the CPU.
 
     Raises:
-        TrainingError: There is none, or it is damaged.
+        TrainingError: The file is missing or damaged.
     """
     path = folder / STATE_NAME
     if not path.is_file():
         raise TrainingError(f"no run to resume in {folder} (no file {STATE_NAME}); leave out --resume to start one")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything for a damaged file
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         raise TrainingError(f"{path} is damaged ({brief(error)}): start the run again in another folder") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise TrainingError(f"{path} is not the state of a training of this version: start the run again")
@@ -67,12 +67,12 @@ VALIDATION_FIELDS = ("step", "epoch", "loss", "acc@1", "acc@5", "mean_class_accu
 
 
 class CsvLog:
-    """Rows of numbers in a CSV file, each written at once.
+    """A CSV file of numbers; each row is flushed at once.
 
     Args:
-        path: Made with its folder; rows after `last_step` of an earlier run are taken out.
-        fields: The columns; "step" is one of them.
-        last_step: The step to go on from.
+        path: The file; it and its folder are created. Rows after `last_step` are removed.
+        fields: The columns, including "step".
+        last_step: The step to continue from.
     """
 
     def __init__(self, path: Path, fields: tuple[str, ...], last_step: int) -> None:
@@ -85,7 +85,7 @@ class CsvLog:
         self._file.flush()
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Add a row; what is no column is left out."""
+        """Add a row; keys that are not columns are ignored."""
         self._writer.writerow({key: f"{value:.7g}" for key, value in row.items()})
         self._file.flush()
 
@@ -95,12 +95,12 @@ class CsvLog:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return a CSV log's whole rows; none where there is no such file."""
+    """Return the complete rows of a CSV log; an empty list if there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        # A row that was cut off by a kill lacks columns.
+        # The last row may be incomplete after a kill.
         return [row for row in reader if None not in row.values() and str(row.get("step", "")).isdigit()]
 
 
@@ -108,9 +108,9 @@ class Records:
     """A run's logs in its folder: steps.csv, validations.csv, and TensorBoard's event files.
 
     Args:
-        folder: Of the run.
-        last_step: The step to go on from; 0 for a new run.
-        tensorboard: Whether to write TensorBoard's files as well.
+        folder: The run's folder.
+        last_step: The step to continue from; 0 for a new run.
+        tensorboard: Whether to write TensorBoard's event files too.
     """
 
     def __init__(self, folder: Path, last_step: int, tensorboard: bool) -> None:
@@ -123,12 +123,12 @@ class Records:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=last_step + 1)
 
     def step(self, row: Mapping[str, float]) -> None:
-        """Note a step: the keys are `STEP_FIELDS`."""
+        """Log a step; the keys are `STEP_FIELDS`."""
         self._steps.write(row)
         self._show("train", row)
 
     def validation(self, row: Mapping[str, float]) -> None:
-        """Note a validation: the keys are `VALIDATION_FIELDS`."""
+        """Log a validation; the keys are `VALIDATION_FIELDS`."""
         self._validations.write(row)
         self._show("validation", row)
 
@@ -150,16 +150,19 @@ class Records:
 MetricName = Literal["acc@1", "mean_class_accuracy", "loss"]
 
 Rank = tuple[float, ...]
-"""Compares like a tuple; the larger one is the better validation."""
+"""Sort key of a validation; larger is better."""
 
 
 def rank(metrics: Mapping[str, float], metric: MetricName) -> Rank:
-    """Return how good a validation is: by `metric`, then the lower loss, then the higher accuracy, then the later step.
+    """Return the sort key of a validation: by `metric`, then lower loss, then higher accuracy, then later step.
+
+    On a small validation set many epochs have the same accuracy. The first of them has the least trained head, whose
+    confidence is too low for live use, so the loss decides between equal accuracies.
 
     Args:
-        metrics: Of one validation: "acc@1", "mean_class_accuracy", "loss" and "step". What is missing (in a run that an
-            older version began) or NaN is worse than any number.
-        metric: What counts first.
+        metrics: Metrics of one validation: "acc@1", "mean_class_accuracy", "loss" and "step". Missing values (in a run
+            of an older version) and NaN are worse than any number.
+        metric: The metric that counts first.
     """
     loss = -_number(metrics, "loss", math.inf)
     first = loss if metric == "loss" else _number(metrics, metric, -math.inf)
@@ -167,7 +170,7 @@ def rank(metrics: Mapping[str, float], metric: MetricName) -> Rank:
 
 
 def is_better(metrics: Mapping[str, float], best: Mapping[str, float], metric: MetricName) -> bool:
-    """Tell whether a validation goes before the best one so far; an empty `best` is none."""
+    """Return whether a validation is better than the best so far; an empty `best` means there is none."""
     return not best or rank(metrics, metric) > rank(best, metric)
 
 

@@ -63,11 +63,11 @@ def test_only_the_head_learns_and_the_whole_network_then_knows_the_classes(name:
 
 
 def with_features(head: HeadTraining, rows: torch.Tensor) -> None:
-    """Give the training other features: one look at each video, whose class is its number modulo 2."""
+    """Give the training other features: one variant at each video, whose class is its number modulo 2."""
     width = head.head.head.in_features
     padded = torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
-    looks = [[(row[None], index % 2)] for index, row in enumerate(padded)]
-    every = FeatureDataset(head.train.labels, looks, [index % 2 for index in range(len(rows))])
+    variants = [[(row[None], index % 2)] for index, row in enumerate(padded)]
+    every = FeatureDataset(head.train.labels, variants, [index % 2 for index in range(len(rows))])
     head.train, head.val = every.subset(range(len(rows) - 4)), every.subset(range(len(rows) - 4, len(rows)))
 
 

@@ -16,15 +16,15 @@ from stream_i3d.training.console import live_command
 from stream_i3d.training.datasets import Datasets, make_datasets
 from stream_i3d.training.head_only import HeadTraining
 from stream_i3d.training.live_check import (
-    Ending,
     JudgedWindow,
+    Summary,
     finish,
     judge_windows,
     make_outlook,
     recommend_threshold,
     write_outlook,
 )
-from stream_i3d.training.streaming import Said
+from stream_i3d.training.streaming import WindowPrediction
 from tests.training.toy import toy_config
 
 SPEC_SIZE = {"clip_len": None, "short_side": None, "crop_size": None}
@@ -68,15 +68,15 @@ def test_a_checkpoint_without_calibration_says_so_and_recommends_a_threshold(
 ) -> None:
     unsure = [JudgedWindow(0.2 + 0.001 * place, True, True) for place in range(50)]
     monkeypatch.setattr("stream_i3d.training.live_check.play_validation", lambda *_: (10, unsure))
-    ending = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, Silent())
+    summary = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, Silent())
     spec = read_spec(checkpoint)
     assert spec is not None
     assert (spec.calibration, spec.calibrated, spec.temperature, spec.min_confidence) == ("none", False, 1.0, 0.2)
     assert spec.provenance["calibration"] == "none: 10 videos"
-    assert ending.live is not None
-    assert (ending.live.min_confidence, ending.live.recommended) == (0.2, True)
-    assert ending.live.confident >= 45  # at 0.3 it was idle in all of them
-    first, *rest = ending.lines()
+    assert summary.live is not None
+    assert (summary.live.min_confidence, summary.live.recommended) == (0.2, True)
+    assert summary.live.confident >= 45  # at 0.3 it was idle in all of them
+    first, *rest = summary.lines()
     assert first.startswith("not calibrated (10 validation videos, 20 are needed): ")
     assert "recommended by this checkpoint" in rest[0]
 
@@ -89,31 +89,31 @@ def test_a_calibrated_checkpoint_keeps_its_temperature_and_the_usual_threshold(
     monkeypatch.setattr(
         "stream_i3d.training.live_check.play_validation", lambda *_: (20, [JudgedWindow(0.2, True, True)])
     )
-    ending = finish(checkpoint, scenes(20), datasets(scenes(20), checkpoint), None, Silent())
+    summary = finish(checkpoint, scenes(20), datasets(scenes(20), checkpoint), None, Silent())
     spec = read_spec(checkpoint)  # type: ignore[assignment]
     assert spec is not None
     assert (spec.calibration, spec.temperature, spec.min_confidence) == ("validation", 0.8, None)
-    assert ending.lines()[0] == "calibrated by validation on 20 videos"
-    assert ending.live is not None and ending.live.min_confidence == 0.3
+    assert summary.lines()[0] == "calibrated by validation on 20 videos"
+    assert summary.live is not None and summary.live.min_confidence == 0.3
 
 
 def test_validation_videos_are_played_through_the_live_path(checkpoint: Path) -> None:
     progress = Silent()
-    ending = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, progress)
-    assert ending.live is not None
-    assert ending.live.videos == 10
-    assert ending.live.windows == 10 * 21  # a window, and 20 strides of 8 frames after it
+    summary = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, progress)
+    assert summary.live is not None
+    assert summary.live.videos == 10
+    assert summary.live.windows == 10 * 21  # a window, and 20 strides of 8 frames after it
     assert progress.seen[-1] == "live check"
 
 
 def test_without_videos_or_without_the_check_nothing_is_claimed_of_live_use(checkpoint: Path) -> None:
     data = datasets(scenes(10), checkpoint)
-    ending = finish(checkpoint, scenes(10, live_check=False), data, None, Silent())
-    assert ending.live is None
-    ending = finish(checkpoint, scenes(10), Datasets(data.train, None, ()), None, Silent())
-    assert ending.live is None
-    assert ending.lines() == [ending.lines()[0]]
-    assert "no validation videos" in ending.lines()[0]
+    summary = finish(checkpoint, scenes(10, live_check=False), data, None, Silent())
+    assert summary.live is None
+    summary = finish(checkpoint, scenes(10), Datasets(data.train, None, ()), None, Silent())
+    assert summary.live is None
+    assert summary.lines() == [summary.lines()[0]]
+    assert "no validation videos" in summary.lines()[0]
 
 
 def test_a_head_alone_is_calibrated_by_cross_validation(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,17 +127,17 @@ def test_a_head_alone_is_calibrated_by_cross_validation(checkpoint: Path, monkey
             return logits, labels
 
     monkeypatch.setattr("stream_i3d.training.live_check.play_validation", lambda *_: (10, []))
-    ending = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), Head(), Silent())
+    summary = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), Head(), Silent())
     spec = read_spec(checkpoint)
     assert spec is not None
     assert (spec.calibration, spec.min_confidence) == ("cross-validation", None)
     assert spec.temperature < 0.5  # all are right: it may be surer
-    assert ending.lines()[0] == "calibrated by cross-validation on 40 videos"
+    assert summary.lines()[0] == "calibrated by cross-validation on 40 videos"
 
 
 def test_the_ending_is_kept_as_json(tmp_path: Path) -> None:
-    ending = Ending(architecture="i3d", streams=("rgb",), calibration="none", samples=3, needed=20, live=None)
-    write_outlook(tmp_path / "outlook.json", ending)
+    summary = Summary(architecture="i3d", streams=("rgb",), calibration="none", samples=3, needed=20, live=None)
+    write_outlook(tmp_path / "outlook.json", summary)
     content = msgspec.json.decode((tmp_path / "outlook.json").read_bytes())
     assert (content["schema"], content["calibration"], content["live"]) == ("stream-i3d/outlook/1", "none", None)
 
@@ -151,19 +151,19 @@ def test_the_ending_is_kept_as_json(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_to_try_it_live_is_whole(architecture: str, streams: tuple[str, ...], command: str) -> None:
-    ending = Ending(architecture=architecture, streams=streams, calibration="none", samples=3, needed=20, live=None)
-    assert command in live_command(Path("my run/best.safetensors"), ending)
+    summary = Summary(architecture=architecture, streams=streams, calibration="none", samples=3, needed=20, live=None)
+    assert command in live_command(Path("my run/best.safetensors"), summary)
 
 
 LABELS = ("bend", "wave")
 
 
-def said(place: int, bend: float | None, motion: float = 9.0) -> Said:
+def said(place: int, bend: float | None, motion: float = 9.0) -> WindowPrediction:
     last = 15 + 8 * place
     stamp = FrameStamp(camera="c", epoch=0, seq=last, capture_ns=0, wall_time=0.0, media_time=last / 25)
     window = Window(first_frame=last - 15, last_frame=last, start_time=(last - 15) / 25, end_time=last / 25)
     prediction = None if bend is None else Prediction(np.array([bend, 1 - bend], np.float32), 1.0)
-    return Said(window, stamp, prediction, motion)
+    return WindowPrediction(window, stamp, prediction, motion)
 
 
 def test_windows_are_judged_as_live_smoothed_and_by_motion() -> None:

@@ -74,13 +74,13 @@ def test_videos_follow_each_other_as_one_camera_would_show_them() -> None:
 
 def test_time_goes_on_from_video_to_video() -> None:
     playback = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine())
-    times = [one.newest.elapsed for one in playback.said]
+    times = [one.newest.elapsed for one in playback.predictions]
     assert np.diff(times) == pytest.approx(np.full(len(times) - 1, 4 / 25))
-    assert {one.newest.epoch for one in playback.said} == {0}
+    assert {one.newest.epoch for one in playback.predictions} == {0}
 
 
 def test_the_first_stride_is_warming_and_no_other_is() -> None:
-    said = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine()).said
+    said = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine()).predictions
     assert [one.prediction is None for one in said] == [True] + [False] * (len(said) - 1)
 
 
@@ -100,7 +100,7 @@ def test_replayed_without_change_the_stream_is_judged_as_it_was() -> None:
     engine = FakeEngine(choose=by_hundreds)
     playback = played([numbered("wave", 0, 40), numbered("clap", 100, 40)], engine)
     batches = len(engine.batches)
-    recognitions, events = replay(playback.said, LABELS, PLAIN)
+    recognitions, events = replay(playback.predictions, LABELS, PLAIN)
     assert len(engine.batches) == batches  # the network is not asked again
     labels = [recognition.label for recognition in recognitions]
     assert labels == [LABELS[by_hundreds(batch[0])] for batch in engine.batches]
@@ -117,7 +117,7 @@ def test_smoothing_is_what_is_replayed() -> None:
         idle=PLAIN.idle,
         publish=PLAIN.publish,
     )
-    at_once, later = (replay(playback.said, LABELS, config)[0] for config in (PLAIN, slow))
+    at_once, later = (replay(playback.predictions, LABELS, config)[0] for config in (PLAIN, slow))
     first = [next(one.window.end_time for one in found if one.label == "clap") for found in (at_once, later)]
     assert first[0] == pytest.approx(47 / 25)  # the first with more than half of its frames
     assert first[1] > first[0] + 0.5
@@ -215,7 +215,7 @@ def test_a_window_live_has_the_logits_of_the_same_frames_offline(network: Networ
     videos = [file_video(str(make_video(fps, 2.0)), network.labels[0], network.preprocessing) for fps in rates]
     engine = Remembering(network.live_engine())
     playback = play(videos, engine, network.preprocessing, Config(), 20.0)
-    judged = [one for one in playback.said if one.prediction is not None]
+    judged = [one for one in playback.predictions if one.prediction is not None]
     live, whole = [], []
     for logits, one in zip(engine.seen, judged, strict=True):
         window: Window = one.window

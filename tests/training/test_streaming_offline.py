@@ -52,7 +52,7 @@ def network() -> Network:
 def within(playback: Playback) -> list[tuple[Window, Span, np.ndarray]]:
     """Of each prediction that one video accounts for: its window, the video, its probabilities."""
     found = []
-    for one in playback.said:
+    for one in playback.predictions:
         span = span_of(playback.spans, one.window.first_frame, one.window.last_frame)
         if one.prediction is not None and span is not None:
             found.append((one.window, span, one.prediction.probabilities))
