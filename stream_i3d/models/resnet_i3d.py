@@ -177,7 +177,7 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The network without its head: a stem and four stages of 3, 4, 6 and 3 bottlenecks; arguments as in `ResNetI3D`."""
+    """The network without its head: a stem and four stages of 3, 4, 6 and 3 bottlenecks; see `ResNetI3D`."""
 
     def __init__(self, in_channels: int, variant: Variant, non_local: NonLocalKind | None, width: float) -> None:
         super().__init__()

@@ -60,9 +60,7 @@ def probe(path: str) -> Probe:
     """Open a video and decode its first picture."""
     size, mtime_ns = _identity(path)
     if not mtime_ns:
-        return Probe(
-            reason=f"no such file: {path}; correct the list, or give data.root, the folder of its relative paths"
-        )
+        return Probe(reason=f"no such file: {path}; mend the list, or give data.root, the folder of its relative paths")
     try:
         source = open_file(path)
         try:
