@@ -205,7 +205,7 @@ def _locked(weights: PublishedWeights, folder: Path, hooks: _Hooks) -> Iterator[
 
 
 def _is_complete(weights: PublishedWeights) -> bool:
-    if not weights.is_at_hand:
+    if not weights.is_downloaded:
         return False
     try:
         check_integrity(weights, weights.path)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stream_i3d.models.registry import ARCHITECTURES, Architecture, Result, build_model, find_architecture
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
-from stream_i3d.models.zoo import weights_at_hand
+from stream_i3d.models.zoo import downloaded_weights
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ def _row(architecture: Architecture) -> Row:
         frame_interval=architecture.frame_interval,
         parameters=parameters,
         gflops=round(flops / 1e9, 1),
-        weights_at_hand=(*own, *weights_at_hand(architecture.name)),
+        weights_at_hand=(*own, *downloaded_weights(architecture.name)),
         results=architecture.results,
         source=architecture.source,
     )

@@ -166,7 +166,7 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
     given = str(name_or_path)
     weights = zoo.PUBLISHED.get(given)
     if weights is not None:
-        if weights.is_at_hand:
+        if weights.is_downloaded:
             return weights.path
         raise CheckpointError(
             f"checkpoint {given!r} has not been downloaded (no file {str(weights.path)!r}): "

@@ -98,7 +98,7 @@ class PublishedWeights(Struct, frozen=True, kw_only=True):
         return weights_folder() / self.file
 
     @property
-    def is_at_hand(self) -> bool:
+    def is_downloaded(self) -> bool:
         """Whether it is in the cache. Only complete files are, so its content is not checked."""
         return os.path.isfile(self.path)  # noqa: PTH113  (False also for a folder without access)
 
@@ -237,10 +237,10 @@ def find_published(name: str) -> PublishedWeights:
     return PUBLISHED[name]
 
 
-def weights_at_hand(architecture: str) -> list[str]:
+def downloaded_weights(architecture: str) -> list[str]:
     """Return the names of the published weights of an architecture that are in the cache."""
     return [
-        weights.name for weights in PUBLISHED.values() if weights.architecture == architecture and weights.is_at_hand
+        weights.name for weights in PUBLISHED.values() if weights.architecture == architecture and weights.is_downloaded
     ]
 
 

@@ -41,7 +41,7 @@ GAINS = {"i3d-r50-nl-gaussian": 0.8, "i3d-r50-nl-dot-product": 0.6}  # as in tes
 
 
 def toy(name: str) -> tuple[nn.Module, list[Tensor]]:
-    """A narrow network whose every BatchNorm does something, and inputs for it."""
+    """A narrow network with BatchNorm statistics other than the initial ones, and inputs for it."""
     options, shapes = SMALL.get(name, ({}, ((3, 9, 33, 40),)))
     gain = GAINS.get(name, RESNET_GAIN if "r50" in name else 2**0.5)
     model = ruled(build_model(name, num_classes=5, width=1 / 16, **options), gain=gain)
@@ -55,7 +55,7 @@ def run(model: nn.Module, inputs: list[Tensor]) -> Tensor:
 
 
 def same(given: Tensor, wanted: Tensor) -> bool:
-    """Whether the shapes are the same, and the numbers but for rounding."""
+    """Return whether shapes are equal, and values up to rounding."""
     return given.shape == wanted.shape and bool((given - wanted).abs().max() < 1e-5 * wanted.std())
 
 

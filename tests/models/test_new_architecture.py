@@ -1,4 +1,4 @@
-"""A new architecture is one file and one row: everything else works for it without another change."""
+"""A new architecture is one file and one row in the registry; no other change is needed."""
 
 from __future__ import annotations
 

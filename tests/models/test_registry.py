@@ -113,7 +113,7 @@ def test_a_bare_state_dict_of_any_architecture_is_recognised(name: str, tmp_path
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
 
-def test_what_a_row_says() -> None:
+def test_the_facts_of_a_row() -> None:
     row = find_architecture("i3d-r50-8x8")
     assert (row.clip, row.frame_interval, row.in_channels, row.streams) == ((8, 224, 224), 8, 3, ("rgb",))
     assert row.preprocessing.std == (58.395, 57.12, 57.375)

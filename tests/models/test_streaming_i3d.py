@@ -159,7 +159,7 @@ def test_batchnorms_may_be_folded_into_the_convolutions() -> None:
 
 
 class Opaque(nn.Module):
-    """A layer of which nothing is known but what it does."""
+    """A layer of an unknown type."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

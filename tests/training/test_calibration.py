@@ -31,7 +31,7 @@ from tests.training.toy import toy_config
 
 
 def drawn(samples: int, classes: int, sharpness: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Logits that are right as often as softmax(logits / sharpness) says."""
+    """Logits that are calibrated at temperature `sharpness`."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(samples, classes, generator=generator)
     labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
@@ -79,7 +79,7 @@ def test_a_network_that_is_sure_and_always_wrong_is_heard_no_more_than_needed() 
     ("samples", "classes", "enough"),
     [(19, 2, False), (20, 2, True), (20, 11, False), (22, 11, True), (799, 400, False)],
 )
-def test_few_samples_say_nothing(samples: int, classes: int, enough: bool) -> None:
+def test_few_samples_give_no_temperature(samples: int, classes: int, enough: bool) -> None:
     logits, labels = drawn(samples, classes)
     assert enough_samples(samples, classes) is enough
     assert (fit_temperature(logits, labels) is not None) is enough
@@ -120,7 +120,7 @@ def scenes(held_out: int, **data: Any) -> TrainConfig:
     )
 
 
-def test_a_temperature_is_stored_and_says_where_it_comes_from(checkpoint: Path) -> None:
+def test_a_temperature_is_stored_with_its_origin(checkpoint: Path) -> None:
     before, weights = read_spec(checkpoint), load_checkpoint(checkpoint)[0].state_dict()
     told = store_calibration(str(checkpoint), FOUND, "val.csv")
     spec = read_spec(checkpoint)
@@ -162,7 +162,7 @@ def test_one_clip_of_each_video_of_the_validation_set_is_looked_at_and_nothing_c
     assert network.spec.temperature == 1.0
 
 
-def test_a_small_validation_set_is_told(checkpoint: Path) -> None:
+def test_a_small_validation_set_is_an_error(checkpoint: Path) -> None:
     config = scenes(19)
     with pytest.raises(ConfigError, match="held-out scenes has 19 videos, and fewer than 20 say too little"):
         calibrate_network(load_network(str(checkpoint), config), config)

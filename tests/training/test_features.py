@@ -34,7 +34,7 @@ def clips(count: int = 3, make: Preprocessing = PREPROCESSING) -> Tensor:
 
 
 def network(name: str, classes: int = 5) -> nn.Module:
-    """A small network whose BatchNorms have seen something, so that at rest they differ from their first state."""
+    """A small network whose BatchNorms have statistics other than their initial ones."""
     torch.manual_seed(0)
     model = build_model(name, num_classes=classes, width=0.125)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_a_layer_with_channels_last_is_averaged_over_what_stands_between() -> No
     assert torch.equal(average_features(nn.Conv3d(4, 2, 1), seen), seen.mean(dim=(2, 3, 4)))
 
 
-def test_a_network_whose_logits_are_not_linear_in_what_its_head_sees_is_refused() -> None:
+def test_a_network_whose_logits_are_not_linear_in_its_features_is_refused() -> None:
     class Odd(nn.Module):
         heads = ("head",)
         num_classes = 2
@@ -104,7 +104,7 @@ def test_the_fingerprint_is_of_all_weights_but_the_heads() -> None:
 
 
 class Counting:
-    """Takes each clip's mean for its features, and counts what it is asked for."""
+    """Uses each clip's mean as features, and counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -115,7 +115,7 @@ class Counting:
 
 
 class Files(ToyDataset):
-    """Toy clips that belong to files; item `bad` is replaced by item 0."""
+    """Toy clips with files; item `bad` is replaced by item 0."""
 
     bad: int | None = None
 
@@ -176,7 +176,7 @@ def test_features_of_a_video_that_stands_in_for_a_bad_one_are_not_kept_under_its
     assert computed(Files(4), names, FeatureStore(folder, {}), variants=1)[1] == 1
 
 
-def test_a_folder_that_cannot_be_written_to_is_said_once_and_training_goes_on(
+def test_an_unwritable_folder_is_logged_once_and_training_continues(
     tmp_path: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no folder")

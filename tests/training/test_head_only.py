@@ -45,7 +45,7 @@ def trained(head: HeadTraining) -> Trainer:
 
 
 @pytest.mark.parametrize("name", ["i3d", "i3d-r50"])
-def test_only_the_head_learns_and_the_whole_network_then_knows_the_classes(name: str) -> None:
+def test_only_the_head_learns_and_the_whole_network_then_has_the_classes(name: str) -> None:
     options: dict[str, Any] = {"name": name}
     if name == "i3d-r50":
         options["options"] = {"dropout": 0.0}

@@ -46,7 +46,7 @@ def datasets(config: TrainConfig, checkpoint: Path) -> Datasets:
 
 @pytest.fixture
 def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A checkpoint as a training leaves it that could not calibrate."""
+    """A checkpoint of a training without calibration."""
     model, spec = load_checkpoint(tiny_checkpoint)
     path = tmp_path / "best.safetensors"
     save_checkpoint(path, model, msgspec.structs.replace(spec, calibration="none"))
@@ -54,7 +54,7 @@ def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 class Silent:
-    """Takes reports of progress."""
+    """Ignores progress."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -63,9 +63,7 @@ class Silent:
         self.seen.append(what)
 
 
-def test_a_checkpoint_without_calibration_says_so_and_recommends_a_threshold(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_uncalibrated_checkpoint_recommends_a_threshold(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unsure = [JudgedWindow(0.2 + 0.001 * place, True, True) for place in range(50)]
     monkeypatch.setattr("stream_i3d.training.live_check.play_validation", lambda *_: (10, unsure))
     summary = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, Silent())
@@ -158,7 +156,7 @@ def test_the_command_to_try_it_live_is_whole(architecture: str, streams: tuple[s
 LABELS = ("bend", "wave")
 
 
-def said(place: int, bend: float | None, motion: float = 9.0) -> WindowPrediction:
+def predicted(place: int, bend: float | None, motion: float = 9.0) -> WindowPrediction:
     last = 15 + 8 * place
     stamp = FrameStamp(camera="c", epoch=0, seq=last, capture_ns=0, wall_time=0.0, media_time=last / 25)
     window = Window(first_frame=last - 15, last_frame=last, start_time=(last - 15) / 25, end_time=last / 25)
@@ -168,7 +166,9 @@ def said(place: int, bend: float | None, motion: float = 9.0) -> WindowPredictio
 
 def test_windows_are_judged_as_live_smoothed_and_by_motion() -> None:
     config = Config(smoothing=SmoothingConfig(method="mean", last=2), idle=IdleConfig(min_motion=2.0))
-    judged = judge_windows([said(0, None), said(1, 0.9), said(2, 0.3), said(3, 0.1, 1.0)], "bend", LABELS, config)
+    judged = judge_windows(
+        [predicted(0, None), predicted(1, 0.9), predicted(2, 0.3), predicted(3, 0.1, 1.0)], "bend", LABELS, config
+    )
     assert [round(one.confidence, 3) for one in judged] == [0.9, 0.6, 0.8]
     assert [one.right for one in judged] == [True, True, False]
     assert [one.moving for one in judged] == [True, True, False]
@@ -187,7 +187,7 @@ def test_the_outlook_counts_what_passes_and_what_is_right() -> None:
     )
 
 
-def test_a_network_that_is_idle_live_is_told_with_what_to_do() -> None:
+def test_a_network_that_is_idle_live_is_reported_with_a_remedy() -> None:
     outlook = make_outlook(10, windows(*[0.2] * 9, 0.4), 0.3, recommended=False)
     assert outlook.few
     assert "few windows pass" in outlook.lines()[1] and "--min-confidence 0.15" in outlook.lines()[1]
@@ -196,7 +196,7 @@ def test_a_network_that_is_idle_live_is_told_with_what_to_do() -> None:
     assert len(make_outlook(10, windows(*[0.9] * 10), 0.3, recommended=False).lines()) == 1
 
 
-def test_no_video_as_long_as_a_window_is_told() -> None:
+def test_no_video_as_long_as_a_window_is_reported() -> None:
     assert make_outlook(3, [], 0.3, recommended=False).lines() == [
         "live: no validation video is as long as a window, so what live use will be like is not known"
     ]

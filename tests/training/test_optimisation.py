@@ -58,7 +58,7 @@ def test_each_part_has_its_own_learning_rate_and_the_longest_name_counts() -> No
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)])
-def test_the_optimiser_is_the_one_asked_for(name: str, kind: type) -> None:
+def test_the_optimiser_is_the_configured_one(name: str, kind: type) -> None:
     optimizer = make_optimizer(Net(), OptimizerConfig(name=name, weight_decay=0.3))
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["weight_decay"] == 0.3

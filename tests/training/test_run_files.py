@@ -42,7 +42,7 @@ def test_a_failed_save_keeps_the_old_state(tmp_path: Path, monkeypatch: pytest.M
     assert load_state(tmp_path)["step"] == 3
 
 
-def test_a_missing_damaged_or_foreign_state_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_damaged_or_foreign_state_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no run to resume in .* leave out --resume"):
         load_state(tmp_path)
     (tmp_path / STATE_NAME).write_bytes(b"no zip file")
@@ -99,7 +99,7 @@ def validation(step: int, acc: float, loss: float) -> dict[str, float]:
 
 
 def best_of(validations: list[dict[str, float]], metric: MetricName = "acc@1") -> int:
-    """The step that a run keeps which sees these validations one after another."""
+    """The step of the best checkpoint of a run with these validations."""
     best: dict[str, float] = {}
     for one in validations:
         if is_better(one, best, metric):
@@ -107,7 +107,7 @@ def best_of(validations: list[dict[str, float]], metric: MetricName = "acc@1") -
     return int(best["step"])
 
 
-def test_equal_accuracies_are_told_apart_by_the_loss_and_not_by_which_came_first() -> None:
+def test_the_loss_and_not_the_order_decides_between_equal_accuracies() -> None:
     run = [validation(2, 0.9, 1.9), validation(4, 1.0, 1.5), validation(6, 1.0, 0.4), validation(8, 1.0, 0.6)]
     assert best_of(run) == 6
 

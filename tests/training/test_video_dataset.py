@@ -73,7 +73,7 @@ def equal(one: Sample, other: Sample) -> bool:
 
 @pytest.fixture(scope="module")
 def numbered_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of pictures that tell their number."""
+    """Two seconds of pictures that encode their number."""
     return write_video(tmp_path_factory.mktemp("videos") / "numbers.mp4", 50)
 
 
@@ -81,7 +81,7 @@ def numbered_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def live_frames(path: Path, flow: str | None = None) -> NDArray[np.uint8]:
-    """(T, 32, 32, 3) as the live path prepares them, or (T, 32, 32, 5) with flow beside them."""
+    """(T, 32, 32, 3) as prepared by the live path, or (T, 32, 32, 5) with flow."""
     source = open_file(str(path))
     reader = FrameReader(
         source, "camera", 0, LIVE, Clock(time.monotonic_ns, time.time, lambda until: True), paced=False
@@ -336,7 +336,7 @@ def test_an_unknown_stream_is_refused(numbered_video: Path, streams: tuple[str, 
 
 @pytest.fixture
 def spoiled(tmp_path: Path) -> list[Path]:
-    """Six videos of three classes, by twos; the first cannot be read any more."""
+    """Six videos, two of each of three classes; the first is no longer readable."""
     paths = [write_video(tmp_path / f"{number}.mp4", 50) for number in range(6)]
     paths[0].write_bytes(b"noise")
     return paths
@@ -354,7 +354,7 @@ def test_another_video_of_its_class_takes_the_place_of_one_that_went_bad(
         samples = [dataset[SampleKey(epoch, 0)] for epoch in range(3)]
     assert {(sample["index"], sample["label"]) for sample in samples} == {(3, 0)}
     assert equal(samples[1], dataset[SampleKey(1, 3)])
-    (record,) = caplog.records  # said once
+    (record,) = caplog.records  # logged once
     assert "another video takes the place" in record.getMessage()
     assert "0.mp4 is not a video" in record.getMessage()
 
@@ -380,7 +380,7 @@ def test_a_damaged_picture_does_not_lose_the_video(monkeypatch: pytest.MonkeyPat
     assert numbers_of(rgb(dataset_of(["a"])[SampleKey(0, 0)])[0]) == [21, 22, 23, 23, 25, 26, 27, 28]
 
 
-def test_what_is_known_of_the_videos_can_be_asked(spoiled: list[Path]) -> None:
+def test_labels_targets_and_names_are_attributes(spoiled: list[Path]) -> None:
     dataset = dataset_of(spoiled, targets=[0, 1, 2, 0, 1, 2])
     assert (len(dataset), dataset.targets, dataset.labels) == (6, (0, 1, 2, 0, 1, 2), ("wave", "clap", "jump"))
     assert dataset.names == tuple(map(str, spoiled))
