@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine's description, a table for people, one JSON line for programs."""
+"""Shared by all benchmarks: description of the machine, and output as a table and one JSON line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def machine() -> str:
-    """Describe the machine in a line: processor, cores, memory, system."""
+    """Return a line about the machine: processor, cores, memory, system."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

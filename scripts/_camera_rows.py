@@ -1,4 +1,4 @@
-"""Rows of bench_pipeline for many cameras: what each number of them costs, and whether the service keeps up."""
+"""Rows of bench_pipeline for many cameras: cost by number of cameras, and whether the service keeps up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROLES = ("worker", "capture", "publisher")
 
 
 class Weigher:
-    """Looks at the processes of the service that this one runs: memory, and processor time after a settling time."""
+    """Measures the service's processes: memory, and processor time after a settling time."""
 
     def __init__(self) -> None:
         self.memory_mb: dict[str, list[float]] = {role: [] for role in _ROLES}
@@ -31,12 +31,12 @@ class Weigher:
         self.cores: dict[str, list[float]] = {role: [] for role in _ROLES}
 
     def begin(self) -> None:
-        """Note the processor time so far."""
+        """Record the processor time so far."""
         for name, process in stage_processes().items():
             self._busy[process] = name.partition(" ")[0], _cpu_s(process), time.monotonic()
 
     def end(self) -> None:
-        """Note memory, and the cores that each process kept busy since `begin`."""
+        """Record memory, and the cores that each process used since `begin`."""
         for process, (role, before, at) in self._busy.items():
             self.memory_mb[role].append(process.memory_info().rss / 1e6)
             self.cores[role].append((_cpu_s(process) - before) / (time.monotonic() - at))
@@ -48,7 +48,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def camera_row(case: str, config: Config, seconds: float) -> dict[str, Any]:
-    """Run the service with the cameras of `config`; return its row. The first seconds are left out of latencies."""
+    """Run the service with the cameras of `config`; return its row. Latencies do not include the first seconds."""
     seen: list[tuple[float, Recognition]] = []
     weigher, over = Weigher(), threading.Event()
     threads: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""Streaming mode's cases of bench_engine: a checkpoint carried along by every backend, timed and compared."""
+"""The streaming-mode cases of bench_engine: every backend, timed and compared."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ CASES: dict[str, tuple[BackendName, Precision, bool]] = {  # the last: int8
 }
 
 Stream = NDArray[np.uint8]
-"""(T, H, W, 3), T a number of whole steps."""
+"""(T, H, W, 3), T in whole steps."""
 
 
 class CarriedNetwork:
-    """A checkpoint in all its forms of streaming mode."""
+    """A checkpoint in streaming mode on all backends."""
 
     def __init__(self, checkpoint: str, spec: ModelSpec, folder: Path, streams: int) -> None:
-        """Args: `streams`: generated ones that int8 is calibrated on, with as many steps as an export takes."""
+        """Args: `streams`: generated streams for the calibration of int8, with as many steps as an export uses."""
         self.checkpoint, self.spec = checkpoint, spec
         self.engines: dict[str, StreamEngine] = {}
         for case, (backend, precision, int8) in CASES.items():
@@ -56,13 +56,13 @@ class CarriedNetwork:
             print(f"{Path(file).name}: {self.engines[case].description}", flush=True)
 
     def calls(self) -> dict[str, Callable[[], object]]:
-        """Return, by case, what takes one more step of one warm camera."""
+        """Return the function for one more step of a warm camera, by case."""
         size = self.spec.preprocessing.crop_size
         chunk = np.random.default_rng(0).integers(0, 256, (STEP_FRAMES, size, size, 3), np.uint8)
         return {case: partial(_step, engine, chunk, [None]) for case, engine in self.engines.items()}
 
     def accuracy(self, streams: Sequence[Stream]) -> dict[str, tuple[float, float]]:
-        """Return, by case, the agreement with the fp32 eager network and the largest difference of a probability."""
+        """Return the agreement with the fp32 eager network and the largest difference of a probability, by case."""
         from stream_i3d.inference.export.step import own_logits
 
         model, _ = load_checkpoint(self.checkpoint, self.spec)
@@ -74,7 +74,7 @@ class CarriedNetwork:
         return found
 
     def _quantised(self, folder: Path, count: int) -> str:
-        """Write the int8 form."""
+        """Export to int8."""
         from stream_i3d.inference.export.checkpoint import quantise_step
         from stream_i3d.inference.export.step import calibration_items, sample_streams
         from stream_i3d.inference.graphs.conversion import make_program, to_openvino
@@ -90,7 +90,7 @@ class CarriedNetwork:
 
 
 def held_out_streams(spec: ModelSpec, count: int, seed: int, steps: int = 16) -> list[Stream]:
-    """Return scenes that the carried model's training did not see, as the live path prepares them."""
+    """Return scenes outside the packaged model's training set, prepared as in the live path."""
     made, streams = spec.preprocessing, []
     for number in range(count):
         scene = Scene(np.random.default_rng((seed, number)), LABELS[number % len(LABELS)], (320, 240))

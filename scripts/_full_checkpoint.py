@@ -1,4 +1,4 @@
-"""The published Inception I3D's shapes as a file, for benchmarks: nothing they measure depends on what is in it."""
+"""A checkpoint with the shapes of the published Inception I3D and generated weights, for benchmarks of speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import _root  # noqa: F401  so that `tests` is found
 
 
 def full_checkpoint(folder: Path) -> str:
-    """Write 400 classes, filled by the goldens' rule (tests/golden_rule.py); return the file."""
+    """Write a checkpoint of 400 classes with generated weights (tests/golden_rule.py); return the file."""
     from stream_i3d.models.checkpoint import save_checkpoint
     from stream_i3d.models.i3d import I3D
     from stream_i3d.models.spec import ModelSpec

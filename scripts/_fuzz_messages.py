@@ -1,4 +1,4 @@
-"""A valid message of every kind that is read from a wire, as its parts: what fuzzing begins with."""
+"""Valid messages of every kind as the initial corpus of fuzzing, each as its parts."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RECOGNITION = messages.Recognition(
 
 
 def captured() -> list[Parts]:
-    """Return what a capture process sends."""
+    """Return messages of a capture process."""
     header = messages.FrameHeader(camera="a", epoch=1, seq=2, capture_ns=3, wall_time=4.5, shape=(2, 2, 3))
     report = messages.CameraReport(camera="a", state="live", fps=25.0, reconnects=0, detail="")
     return [(encode(header), bytes(12)), (encode(report),)]
 
 
 def published() -> list[Parts]:
-    """Return what subscribers get."""
+    """Return published messages."""
     topics = {"prediction": RECOGNITION, "event": EVENT, "status": STATUS}
     return [(f"v1/a/{topic}".encode(), encode(message)) for topic, message in topics.items()]
 
@@ -72,7 +72,7 @@ def replies() -> list[Parts]:
 
 
 def stage_words() -> list[Parts]:
-    """Return what supervisor and stages say to each other."""
+    """Return messages between supervisor and stages."""
     slot = stage.CameraSlot(name="a", channel="ipc://x", lossless=False)
     sink = stage.SinkFigures(name="mqtt", queued=1, written=2, dropped=3)
     said: list[msgspec.Struct] = [
@@ -92,13 +92,13 @@ def addresses() -> list[Parts]:
 
 
 def relayed() -> list[Parts]:
-    """Return what workers send to the publisher."""
+    """Return messages from workers to the publisher."""
     greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, next=5, cameras=["a"])
     return [(encode(greeting),), relay_wire.encode_said(0, RECOGNITION), relay_wire.encode_said(5, EVENT)]
 
 
 def relay_answers() -> list[Parts]:
-    """Return what the publisher answers."""
+    """Return replies of the publisher."""
     return [(encode(relay_wire.Answer(session=1, known=True, settled=2)),)]
 
 

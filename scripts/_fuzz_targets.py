@@ -1,4 +1,4 @@
-"""What `make fuzz` throws bytes at: each target is a function of bytes that may raise errors of our own tree only.
+"""The targets of `make fuzz`: functions of bytes that may raise only this package's errors.
 
 The first byte of an input chooses a reader, the rest is what it reads. Files go through a folder of their own, since
 that is how they come. Knows no fuzzer: tests/test_fuzz_targets.py and `fuzz.py --replay` call the same functions.
@@ -21,7 +21,7 @@ from pathlib import Path
 from stream_i3d.errors import StreamI3DError
 
 FOLDER = "STREAM_I3D_FUZZ_FOLDER"
-"""Names the folder for files; libFuzzer ends its process without Python's knowing, so another one must remove it."""
+"""Environment variable with the folder for files; another process removes it, as libFuzzer exits without cleanup."""
 
 Reader = Callable[[bytes], object]
 
@@ -30,13 +30,13 @@ _CUT = b"\xff\xfe\xff"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Readers that belong together, and valid inputs to begin with: (number of the reader, what it reads)."""
+    """Related readers and valid inputs: (number of the reader, input)."""
 
     readers: Sequence[Reader]
     seeds: Callable[[], list[tuple[int, bytes]]]
 
     def refusal(self, data: bytes) -> str | None:
-        """Have the chosen reader read; return what it says against it, None where it takes it."""
+        """Run the chosen reader; return its error message, or None if it accepts the input."""
         if not data:
             return None
         try:
@@ -46,23 +46,23 @@ class Target:
         return None
 
     def run(self, data: bytes) -> None:
-        """Have the chosen reader read; AssertionError where it refuses in other words than it should."""
+        """Run the chosen reader; raise AssertionError if its error is not as it should be."""
         said = self.refusal(data)
         if not in_order(said):
             raise AssertionError(f"not one short line: {said!r:.200}")
 
     def corpus(self) -> list[bytes]:
-        """Return the seeds as inputs."""
+        """Return the seeds as inputs of the target."""
         return [bytes([number]) + content for number, content in self.seeds()]
 
 
 def in_order(refusal: str | None) -> bool:
-    """Tell whether what comes of bad input is as it should be: nothing, or one short line."""
+    """Return whether the result of bad input is allowed: no error, or one short line."""
     return refusal is None or (len(refusal.splitlines()) == 1 and len(refusal) <= 4000)
 
 
 def make_folder() -> str:
-    """Make a folder for the files that are read, in memory where there is such a place; return its path."""
+    """Create a folder for the files to read, in memory if possible; return its path."""
     return tempfile.mkdtemp(prefix="stream-i3d-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
 
@@ -83,7 +83,7 @@ def _file(name: str, content: bytes, mode: int = 0o600) -> Path:
 
 
 def _parts(data: bytes) -> list[bytes]:
-    """Cut an input into the parts of a message."""
+    """Split an input into the parts of a message."""
     return data.split(_CUT)
 
 
@@ -269,12 +269,12 @@ def _safetensors(data: bytes) -> None:
 
 
 def _safetensors_header(data: bytes) -> None:
-    """What is read is the header's JSON; its length and some tensors' bytes are put around it."""
+    """The input is the header's JSON; its length and the bytes of some tensors are added."""
     _load("b.safetensors", len(data).to_bytes(8, "little") + data + bytes(4096))
 
 
 def _spec(data: bytes) -> None:
-    """What is read is the JSON of a spec."""
+    """The input is the JSON of a spec."""
     header = json.dumps({"__metadata__": {"stream_i3d": data.decode(errors="replace")}}).encode()
     _load("c.safetensors", len(header).to_bytes(8, "little") + header)
 
@@ -284,7 +284,7 @@ def _torch_file(data: bytes) -> None:
 
 
 def _pickle(data: bytes) -> None:
-    """What is read is the pickle within a torch.save file that is otherwise whole."""
+    """The input is the pickle in an otherwise valid torch.save file."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("archive/data.pkl", data)

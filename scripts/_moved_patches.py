@@ -1,4 +1,4 @@
-"""Clips that owe nothing to stream_i3d.scenes: patches cut out of real videos' frames, moved over other frozen frames.
+"""Clips made without stream_i3d.scenes: patches from frames of real videos, moved over other still frames.
 
 A second, independent drawing of the ten motions, to see whether the carried model knows the motions or its own
 generator.
@@ -53,7 +53,7 @@ def moved_patch(rng: np.random.Generator, label: str, videos: list[list[Picture]
 
 
 class _Path:
-    """Where the patch is at each time; the middle of the clip is time 0. Lengths in pixels of 240."""
+    """The path of the patch; time 0 is the middle of the clip, lengths are in pixels of 240."""
 
     def __init__(self, rng: np.random.Generator, label: str) -> None:
         self._label = label
@@ -66,7 +66,7 @@ class _Path:
         self._phase = rng.uniform(0, 2 * math.pi)
 
     def at(self, t: float) -> NDArray[np.float64]:
-        """Return the (2, 3) matrix that puts the patch into the picture."""
+        """Return the (2, 3) affine matrix from the patch to the picture."""
         x, y, radius, angle = self._x, self._y, self._radius, self._angle
         sign = -1 if self._label in ("left", "up", "farther", "counter-clockwise") else 1
         if self._label in ("left", "right"):

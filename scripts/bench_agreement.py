@@ -1,14 +1,14 @@
-"""How far every backend and precision is from fp32 on real clips: the largest difference of a probability.
+"""Compares every backend and precision with fp32 on real clips: agreement of labels, difference of probabilities.
 
-The clips are windows of the videos in a folder, read as they are live, at several clip lengths. Each engine is made
-anew for a length, without its self-check: this shows what an engine computes, not what would be used in its place.
-What this machine does not have is left out; bf16 by torch is emulated where it is not in hardware, with --emulate.
+The clips are windows of the videos in a folder, read as in the live path, at several clip lengths. Engines are built
+for each length without their self-check, so that the table shows an engine's own output. Backends and precisions that
+this machine does not have are left out; with --emulate, bf16 in torch is emulated if the hardware does not have it.
 
-    agreement      share of the windows whose first label is fp32's
-    difference     largest difference of a probability over all windows and classes; the bar for bf16: 0.03
-    finite         whether every logit is
+    agreement      share of windows with the same first label as fp32
+    difference     largest difference of a probability over all windows and classes; limit for bf16: 0.03
+    finite         whether all logits are finite
 
-Without the folder it says so and ends: it is no part of this repository.
+The folder of videos is not part of this repository; without it the script prints a message and ends.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ Logits = NDArray[np.float32]
 
 @torch.inference_mode()
 def plain(model: torch.nn.Module, spec: ModelSpec, clips: list[Clip]) -> Logits:
-    """Return what the network as it is makes of clips, eager and in fp32, (clips, classes)."""
+    """Return the logits of the unfolded network, eager in fp32, (clips, classes)."""
     rows = [model(normalise(torch.from_numpy(clip[None]), spec.preprocessing)) for clip in clips]
     return np.asarray(torch.cat(rows).numpy(), np.float32)
 
 
 def by_torch(model: torch.nn.Module, spec: ModelSpec, clips: list[Clip], precision: Precision) -> Logits:
-    """Return what PyTorch's engine makes of clips, (clips, classes)."""
+    """Return the logits of the torch engine, (clips, classes)."""
     names = tuple(map(str, range(spec.num_classes)))
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     engine = TorchEngine(model, spec, names, device, precision)
@@ -60,7 +60,7 @@ def by_torch(model: torch.nn.Module, spec: ModelSpec, clips: list[Clip], precisi
 def engines(
     model: torch.nn.Module, spec: ModelSpec, clips: list[Clip], folder: Path, emulate: bool
 ) -> Iterator[tuple[str, Logits]]:
-    """Yield the name and the logits of every backend and precision that there is here."""
+    """Yield the name and the logits of every available backend and precision."""
     yield "torch fp32", by_torch(model, spec, clips, "fp32")
     if emulate or cpu_has_bf16() or torch.cuda.is_available():
         yield "torch bf16", by_torch(model, spec, clips, "bf16")

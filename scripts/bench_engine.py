@@ -1,9 +1,9 @@
-"""Every backend, precision and batch on the full Inception I3D, against the plain fp32 eager network in the same run.
+"""Measures every backend, precision and batch on the full Inception I3D, relative to the fp32 eager network.
 
-Weights are those of the goldens' rule (tests/golden_rule.py): timing does not depend on what is in them. Clips are 16 x
-224 x 224; cases ending in -streaming-8 are streaming mode's, which take 8 new frames of one camera. Every round times
-every case once, in turn, so that noise of the machine meets all; the median counts. A call is what the worker does:
-uint8 frames in, logits out.
+The weights are generated (tests/golden_rule.py), because timing does not depend on their values. Clips are 16 x 224 x
+224; cases ending in -streaming-8 are streaming mode, with 8 new frames of one camera. Every round times each case once,
+in turn, so that disturbances affect all cases equally; medians are reported. A call is what the worker does: uint8
+frames in, logits out.
 
     median_ms        of a call; ms_per_window: by clip
     ratio            eager-fp32's time for as many clips to this one's; of streaming mode, for one clip to 8 frames'
@@ -72,16 +72,16 @@ MATRIX, MATRIX_ON_GPU = 2048, 8192  # a small product would measure how fast a G
 HELD_OUT_SEED = 7_000_000
 NOT_HERE = "not measured: this machine lacks the precision, or the backend is not installed"
 QUANTISED_ON = 300
-"""Clips for int8 of the carried model; of the full one 8, as its figures do not depend on the values."""
+"""Calibration clips for int8 of the packaged model; 8 for the full one, whose speed does not depend on them."""
 QUANTISED_ON_STREAMS = 30
-"""Streams for the same of streaming mode: 10 steps of each."""
+"""Calibration streams for streaming mode, with 10 steps each."""
 
 Clip = NDArray[np.uint8]
 Call = Callable[[list[Clip]], Logits]
 
 
 class Network:
-    """A checkpoint in all its forms, each (B clips of (T, H, W, 3) uint8) -> (B, num_classes) logits."""
+    """A checkpoint on all backends; each maps B clips of (T, H, W, 3) uint8 to (B, num_classes) logits."""
 
     def __init__(self, checkpoint: str, folder: Path, quantised_on: int, device: str = "cpu") -> None:
         self.checkpoint, self.device = checkpoint, device
@@ -140,7 +140,7 @@ class Network:
         return call
 
     def _quantised(self, folder: Path, count: int) -> str:
-        """Write the int8 form."""
+        """Export to int8."""
         from stream_i3d.inference.export.checkpoint import quantise
         from stream_i3d.inference.graphs.conversion import make_program, to_openvino
         from stream_i3d.inference.graphs.openvino_runner import write_ir
@@ -154,7 +154,7 @@ class Network:
 
 
 def held_out(spec: ModelSpec, count: int) -> list[Clip]:
-    """Return clips that the carried model's training did not see, as the live path prepares them."""
+    """Return clips outside the packaged model's training set, prepared as in the live path."""
     from stream_i3d.preprocess import prepare_frame
 
     made = spec.preprocessing
@@ -166,7 +166,7 @@ def held_out(spec: ModelSpec, count: int) -> list[Clip]:
 
 
 def accuracy(network: Network, clips: Sequence[Clip]) -> dict[str, tuple[float, float]]:
-    """Return, of each case, the agreement with fp32 eager and the largest difference of a probability."""
+    """Return the agreement with fp32 eager and the largest difference of a probability, for each case."""
     own: list[Logits] = [network.calls[network.base]([clip]) for clip in clips]
     found = {}
     for case, call in network.calls.items():
@@ -176,7 +176,7 @@ def accuracy(network: Network, clips: Sequence[Clip]) -> dict[str, tuple[float, 
 
 
 def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return seconds of each call in each round, after one that does not count."""
+    """Return the seconds of each call in each round, after one warm-up call."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -188,7 +188,7 @@ def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list
 
 
 def matrix_size(device: str) -> int:
-    """Return the rows and columns of the matrices that say how fast a device is."""
+    """Return the size of the matrices that measure the speed of a device."""
     return MATRIX if device == "cpu" else MATRIX_ON_GPU
 
 
@@ -208,7 +208,7 @@ def matrix_product(device: str) -> Callable[[], object]:
 
 
 def int8_matrix_product() -> Callable[[], object]:
-    """Return a product of two matrices of that size in int8 on the CPU, by oneDNN."""
+    """Return a product of two int8 matrices of that size on the CPU, by oneDNN."""
     import torch
 
     first, second = (torch.randint(-127, 128, (MATRIX, MATRIX), dtype=torch.int8) for _ in range(2))
@@ -216,7 +216,7 @@ def int8_matrix_product() -> Callable[[], object]:
 
 
 class Floors:
-    """How long the network's arithmetic takes at the rates of the machine's matrix products."""
+    """The time of the network's arithmetic at the machine's matrix-product rate."""
 
     def __init__(self, device: str) -> None:
         self._on_gpu = device != "cpu"
@@ -224,12 +224,12 @@ class Floors:
         self._operations = 2 * matrix_size(device) ** 3
 
     def share(self, case: str, flops: float, medians: dict[str, float]) -> float:
-        """Return the floor's part of what a case took for so many operations."""
+        """Return that time as a share of the time of a case with this number of operations."""
         peak = PEAK_INT8 if "int8" in case else PEAK
         return round(flops / self._operations * medians[peak] / medians[case], 3)
 
     def rows(self, medians: dict[str, float]) -> list[dict[str, Any]]:
-        """Return a row for each product, with its rate."""
+        """Return a row for each matrix product with its rate."""
         return [
             {
                 "case": f"cuda-{peak}" if self._on_gpu else peak,
@@ -245,7 +245,7 @@ def timing_rows(
 ) -> list[dict[str, Any]]:
     """Return a row for each case and batch, and for each of `carried`, a step of streaming mode."""
     from stream_i3d.models.checkpoint import load_checkpoint
-    from stream_i3d.models.cost import count_flops
+    from stream_i3d.models.overview import count_flops
 
     made = network.spec.preprocessing
     shape = (made.clip_len, made.crop_size, made.crop_size, 3)
@@ -281,7 +281,7 @@ def timing_rows(
 def with_accuracy(
     rows: list[dict[str, Any]], found: dict[str, tuple[float, float]], names: tuple[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the rows with two more columns, for each case without regard to its batch."""
+    """Add two columns to the rows, by case whatever the batch."""
     return [
         {**row, **dict(zip(names, found.get(row["case"].partition("-batch-")[0], (None, None)), strict=True))}
         for row in rows
@@ -289,7 +289,7 @@ def with_accuracy(
 
 
 def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """Return the rows of a GPU, or rows that say that there is none."""
+    """Return the rows of a GPU, or rows with the note that there is none."""
     from stream_i3d.inference.engine import choose_device
 
     device = choose_device("auto")

@@ -1,13 +1,13 @@
-"""Optical flow methods on one pair of pictures as they arrive live: frames per second, and error on known shifts.
+"""Measures optical flow methods on single pairs of pictures: frames per second, and error on known shifts.
 
-Pictures are 224 x 224 gray, textured with waves as in photographs, shifted by known amounts of 0.25 to 12 pixels. Every
-round times every method once on each pair, in turn, so that noise of the machine meets all; the median counts.
+Pictures are 224 x 224 gray with a texture like photographs, shifted by 0.25 to 12 pixels. Every round times each method
+once on each pair, in turn, so that disturbances affect all methods equally; medians are reported.
 
-    frames_per_s   of one call after the other, as `FlowSequence` makes them
-    ratio          frames_per_s to that of scikit-image's TV-L1 with the same parameters, or of ours where it is missing
-    cpu_ms         median processor time of a call, over all threads; what counts where cores are shared
+    frames_per_s   of consecutive calls, as in `FlowSequence`
+    ratio          frames_per_s to that of scikit-image's TV-L1 with the same parameters, or of ours without it
+    cpu_ms         median processor time of a call, over all threads
     epe            mean end-point error in pixels, 24 pixels and more from the border; worst_epe: of the worst pair
-    batch_8        frames_per_s of TV-L1 on batches of 8 pairs, as for files
+    batch_8        frames_per_s of TV-L1 on batches of 8 pairs
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stream_i3d.flow.tvl1 import DEFAULT, TVL1Flow, tvl1
 SIZE, BORDER = 224, 24
 SHIFTS = [(0.25, -0.5), (1.0, 0.75), (-2.5, 1.25), (4.0, -3.5), (-8.0, 6.25), (12.0, 2.0)]
 QUICK = dataclasses.replace(DEFAULT, warps=3, iterations=10, epsilon=0.0)
-"""A third of the work or less, always the same amount: where frames must not wait."""
+"""At most a third of the work, always the same amount, for live use."""
 PEER = "scikit-image-tvl1"
 Pair = tuple[Gray, Gray]
 
@@ -56,7 +56,7 @@ def shifted(by_x: float, by_y: float, seed: int) -> Pair:
 
 
 def scikit_image() -> FlowMethod | None:
-    """Return the peer's TV-L1 at our parameters, or None where it is not installed."""
+    """Return scikit-image's TV-L1 with the same parameters, or None if it is not installed."""
     try:
         from skimage.registration import optical_flow_tvl1
     except ImportError:
@@ -78,7 +78,7 @@ def scikit_image() -> FlowMethod | None:
 
 
 def methods() -> dict[str, FlowMethod]:
-    """Return what is compared, by name."""
+    """Return the methods by name."""
     found: dict[str, FlowMethod] = {"tvl1-cpu": make_flow("tvl1")}
     if torch.cuda.is_available():
         found["tvl1-cuda"] = make_flow("tvl1", "cuda")
@@ -91,7 +91,7 @@ def methods() -> dict[str, FlowMethod]:
 
 
 def seconds(call: Callable[[], object]) -> tuple[float, float]:
-    """Return how long a call takes, by the wall and of the processors.
+    """Return the wall time and the processor time of a call.
 
     Flow comes back as an array, so CUDA has finished by then.
     """
@@ -118,7 +118,7 @@ def batch_rate(device: str, pairs: list[Pair], rounds: int) -> float:
 
 
 def figures(name: str, times: list[tuple[float, float]], wrong: list[float], base: float) -> dict[str, Any]:
-    """Return the table's row of a method; `base` is the time, in s, that counts as ratio 1."""
+    """Return the row of a method; `base` is the time in s with ratio 1."""
     walls, processors = (list(side) for side in zip(*times, strict=True))
     median = statistics.median(walls)
     return {

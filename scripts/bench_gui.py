@@ -1,10 +1,10 @@
-"""Measure the window: capture to painted, how long its event loop is blocked, its CPU while idle, its memory.
+"""Measures the window: latency from capture to painting, blocking of its event loop, idle CPU, and memory.
 
-One camera at 720p and 30 fps, then four at 360p and 15 fps, from a process that sends pictures made beforehand, so
-that the figures are the window's own; then one at 720p and 30 fps of the real service, which decodes a video, encodes
-previews and recognises with `motion` on the same cores. The window is the real one, without a screen (offscreen)
-unless QT_QPA_PLATFORM says otherwise. The targets are those of issue 5: p95 of capture to painted at most 80 ms, no
-block over 50 ms, an idle window under 5 % of a core.
+The cases are one camera at 720p and 30 fps, and four at 360p and 15 fps, from a process that sends prepared pictures,
+so that only the window is measured; then one at 720p and 30 fps from the real service, which decodes a video, encodes
+previews and recognises with `motion` on the same cores. The window runs without a screen (offscreen) unless
+QT_QPA_PLATFORM is set. Targets: p95 from capture to painting at most 80 ms, no blocking over 50 ms, an idle window
+under 5 % of a core.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _START_S = 60.0
 
 Row = dict[str, Any]
 Begin = Callable[[Any], None]
-"""Has a window watch a service."""
+"""Connects a window to a service."""
 
 
 def _serve(folder: str, cameras: int, size: tuple[int, int], fps: float, stop: Event) -> None:
-    """Be a service whose cameras deliver made pictures; predictions three times a second."""
+    """Run a service whose cameras send prepared pictures, with three predictions a second."""
     from gui_service import GuiService
 
     GuiService(Path(folder), cameras, size, fps).run(stop.is_set)
@@ -52,7 +52,7 @@ def _percentile(values: Sequence[float], share: float) -> float:
 
 
 class _Probe:
-    """Notes when a timer of the event loop comes late: so long was the loop blocked."""
+    """Measures how long the event loop is blocked by the delays of a timer."""
 
     def __init__(self) -> None:
         from PyQt6.QtCore import Qt, QTimer
@@ -76,7 +76,7 @@ class _Probe:
 
 @contextmanager
 def _made_service(folder: Path, cameras: int, size: tuple[int, int], fps: float) -> Iterator[Begin]:
-    """Give a service of sockets alone; called with the window, what is given has it watch that."""
+    """Run a service of sockets only; yields a function that connects a window to it."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     service = context.Process(target=_serve, args=(str(folder), cameras, size, fps, stop), daemon=True)
@@ -88,14 +88,14 @@ def _made_service(folder: Path, cameras: int, size: tuple[int, int], fps: float)
 
 @contextmanager
 def _real_service(folder: Path, seconds: float) -> Iterator[Begin]:
-    """Give a real service on a video of 720p at 30 fps, as `_made_service`."""
+    """Run a real service on a video of 720p at 30 fps; yields like `_made_service`."""
     path = folder / "camera.mp4"
     write_scene_video(path, 7, (1280, 720), 30, seconds)
     yield lambda window: window.start(Config(cameras=[CameraConfig(source=str(path), name="camera")]))
 
 
 def _measure(name: str, cameras: int, service: Callable[[Path], AbstractContextManager[Begin]], seconds: float) -> Row:
-    """Show the cameras of a service for `seconds` and return the figures; no camera is an idle window."""
+    """Show the cameras of a service for `seconds` and return the measurements; no camera gives an idle window."""
     from PyQt6.QtCore import QSettings
     from PyQt6.QtWidgets import QApplication
     from stream_i3d_gui.app import make_application, make_window

@@ -1,12 +1,12 @@
-"""What the processes of the service weigh, and whether they grow: the full Inception I3D on a video played at its rate.
+"""Measures the memory of the service's processes and its growth, with the full Inception I3D on a video.
 
-One case for each backend that is installed, one after the other, each for --minutes with --cameras (1) of 640 x 480 at
-30 frames/s and stride 8. Every process of the service is weighed every second; a row is a process.
+Each installed backend runs for --minutes with --cameras (1) of 640 x 480 at 30 frames/s and stride 8. The memory of
+every process is measured every second; a row is a process.
 
-    rss_mb           the most, of resident memory; wanted_mb: the bar; ratio: the bar to it
-    peak_mb          the most since the process began, loading included (Linux)
-    pss_mb, uss_mb   the most, with memory that processes share divided among them, and without it
-    slope_mb_min     growth per minute after the first quarter, by least squares over its resident memory
+    rss_mb           largest resident memory; wanted_mb: the target; ratio: wanted_mb / rss_mb
+    peak_mb          largest since the start of the process, including loading (Linux)
+    pss_mb, uss_mb   largest, with shared memory divided among the processes, and without it
+    slope_mb_min     growth of resident memory per minute after the first quarter, by least squares
     minutes          resident memory at the end of each minute
 """
 
@@ -40,7 +40,7 @@ _FILM_S = 10.0
 
 @dataclass(slots=True)
 class Weights:
-    """One process's resident memory over time, and the most of other measures."""
+    """A process's resident memory over time, and the largest values of other measures."""
 
     at_s: list[float] = field(default_factory=list)
     rss_mb: list[float] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Weights:
 
 
 class Scales:
-    """A thread that weighs this process and its children every second."""
+    """A thread that measures this process and its children every second."""
 
     def __init__(self) -> None:
         self.found: dict[str, Weights] = {}
@@ -58,11 +58,11 @@ class Scales:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self, _: object) -> None:
-        """Begin; called when the worker publishes."""
+        """Start; called when the worker publishes."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop."""
         self._stop.set()
         self._thread.join()
 
@@ -78,7 +78,7 @@ class Scales:
         except psutil.Error:
             return  # it ended while it was looked at
         if not full.rss:
-            return  # it has ended, and nobody has taken note yet
+            return  # the process has ended, but has not been waited for
         weights.at_s.append(now)
         weights.rss_mb.append(full.rss / 1e6)
         weights.peak_mb = _peak_mb(process.pid)
@@ -96,7 +96,7 @@ def _peak_mb(pid: int) -> float | None:
 
 
 def row_of(case: str, process: str, weights: Weights) -> dict[str, Any]:
-    """Return a process's figures."""
+    """Return the row of a process."""
     at, rss = np.asarray(weights.at_s), np.asarray(weights.rss_mb)
     later = at >= at[-1] / 4
     slope = float(np.polyfit(at[later] / 60, rss[later], 1)[0]) if later.sum() > 2 else None
@@ -120,7 +120,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def run_case(backend: BackendName, checkpoint: str, videos: Sequence[Path], minutes: float) -> Mapping[str, Weights]:
-    """Run the service; return each process's weights by its name."""
+    """Run the service; return the measurements of each process by name."""
     config = Config(
         cameras=[CameraConfig(source=str(video), name=f"camera-{n}") for n, video in enumerate(videos)],
         model=ModelConfig(checkpoint=checkpoint, backend=backend, device="cpu"),
@@ -139,7 +139,7 @@ def run_case(backend: BackendName, checkpoint: str, videos: Sequence[Path], minu
 @click.option("--checkpoint", help="Another network than the full Inception I3D, of 400 classes.")
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS_ON_CPU), help="Only this; repeatable.")
 def main(minutes: float, cameras: int, checkpoint: str | None, backends: tuple[BackendName, ...]) -> None:
-    """Weigh the service."""
+    """Measure the memory of the service."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
         folder = Path(name)

@@ -1,10 +1,10 @@
-"""The whole service on the synthetic camera: what it adds to inference, what it drops, and how it bears overload.
+"""Measures the whole service with the synthetic camera: latency besides inference, drops, and overload.
 
-steady     a camera at 30 frames/s with the carried model: drops, and p95 of capture -> publish less inference
-overload   the same with an engine slowed to a tenth of the needed speed: age of each window's newest frame when
-           its inference began (bound: one inference plus one stride), and growth of the worker's memory
+steady     a camera at 30 frames/s with the packaged model: drops, and p95 of capture -> publish minus inference
+overload   the same with an engine at a tenth of the needed speed: age of each window's newest frame at the start
+           of its inference (limit: one inference plus one stride), and growth of the worker's memory
 cameras-N  N cameras of 640 x 480 H.264 at 30 frames/s over RTSP from loopback: latency from the newest frame's capture
-           to publishing, drops, memory and processor cores of each process (--cameras 8 --seconds 60 is the bar)
+           to publishing, drops, memory and CPU use of each process (the reference is --cameras 8 --seconds 60)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STRIDE, SAMPLE_FPS, SLOWDOWN = 8, 25.0, 10.0
 
 
 class SlowEngine:
-    """Another engine that takes `SLOWDOWN` strides of time for every batch."""
+    """Wraps an engine so that every batch takes `SLOWDOWN` strides."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -70,7 +70,7 @@ def slow_worker_main(stage: Stage, job: WorkerJob) -> None:
 
 
 class Watcher:
-    """Subscribes to the service, and weighs its processes."""
+    """Subscribes to the service and measures the memory of its processes."""
 
     def __init__(self) -> None:
         self.recognitions: list[Recognition] = []
@@ -79,19 +79,19 @@ class Watcher:
         self._threads: list[threading.Thread] = []
 
     def start(self, ready: Ready) -> None:
-        """Begin; called when the worker publishes."""
+        """Start; called when the worker publishes."""
         for target, args in ((self._listen, (ready.address,)), (self._weigh, ())):
             self._threads.append(threading.Thread(target=target, args=args, daemon=True))
             self._threads[-1].start()
 
     def stop(self) -> None:
-        """End both threads."""
+        """Stop both threads."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
     def growth_mb(self, name: str) -> float:
-        """Return how much a process grew from the first quarter of the run (median) to the last."""
+        """Return the growth of a process from the first quarter of the run (median) to the last."""
         values = self.memory_mb[name]
         quarter = max(1, len(values) // 4)
         return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
@@ -165,7 +165,7 @@ def camera_config(sources: Sequence[str], model: ModelConfig, stride: int) -> Co
 @click.option("--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto")
 @click.option("--stride", default=STRIDE, help="Frames between windows, with --cameras.")
 def main(seconds: float, checkpoint: str, counts: tuple[int, ...], kind: str, backend: Any, stride: int) -> None:
-    """Run all cases, or those with so many cameras."""
+    """Run all cases, or only those with --cameras cameras."""
     rows = []
     if not counts:
         rows += [

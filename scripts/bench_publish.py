@@ -1,9 +1,9 @@
-"""What the publisher process costs: from a worker's word to a subscriber's hand, with it between them and without.
+"""Measures the cost of the publisher process: latency from worker to subscriber with it and without it.
 
 direct     the worker binds the PUB socket itself
 relayed    the worker -> the publisher process -> the subscriber, as the service does
 
-Both at 25 messages/s in turn within each round, so that the machine's noise meets both.
+Both run at 25 messages/s in turn within each round, so that disturbances affect both equally.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PERIOD_S = 0.04
 
 
 def message(seq: int) -> Recognition:
-    """A prediction that says when it was made."""
+    """A prediction with its creation time."""
     window = Window(first_frame=seq, last_frame=seq + 15, start_time=0.0, end_time=time.monotonic())
     return Recognition(
         camera="bench",
@@ -51,7 +51,7 @@ def message(seq: int) -> Recognition:
 
 
 def measure(write: Callable[[Published], object], subscriber: Subscriber, count: int) -> list[float]:
-    """Return the milliseconds that `count` messages took, after the first have come."""
+    """Return the latencies in ms of `count` messages, after the first ones."""
     while subscriber.receive(_PERIOD_S) is None:
         write(message(0))
     while subscriber.receive(0.2) is not None:
@@ -67,13 +67,13 @@ def measure(write: Callable[[Published], object], subscriber: Subscriber, count:
 
 
 def direct(folder: str, count: int) -> list[float]:
-    """Without the publisher process."""
+    """Measure without the publisher process."""
     with Publisher(f"ipc://{folder}/pub") as publisher, Subscriber(publisher.address) as subscriber:
         return measure(lambda said: publisher.send(encode_published(said)), subscriber, count)
 
 
 def relayed(folder: str, count: int) -> list[float]:
-    """With it."""
+    """Measure with the publisher process."""
     context = multiprocessing.get_context("spawn")
     link = StageLink(context)
     address = f"ipc://{Path(folder) / 'pub'}"

@@ -1,19 +1,18 @@
-"""From starting a command to its first prediction: a video file, the carried model and the full Inception I3D.
+"""Measures the time from starting a command to its first prediction, with the packaged model and the full I3D.
 
-Every round starts every case once, in turn; medians count. Each start is a new process, as a user's is. The operating
-system keeps files in memory from one start to the next, so a first start after boot reads some 100 MB (with torch 300)
-more from the disk than is seen here.
+Every round starts each case once, in turn; medians are reported. Each start is a new process. The operating system
+caches files, so a first start after boot reads some 100 MB (with torch 300) more from the disk.
 
-    import-...      what supervisor and worker import, each in a bare Python; import-torch is torch alone
+    import-...      imports of supervisor and worker, each in a new Python process; import-torch is torch alone
     run-file-...    `stream-i3d run --source FILE`, up to the first recognised window; the file is played at its own
-                    rate, so 0.6 s of it are the 16 frames of that window. "-first" with nothing kept from an earlier
-                    start, "-torch" with --backend torch; else as `auto` chooses, with what an earlier start kept
+                    rate, so the 16 frames of that window take 0.6 s. "-first" without caches of earlier starts,
+                    "-torch" with --backend torch; else the backend `auto` with caches of earlier starts
     run-4-files-... the same with four cameras, up to the first window of any
     recognize       `stream-i3d recognize FILE` of two seconds, up to the first line it writes
 
-    median_ms       of the whole; of it: engine_ms up to the network being loaded, warm_up_ms from there to being ready,
-                    window_ms from there to the first prediction
-    cpu_ms          processor time of all its processes up to then and to their end, which other work disturbs less
+    median_ms       of the total; of this, engine_ms until the network is loaded, then warm_up_ms until ready,
+                    then window_ms until the first prediction
+    cpu_ms          processor time of all its processes until they end
     ratio           import-torch's median to this one's
 """
 
@@ -40,12 +39,12 @@ from _scene_video import write_scene_video
 
 BASE = "import-torch"
 MARKS = {"engine": " engine: ", "ready": " publishing on "}
-"""What the service logs when it gets there."""
+"""Log messages of the service at each point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A command, and whether it may use what earlier starts kept."""
+    """A command, and whether it may use caches of earlier starts."""
 
     arguments: tuple[str, ...]
     kept: bool = True
@@ -53,14 +52,14 @@ class Case:
 
 @dataclass(slots=True)
 class Start:
-    """Seconds since the command was started, by what was reached then; and of processor time."""
+    """Seconds from the start of the command to each point, and processor time."""
 
     reached: dict[str, float] = field(default_factory=dict)
     cpu: float = 0.0
 
 
 def cases_of(folder: Path, full: str) -> dict[str, Case]:
-    """Return the commands by their names."""
+    """Return the cases by name."""
     video, short = folder / "video.mp4", folder / "short.mp4"
     write_scene_video(video, 3, (640, 480), 30, 30)
     write_scene_video(short, 3, (640, 480), 30, 2)
@@ -81,7 +80,7 @@ def cases_of(folder: Path, full: str) -> dict[str, Case]:
 
 
 def start(case: Case, home: Path) -> Start:
-    """Run a case until it has said its first word of substance, and end it."""
+    """Run a case until its first prediction, and end it."""
     found, before = Start(), resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     process = subprocess.Popen(
@@ -120,13 +119,13 @@ def _read_log(process: subprocess.Popen[str], began: float, found: Start, said: 
 
 
 def _is_result(line: str) -> bool:
-    """Tell whether a line is a recognised window, or the end of an import."""
+    """Return whether a line is a recognised window or the end of an import."""
     message = json.loads(line) if line.strip() else None
     return message is None or (message["schema"].startswith("stream-i3d/prediction/") and message["state"] != "warming")
 
 
 def row_of(name: str, starts: Sequence[Start], base: float) -> dict[str, Any]:
-    """Return a case's figures."""
+    """Return the row of a case."""
 
     def median_ms(first: str, last: str) -> float | None:
         spans = [one.reached[last] - one.reached.get(first, 0.0) for one in starts if last in one.reached]
@@ -148,7 +147,7 @@ def row_of(name: str, starts: Sequence[Start], base: float) -> dict[str, Any]:
 @click.option("--rounds", default=5, show_default=True, help="Times that each case is started.")
 @click.option("--case", "only", multiple=True, help="Leave out the others, but for import-torch; repeatable.")
 def main(rounds: int, only: tuple[str, ...]) -> None:
-    """Measure how long the first prediction takes."""
+    """Measure the time to the first prediction."""
     with tempfile.TemporaryDirectory(prefix="stream-i3d-bench-") as name:
         folder = Path(name)
         every = cases_of(folder, full_checkpoint(folder))

@@ -1,10 +1,10 @@
-"""Frames through our frame channel beside imagezmq's REQ/REP hub, in one run: rate, latency, memory.
+"""Compares the frame channel with imagezmq's REQ/REP hub in one run: rate, latency and memory.
 
-Each case has a sender process and a receiver in this one; both sides hand out a usable array at the end.
+Each case has a sender process and a receiver in this process, which gets an array for each frame.
 
-    saturation   frames/s with the sender pushing as fast as the channel takes them
-    paced        median and p95 latency at 30 frames/s, from just before sending to the array in hand
-    asleep       growth of both processes' memory while the reader sleeps and the sender goes on at 100 frames/s
+    saturation   frames/s at the highest rate of the sender
+    paced        median and p95 latency at 30 frames/s, from just before sending to the received array
+    asleep       growth of both processes' memory while the receiver does not read and the sender sends 100 frames/s
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Receive = Iterator[int]
 
 
 def send_ours(address: str, shape: tuple[int, int], fps: float, stop: Event) -> None:
-    """Sender process: `fps` 0 is as fast as the channel takes frames."""
+    """Sender process; `fps` 0 is the highest rate."""
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     with FrameSender(address) as sender:
         for seq, now in enumerate(_ticks(fps, stop)):
@@ -46,7 +46,7 @@ def send_ours(address: str, shape: tuple[int, int], fps: float, stop: Event) -> 
 
 
 def receive_ours(address: str, shape: tuple[int, int]) -> Receive:
-    """Receive as the worker's drain does: poll, check, copy into a preallocated ring."""
+    """Receive as the worker does: poll, check, copy into a preallocated ring."""
     ring = _Ring(shape)
     with FrameReceivers([address]) as receivers:
         while True:
@@ -74,7 +74,7 @@ class _Ring:
 
 
 def send_imagezmq(address: str, shape: tuple[int, int], fps: float, stop: Event) -> None:
-    """Sender process: a peer's, as its README shows it."""
+    """Sender process with imagezmq, as in its README."""
     import imagezmq
 
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
@@ -120,7 +120,7 @@ SIDES: dict[str, tuple[Callable[..., None], Callable[[str, tuple[int, int]], Rec
 
 
 class Case:
-    """One sender process and the receiver's iterator."""
+    """A sender process and the iterator of its receiver."""
 
     def __init__(self, side: str, shape: tuple[int, int], fps: float, folder: str) -> None:
         send, receive = SIDES[side]
@@ -160,13 +160,13 @@ def saturation(case: Case, seconds: float) -> float:
 
 
 def latencies_ms(case: Case, count: int) -> list[float]:
-    """Return the latency of `count` frames, leaving out the first ten."""
+    """Return the latencies of `count` frames, without the first ten."""
     values = [(time.monotonic_ns() - sent) * 1e-6 for sent in (next(case.frames) for _ in range(count + 10))]
     return values[10:]
 
 
 def growth_mb(case: Case, seconds: float) -> float:
-    """Return how much both processes grew while nobody read."""
+    """Return the memory growth of both processes while the receiver did not read."""
     processes = [psutil.Process(), psutil.Process(case.process.pid)]
     for _ in range(200):
         next(case.frames)

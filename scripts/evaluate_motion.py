@@ -1,4 +1,4 @@
-"""Measure the carried model `motion`: on scenes it never saw, through H.264 and the live path, and on what is no scene.
+"""Measures the packaged model `motion`: on held-out scenes, through H.264 and the live path, and on other clips.
 
     python scripts/evaluate_motion.py [CHECKPOINT] [--media FOLDER] [--clips 1000]
 

@@ -1,11 +1,11 @@
-"""The fault suite: what can befall a service, its cameras, clients, disk and clock, and whether it gets over it.
+"""The fault suite: injects faults into a service, its cameras, clients, disk and clock, and checks the recovery.
 
     make faults                                   all of them: minutes
     python scripts/faults.py --short              the quick ones, with shorter outages
     python scripts/faults.py --only kill-worker   one of them (repeatable); --list names them
 
-Everything is real: `stream-i3d run` in processes of its own, RTSP servers, an MQTT broker. Prints a table, then one
-JSON line; the exit code is 1 where the service did not get over a fault, or a password was found in what it wrote.
+It uses real processes: `stream-i3d run`, RTSP servers, an MQTT broker. Prints a table, then one JSON line. The exit
+code is 1 if the service did not recover from a fault, or if a password was found in its output.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Throws mutated inputs at everything that reads what strangers wrote, guided by coverage (atheris, libFuzzer).
+"""Fuzzes all readers of untrusted input, guided by coverage (atheris, libFuzzer).
 
-`make fuzz` runs it: each target for its minutes, in a process of its own, from a corpus of generated valid inputs;
-then a table and one JSON line. Anything but an error of our own tree is a finding, as are more than 30 s or 2 GiB for
-one input: the exit code is 1, and the input lies in the folder that is named.
+`make fuzz` runs each target for some minutes in its own process, from a corpus of valid inputs; then it prints a table
+and one JSON line. Findings are errors outside this package's error classes, and inputs that take more than 30 s or 2
+GiB. With findings the exit code is 1, and the input is in the named folder.
 
     python scripts/fuzz.py --seconds 180 wire config checkpoint
     python scripts/fuzz.py --replay build/fuzz/wire/crash-0123 wire         # needs no atheris

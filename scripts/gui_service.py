@@ -1,4 +1,4 @@
-"""A service made of sockets alone, for the window's benchmark and its screenshots: no camera, no network."""
+"""A simulated service of sockets only, without cameras and network, for the window's benchmark and screenshots."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Writes docs/schemas/*.json, one JSON Schema (2020-12) for each published message and for /status, from their classes.
 
-Each file stands alone: nothing in it refers to another file or to another place in itself. With --check nothing is
-written, and the exit code is 1 where a file is not what the classes say.
+Schemas have no references ($ref). With --check nothing is written, and the exit code is 1 if a file differs from the
+classes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make the pictures of docs/screenshots: the real window on the real service with generated scenes, without a screen.
+"""Makes the pictures of docs/screenshots: the window on the service with generated scenes, without a screen.
 
     scripts/screenshots.py                        # into docs/screenshots
     scripts/screenshots.py --folder /tmp/x --scale 2 --dark
 
-What is recognised is what the carried model says. The camera that is lost is a real one, which is ended then.
+The labels are those of the packaged model. The lost camera is a real process that the script ends.
 """
 
 from __future__ import annotations

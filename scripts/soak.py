@@ -1,14 +1,14 @@
-"""A soak: four cameras, a fault every minute, and whether memory, files, processes and events stay what they were.
+"""Soak test: four cameras and a fault every minute; checks memory, open files, processes and events.
 
     python scripts/soak.py                                  30 minutes
     python scripts/soak.py --minutes 5 --fault-every 30
 
-Four real RTSP cameras (640 x 480, H.264), the carried model, an event store and a real MQTT broker. Faults take turns;
-the worker and the publisher are killed in the first quarter only, so that each also has a life long enough to fit a
-line to: what the publisher needs for the clips of the moment goes up and down by some megabytes. Prints the faults with
-the seconds to recover, a row per process, and how many events were where; then one JSON line. The exit code is 1 where
-memory grew by more than 1 MB/h after warm-up, files stayed open, a process stayed a zombie, an event was lost, or the
-service did not recover.
+Four real RTSP cameras (640 x 480, H.264), the carried model, an event store and a real MQTT broker. Faults take turns.
+The worker and the publisher are killed in the first quarter only, so that their memory can be fitted by a line
+afterwards; the publisher's varies by some megabytes with its clips. Prints the faults with the seconds to recover, a
+row per process, and the number of events at each receiver; then one JSON line. The exit code is 1 if memory
+grew by more than 1 MB/h after warm-up, files stayed open, a process stayed a zombie, an event was lost, or the service
+did not recover.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Make the carried model `motion` from nothing: train it on generated scenes, calibrate it, halve it, measure it.
+"""Trains the packaged model `motion` from scratch on generated scenes, calibrates, converts to half, and measures it.
 
     nice python scripts/train_motion.py --output runs/motion
     cp runs/motion/motion.safetensors stream_i3d/models/weights/
 
-The training is that of `stream-i3d train`, with configs/train/motion.yaml and then, from where that ends,
-twice motion-further.yaml; the same seeds give the same network on one machine. An interrupted run is taken up again by
-the same command. Some 95 minutes on two cores when nothing else runs.
+It runs `stream-i3d train` with configs/train/motion.yaml, and then twice with motion-further.yaml from its result. The
+same seeds give the same network on one machine. The same command resumes an interrupted run. It takes about 95 minutes
+on two idle cores.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from stream_i3d.scenes import GENERATOR_VERSION
 from stream_i3d.training.calibration import calibrate
 from stream_i3d.training.config import SceneConfig, load_train_config
 from stream_i3d.training.console import ConsoleWatcher
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.run import CONFIG_NAME, LAST, resumed_config, train
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.run_files import STATE_NAME
 from stream_i3d.training.scene_dataset import SceneDataset
-from stream_i3d.training.state import STATE_NAME
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "train"
 LEGS: dict[str, tuple[str, list[str]]] = {

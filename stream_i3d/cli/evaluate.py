@@ -18,10 +18,9 @@ from stream_i3d.files import kind_of
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
     from stream_i3d.inference.stream_engine import StreamEngine
-    from stream_i3d.training.calibration import Calibration
     from stream_i3d.training.config import TrainConfig
     from stream_i3d.training.evaluation import NamedDataset, Network, Progress
-    from stream_i3d.training.results import Average, Evaluation
+    from stream_i3d.training.results import Average, Calibration, Evaluation
     from stream_i3d.training.streaming_report import StreamingReport
 
 
@@ -151,7 +150,7 @@ def _evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from stream_i3d.training.checkpoint_calibration import check_calibratable
+    from stream_i3d.training.calibration import check_calibratable
     from stream_i3d.training.config import load_train_config
     from stream_i3d.training.evaluation import evaluate as measure
     from stream_i3d.training.evaluation import load_network, videos_for, with_clips
@@ -190,7 +189,7 @@ def _config_file(given: str) -> Path:
 
 def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress: Progress) -> Calibration:
     """Fit the temperature, store it in the file, and say what changed."""
-    from stream_i3d.training.checkpoint_calibration import calibrate_network, store_calibration
+    from stream_i3d.training.calibration import calibrate_network, store_calibration
     from stream_i3d.training.evaluation import data_name
 
     found = calibrate_network(network, config, progress)

@@ -44,7 +44,7 @@ def list_weights(as_json: bool) -> None:
         top = row.result
         top_1, top_5 = ("", "") if top is None else (f"{top.top1:g}", "" if top.top5 is None else f"{top.top5:g}")
         kind = {3: "RGB", 2: "flow"}[row.in_channels]
-        state = "at hand" if row.is_at_hand else "not downloaded"
+        state = "at hand" if row.is_downloaded else "not downloaded"
         say(f"{row.name:<41} {kind:<6} {row.num_classes:>7} {top_1:>6} {top_5:>6}  {state}")
     say(f"in {weights_folder()}; accuracies are the published ones on Kinetics-400, in per cent")
 
@@ -188,7 +188,7 @@ def _as_json(row: PublishedWeights) -> dict[str, Any]:
         "integrity": row.integrity,
         "source": row.source,
         "licence": row.licence,
-        "at_hand": row.is_at_hand,
+        "at_hand": row.is_downloaded,
         "path": str(row.path),
     }
 

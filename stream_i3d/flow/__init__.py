@@ -1,15 +1,14 @@
-"""Optical flow: how far each pixel moved from one picture to the next, as the flow networks read it.
+"""Optical flow: the displacement of each pixel from one picture to the next, as input of the flow networks.
 
-`make_flow` chooses a method by name; all have one protocol, `FlowMethod`. Importing this package loads neither torch
-nor OpenCV: `make_flow` imports what its method needs, TV-L1 only torch, DIS and Farneback only OpenCV.
+`make_flow` returns a `FlowMethod` by name. Importing this package loads neither torch nor OpenCV; `make_flow` imports
+torch for TV-L1, and OpenCV for DIS and Farneback.
 """
 
 from __future__ import annotations
 
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.flow.method import Field, FlowMethod, Gray
+from stream_i3d.flow.method import Field, FlowMethod, FlowSequence, Gray, flow_stack
 from stream_i3d.flow.normalise import BOUND, dequantise, quantise, to_gray, to_model_input
-from stream_i3d.flow.sequence import FlowSequence, flow_stack
 
 __all__ = [
     "BOUND",
@@ -31,7 +30,7 @@ METHODS = {
     "dis": "dense inverse search (Kroeger et al. 2016), OpenCV's; many times faster; CPU",
     "farneback": "polynomial expansion (Farneback 2003), OpenCV's; CPU",
 }
-"""The names `make_flow` knows, each with a line about it."""
+"""The names for `make_flow`, each with a description."""
 
 
 def make_flow(name: str, device: str = "cpu") -> FlowMethod:
@@ -39,12 +38,11 @@ def make_flow(name: str, device: str = "cpu") -> FlowMethod:
 
     Args:
         name: One of `METHODS`.
-        device: Where TV-L1 computes, such as "cpu" or "cuda"; the others are on the CPU whatever is given, so that one
-            `device` can stand for flow and networks.
+        device: Device of TV-L1, such as "cpu" or "cuda". The other methods always run on the CPU.
 
     Raises:
-        ConfigError: For a name that is not in `METHODS`.
-        DeviceError: For TV-L1 on a device that is not there.
+        ConfigError: The name is not in `METHODS`.
+        DeviceError: The device for TV-L1 does not exist.
     """
     if name == "tvl1":
         from stream_i3d.flow.tvl1 import TVL1Flow

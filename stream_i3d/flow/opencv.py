@@ -1,4 +1,4 @@
-"""OpenCV's flow methods: faster than TV-L1, and not what the published flow networks were trained on.
+"""OpenCV's flow methods. They are faster than TV-L1, but the published flow networks were not trained on them.
 
 DIS: Kroeger, Timofte, Dai, Van Gool, "Fast Optical Flow using Dense Inverse Search" (ECCV 2016).
 Farneback: Farneback, "Two-Frame Motion Estimation Based on Polynomial Expansion" (SCIA 2003).
@@ -16,14 +16,14 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.flow.method import Field, Gray, check_shapes
 
 Preset = Literal["ultrafast", "fast", "medium"]
-"""DIS's operating points: patches matched more or less densely, from finer or coarser levels."""
+"""OpenCV's DIS presets, which differ in patch density and finest level."""
 
 
 class DISFlow:
     """Dense inverse search; a `FlowMethod`.
 
-    "medium" is the default: it matches down to half the picture's size, the others to a quarter only, and comes closest
-    to TV-L1 (scripts/bench_flow.py has the speeds).
+    The default "medium" matches down to half of the picture's size (the others to a quarter), and is closest to TV-L1.
+    scripts/bench_flow.py measures the speeds.
     """
 
     def __init__(self, preset: Preset = "medium") -> None:
@@ -38,17 +38,17 @@ class DISFlow:
         self._dis = cv2.DISOpticalFlow.create(presets[preset])
 
     def __call__(self, previous: Gray, current: Gray) -> Field:
-        """Return the flow, as `FlowMethod` says. Floats are rounded to uint8, which is all that DIS reads."""
+        """Return the flow (see `FlowMethod`). Floats are rounded to uint8, the only input type of DIS."""
         check_shapes(previous.shape, current.shape)
-        # Without a start value: given the last flow, the result would depend on what was computed before.
+        # Without an initial flow, so that the result does not depend on earlier calls.
         return np.asarray(self._dis.calc(_as_uint8(previous), _as_uint8(current), None), dtype=np.float32)  # type: ignore[call-overload]
 
 
 class FarnebackFlow:
-    """Polynomial expansion; a `FlowMethod`. Settings as in OpenCV's sample, with 5 levels for motion to 20 pixels."""
+    """Polynomial expansion; a `FlowMethod`. Settings as in OpenCV's sample, 5 levels for motion up to 20 pixels."""
 
     def __call__(self, previous: Gray, current: Gray) -> Field:
-        """Return the flow, as `FlowMethod` says."""
+        """Return the flow (see `FlowMethod`)."""
         check_shapes(previous.shape, current.shape)
         flow = cv2.calcOpticalFlowFarneback(  # type: ignore[call-overload]
             _as_uint8(previous),

@@ -1,17 +1,17 @@
-"""TV-L1 optical flow in PyTorch: batches of pairs, on CPU or CUDA. Pure, without gradients, without OpenCV.
+"""TV-L1 optical flow in PyTorch: batches of pairs, on CPU or CUDA, without gradients.
 
-The flow u minimises, over the picture, the sum of
+The flow u minimises the sum over the picture of
 
     |grad u_x| + |grad u_y| + lambda |current(x + u) - previous(x)|
 
 (Zach, Pock, Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007). From coarse to fine, the
-second picture is warped by the flow so far and taken as linear around it; then u is split in two, u and v, tied by
-|u - v|^2 / (2 theta), and each is solved for in turn: v by a step that is clamped, pixel by pixel, u by a step on the
-dual variable p of the total variation. The parameters are those of the reference implementation (Sanchez, Meinhardt-
-Llopis, Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013), which OpenCV's takes over too. Median filtering of the
+second picture is warped by the current flow and linearised around it. Then u is split into u and v, coupled by
+|u - v|^2 / (2 theta), which are solved for in turn: v by a clamped step for each pixel, u by a step on the dual
+variable p of the total variation. The parameters are those of the reference implementation (Sanchez, Meinhardt-
+Llopis, Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013), also used by OpenCV. Median filtering of the
 flow between warps: Wedel, Pock, Zach, Bischof, Cremers, "An Improved Algorithm for TV-L1 Optical Flow" (2009).
 
-The inner step is what takes the time, so it is written as few operations over preallocated memory: 17 per step.
+The inner step takes most of the time; it has only 17 operations, on preallocated memory.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
+import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
 from stream_i3d.errors import DeviceError
 from stream_i3d.flow.method import Field, Gray, check_shapes
 
 _CHECK_EVERY = 10
-"""Inner steps between two looks at whether the flow still moves; each look costs about a step, and waits for CUDA."""
+"""Inner steps between two convergence checks; a check takes about as long as a step, and synchronises CUDA."""
 
 _CPU_PIXELS = 224 * 224
-"""Pixels taken together on a CPU: memory for more is out of its caches. 8 pairs of 224 x 224 at once took twice as long
-as one after the other; of small pictures many together are faster."""
+"""Pixels per batch on a CPU; more do not fit its caches. 8 pairs of 224 x 224 at once took twice as long as one by one;
+small pictures are faster in batches."""
 
 _TINY = 1e-6
-"""Keeps divisions by the squared gradient finite; where it matters the gradient is nothing, and so is the step."""
+"""Keeps divisions by the squared gradient finite; it matters only where the gradient, and so the step, is near 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TVL1Settings:
-    """How TV-L1 computes. The defaults are IPOL 2013's where it has them, for pictures in [0, 255].
+    """Parameters of TV-L1. The defaults are those of IPOL 2013, for pictures in [0, 255].
 
     Attributes:
-        attachment: lambda; less gives a smoother flow.
-        theta: How loosely u and v are tied.
-        tau: Step of the dual variable; at most 0.25 converges.
-        scales: Levels of the pyramid, where the picture is large enough for them.
-        zoom: A level's size to that of the next finer one.
+        attachment: lambda; a smaller value gives a smoother flow.
+        theta: Coupling of u and v; a larger value is looser.
+        tau: Step of the dual variable; converges up to 0.25.
+        scales: Levels of the pyramid, if the picture is large enough.
+        zoom: Size of a level relative to the next finer one.
         warps: Linearisations per level.
         iterations: Inner steps per warp at most.
-        epsilon: Pixels; a warp ends once a step moves the flow by less, in the root of the mean square, of every pair
-            that is computed at the same time. 0 takes all steps, and then a pair's flow does not depend on the others.
-        median: Whether a 3 x 3 median filter takes outliers off the flow before each warp.
+        epsilon: In pixels; a warp ends when a step changes the flow of every pair of the batch by less (root mean
+            square). With 0 all steps are made, and a pair's flow does not depend on the others.
+        median: Whether the flow is filtered by a 3 x 3 median before each warp.
     """
 
     attachment: float = 0.15
@@ -70,24 +70,24 @@ DEFAULT = TVL1Settings()
 
 
 class TVL1Flow:
-    """TV-L1 of one pair of arrays; a `FlowMethod`. For batches and tensors: `tvl1`."""
+    """TV-L1 for one pair of arrays; a `FlowMethod`. `tvl1` takes batches of tensors."""
 
     def __init__(self, device: str = "cpu", settings: TVL1Settings = DEFAULT) -> None:
-        """Check that the device is there.
+        """Check the device.
 
         Raises:
-            DeviceError: If it is not.
+            DeviceError: It does not exist.
         """
         try:
             self._device = torch.empty(0, device=device).device
-        except (AssertionError, RuntimeError) as error:  # the first where torch was built without CUDA
+        except (AssertionError, RuntimeError) as error:  # AssertionError: torch was built without CUDA
             raise DeviceError(
                 f"device {device!r} is not on this machine; use cpu, or cuda where there is one"
             ) from error
         self._settings = settings
 
     def __call__(self, previous: Gray, current: Gray) -> Field:
-        """Return the flow, as `FlowMethod` says."""
+        """Return the flow (see `FlowMethod`)."""
         check_shapes(previous.shape, current.shape)
         pair = torch.from_numpy(np.stack([previous, current])).to(self._device).float()  # (2, H, W)
         flow = tvl1(pair[:1, None], pair[1:, None], self._settings)  # (1, 2, H, W)
@@ -96,18 +96,18 @@ class TVL1Flow:
 
 @torch.no_grad()
 def tvl1(previous: Tensor, current: Tensor, settings: TVL1Settings = DEFAULT) -> Tensor:
-    """Return how far each pixel of `previous` has moved in `current`.
+    """Return the displacement of each pixel of `previous` in `current`.
 
     Args:
         previous: (B, 1, H, W) float in [0, 255], on any device.
-        current: The pictures after them: same shape, dtype and device.
-        settings: Parameters and effort.
+        current: The next pictures: same shape, dtype and device.
+        settings: Parameters.
 
     Returns:
         (B, 2, H, W) of the same dtype, on the same device: pixels to the right, pixels down.
 
     Raises:
-        ValueError: If the shapes differ, are not (B, 1, H, W), or the pictures are too small.
+        ValueError: The shapes differ or are not (B, 1, H, W), or the pictures are too small.
     """
     if previous.shape != current.shape or previous.dim() != 4 or previous.shape[1] != 1 or not len(previous):
         given = f"{tuple(previous.shape)} and {tuple(current.shape)}"
@@ -142,14 +142,14 @@ def _pyramid(pairs: Tensor, settings: TVL1Settings) -> list[Tensor]:
 
 
 def _resized_flow(flow: Tensor, like: Tensor) -> Tensor:
-    """Return `flow` in the size of `like`, its pixels counted in that size's."""
+    """Return `flow` resized to the size of `like`, in pixels of that size."""
     (height, width), (old_height, old_width) = like.shape[2:], flow.shape[2:]
     ratio = flow.new_tensor([width / old_width, height / old_height]).view(1, 2, 1, 1)
     return F.interpolate(flow, (height, width), mode="bilinear") * ratio
 
 
 def _solve_level(pairs: Tensor, flow: Tensor, settings: TVL1Settings) -> Tensor:
-    """Return the flow (B, 2, h, w) of one level, beginning at `flow`, whose memory is used up."""
+    """Return the flow (B, 2, h, w) of one level, starting from `flow`, whose memory is reused."""
     previous, current = pairs[:, :1], pairs[:, 1:]
     surface = torch.cat([current, _gradient(current)], dim=1)  # (B, 3, h, w): brightness, its slopes in x and y
     now, other, dual = _Flow(flow), _Flow(torch.empty_like(flow)), _Dual(flow, settings)
@@ -162,9 +162,9 @@ def _solve_level(pairs: Tensor, flow: Tensor, settings: TVL1Settings) -> Tensor:
 
 
 def _minimise(now: _Flow, other: _Flow, data: _Data, dual: _Dual, settings: TVL1Settings) -> tuple[_Flow, _Flow]:
-    """Take the inner steps of one warp from `now`; the first of the two returned is the result.
+    """Make the inner steps of one warp, starting from `now`; the first returned flow is the result.
 
-    The two change places at each step, so that the last step can be measured.
+    The two are exchanged at each step, so that the change of the last step can be measured.
     """
     for step in range(1, settings.iterations + 1):
         data.attract(now, out=other)
@@ -179,8 +179,8 @@ def _minimise(now: _Flow, other: _Flow, data: _Data, dual: _Dual, settings: TVL1
 
 
 class _Flow:
-    """A flow's memory (B, 2, h, w) with the views that the inner steps want; making a view takes as long as a step's
-    arithmetic on the coarse levels."""
+    """A flow (B, 2, h, w) with the views that the inner steps use; on coarse levels making a view takes as long as the
+    arithmetic."""
 
     def __init__(self, values: Tensor) -> None:
         self.all = values
@@ -190,7 +190,7 @@ class _Flow:
 
 
 class _Data:
-    """The data term of one warp: how the pictures pull at each pixel's flow.
+    """The data term of one warp.
 
     With rho(u) = current(x + u0) + <g, u - u0> - previous(x) and g the warped slopes, v is u moved along g by
     -rho / |g|^2, but by no more than lambda theta: one clamp for the three cases of Zach et al., proposition 3.
@@ -198,7 +198,7 @@ class _Data:
 
     def __init__(self, previous: Tensor, surface: Tensor, flow: Tensor, settings: TVL1Settings) -> None:
         warped, inside = _warp(surface, flow)
-        # Where the flow leaves the picture nothing is known: no pull, the neighbours decide.
+        # Where the flow leaves the picture there is no data term, and the neighbours decide.
         self._slopes = warped[:, 1:] * inside  # (B, 2, h, w)
         weight = self._slopes.square().sum(dim=1, keepdim=True).clamp_(min=_TINY).reciprocal_().neg_()
         rest = warped[:, :1] - previous - (self._slopes * flow).sum(dim=1, keepdim=True)
@@ -209,7 +209,7 @@ class _Data:
         self._length = rest  # its memory
 
     def attract(self, flow: _Flow, out: _Flow) -> None:
-        """Write v, the minimiser of the data term beside `flow`, to `out`."""
+        """Write v, the minimiser of the data term for `flow`, to `out`."""
         torch.addcmul(self._offset, self._pull_x, flow.x, out=self._length)
         self._length.addcmul_(self._pull_y, flow.y).clamp_(-self._limit, self._limit)
         torch.addcmul(flow.all, self._slopes, self._length, out=out.all)
@@ -218,8 +218,8 @@ class _Data:
 class _Dual:
     """The dual variable of the total variation, theta p, kept from warp to warp within a level.
 
-    Stored with a row above and a column to the left that stay zero, so that the divergence needs no case for the
-    borders; the forward differences stay zero in the last row and column for the same reason.
+    It has an additional zero row above and column to the left, so that the divergence needs no special case for the
+    borders; the forward differences are zero in the last row and column for the same reason.
     """
 
     def __init__(self, like: Tensor, settings: TVL1Settings) -> None:
@@ -255,7 +255,7 @@ def _warp(surface: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + flow[:, 1]
     grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)  # (B, h, w, 2) in [-1, 1]
     inside = ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).to(flow.dtype)
-    # Bicubic as published: a bilinear one blurs the second picture, and not the first, between the pixels.
+    # Bicubic as published; bilinear would blur only the second picture between pixels.
     return F.grid_sample(surface, grid, mode="bicubic", padding_mode="border", align_corners=True), inside[:, None]
 
 
@@ -271,7 +271,7 @@ def _median3(flow: Tensor) -> Tensor:
     """Return the 3 x 3 median of each channel, borders repeated.
 
     Sorted columns first: the median of nine is the median of the largest low, the middle middle and the smallest high
-    of three sorted columns. 18 elementwise operations, where `Tensor.median` over 9 copies is many times slower.
+    of three sorted columns. This takes 18 elementwise operations; `Tensor.median` over 9 copies is many times slower.
     """
     padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
     above, here, below = padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :]

@@ -22,10 +22,8 @@ from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.models.folding import in_half, inference_form, is_folded, separate_pools
-from stream_i3d.models.memory_format import lay_out
+from stream_i3d.models.folding import in_half, inference_form, is_folded, lay_out, rearrange_stem, separate_pools
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.models.stem import rearrange_stem
 from stream_i3d.preprocess import Preprocessing, normalise
 
 if TYPE_CHECKING:

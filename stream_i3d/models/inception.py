@@ -1,24 +1,23 @@
-"""Inception-v1 with BatchNorm on single pictures: the 2D trunk that inflation and the older designs share.
+"""Inception-v1 with BatchNorm for single pictures, the 2D network of inflation and the older designs.
 
 Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), with BatchNorm (Ioffe & Szegedy, ICML 2015) and 3 x 3
-filters where the first version had 5 x 5: the network of which Carreira & Zisserman (CVPR 2017) made I3D. It is I3D
-with the time taken away: the same table (inception_table.py), TensorFlow's "same" padding, block and end-point names;
-a tensor's name differs in conv2d for conv3d only.
-
-This module does not know frames, flow or time, nor where weights come from.
+filters where the first version had 5 x 5: the network that Carreira & Zisserman (CVPR 2017) inflated to I3D. Both
+use the same table (inception_table.py), the Inception module `Mixed`, TensorFlow's "same" padding and the same names; a
+tensor's name differs only in conv2d for conv3d.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own convention)
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.arguments import check_dimensions, scaled
+from stream_i3d.models.arguments import check_dimensions, check_keep_prob, scaled
 from stream_i3d.models.head import initialise_head
-from stream_i3d.models.inception_plan import Mixed, check_keep_prob, initialise, run_end_points
 from stream_i3d.models.inception_table import (
     BN_EPS,
     BN_MOMENTUM,
@@ -29,6 +28,45 @@ from stream_i3d.models.inception_table import (
     POOLS,
     same_padding,
 )
+from stream_i3d.models.initialisation import initialise
+
+
+class Mixed(nn.Module):
+    """One Inception module, 2D or 3D: four parallel branches, concatenated along the channels.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Output channels of b0, b1a, b1b, b2a, b2b and b3b.
+        unit: Makes a convolution with BatchNorm and ReLU, given input channels, output channels and kernel.
+        pool: The max-pool of the fourth branch, with kernel 3 and stride 1 along every axis.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], unit: Callable[[int, int, int], nn.Module], pool: nn.Module
+    ) -> None:
+        super().__init__()
+        b0, b1a, b1b, b2a, b2b, b3b = channels
+        self.b0 = unit(in_channels, b0, 1)
+        self.b1a = unit(in_channels, b1a, 1)
+        self.b1b = unit(b1a, b1b, 3)
+        self.b2a = unit(in_channels, b2a, 1)
+        self.b2b = unit(b2a, b2b, 3)
+        self.b3a = pool
+        self.b3b = unit(in_channels, b3b, 1)
+        self.out_channels = b0 + b1b + b2b + b3b
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, ...) >= 0 -> (B, b0 + b1b + b2b + b3b, ...) >= 0, the same size in time and space."""
+        branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
+        return torch.cat(branches, dim=1)
+
+
+def run_end_points(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run the stages of a network; return the output of each by its published name, in order."""
+    outputs: dict[str, Tensor] = {}
+    for name in END_POINTS:
+        x = outputs[name] = getattr(network, name)(x)
+    return outputs
 
 
 class Unit2D(nn.Module):
@@ -43,7 +81,7 @@ class Unit2D(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
-        padding = kernel // 2 if stride == 1 else 0  # at stride 1 an odd kernel pads both ends alike
+        padding = kernel // 2 if stride == 1 else 0  # at stride 1 an odd kernel pads both ends equally
         self.conv2d = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
         self.kernel, self.stride = kernel, stride
@@ -57,7 +95,7 @@ class Unit2D(nn.Module):
 
 
 class MaxPool2dSame(nn.Module):
-    """Max-pool with TensorFlow's "same" padding, for inputs that are nowhere negative.
+    """Max-pool with TensorFlow's "same" padding, for inputs that are not negative.
 
     Args:
         kernel: Kernel along both axes, 3 at most.
@@ -71,13 +109,13 @@ class MaxPool2dSame(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) >= 0 -> (B, C, ceil(H / stride), ceil(W / stride))."""
-        # As in i3d.py: after a ReLU max-pool's own -inf padding serves as the zeros, and (0, 1) is what ceil_mode is.
+        # As in i3d.py: after a ReLU, -inf padding is equal to zeros, and ceil_mode gives the padding (0, 1).
         front = [same_padding(size, self.kernel, self.stride)[0] for size in x.shape[2:]]
         return F.max_pool2d(x, self.kernel, self.stride, front, ceil_mode=True)
 
 
 class InceptionTrunk(nn.Module):
-    """All of Inception-v1 but its dropout and its head. 5.6 M parameters.
+    """Inception-v1 without dropout and head. 5.6 M parameters.
 
     Args:
         in_channels: 3 for RGB, 20 for the x and y of ten flow fields.
@@ -99,7 +137,7 @@ class InceptionTrunk(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last map, that of Mixed_5c, before the average pool.
+        """Return the map of Mixed_5c, before the average pool.
 
         Args:
             x: (B, in_channels, H >= 32, W >= 32) float in [-1, 1].
@@ -112,19 +150,19 @@ class InceptionTrunk(nn.Module):
         """
         self._check_input(x)
         for name in END_POINTS:
-            x = getattr(self, name)(x)  # each output replaces its input, so memory stays bounded
+            x = getattr(self, name)(x)  # each output replaces its input to limit memory
         return x
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features that a head sees, after the average pool; arguments and errors as `forward`.
+        """Return the head's input, after the average pool; arguments and errors as for `forward`.
 
         Returns:
-            (B, 1024 * width, H', W'); H' and W' are 1 up to 224 x 224.
+            (B, 1024 * width, H', W'); H' and W' are 1 for pictures up to 224 x 224.
         """
-        return _average_pool(InceptionTrunk.forward(self, x))  # a subclass has a forward of its own
+        return _average_pool(InceptionTrunk.forward(self, x))  # subclasses override forward
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the output of every stage by its published name, in order; all are kept in memory at once."""
+        """Return the output of every stage by its published name, in order. All are in memory at once."""
         self._check_input(x)
         return run_end_points(self, x)
 
@@ -162,7 +200,7 @@ class InceptionV1(InceptionTrunk):
     Args:
         num_classes: Classes of the head; 1000 for ImageNet.
         in_channels: 3 for RGB, 20 for the x and y of ten flow fields.
-        dropout_keep_prob: Probability to *keep* a feature in training; 1.0 switches dropout off.
+        dropout_keep_prob: Probability of *keeping* a feature in training; 1.0 disables dropout.
         width: Multiplies every channel count but the input's and the classes'; 1.0 is the published network.
 
     Raises:
@@ -182,17 +220,17 @@ class InceptionV1(InceptionTrunk):
         self.logits = Head2D(self.feature_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of each picture; arguments and errors as `InceptionTrunk.forward`.
+        """Return the logits of each picture; arguments and errors as for `InceptionTrunk.forward`.
 
         Returns:
-            (B, num_classes) logits; on pictures larger than 224 the mean over places.
+            (B, num_classes) logits; the mean over space for pictures larger than 224.
         """
         logits: Tensor = self.logits(self.dropout(self.extract_features(x)))
         return logits.mean(dim=(2, 3))
 
 
 def _build_stage(name: str, in_channels: int, width: float) -> tuple[nn.Module, int]:
-    """Return the stage called `name` and how many channels come out of it."""
+    """Return the stage called `name` and its number of output channels."""
     if name in POOLS:
         (_, kernel, _), (_, stride, _) = POOLS[name]
         return MaxPool2dSame(kernel, stride), in_channels
@@ -205,9 +243,9 @@ def _build_stage(name: str, in_channels: int, width: float) -> tuple[nn.Module, 
 
 
 def _average_pool(x: Tensor) -> Tensor:
-    """Average over 7 x 7 windows at stride 1, or over the map where it is smaller; the dtype stays."""
+    """Average over 7 x 7 windows at stride 1, or over the whole map if it is smaller; the dtype is kept."""
     height, width = x.shape[2:]
     kernel = (min(7, height), min(7, width))
     if kernel == (height, width):
         return x.mean(dim=(2, 3), keepdim=True)
-    return F.avg_pool2d(x.float(), kernel, stride=1).to(x.dtype)  # by float32 as in i3d.py
+    return F.avg_pool2d(x.float(), kernel, stride=1).to(x.dtype)  # in float32, as in i3d.py

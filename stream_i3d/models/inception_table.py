@@ -1,8 +1,8 @@
-"""Inception-v1 with BatchNorm as numbers: channels, kernels, strides, names, padding. No torch.
+"""The table of Inception-v1 with BatchNorm: channels, kernels, strides, names and padding. Does not import torch.
 
 Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), with the BatchNorm of Ioffe & Szegedy (ICML 2015) and
-3 x 3 in place of 5 x 5 filters, as Carreira & Zisserman (CVPR 2017) inflate it. One table serves the 2D network, I3D
-and its OpenVINO graph (inference/graphs/inception.py).
+3 x 3 in place of 5 x 5 filters, as Carreira & Zisserman (CVPR 2017) inflate it. The 2D network,
+I3D and its OpenVINO graph (inference/graphs/inception.py) use it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ Triple = tuple[int, int, int]
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.01
-"""In PyTorch's sense: the weight of the new batch. TensorFlow's decay of 0.99 is the same thing."""
+"""In PyTorch's sense, the weight of the new batch; equal to TensorFlow's decay of 0.99."""
 
 MIN_SIDE = 32
-"""The strides multiply to 32 in space: below that, the last map would be padding only."""
+"""Pixels. The strides multiply to 32 in space; the last map of a smaller picture would be padding only."""
 
 CONVS: dict[str, tuple[int, int, int]] = {  # channels, kernel, stride
     "Conv3d_1a_7x7": (64, 7, 2),
     "Conv3d_2b_1x1": (64, 1, 1),
     "Conv3d_2c_3x3": (192, 3, 1),
 }
-POOLS: dict[str, tuple[Triple, Triple]] = {  # kernel, stride; the first two leave time alone
+POOLS: dict[str, tuple[Triple, Triple]] = {  # kernel, stride; the first two do not pool time
     "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
@@ -59,7 +59,7 @@ END_POINTS: tuple[str, ...] = (
     "Mixed_5b",
     "Mixed_5c",
 )
-"""The published names, in the order the data passes through them; the 2D network bears them too."""
+"""The published names in the order of the forward pass; the 2D network has the same names."""
 
 
 def tensor_shapes(num_classes: int, in_channels: int = 3, width: float = 1.0) -> dict[str, tuple[int, ...]]:

@@ -1,10 +1,10 @@
-"""Inflation: a network for pictures made into one for clips, which starts as good as the pictures made it.
+"""Inflation: turns a 2D network for pictures into a 3D network for clips, with its weights.
 
 Carreira & Zisserman (CVPR 2017), section 2.4: a K x K filter is repeated N times along time and divided by N, so that
-a still ("boring") video gives the 2D network's response wherever the zeros before and after the clip do not reach.
+a still ("boring") video gives the response of the 2D network, except where the zero padding in time is reached.
 
-`inflate` takes modules, single layers up to whole networks; `inflate_inception` and `inflate_resnet50` take state
-dicts and give those of the two published families. This module does not know files, labels or preprocessing.
+`inflate` takes modules, from single layers to whole networks. `inflate_inception` and `inflate_resnet50` turn state
+dicts into those of the two published families.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Times = int | Mapping[str, int] | None
 """Kernel sizes in time: one for all layers, one per dotted name, or None for as long as each kernel is high."""
 
 _KEPT_WITH_WEIGHTS = (nn.Linear, nn.PReLU, nn.GroupNorm)
-"""Layers with weights that take clips as they take pictures."""
+"""Layers with weights that work for clips without change."""
 
 _COUNTER = "num_batches_tracked"
-"""BatchNorm's step counter, which old state dicts lack and nothing here uses."""
+"""BatchNorm's step counter, which old state dicts do not have; it is not used here."""
 
 
 def inflate(module_2d: nn.Module, time: Times = None, *, stride: int | None = None) -> nn.Module:
-    """Make a network for clips (B, C, T, H, W) of one for pictures (B, C, H, W), with its weights.
+    """Turn a network for pictures (B, C, H, W) into one for clips (B, C, T, H, W), with its weights.
 
-    Convolutions, BatchNorms, max-, average and adaptive pools and Dropout2d get their 3D counterparts at any depth;
-    linear layers, activations, flattening and modules that only combine others are kept. Adaptive pools pool all of
-    time, so that a flattening and a linear layer after them fit as before. `InceptionV1` becomes `I3D`.
+    Convolutions, BatchNorms, max-, average and adaptive pools and Dropout2d get their 3D counterparts at any depth.
+    Linear layers, activations, flattening and modules that only combine others are kept. Adaptive pools pool all
+    of time, so that a flattening and a linear layer after them still fit. `InceptionV1` becomes `I3D`.
 
     Args:
-        module_2d: A layer or a network; it is not changed, and shares no memory with the result. The forward of a
-            module that combines others must itself do with one axis more.
+        module_2d: A layer or a network; it is not changed and shares no memory with the result. The forward of a
+            module that combines others must work with one more axis.
         time: Kernel size along time of convolutions and pools. A number: for all of them. A mapping: by the dotted
             name within `module_2d`, 1 for those it does not name, as in ``{"stem.conv": 5, "layer1.0.conv1": 3}``.
             None: as high as each kernel is, the paper's cubes.
@@ -62,7 +62,7 @@ def inflate(module_2d: nn.Module, time: Times = None, *, stride: int | None = No
 
 
 def inflate_weight(weight: Tensor, time: int) -> Tensor:
-    """Repeat a filter `time` times along time and divide it by `time`, so that it sums to itself over time.
+    """Repeat a filter `time` times along time and divide it by `time`.
 
     (O, I, K, K) -> (O, I, time, K, K), new memory, same dtype and device.
     """
@@ -70,10 +70,10 @@ def inflate_weight(weight: Tensor, time: int) -> Tensor:
 
 
 def inflate_inception(state_dict_2d: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Make an `I3D` state dict (piergiaj's names) of an `InceptionV1` one: filters K x K become K x K x K.
+    """Inflate an `InceptionV1` state dict to an `I3D` one (piergiaj's names): K x K filters become K x K x K.
 
     Args:
-        state_dict_2d: Of any width, classes and input channels; the head ("logits.*") may be missing.
+        state_dict_2d: Tensors of any width, number of classes and input channels; the head ("logits.*") may be missing.
 
     Returns:
         New tensors for `I3D.load_state_dict`: all of them, but for a missing head.
@@ -88,13 +88,13 @@ def inflate_inception(state_dict_2d: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def inflate_resnet50(state_dict_2d: Mapping[str, Tensor], *, variant: Variant = "plain") -> dict[str, Tensor]:
-    """Make a `ResNetI3D` state dict (MMAction2's names) of a 2D ResNet-50 one with torchvision's names.
+    """Inflate a 2D ResNet-50 state dict (torchvision's names) to a `ResNetI3D` one (MMAction2's names).
 
-    The stem becomes 5 x 7 x 7, the first convolution of the inflated bottlenecks 3 x 1 x 1, all else 1 x K x K. A
-    non-local network has blocks that no 2D network has: load the result into it with ``strict=False``.
+    The stem becomes 5 x 7 x 7, the first convolution of the inflated bottlenecks 3 x 1 x 1, all others 1 x K x
+    K. A non-local network has blocks that the 2D network does not have: load the result with ``strict=False``.
 
     Args:
-        state_dict_2d: Of any number of classes; the head ("fc.*") may be missing.
+        state_dict_2d: Tensors for any number of classes; the head ("fc.*") may be missing.
         variant: Which bottlenecks are inflated: those of the "plain" or of the "heavy" network.
 
     Returns:
@@ -112,7 +112,7 @@ def inflate_resnet50(state_dict_2d: Mapping[str, Tensor], *, variant: Variant = 
 def _inflated_state(
     state: Mapping[str, Tensor], targets: Mapping[str, Tensor], names: Mapping[str, str], head: str, source: str
 ) -> dict[str, Tensor]:
-    """Inflate the tensors of `state`, called as `names` says, to the kernels in time of `targets`."""
+    """Inflate the tensors of `state` to the kernels of `targets`; `names` maps target names to names in `state`."""
     left = dict(state)
     inflated: dict[str, Tensor] = {}
     for key, target in targets.items():
@@ -134,7 +134,7 @@ def _inflated_state(
 
 
 def _torchvision_name(key: str) -> str:
-    """Return what torchvision's ResNet calls the tensor that MMAction2's I3D calls `key`."""
+    """Return torchvision's name of a tensor, given MMAction2's."""
     name = key.removeprefix("backbone.").replace("cls_head.fc_cls.", "fc.")
     name = name.replace("downsample.conv.", "downsample.0.").replace("downsample.bn.", "downsample.1.")
     return re.sub(r"conv(\d)\.(conv|bn)\.", r"\2\1.", name)
@@ -146,7 +146,7 @@ def _another_network(what: str, source: str) -> CheckpointError:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How far each layer reaches in time."""
+    """Kernel sizes and stride in time of the inflated layers."""
 
     times: Times
     stride: int | None
@@ -176,10 +176,10 @@ class _Plan:
 
 
 def _inflated(module: nn.Module, name: str, plan: _Plan, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Inflate a module that is ours to take apart; one that is used twice stays one."""
+    """Inflate a module in place or by a replacement; a module that is used twice is inflated once."""
     if module in done:
         return done[module]
-    make = _MAKERS.get(type(module))  # not its bases: a subclass may do in its forward what the 3D layer would not
+    make = _MAKERS.get(type(module))  # not its base classes: the forward of a subclass may differ
     if make is not None:
         new = make(module, name, plan)
         new.train(module.training)
@@ -202,7 +202,7 @@ def _convolution(conv: nn.Conv2d, name: str, plan: _Plan) -> nn.Module:
             raise ConfigError(f"layer {name!r} has padding='same', which allows no stride={stride}: give stride=1")
     else:
         padding = (time // 2, *conv.padding)
-    # On the meta device: the weights come from the 2D layer, so none are made to be thrown away.
+    # On the meta device, because the weights come from the 2D layer.
     new = TimeConv3d(
         conv.in_channels,
         conv.out_channels,
@@ -291,7 +291,7 @@ _MAKERS: dict[type[nn.Module], Callable[..., nn.Module]] = {
 
 
 def _check_kept(module: nn.Module, name: str) -> None:
-    """Refuse a module that would fail, or silently do something else, on clips."""
+    """Raise ConfigError for a module that would fail, or compute something else, on clips."""
     kind = type(module)
     own_weights = next(module.parameters(recurse=False), None) is not None
     of_torch_by_axes = kind.__module__.startswith("torch.nn.") and kind.__name__.endswith(("1d", "2d"))

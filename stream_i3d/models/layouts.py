@@ -1,7 +1,7 @@
-"""The published layouts of weights files: telling them apart, and their tensors' names in ours.
+"""The published layouts of weights files: how to recognise them, and how to rename their tensors.
 
-Ours are piergiaj's for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's are renamed. Names, shapes
-and file names only: this module does not know tensors' values or files, and does not import torch.
+This project uses piergiaj's names for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's are renamed.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ LAYOUTS: Mapping[str, str] = MappingProxyType(
         "mmaction2": "ResNet-50 I3D with the names of MMAction2",
     }
 )
-"""What each layout is, by name."""
+"""Description of each layout, by name."""
 
 _HALLMARKS = {
     "piergiaj": "Conv3d_1a_7x7.conv3d.weight",
     "hassony2": "conv3d_1a_7x7.conv3d.weight",
     "mmaction2": "backbone.conv1.conv.weight",
 }
-"""A tensor that no other layout has: the stem's weight."""
+"""A tensor that only this layout has: the weight of the first convolution."""
 
 _BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", "3.1": "b3b"}
-"""hassony2's branches are sequences, the fourth of which begins with its pool."""
+"""hassony2's branches are sequences; the fourth starts with its pool."""
 
 _NON_LOCAL_BLOCK = "backbone.layer2.1.non_local_block"
 _INFLATED_IN_HEAVY_ONLY = "backbone.layer2.1.conv1.conv.weight"
@@ -41,12 +41,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Candidates(Struct, frozen=True):
-    """Which architectures a file's tensors can be of.
+    """The architectures that a file's tensors fit.
 
     Attributes:
-        names: Names of the registry, the likeliest first; not empty.
-        options: The architecture's options; the same for all of `names`.
-        note: What the tensors leave open, and how to settle it; empty where nothing of weight is.
+        names: Names in the registry, the most likely first; not empty.
+        options: Options of the architecture, the same for all of `names`.
+        note: What the tensors do not determine, and how to decide it; empty if nothing important.
     """
 
     names: tuple[str, ...]
@@ -55,13 +55,13 @@ class Candidates(Struct, frozen=True):
 
 
 def recognise(names: Iterable[str]) -> str | None:
-    """Return whose layout a state dict with these tensors' names is of; None where it is of no published one."""
+    """Return the layout of a state dict with these tensor names; None if it is not a published one."""
     present = set(names)
     return next((layout for layout, hallmark in _HALLMARKS.items() if hallmark in present), None)
 
 
 def our_name(name: str, layout: str | None) -> str:
-    """Return what a tensor of a published layout is called here; a name that the layout lacks stays as it is.
+    """Return this project's name of a tensor of a published layout; unknown names are returned unchanged.
 
     Example:
         >>> our_name("mixed_3b.branch_1.0.batch3d.weight", "hassony2")
@@ -82,13 +82,13 @@ def our_name(name: str, layout: str | None) -> str:
 
 
 def candidates(layout: str, shapes: Shapes, file_name: str = "", config: str = "") -> Candidates:
-    """Tell which architectures the tensors of a published layout can be of.
+    """Return the architectures that the tensors of a published layout fit.
 
     Args:
-        layout: What `recognise` found.
-        shapes: Every tensor's shape, by our names.
-        file_name: The file's; MMAction2's say more than the tensors do.
-        config: The training configuration that MMAction2 puts beside the tensors; it says more than the name.
+        layout: The layout from `recognise`.
+        shapes: Shape of every tensor, by this project's names.
+        file_name: Name of the file; MMAction2's file names contain more information than the tensors.
+        config: Training configuration that MMAction2 stores beside the tensors; it takes precedence over the name.
     """
     if layout != "mmaction2":
         stem = shapes.get(_HALLMARKS["piergiaj"], ())
@@ -97,7 +97,7 @@ def candidates(layout: str, shapes: Shapes, file_name: str = "", config: str = "
     heavy = len(kernel) == 5 and kernel[2] == 3
     kinds = _non_local_kinds(shapes, file_name, config)
     note = "" if len(kinds) < 2 else _ambiguous(kinds)
-    if heavy and kinds:  # of no published configuration, so of no name of its own
+    if heavy and kinds:  # not a published configuration, so it has no name of its own
         return Candidates(("i3d-r50",), {"variant": "heavy", "non_local": kinds[0]}, note)
     if kinds:
         return Candidates(tuple(f"i3d-r50-nl-{kind.replace('_', '-')}" for kind in kinds), {}, note)
@@ -108,14 +108,14 @@ def candidates(layout: str, shapes: Shapes, file_name: str = "", config: str = "
 
 
 def _non_local_kinds(shapes: Shapes, file_name: str, config: str) -> tuple[str, ...]:
-    """Return the kinds of non-local block that the tensors can be of, the likeliest first; none without blocks."""
+    """Return the kinds of non-local blocks that fit, the most likely first; empty without such blocks."""
     if not any(name.startswith(f"{_NON_LOCAL_BLOCK}.") for name in shapes):
         return ()
     if f"{_NON_LOCAL_BLOCK}.theta.conv.weight" not in shapes:
         return ("gaussian",)
-    told = re.findall(r"mode\W{1,8}(embedded_gaussian|dot_product)\b", config)
-    told = told or re.findall(r"embedded_gaussian|dot_product", file_name.lower().replace("-", "_"))
-    return (told[0],) if len(set(told)) == 1 else ("embedded_gaussian", "dot_product")
+    named = re.findall(r"mode\W{1,8}(embedded_gaussian|dot_product)\b", config)
+    named = named or re.findall(r"embedded_gaussian|dot_product", file_name.lower().replace("-", "_"))
+    return (named[0],) if len(set(named)) == 1 else ("embedded_gaussian", "dot_product")
 
 
 def _ambiguous(kinds: tuple[str, ...]) -> str:

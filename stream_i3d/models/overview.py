@@ -1,26 +1,31 @@
-"""The table of architectures for people and programs: `stream-i3d models`. Puts together, and knows nothing itself."""
+"""The table of architectures that `stream-i3d models` shows, and the cost of a network in parameters and FLOPs."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Sequence
+from functools import cache
 
-from stream_i3d.models.cost import architecture_cost
-from stream_i3d.models.registry import ARCHITECTURES, Architecture, Result
+import torch
+from msgspec import Struct
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stream_i3d.models.registry import ARCHITECTURES, Architecture, Result, build_model, find_architecture
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, read_spec
-from stream_i3d.models.zoo import weights_at_hand
+from stream_i3d.models.zoo import downloaded_weights
 
 
 class Row(Struct, frozen=True, kw_only=True):
     """One architecture.
 
     Attributes:
-        name: What `build_model` and `--model` call it.
-        paper: Where it is described.
-        inputs: Shape (C, T, H, W) of each stream's input by the stream's name.
-        frame_interval: The gap between a clip's frames.
-        parameters: Trainable numbers, at its default number of classes.
-        gflops: 1e9 floating-point operations on one input, a multiply-add counted as two.
-        weights_at_hand: Names of checkpoints on this machine.
+        name: Name for `build_model` and `--model`.
+        paper: The paper that describes it.
+        inputs: Shape (C, T, H, W) of each input by the stream's name.
+        frame_interval: Distance of a clip's frames.
+        parameters: Number of parameters with the default number of classes.
+        gflops: 1e9 floating-point operations for one input; a multiply-add counts as two.
+        weights_at_hand: Names of the checkpoints on this machine.
         results: Published accuracies, the one to compare with first.
         source: Where its weights or its code were published.
     """
@@ -36,7 +41,7 @@ class Row(Struct, frozen=True, kw_only=True):
     source: str
 
     def cells(self) -> tuple[str, ...]:
-        """Return the columns for people: name, input, parameters, GFLOPs, weights, accuracy, source."""
+        """Return the columns of the table: name, input, parameters, GFLOPs, weights, accuracy, source."""
         gap = f", every {_ordinal(self.frame_interval)} frame" if self.frame_interval > 1 else ""
         inputs = "\n".join(f"{stream} {'x'.join(map(str, shape[1:]))}{gap}" for stream, shape in self.inputs.items())
         return (
@@ -51,7 +56,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 def overview() -> list[Row]:
-    """Return a row per architecture, in the registry's order; costs are counted without computing anything."""
+    """Return a row per architecture, in the order of the registry; costs are counted on the meta device."""
     return [_row(architecture) for architecture in ARCHITECTURES.values()]
 
 
@@ -66,7 +71,7 @@ def _row(architecture: Architecture) -> Row:
         frame_interval=architecture.frame_interval,
         parameters=parameters,
         gflops=round(flops / 1e9, 1),
-        weights_at_hand=(*own, *weights_at_hand(architecture.name)),
+        weights_at_hand=(*own, *downloaded_weights(architecture.name)),
         results=architecture.results,
         source=architecture.source,
     )
@@ -80,3 +85,47 @@ def _accuracy(result: Result) -> str:
 
 def _ordinal(number: int) -> str:
     return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters of a network, without BatchNorm's running statistics."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_flops(model: nn.Module, *shapes: Sequence[int]) -> int:
+    """Return the floating-point operations of one forward pass; a multiply-add counts as two.
+
+    Convolutions, linear layers and matrix products are counted, as in the literature; BatchNorm, pooling and
+    activations are not (less than one per cent here). Nothing is computed for a network on the meta device.
+
+    Args:
+        model: The network, on any device; its mode and weights are not changed.
+        *shapes: Shape of each input, with the batch: (B, C, T, H, W).
+
+    Raises:
+        ConfigError: The network does not take such inputs.
+    """
+    device = next(model.parameters()).device
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()  # in training mode BatchNorm would update its statistics
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            model(*(torch.zeros(tuple(shape), device=device) for shape in shapes))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    total: int = counter.get_total_flops()
+    return total
+
+
+@cache
+def architecture_cost(name: str) -> tuple[int, int]:
+    """Return an architecture's number of parameters and floating-point operations for one input.
+
+    Raises:
+        ConfigError: There is no architecture of that name.
+    """
+    with torch.device("meta"):
+        model = build_model(name)
+    shapes = [(1, *shape) for shape in find_architecture(name).inputs.values()]
+    return count_parameters(model), count_flops(model, *shapes)

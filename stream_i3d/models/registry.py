@@ -1,7 +1,10 @@
-"""The architectures by name: what each takes, where it comes from, how well it did; and the way to build one.
+"""The table of architectures: input, options, preprocessing, origin and published results of each; and `build_model`.
 
-One table. It names each network's class instead of importing it, so that the parts of the service that need no torch
-can look up a network's input and preprocessing here. This module does not know checkpoints or labels.
+To add an architecture, write one module with its class (see `c3d.py` for an example) and one row in `_TABLE`. The class
+needs: keyword arguments with defaults, among them `num_classes`; a class attribute `heads` with the dotted names of its
+last layers; `forward` from (B, C, T, H, W) to (B, num_classes) logits; convolutions over time as `TimeConv3d`.
+
+Rows name the class as a string, so that processes without torch can read the table.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 OptionValue = str | int | float | bool | None
-"""What a checkpoint can hold as an architecture's option."""
+"""Types of an architecture's option in a checkpoint."""
 
 SAMPLINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -32,19 +35,19 @@ SAMPLINGS: Mapping[str, str] = MappingProxyType(
         "whole": "all of a test video's 250 frames as one clip",
     }
 )
-"""How clips are cut from a video. Settings of training and tests: the network and its weights' names are the same."""
+"""How clips are taken from a video in training and tests; the network is the same."""
 
 
 class Result(Struct, frozen=True, kw_only=True):
     """A published accuracy.
 
     Attributes:
-        top1: Per cent of videos whose first guess is right.
-        top5: Per cent of videos with the right class among the first five; None where it was not published.
-        dataset: What it was measured on.
-        source: Who published it, and where.
+        top1: Top-1 accuracy of videos in per cent.
+        top5: Top-5 accuracy of videos in per cent; None if not published.
+        dataset: The data set.
+        source: The publication.
         sampling: A key of `SAMPLINGS`.
-        checkpoint: Name of the published file; None where there is none.
+        checkpoint: Name of the published file; None if there is none.
     """
 
     top1: float
@@ -59,18 +62,20 @@ class Architecture(Struct, frozen=True, kw_only=True):
     """One row of the table.
 
     Attributes:
-        name: What `build_model`, `--model` and a checkpoint call it.
+        name: Name for `build_model`, `--model` and checkpoints.
         target: The network's class, as "module:class".
-        paper: Where it is described.
+        paper: The paper that describes it.
         inputs: Shape (C, T, H, W) of each stream's input, by the stream's name ("rgb", "flow"), in the order in which
             the network's `forward` takes them.
-        fixed: Arguments of the class that make this architecture what it is; a caller cannot change them.
-        defaults: Arguments that differ from the class's own defaults; a caller can change them.
-        options: Arguments, besides num_classes, in_channels and width, that a checkpoint may carry. None that reads
-            files: a checkpoint is material.
-        preprocessing: How clips are made that are like those of its training.
-        results: Published accuracies, the one to compare with first.
-        source: Where its weights or its code were published.
+        fixed: Arguments of the class that define this architecture; callers cannot change them.
+        defaults: Arguments with other defaults than those of the class; callers can change them.
+        options: Arguments that a checkpoint may set, besides num_classes, in_channels and width. Never one that reads
+            a file, because checkpoints are not trusted.
+        preprocessing: Preprocessing of the published training clips.
+        results: Published accuracies, the main one first.
+        source: Where weights or code were published.
+        inflation: The function that makes this network's state dict from a 2D network's, as "module:function"; it takes
+            the 2D state dict and, by keyword, those of `fixed` that it has parameters for. Empty: there is none.
     """
 
     name: str
@@ -83,6 +88,7 @@ class Architecture(Struct, frozen=True, kw_only=True):
     preprocessing: Preprocessing = Preprocessing()
     results: tuple[Result, ...] = ()
     source: str = ""
+    inflation: str = ""
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -101,12 +107,12 @@ class Architecture(Struct, frozen=True, kw_only=True):
 
     @property
     def frame_interval(self) -> int:
-        """The gap between a clip's frames."""
+        """The distance of a clip's frames, in sampled frames."""
         return self.preprocessing.frame_interval
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
-        """The arguments it can be built with; imports the network's module, and so torch."""
+        """The arguments it can be built with. Imports the network's module, and so torch."""
         return {
             name: parameter
             for name, parameter in inspect.signature(self.load()).parameters.items()
@@ -115,9 +121,29 @@ class Architecture(Struct, frozen=True, kw_only=True):
 
     def load(self) -> type[nn.Module]:
         """Return the network's class; imports its module."""
-        module, _, name = self.target.partition(":")
-        found: type[nn.Module] = getattr(importlib.import_module(module), name)
+        found: type[nn.Module] = _imported(self.target)
         return found
+
+    def inflate(self, state_dict_2d: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return this network's state dict, inflated from a 2D network's (see `stream_i3d.models.inflate`).
+
+        Raises:
+            ConfigError: No 2D network can be inflated into this architecture.
+            CheckpointError: The tensors are not those of the 2D network that can be.
+        """
+        if not self.inflation:
+            able = [name for name, row in ARCHITECTURES.items() if row.inflation]
+            raise ConfigError(f"nothing is inflated into {self.name!r}: choose one of {', '.join(able)}")
+        inflate = _imported(self.inflation)
+        arguments = {key: self.fixed[key] for key in inspect.signature(inflate).parameters if key in self.fixed}
+        inflated: dict[str, Tensor] = inflate(state_dict_2d, **arguments)
+        return inflated
+
+
+def _imported(target: str) -> Any:
+    """Return what "module:name" names; imports the module."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 _QUO_VADIS = "Carreira & Zisserman, Quo Vadis, Action Recognition?, CVPR 2017"
@@ -129,7 +155,7 @@ _MMACTION2 = "github.com/open-mmlab/mmaction2"
 _RESNET_PREPROCESSING = Preprocessing(
     clip_len=32, frame_interval=2, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
 )
-"""ImageNet's mean and deviation, as all of MMAction2's files were trained."""
+"""ImageNet's mean and standard deviation, as in all of MMAction2's trainings."""
 
 
 def _resnet(
@@ -141,7 +167,7 @@ def _resnet(
     clip_len: int = 32,
     frame_interval: int = 2,
 ) -> Architecture:
-    """A row of the ResNet-50 family."""
+    """Return a row of the ResNet-50 family."""
     return Architecture(
         name=name,
         target="stream_i3d.models.resnet_i3d:ResNetI3D",
@@ -157,16 +183,17 @@ def _resnet(
         ),
         results=results,
         source=_MMACTION2,
+        inflation="stream_i3d.models.inflate:inflate_resnet50",
     )
 
 
 def _mmaction2(top1: float, top5: float, checkpoint: str | None = None, sampling: str = "uniform") -> Result:
-    """A result of MMAction2's model zoo: ten clips by three crops of 256 x 256."""
+    """Return a result of MMAction2's model zoo: ten clips by three crops of 256 x 256."""
     return Result(top1=top1, top5=top5, source="MMAction2 model zoo", sampling=sampling, checkpoint=checkpoint)
 
 
 def _quo_vadis(top1: float, top5: float | None, checkpoint: str | None = None, *, sampling: str = "whole") -> Result:
-    """A result of the paper's tables, pre-trained on ImageNet."""
+    """Return a result of the paper's tables, pre-trained on ImageNet."""
     return Result(top1=top1, top5=top5, source=_QUO_VADIS, sampling=sampling, checkpoint=checkpoint)
 
 
@@ -179,6 +206,7 @@ _TABLE: tuple[Architecture, ...] = (
         options=("dropout_keep_prob",),
         results=(_quo_vadis(71.1, 89.3, "rgb_imagenet.pt"),),
         source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+        inflation="stream_i3d.models.inflate:inflate_inception",
     ),
     Architecture(
         name="i3d-flow",
@@ -189,6 +217,7 @@ _TABLE: tuple[Architecture, ...] = (
         options=("dropout_keep_prob",),
         results=(_quo_vadis(63.4, 84.9, "flow_imagenet.pt"),),
         source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
+        inflation="stream_i3d.models.inflate:inflate_inception",
     ),
     _resnet(
         "i3d-r50",
@@ -197,7 +226,7 @@ _TABLE: tuple[Architecture, ...] = (
         _mmaction2(73.24, 90.99, "i3d_r50_fast_256p_32x2x1_100e_kinetics400_rgb_20200817-4e90d1d5.pth", "lazy"),
         options=("dropout", "variant", "non_local"),
     ),
-    _resnet(  # the same weights' shapes as i3d-r50, on every eighth of 64 frames
+    _resnet(  # the same tensors as i3d-r50, for every eighth of 64 frames
         "i3d-r50-8x8", options=("dropout", "variant", "non_local"), clip_len=8, frame_interval=8
     ),
     _resnet("i3d-r50-heavy", _mmaction2(76.21, 92.48), fixed={"variant": "heavy"}),
@@ -228,8 +257,8 @@ _TABLE: tuple[Architecture, ...] = (
         results=(_quo_vadis(74.2, 91.3),),
         source=_KINETICS_I3D,
     ),
-    # The designs that the paper compares I3D with (its section 2 and table 2); no weights of them were
-    # published, and only figures that could be checked stand here.
+    # The designs that the paper compares I3D with (section 2, table 2). Their weights were not published, and
+    # only results that could be checked are listed.
     Architecture(
         name="convnet-lstm",
         target="stream_i3d.models.convnet_lstm:ConvNetLSTM",
@@ -265,15 +294,17 @@ _TABLE: tuple[Architecture, ...] = (
     ),
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType({row.name: row for row in _TABLE})
-"""All architectures by name, in the order they are listed in."""
+_BY_NAME = {row.name: row for row in _TABLE}
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(_BY_NAME)
+"""All architectures by name, in the order in which they are listed."""
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the row called `name`; torch is not imported.
+    """Return the row called `name`, without importing torch.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is no such architecture.
     """
     if name not in ARCHITECTURES:
         raise ConfigError(
@@ -283,14 +314,14 @@ def find_architecture(name: str) -> Architecture:
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
-    """Build the network called `name`, with fresh weights unless its options say otherwise.
+    """Build the network called `name`, with fresh weights unless its options load some.
 
     Args:
         name: A key of `ARCHITECTURES`.
         **options: Keyword arguments of that architecture.
 
     Raises:
-        ConfigError: No such architecture or option, or a value outside its range.
+        ConfigError: There is no such architecture or option, or a value is out of range.
     """
     row = find_architecture(name)
     allowed = row.parameters

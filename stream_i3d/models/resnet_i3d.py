@@ -2,12 +2,9 @@
 
 Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017) is the inflation, He et al., "Deep Residual Learning"
 (CVPR 2016) the trunk, Wang et al., "Non-local Neural Networks" (CVPR 2018) the layout of strides and the blocks.
-Parameter names are those of MMAction2's published files (its backbone ResNet3d and I3DHead), so they load as they are.
-Where that code and the papers differ, the code is followed, because the weights were trained with it: attention is not
-scaled by the channels, keys and values are sub-sampled in space only, and BatchNorm's eps is 1e-5.
-
-This module does not know where clips come from, what the classes are called, how a checkpoint is laid out on disk,
-or in which precision it runs: the caller normalises (ImageNet's mean and deviation), autocasts and softmaxes.
+Parameter names are those of MMAction2's published files (its backbone ResNet3d and I3DHead), so they load without
+renaming. Where that code and the papers differ, the code is followed, because the weights were trained with it:
+attention is not scaled by the channels, keys and values are sub-sampled in space only, and BatchNorm's eps is 1e-5.
 """
 
 from __future__ import annotations
@@ -32,18 +29,18 @@ VARIANTS: tuple[Variant, ...] = ("plain", "heavy")
 NON_LOCAL_KINDS: tuple[NonLocalKind, ...] = ("gaussian", "embedded_gaussian", "dot_product")
 
 END_POINTS: tuple[str, ...] = ("conv1", "maxpool", "layer1", "pool2", "layer2", "layer3", "layer4")
-"""The published names, in the order the data passes through them."""
+"""The published names in the order of the forward pass."""
 
 EXPANSION = 4
-"""A bottleneck puts out four times the channels it convolves in."""
+"""Output channels of a bottleneck per inner channel."""
 
 MIN_FRAMES: dict[Variant, int] = {"plain": 8, "heavy": 2}
 MIN_SIDE = 32
-"""The strides multiply to 8 in time (2 in the heavy variant) and 32 in space: below that, the last map would be empty
-or padding only."""
+"""The strides multiply to 8 in time (2 in the heavy variant) and 32 in space: for smaller inputs the last map would be
+empty or padding only."""
 
-_PLANES = (64, 128, 256, 512)  # what a stage's bottlenecks convolve in
-_INFLATED: dict[Variant, tuple[tuple[bool, ...], ...]] = {  # which blocks of each stage see three frames
+_PLANES = (64, 128, 256, 512)  # inner channels of each stage's bottlenecks
+_INFLATED: dict[Variant, tuple[tuple[bool, ...], ...]] = {  # blocks of each stage with a kernel of 3 in time
     "plain": (
         (True, True, True),
         (True, False, True, False),
@@ -52,7 +49,7 @@ _INFLATED: dict[Variant, tuple[tuple[bool, ...], ...]] = {  # which blocks of ea
     ),
     "heavy": ((True,) * 3, (True,) * 4, (True,) * 6, (True,) * 3),
 }
-_NON_LOCAL: tuple[tuple[bool, ...], ...] = (  # which blocks a non-local one follows
+_NON_LOCAL: tuple[tuple[bool, ...], ...] = (  # blocks that are followed by a non-local one
     (False, False, False),
     (False, True, False, True),
     (False, True, False, True, False, True),
@@ -61,7 +58,7 @@ _NON_LOCAL: tuple[tuple[bool, ...], ...] = (  # which blocks a non-local one fol
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, BatchNorm, and ReLU where asked for.
+    """Convolution without bias, BatchNorm, and optionally ReLU.
 
     Args:
         in_channels: Channels of the input.
@@ -88,7 +85,7 @@ class ConvBN(nn.Module):
 
 
 class Projection(nn.Module):
-    """A 1x1x1 convolution with bias, of a module of its own only so that its tensors carry the published names."""
+    """A 1x1x1 convolution with bias, a module of its own so that its tensors have the published names."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -101,15 +98,15 @@ class Projection(nn.Module):
 
 
 class NonLocalBlock(nn.Module):
-    """Adds to every place what it finds in all places of the clip (Wang et al., CVPR 2018).
+    """Attention over all positions of the clip, added to the input (Wang et al., CVPR 2018).
 
-    A place asks with theta(x), is found by phi(x), and hands out g(x); in the Gaussian kind x itself asks and is found.
-    phi and g are max-pooled 1x2x2, which spares three quarters of the pairs.
+    theta(x) are the queries, phi(x) the keys and g(x) the values; in the Gaussian kind x itself is query and key. phi
+    and g are max-pooled 1x2x2, which saves three quarters of the pairs.
 
     Args:
         channels: Channels of input and output.
         inner: Channels of theta, phi and g; half of `channels` in the published networks.
-        kind: How a pair of places is weighed: a softmax over exp(theta . phi), or theta . phi over their number.
+        kind: Weight of a pair: a softmax over theta . phi, or theta . phi divided by the number of keys (dot product).
     """
 
     def __init__(self, channels: int, inner: int, kind: NonLocalKind) -> None:
@@ -129,8 +126,8 @@ class NonLocalBlock(nn.Module):
         if self.kind == "dot_product":
             found = query @ key.transpose(1, 2) / key.shape[1] @ value  # (B, T * H * W, inner)
         else:
-            # Unscaled products of hundreds of channels reach hundreds; torch's attention keeps them in float32 also
-            # where its arguments are half precision, and need not hold all pairs in memory at once.
+            # Unscaled products of hundreds of channels reach hundreds; torch's attention keeps them in float32 for
+            # half-precision inputs, and need not have all pairs in memory at once.
             found = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
         found = found.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, inner, T, H, W)
         added: Tensor = self.conv_out(found)
@@ -138,14 +135,14 @@ class NonLocalBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A residual block: 3x1x1 (inflated) or 1x1x1, 1x3x3, 1x1x1; perhaps a non-local block after it.
+    """A residual block: 3x1x1 (inflated) or 1x1x1, 1x3x3, 1x1x1; optionally followed by a non-local block.
 
     Args:
         in_channels: Channels of the input.
         planes: Published channels of the two inner convolutions; the output has four times as many.
-        width: Factor on `planes` and what follows from them.
+        width: Factor on all channel counts but `in_channels`.
         stride: Spatial stride of the 1x3x3 convolution.
-        inflated: Whether the first convolution sees three frames.
+        inflated: Whether the first convolution has a kernel of 3 in time.
         non_local: Kind of the non-local block, or None.
     """
 
@@ -180,7 +177,7 @@ class Bottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """All but the head: a stem, and four stages of 3, 4, 6 and 3 bottlenecks; arguments as for `ResNetI3D`."""
+    """The network without its head: a stem and four stages of 3, 4, 6 and 3 bottlenecks; see `ResNetI3D`."""
 
     def __init__(self, in_channels: int, variant: Variant, non_local: NonLocalKind | None, width: float) -> None:
         super().__init__()
@@ -208,12 +205,12 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T, H, W) -> (B, 2048 * width, T / 8, H / 32, W / 32); T / 2 in the heavy variant."""
         for name in END_POINTS:
-            x = getattr(self, name)(x)  # each output replaces its input, so memory stays bounded
+            x = getattr(self, name)(x)  # each output replaces its input to limit memory
         return x
 
 
 class Head(nn.Module):
-    """The linear layer that turns features into logits; a module of its own for the published name, fc_cls."""
+    """The linear layer from features to logits, a module of its own for the published name, fc_cls."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -236,10 +233,10 @@ class ResNetI3D(nn.Module):
     Args:
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
-        variant: "plain" sees three frames in half of its blocks and takes every fourth frame through the stem; "heavy"
-            sees three frames in all of them, and its stem takes every frame.
+        variant: "plain" has kernels of 3 in time in half of its blocks, and its stem has a stride of 4 in time; "heavy"
+            has them in all blocks, and its stem has no stride in time.
         non_local: The kind of the five non-local blocks in stages 2 and 3, or None for none.
-        dropout: Probability to drop a feature in training.
+        dropout: Probability of dropping a feature in training.
         width: Multiplies every channel count but the input's and the classes'; 1.0 is the published network.
 
     Raises:
@@ -285,13 +282,13 @@ class ResNetI3D(nn.Module):
         return logits
 
     def extract_features(self, x: Tensor) -> Tensor:
-        """Return the features that the head sees, (B, 2048 * width): the last map's mean over time and places."""
+        """Return the head's input, (B, 2048 * width): the mean of the last map over time and space."""
         self._check_input(x)
         features: Tensor = self.backbone(x).mean(dim=(2, 3, 4))
         return features
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the output of every stage by its published name, in order; all are kept in memory at once."""
+        """Return the output of every stage by its published name, in order. All are in memory at once."""
         self._check_input(x)
         outputs: dict[str, Tensor] = {}
         for name in END_POINTS:
@@ -309,7 +306,9 @@ class ResNetI3D(nn.Module):
             if isinstance(module, Projection):
                 initialise_head(module.conv)
             elif isinstance(module, NonLocalBlock):
-                nn.init.zeros_(module.conv_out.bn.weight)  # so that it can be put into a trained network
+                nn.init.zeros_(
+                    module.conv_out.bn.weight
+                )  # the block is the identity, so it can be added to a trained network
         initialise_head(self.cls_head.fc_cls)
 
 

@@ -1,8 +1,7 @@
-"""What a checkpoint says about itself, and where checkpoints lie.
+"""The spec of a checkpoint, and how checkpoint names become files.
 
-Our files are safetensors whose header carries a `ModelSpec` as JSON, so a network travels with its dimensions, its
-labels and the preprocessing it was trained with. Reading that costs a few kilobytes: this module imports neither
-torch nor the architectures, so a capture process can learn its crop size from it. It does not know tensors.
+Checkpoints are safetensors files whose header has a `ModelSpec` as JSON: dimensions, labels and preprocessing of the
+network. Reading it takes a few kilobytes and no torch, so a capture process can get its crop size from it.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.preprocess import Preprocessing
 
 METADATA_KEY = "stream_i3d"
-"""Where the header's metadata holds the JSON of a `ModelSpec`."""
+"""Key of the spec's JSON in the metadata of the header."""
 
 CARRIED_CHECKPOINT = "motion"
 """The name of the checkpoint that comes with the package."""
 
-_MAX_HEADER_BYTES = 16 * 2**20  # ours have 50 KB; a damaged length field must not make us read gigabytes
+_MAX_HEADER_BYTES = 16 * 2**20  # usual headers have 50 KB; limits reading if the length field is damaged
 
 
 class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,18 +35,17 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         num_classes: Classes of the head.
         in_channels: 3 for RGB, 2 for optical flow.
         width: Factor on the published channel counts.
-        options: The architecture's own arguments where they differ from its defaults, as its row in the registry
-            allows; checkpoints written before there were any lack this.
-        labels: Class names in the order of the head's outputs; None where they are not known.
-        preprocessing: How the clips it was trained on were made.
-        provenance: Free text by topic: where the weights come from, their licence, their accuracy.
-        temperature: Logits are divided by it before the softmax, so that a probability is the share of times it is
-            right (Guo et al., ICML 2017); 1 where that was never measured, as in files that lack it.
-        calibration: How the temperature was found: on the validation set, by cross-validation over the training set, or
-            not at all ("none"). None in files that do not record it; there a temperature other than 1 was fitted.
-        min_confidence: The live threshold that the training recommends, because confidences without calibration are no
-            shares of right answers; None for the usual one. `idle.min_confidence` goes before it.
-        mode: What an exported graph takes: windows, or one step of a carried stream. Weights serve both.
+        options: Arguments of the architecture that differ from its defaults; the registry lists those allowed.
+        labels: Class names in the order of the head's outputs; None if unknown.
+        preprocessing: Preprocessing of the training clips.
+        provenance: Free text by topic, such as origin, licence and accuracy of the weights.
+        temperature: Divisor of the logits before the softmax, so that a confidence is the share of right answers (Guo
+            et al., ICML 2017); 1 if it was not fitted.
+        calibration: How the temperature was fitted: on the validation set, by cross-validation over the training set,
+            or not at all ("none"). None in files that do not record it; there a temperature other than 1 was fitted.
+        min_confidence: The live threshold that the training recommends for a checkpoint without calibration; None for
+            the default. `idle.min_confidence` takes precedence.
+        mode: Input of an exported graph: windows, or one step of a stream. Weights serve both.
     """
 
     num_classes: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -70,28 +68,28 @@ class ModelSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Header(Struct):
-    """The part of a safetensors header that is not about tensors."""
+    """The metadata of a safetensors header."""
 
     metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
 def encode_spec(spec: ModelSpec) -> dict[str, str]:
-    """Return the safetensors metadata that carries `spec`.
+    """Return the safetensors metadata with `spec`.
 
     Raises:
         LabelsError: The labels do not fit the number of classes.
     """
     if spec.labels is not None:
         check_labels(spec.labels, spec.num_classes)
-    # One key only: safetensors keeps its metadata unordered, and equal checkpoints should be equal byte for byte.
+    # One key only: safetensors does not order its metadata, and equal checkpoints should be equal byte for byte.
     return {METADATA_KEY: msgspec.json.encode(spec).decode()}
 
 
 def decode_spec(text: str, path: Path) -> ModelSpec:
-    """Return the spec that a file's metadata carries as `text`.
+    """Return the spec from the JSON `text` in the metadata of `path`.
 
     Raises:
-        CheckpointError: It is damaged, or of a later version.
+        CheckpointError: It is damaged, or from a later version.
     """
     try:
         spec = msgspec.json.decode(text, type=ModelSpec)
@@ -109,10 +107,10 @@ def read_spec(path: str | Path) -> ModelSpec | None:
     """Read what one of our checkpoints says about itself, without its weights.
 
     Args:
-        path: A checkpoint file of any format, or the name of the carried checkpoint.
+        path: A checkpoint file of any format, or the name of the packaged checkpoint.
 
     Returns:
-        The spec, or None where the file carries none (a .pt file, or safetensors of another program).
+        The spec, or None if the file has none (a .pt file, or safetensors of another program).
 
     Raises:
         CheckpointError: The file is missing or unreadable, or its header or spec is damaged.
@@ -136,13 +134,13 @@ def read_spec(path: str | Path) -> ModelSpec | None:
 
 
 def known_spec(name_or_path: str | Path) -> ModelSpec | None:
-    """Return what is known of a checkpoint without reading its weights.
+    """Return the spec of a checkpoint without reading its weights.
 
     Args:
         name_or_path: As for `resolve_checkpoint`.
 
     Returns:
-        What the file says of itself, or, for the name of published weights, what is published about them; else None.
+        The spec in the file, or, for the name of published weights, their published facts; else None.
 
     Raises:
         CheckpointError: As for `read_spec`.
@@ -153,14 +151,14 @@ def known_spec(name_or_path: str | Path) -> ModelSpec | None:
 
 
 def carried_checkpoint() -> Path:
-    """Return where the checkpoint that comes with the package lies; its name is `CARRIED_CHECKPOINT`."""
+    """Return the file of the packaged checkpoint, `CARRIED_CHECKPOINT`."""
     return Path(__file__).parent / "weights" / f"{CARRIED_CHECKPOINT}.safetensors"
 
 
 def resolve_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file that `--checkpoint NAME_OR_PATH` means.
+    """Return the file of `--checkpoint NAME_OR_PATH`.
 
-    "motion" is the carried one, the names of `stream_i3d.models.zoo` are published ones; ./motion is a file.
+    "motion" is the packaged checkpoint, the names in `stream_i3d.models.zoo` are published weights; ./motion is a file.
 
     Raises:
         CheckpointError: There is no such file, or the published weights have not been downloaded.
@@ -168,14 +166,14 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
     given = str(name_or_path)
     weights = zoo.PUBLISHED.get(given)
     if weights is not None:
-        if weights.is_at_hand:
+        if weights.is_downloaded:
             return weights.path
         raise CheckpointError(
             f"checkpoint {given!r} has not been downloaded (no file {str(weights.path)!r}): "
             f"run `stream-i3d weights download {given}`"
         )
     path = carried_checkpoint() if given == CARRIED_CHECKPOINT else Path(name_or_path).expanduser()
-    # os.path rather than pathlib: False also for a path with a NUL, too long a name, or a folder we may not enter.
+    # os.path instead of pathlib: False also for a path with a NUL, a too long name, or a folder without access.
     if os.path.isfile(path):  # noqa: PTH113
         return path
     what = "is a folder" if os.path.isdir(path) else "does not exist or is not a file"  # noqa: PTH112
@@ -189,7 +187,7 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Say whether a file claims to be safetensors, by its name or by its first bytes.
+    """Return whether a file is safetensors by its name or its first bytes.
 
     Raises:
         OSError: The file cannot be read.
@@ -199,7 +197,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def _read_header(file: BinaryIO, size: int, path: Path) -> bytes | None:
-    """Return the JSON of a safetensors header; None where the file is of another kind."""
+    """Return the JSON of a safetensors header; None if the file has another format."""
     if not is_safetensors(path):
         return None
     length = int.from_bytes(file.read(8), "little")

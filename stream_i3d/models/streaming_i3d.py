@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_clips
 from stream_i3d.models.i3d import I3D, MaxPool3dSame
-from stream_i3d.models.inception_plan import Mixed
+from stream_i3d.models.inception import Mixed
 from stream_i3d.models.inception_table import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Triple, same_padding
 from stream_i3d.models.streaming_plan import LATENESS, POOLED_STEPS, SHIFT_FRAMES, STEP_FRAMES, TIME_LAYERS, Late
 

@@ -1,12 +1,12 @@
-"""3D convolution whose kernel may be longer than the clip: only the planes that meet a frame are computed.
+"""3D convolution that computes only the planes of its kernel that meet a frame of a short clip.
 
 Of a kernel of 3 time steps over ONE step, padded by one on each side, the outer two planes meet only zeros. Running
 the middle plane alone, as a kernel of (1, 3, 3), gives the same numbers for a third of the work. It also keeps such
 calls away from oneDNN, whose bfloat16 convolutions with a kernel over time read stale memory there (seen with torch
 2.13.0, oneDNN 3.12.0, on CPUs with AMX and AVX512-BF16; see docs/decisions.md).
 
-Every convolution over time in `stream_i3d.models` is a `TimeConv3d`, so this holds in training, in every form for
-running and in every exported graph. Its tensors have the names and shapes of `nn.Conv3d`'s.
+Every convolution over time in `stream_i3d.models` is a `TimeConv3d`, in training, inference and exported graphs. Its
+tensors have the names and shapes of those of `nn.Conv3d`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 
 
 def single_step_planes(kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> tuple[int | None, ...]:
-    """Return which plane of a kernel each output meets where the input has one time step.
+    """Return the kernel plane that each output uses if the input has one time step.
 
     Args:
-        kernel: Planes of the kernel along time.
-        stride: Along time, as are the rest.
-        padding: Zeros in front of the step and behind it.
-        dilation: Distance of the kernel's planes.
+        kernel: Kernel size along time.
+        stride: Stride along time.
+        padding: Zeros before and after the step.
+        dilation: Dilation along time.
 
     Returns:
-        One entry per output step: the plane that meets the input's only step, None where all planes meet padding.
-        Empty where the padded input is shorter than the kernel.
+        For each output step the plane that meets the input's only step; None if all planes meet padding. Empty if the
+        padded input is shorter than the kernel.
     """
     outputs = (1 + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     offsets = [padding - output * stride for output in range(max(0, outputs))]
@@ -40,8 +40,8 @@ def single_step_planes(kernel: int, stride: int = 1, padding: int = 0, dilation:
 def gradient_needs_padding(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> bool:
     """Return whether oneDNN's bfloat16 weight gradient may be wrong along time unless the input is padded first.
 
-    Seen with torch 2.13.0 (oneDNN 3.12.0) for kernels that reach as far as the input, or farther, and have several
-    outputs: some planes' gradients are stale memory. With no padding left to oneDNN none is.
+    Seen with torch 2.13.0 (oneDNN 3.12.0) for kernels at least as long as the input and with several outputs: the
+    gradients of some planes are stale memory. They are right if oneDNN does not pad.
 
     Args:
         size: Time steps of the input, without padding; the rest as in `single_step_planes`.
@@ -53,8 +53,8 @@ def gradient_needs_padding(size: int, kernel: int, stride: int, padding: int, di
 class TimeConv3d(nn.Conv3d):
     """`nn.Conv3d` that computes only the planes of its kernel that meet a frame.
 
-    Inputs of one time step are convolved with the one plane that meets it. When a gradient of the weights will be
-    wanted on a CPU in half precision, short inputs are padded before the convolution. Both give what `nn.Conv3d` gives.
+    An input of one time step is convolved with the one plane that meets it. If the weights get a gradient on a CPU in
+    half precision, short inputs are padded before the convolution. The results are those of `nn.Conv3d`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class TimeConv3d(nn.Conv3d):
         """Run a convolution with padding="same", whose stride is 1."""
         if x.shape[2] > 1:
             return super().forward(x)
-        # As torch does it: of an even kernel's odd number of zeros, the one more stands behind. So the plane is below.
+        # As in torch, an even kernel has one more zero behind than before, so the plane is rounded down.
         plane = (self.kernel_size[0] - 1) * self.dilation[0] // 2
         if plane % self.dilation[0]:
             return super().forward(x)

@@ -1,7 +1,7 @@
-"""What a weights file is, whether it is sound, and the same in our format.
+"""Inspects, verifies and converts weights files.
 
-The example clip is the one released with kinetics-i3d, v_CricketShot_g04_c01, as arrays of RGB and of flow; what the
-released networks make of it is published with 7 digits. This module does not know the command line or the network.
+The example clip is the one released with kinetics-i3d, v_CricketShot_g04_c01, as arrays of RGB and flow; the outputs of
+the released networks for it are published with 7 digits.
 """
 
 from __future__ import annotations
@@ -20,30 +20,35 @@ from stream_i3d import __version__
 from stream_i3d.errors import CheckpointError, brief
 from stream_i3d.models import zoo
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.cost import count_parameters
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.layouts import LAYOUTS, OURS
+from stream_i3d.models.overview import count_parameters
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, read_spec, resolve_checkpoint
 from stream_i3d.models.weight_files import read_contents
 
 RELATIVE_TOLERANCE = 1e-3
-"""Of a golden's logits and norms: TensorFlow in 2017 and PyTorch now differ in the fifth digit, another padding or eps
-in the second."""
+"""Tolerance of logits and norms. TensorFlow in 2017 and PyTorch now differ in the fifth digit; a wrong padding or eps
+changes the second."""
 
 PROBABILITY_TOLERANCE = 1e-3
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
-    """What a file is.
+    """Facts about a weights file.
 
     Attributes:
-        published: The name in the zoo of the file with exactly this content.
-        layout: Whose names its tensors have; None where they are of no architecture here, for the reason in `note`.
-        dtypes: Tensors by type.
-        parameters: Trainable numbers of its network; all its numbers where the network is not known.
-        spec: What it says of itself where `embedded`, else what its tensors say.
-        note: What the tensors leave open.
+        file: The path.
+        bytes: Size in bytes.
+        sha256: Hash of the content.
+        published: Name in the zoo of the file with this content; None if there is none.
+        layout: Layout of the tensor names; None if they fit no architecture here, for the reason in `note`.
+        tensors: Number of tensors.
+        dtypes: Number of tensors by type.
+        parameters: Parameters of the network; all numbers in the file if the network is unknown.
+        embedded: Whether the file contains a spec.
+        spec: The spec in the file, or else the inferred one.
+        note: What the tensors do not determine.
     """
 
     file: str
@@ -60,7 +65,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing looked at; "unknown" is no fault."""
+    """Result of one check; "unknown" is not a failure."""
 
     what: str
     state: Literal["ok", "failed", "unknown"]
@@ -68,7 +73,7 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 class Golden(Struct, frozen=True):
-    """What a released network makes of the example clip: its class 'playing cricket', and the norm of all logits."""
+    """Published output of a network for the example clip: probability and logit of its class, norm of all logits."""
 
     probability: float
     logit: float
@@ -80,11 +85,11 @@ GOLDENS: Mapping[int, Golden] = {3: Golden(0.9999968, 25.856646, 87.108871), 2: 
 """By the input's channels; kinetics-i3d's README and evaluate_sample.py, ImageNet + Kinetics weights."""
 
 SUMMED_GOLDEN = Golden(1.0, 41.813675, 138.468658)
-"""Of the two streams' logits, added."""
+"""For the sum of the logits of both streams."""
 
 
 class Verification(Struct, frozen=True):
-    """All checks of one file, and its network's logits (400,) of the example clip where they were asked for."""
+    """All checks of one file, and the logits (400,) of its network for the example clip, if it was given."""
 
     checks: list[Check]
     channels: int | None = None
@@ -92,7 +97,7 @@ class Verification(Struct, frozen=True):
 
 
 def inspect_checkpoint(name_or_path: str | Path) -> Inspection:
-    """Say what a weights file is.
+    """Return facts about a weights file.
 
     Raises:
         CheckpointError: It is missing, unreadable, unsafe or damaged.
@@ -127,20 +132,20 @@ def inspect_checkpoint(name_or_path: str | Path) -> Inspection:
 def convert_checkpoint(
     name_or_path: str | Path, output: str | Path, labels: str | None = None, architecture: str | None = None
 ) -> ModelSpec:
-    """Write any file that can be loaded in our format, which carries labels, preprocessing and provenance.
+    """Convert a weights file to this project's format, with labels, preprocessing and provenance.
 
     Args:
-        name_or_path: A file of any layout, or a name of the zoo.
-        output: Ends in .safetensors; an existing file is replaced, but not the one that is read.
-        labels: A carried list or a text file; None keeps what the file says or its 400 classes mean.
-        architecture: Settles what the tensors leave open.
+        name_or_path: A file of any layout, or a name in the zoo.
+        output: Must end in .safetensors; an existing file is replaced, except the input.
+        labels: A packaged list or a text file; None keeps the labels of the file, or of Kinetics-400 for 400 classes.
+        architecture: The architecture to choose if the tensors fit several.
 
     Returns:
-        What was written beside the weights.
+        The spec that was written.
 
     Raises:
-        CheckpointError: The one cannot be read or the other not written.
-        LabelsError: The labels cannot be read, or are not as many as the classes.
+        CheckpointError: The input cannot be read, or the output cannot be written.
+        LabelsError: The labels cannot be read, or their number is not that of the classes.
         ConfigError: There is no such architecture.
     """
     path = resolve_checkpoint(name_or_path)
@@ -163,11 +168,11 @@ def convert_checkpoint(
 
 
 def verify_checkpoint(name_or_path: str | Path, clips: Mapping[int, Path]) -> Verification:
-    """Check a weights file: integrity, layout, strict load, shapes, and the golden of the example clip.
+    """Check a weights file: integrity, layout, strict loading, shapes, and the output for the example clip.
 
     Args:
-        name_or_path: A file of any layout, or a name of the zoo.
-        clips: The example clip's .npy files by their channels: 3 for RGB, 2 for flow.
+        name_or_path: A file of any layout, or a name in the zoo.
+        clips: The .npy files of the example clip by channels: 3 for RGB, 2 for flow.
 
     Raises:
         CheckpointError: There is no such file, or a clip cannot be read.
@@ -199,12 +204,12 @@ _GOLDEN_TARGET = find_architecture("i3d").target
 
 
 def check_sum(rgb: Tensor, flow: Tensor) -> Check:
-    """Check the two streams' logits (400,) of the example clip, added as the released code does."""
+    """Check the sum of both streams' logits (400,) for the example clip, as in the released code."""
     return check_golden("both streams", rgb + flow, SUMMED_GOLDEN)
 
 
 def check_golden(what: str, logits: Tensor, golden: Golden) -> Check:
-    """Compare the logits (400,) of the example clip with the published figures."""
+    """Compare the logits (400,) for the example clip with the published values."""
     index = load_labels("kinetics400").index(GOLDEN_LABEL)
     found = Golden(float(logits.softmax(0)[index]), float(logits[index]), float(logits.norm()))
     close = (
@@ -220,17 +225,17 @@ def check_golden(what: str, logits: Tensor, golden: Golden) -> Check:
 
 
 def load_clip(path: Path, channels: int) -> Tensor:
-    """Read the example clip as released.
+    """Read the released example clip.
 
     Args:
         path: A .npy file of floats in [-1, 1], (1, T, H, W, C) or (T, H, W, C).
-        channels: What C must be.
+        channels: The required C.
 
     Returns:
         (1, C, T, H, W) float32.
 
     Raises:
-        CheckpointError: It cannot be read, or is no such clip.
+        CheckpointError: It cannot be read, or has another shape or range.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -262,7 +267,7 @@ def _check_integrity(path: Path, wanted: zoo.PublishedWeights | None, published:
 
 
 def _check_shapes(model: nn.Module, spec: ModelSpec) -> Check:
-    """Run the network once on noise of the size it was published for."""
+    """Run the network once on noise of the published input size."""
     row = find_architecture(spec.architecture)
     shapes = [(1, *shape) for shape in row.inputs.values()]
     if len(shapes) == 1:
@@ -285,7 +290,7 @@ def _logits(model: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 def _layout(spec: ModelSpec, embedded: ModelSpec | None) -> str:
-    """Say in whose layout a file is that was loaded as `spec`."""
+    """Return the layout of a file that was loaded as `spec`, with its description."""
     layout = OURS if embedded is not None else spec.provenance["layout"]
     return f"{layout}: {LAYOUTS[layout]}"
 
@@ -302,5 +307,5 @@ def _sha256(path: Path) -> str:
 
 
 def failed(checks: Sequence[Check]) -> list[str]:
-    """Return what failed."""
+    """Return the names of the failed checks."""
     return [check.what for check in checks if check.state == "failed"]

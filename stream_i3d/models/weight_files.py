@@ -1,8 +1,8 @@
-"""Tensors by name, out of files and into them, safely.
+"""Reads tensors from weights files safely, and writes files atomically.
 
-Read: safetensors, and torch.save files holding a state dict or {"state_dict": ...}. A file is material, not a program:
-pickles are opened with weights_only, so one that would run code is refused, and whatever is wrong with a file is a
-`CheckpointError` of one line. This module does not know networks, layouts or labels; it downloads nothing.
+Reads safetensors, and torch.save files with a state dict or {"state_dict": ...}. Files are not trusted: pickles are
+opened with weights_only, so one that would run code is refused, and every fault of a file is a `CheckpointError` of one
+line.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from stream_i3d.files import replace_file
 from stream_i3d.models.spec import is_safetensors
 
 COUNTER = ".num_batches_tracked"
-"""BatchNorm's step counter: unused with a fixed momentum, and absent from files older than PyTorch 0.4.1."""
+"""BatchNorm's step counter, not used with a fixed momentum, and missing in files older than PyTorch 0.4.1."""
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the state dict, next to their optimiser and epoch."""
+"""Keys under which training scripts store the state dict."""
 
 _PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put in front of every name."""
+"""Prefixes that DataParallel and torch.compile add to every name."""
 
 _CONFIGS = ("config", "cfg")
-"""Where MMAction2 (before 1.0, since) puts the text of the training configuration, under "meta"."""
+"""Keys under "meta" of the training configuration's text in MMAction2's files (before 1.0, since 1.0)."""
 
-_MAX_BYTES = 4 * 2**30  # files are read whole; the largest networks here, with an optimiser's state, have 0.6 GB
+_MAX_BYTES = 4 * 2**30  # files are read whole; the largest networks here with optimiser state take 0.6 GB
 
 _MAX_SHARED = 4
-"""How many times a file's size its tensors may be: several names may stand for one tensor (tied weights)."""
+"""Largest size of all tensors as a multiple of the file size; several names may share one tensor (tied weights)."""
 
 _UNREAD = (
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -49,17 +49,17 @@ _UNREAD = (
     "numpy.dtype",
     *(f"numpy.dtypes.{name}DType" for name in ("Float64", "Float32", "Int64", "Int32", "Bool")),
 )
-"""What MMEngine (MMAction2 since 1.0) leaves beside the weights of its own training runs: a log, of numpy arrays."""
+"""Types in the log that MMEngine (MMAction2 since 1.0) stores beside weights; they are not read."""
 
 
 class Contents(Struct, frozen=True):
-    """What a weights file holds.
+    """Content of a weights file.
 
     Attributes:
-        tensors: float32 tensors on the CPU by name, each with memory of its own, all finite; BatchNorm's counters are
-            int64. The prefixes of wrappers are gone.
-        config: The training configuration's text where the file carries it as MMAction2 does, else empty.
-        dtypes: How many tensors the file has of each type, by the type's name in torch.
+        tensors: float32 tensors on the CPU by name, each with its own memory, all finite; BatchNorm's counters are
+            int64. Prefixes of wrappers are removed.
+        config: Text of the training configuration in MMAction2's files, else empty.
+        dtypes: Number of tensors by torch type.
     """
 
     tensors: dict[str, Tensor]
@@ -71,7 +71,7 @@ def read_contents(path: Path) -> Contents:
     """Read a file's tensors by name.
 
     Raises:
-        CheckpointError: The file cannot be read, holds more than tensors, or holds tensors no network can use.
+        CheckpointError: The file cannot be read, has objects other than tensors, or has tensors that are not usable.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -90,14 +90,14 @@ def _read_safetensors(path: Path) -> object:
     data = path.read_bytes()  # not a memory map: a file replaced in place would change a running network
     try:
         return safetensors.torch.load(data)
-    except Exception as error:  # the parser's own errors, and KeyError, ValueError, ... for types torch does not have
+    except Exception as error:  # the parser's errors, and others for types that torch does not have
         raise CheckpointError(
             f"checkpoint {str(path)!r} is not a whole safetensors file ({brief(error)}): copy it again"
         ) from error
 
 
 class _Unread:
-    """Stands for what nobody here needs from a pickle: takes any arguments and any state, and does nothing."""
+    """Placeholder for objects in a pickle that are not needed; accepts any arguments and state."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -114,7 +114,7 @@ def _read_torch(path: Path) -> object:
                 return torch.load(file, map_location="cpu", weights_only=True)
         except CheckpointError:
             raise
-        except Exception as error:  # on arbitrary bytes the unpickler may raise anything at all
+        except Exception as error:  # on arbitrary bytes the unpickler may raise any error
             raise CheckpointError(
                 f"checkpoint {str(path)!r} is damaged, or holds more than tensors, which is refused because reading "
                 "it could run code: give safetensors, or a file made by torch.save(state_dict)"
@@ -122,9 +122,9 @@ def _read_torch(path: Path) -> object:
 
 
 def _refuse_compressed(file: BinaryIO, path: Path) -> None:
-    """Refuse a zip that unpacks to more than it is: torch packs without compressing, and reads what others compressed.
+    """Raise CheckpointError for a compressed zip; torch.save does not compress, but torch.load reads such files.
 
-    Its own reader is asked, since two readers may see two directories in one file.
+    torch's own reader is used, because another reader may see another directory in the same file.
     """
     zipped = file.read(4) == b"PK\x03\x04"
     file.seek(0)
@@ -141,7 +141,7 @@ def _refuse_compressed(file: BinaryIO, path: Path) -> None:
 
 
 def _check_sizes(given: Mapping[str, Any], path: Path) -> None:
-    """Refuse tensors that say they are many times the file: few bytes can be many tensors' (each is copied here)."""
+    """Raise CheckpointError if the tensors are much larger than the file: tensors may share bytes, but are copied."""
     claimed = sum(value.numel() * value.element_size() for value in given.values() if isinstance(value, Tensor))
     if claimed > _MAX_SHARED * path.stat().st_size:
         raise CheckpointError(
@@ -151,7 +151,7 @@ def _check_sizes(given: Mapping[str, Any], path: Path) -> None:
 
 
 def _state_dict_of(raw: object, path: Path) -> dict[str, Any]:
-    """Find the state dict in what a file holds; its values are not checked yet."""
+    """Return the state dict in the object read from a file; its values are not checked yet."""
     if isinstance(raw, Mapping):
         raw = next((raw[name] for name in _WRAPPERS if isinstance(raw.get(name), Mapping)), raw)
     if not isinstance(raw, Mapping):
@@ -167,23 +167,23 @@ def _state_dict_of(raw: object, path: Path) -> dict[str, Any]:
 
 
 def strip_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the prefixes that wrappers put in front of *all* names."""
+    """Remove wrappers' prefixes if *all* names have them."""
     names = dict(state)
-    for prefix in (*_PREFIXES, *_PREFIXES):  # twice, for the two in either order
+    for prefix in (*_PREFIXES, *_PREFIXES):  # twice, for both orders
         if names and all(key.startswith(prefix) for key in names):
             names = {key.removeprefix(prefix): value for key, value in names.items()}
     return names
 
 
 def _config_of(raw: object) -> str:
-    """Return the training configuration's text that stands beside the state dict."""
+    """Return the text of the training configuration beside the state dict, or an empty string."""
     meta = raw.get("meta") if isinstance(raw, Mapping) else None
     texts = [meta.get(name) for name in _CONFIGS] if isinstance(meta, Mapping) else []
     return next((text for text in texts if isinstance(text, str)), "")
 
 
 def _usable(key: str, tensor: object, path: Path) -> Tensor:
-    """Return a tensor as the network will hold it."""
+    """Return a checked copy of a tensor as float32, or int64 for a counter."""
     if not isinstance(tensor, Tensor):
         raise CheckpointError(
             f"checkpoint {str(path)!r}: {shown(key)} is a {type(tensor).__name__}, not a tensor: "
@@ -196,7 +196,7 @@ def _usable(key: str, tensor: object, path: Path) -> Tensor:
             f"checkpoint {str(path)!r}: {shown(key)} is {tensor.layout} {tensor.dtype} on {tensor.device.type}: "
             "give dense floating-point weights, not a quantised or sparse checkpoint"
         )
-    # A few bytes can claim to be a huge tensor by repeating them (stride 0); copying that would fill the memory.
+    # Stride 0 can make a huge tensor of a few bytes; copying it would fill the memory.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointError(f"checkpoint {str(path)!r}: {shown(key)} has less data than its shape: copy it again")
     copied = tensor.detach().to(torch.int64 if counter else torch.float32, copy=True)
@@ -205,8 +205,8 @@ def _usable(key: str, tensor: object, path: Path) -> Tensor:
 
 
 def check_values(key: str, tensor: Tensor, path: Path) -> None:
-    """Refuse NaN, infinite or impossible values in a tensor read from, or to be written to, `path`."""
-    # As numpy's, since torch would wake its threads for each of hundreds of small tensors; wherever and whatever it is.
+    """Raise CheckpointError for NaN, infinite or impossible values in a tensor of `path`."""
+    # In numpy, because torch would wake its threads for each of hundreds of small tensors.
     values = tensor.detach().to("cpu", torch.float32).numpy()
     if not np.isfinite(values).all() or (key.endswith(".running_var") and (values < 0).any()):
         raise CheckpointError(
@@ -216,13 +216,17 @@ def check_values(key: str, tensor: Tensor, path: Path) -> None:
 
 
 def shown(key: object) -> str:
-    """Return a key from a file as a part of one line, at most 100 characters."""
+    """Return a key from a file for a message, at most 100 characters."""
     text = repr(key) if isinstance(key, str | bytes | int | float | None) else type(key).__name__
     return text if len(text) <= 100 else text[:97] + "..."
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old one or the new one, never half of one."""
+    """Write a file atomically; missing folders are created.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)

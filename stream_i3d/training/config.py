@@ -1,7 +1,6 @@
-"""Everything that `train` and `evaluate` can be told: one validated schema, as config.py is for `run`.
+"""The settings of `train` and `evaluate` as one validated schema.
 
-Knows no torch and no file but the YAML it is read from. Defaults are those of a fine-tuning on a small set of one's
-own clips.
+The defaults suit fine-tuning on a small set of one's own clips. Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ Rate = Annotated[float, Meta(gt=0)]
 Weight = Annotated[float, Meta(ge=0)]
 OptionValue = str | int | float | bool | None
 Auto = Literal["auto"]
-"""Settled by the size of the training set (`update_plan`)."""
+"""Chosen by the size of the training set (`optimisation.plan_updates`)."""
 
 
 _Number = TypeVar("_Number", int, float)
 
 
 def settled(value: _Number | Auto) -> _Number:
-    """Return a setting that is "auto" no more."""
-    assert not isinstance(value, str), "update_plan.with_plan was not called"
+    """Return a setting whose "auto" has been replaced by a number."""
+    assert not isinstance(value, str), "optimisation.with_plan was not called"
     return value
 
 
@@ -179,7 +178,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Check that what starts the network and what is frozen of it are said once."""
+        """Check the start weights and the frozen part."""
         if self.weights is not None and self.inflate is not None:
             raise ValueError("weights and inflate both say what to start from: give one of them")
         if (self.regime == "freeze") != (self.freeze_until is not None):
@@ -218,7 +217,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     warmup_start: Annotated[Share, setting("Share of the learning rate that the warm-up begins with.")] = 0.1
 
     def __post_init__(self) -> None:
-        """Check that a step schedule has steps."""
+        """Check that a step schedule has milestones."""
         if (self.name == "step") != bool(self.milestones):
             raise ValueError("schedule step needs milestones, such as [40, 80], and no other schedule takes them")
 
@@ -280,13 +279,13 @@ class RunConfig(Section, frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        """Check that a step can be cut into its parts."""
+        """Check that a batch can be divided into its parts."""
         if "auto" not in (self.batch_size, self.accumulate) and settled(self.batch_size) % settled(self.accumulate):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
 
 
 class TrainConfig(Section, frozen=True, kw_only=True):
-    """Everything `train` can be told; it stands in every checkpoint that it writes."""
+    """All settings of `train`; they are stored in every checkpoint that it writes."""
 
     output: Annotated[str, setting("Folder of the run.")] = "runs/train"
     data: DataConfig = DataConfig()

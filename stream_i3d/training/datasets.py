@@ -1,4 +1,4 @@
-"""The data sets that a training or an evaluation asks for: read, looked at, put in the network's order of classes.
+"""Builds the data sets of a training or an evaluation from its settings.
 
 config.data -> annotations -> split -> probes -> VideoDataset | SceneDataset
 """
@@ -16,8 +16,8 @@ from stream_i3d.scenes import LABELS as SCENE_LABELS
 from stream_i3d.training.annotations import Annotations, check_classes, read_annotations, relabelled, split
 from stream_i3d.training.config import ClipConfig, DataConfig, TrainConfig
 from stream_i3d.training.frame_cache import FrameCache
+from stream_i3d.training.loading import ClipDataset
 from stream_i3d.training.probing import Probe, Skipped, leave_out, probe_all
-from stream_i3d.training.sample import ClipDataset
 from stream_i3d.training.scene_dataset import SceneDataset
 from stream_i3d.training.video_dataset import Mode, VideoDataset, VideoSettings
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class Datasets(Struct, frozen=True):
-    """What a training runs on.
+    """The data sets of a training.
 
     Attributes:
-        train: To learn from.
-        val: To see how good it gets; None where nothing is set aside.
+        train: Training set.
+        val: Validation set; None if there is none.
         skipped: (path, reason) of videos that cannot be read.
     """
 
@@ -39,10 +39,10 @@ class Datasets(Struct, frozen=True):
 
 
 def with_clip(preprocessing: Preprocessing, clip: ClipConfig) -> Preprocessing:
-    """Return a clip's make with the settings over it that are given.
+    """Return `preprocessing` with the values of `clip` that are not None.
 
     Raises:
-        ConfigError: They do not fit each other.
+        ConfigError: The values do not fit each other.
     """
     names = ("sample_fps", "clip_len", "frame_interval", "short_side", "crop_size")
     given = {name: value for name in names if (value := getattr(clip, name)) is not None}
@@ -57,33 +57,35 @@ def make_datasets(
 ) -> Datasets:
     """Return the data sets of a training.
 
-    The order of the classes is that of `data.labels`; else `known_labels`, where these are the classes that are found;
-    else alphabetical.
+    The order of the classes is that of `data.labels`; without it that of `known_labels`, if these are the classes
+    found; else alphabetical.
 
     Args:
-        config: Of the training.
-        preprocessing: A clip's make (`with_clip`).
-        streams: The network's.
-        known_labels: Those of the weights to start from.
+        config: Settings of the training.
+        preprocessing: Preprocessing of the clips (`with_clip`).
+        streams: Input streams of the network, "rgb" or "flow".
+        known_labels: Classes of the weights to start from.
 
     Raises:
-        ConfigError: There is nothing to train on, or the data are not what the settings say.
+        ConfigError: There is nothing to train on, or the data do not fit the settings.
         LabelsError: `data.labels` cannot be read.
     """
     data = config.data
     labels = None if data.labels is None else load_labels(data.labels)
     if data.source == "scenes":
         train, val = (
-            _scenes(config, preprocessing, streams, labels or _if_same(known_labels, SCENE_LABELS), held_out)
+            _scenes(config, preprocessing, streams, labels or _if_same_classes(known_labels, SCENE_LABELS), held_out)
             for held_out in (False, True)
         )
         return Datasets(train, val, ())
-    found = _look(_read_train(data, labels, known_labels), data, str(data.train))
+    found = _probe_videos(_read_train(data, labels, known_labels), data, str(data.train))
     if data.val is not None:
-        val_found = _look(read_annotations(data.val, data.root, found.annotations.labels), data, data.val, False)
+        val_found = _probe_videos(
+            read_annotations(data.val, data.root, found.annotations.labels), data, data.val, False
+        )
     else:
-        found, val_found = _set_aside(found, config)
-    make = _Maker(config, preprocessing, streams)
+        found, val_found = _split_validation(found, config)
+    make = _DatasetFactory(config, preprocessing, streams)
     val_videos = make.videos("val", val_found) if val_found.annotations.items else None
     if val_videos is None and data.val_fraction > 0:
         log.warning("data.val_fraction: no class has a second video to set aside; there is no validation")
@@ -98,17 +100,17 @@ def make_test_dataset(
     labels: tuple[str, ...] | None,
     source: str | None = None,
 ) -> VideoDataset | SceneDataset:
-    """Return what a network is tested on: the validation set, with `clip.test_clips` clips and `clip.test_crops` crops.
+    """Return the test set: the validation videos, with `clip.test_clips` clips and `clip.test_crops` crops of each.
 
     Args:
-        config: Of the training.
-        preprocessing: A clip's make.
-        streams: The network's.
+        config: Settings of the training.
+        preprocessing: Preprocessing of the clips.
+        streams: Input streams of the network, "rgb" or "flow".
         labels: The network's classes; None: those of `data.labels`, or those found.
-        source: Other videos to test on, a folder or a list as `data.val`. Generated scenes are one clip, one crop.
+        source: Other videos to test on, a folder or a list like `data.val`. Generated scenes have one.
 
     Raises:
-        ConfigError: There is nothing to test on, or the data are not what the settings say.
+        ConfigError: There is nothing to test on, or the data do not fit the settings.
         LabelsError: `data.labels` cannot be read.
     """
     data = config.data
@@ -118,24 +120,24 @@ def make_test_dataset(
         return _scenes(config, preprocessing, streams, labels, held_out=True)
     source = source or data.val
     if source is not None:
-        found = _look(read_annotations(source, data.root, labels), data, source, False)
+        found = _probe_videos(read_annotations(source, data.root, labels), data, source, False)
     else:
-        _, found = _set_aside(_look(_read_train(data, labels, None), data, str(data.train)), config)
+        _, found = _split_validation(_probe_videos(_read_train(data, labels, None), data, str(data.train)), config)
         if not found.annotations.items:
             raise ConfigError("there is nothing to test on: give --data, data.val, or a data.val_fraction above 0")
-    return _Maker(config, preprocessing, streams).videos("test", found)
+    return _DatasetFactory(config, preprocessing, streams).videos("test", found)
 
 
 class _Found(Struct, frozen=True):
-    """Videos that can be read, what was seen of them, and those that cannot."""
+    """Readable videos, their probes, and the videos that cannot be read."""
 
     annotations: Annotations
     probes: dict[str, Probe]
     skipped: Skipped
 
 
-class _Maker(Struct, frozen=True):
-    """What all data sets of videos of a training have in common."""
+class _DatasetFactory(Struct, frozen=True):
+    """Makes the video data sets of a training."""
 
     config: TrainConfig
     preprocessing: Preprocessing
@@ -166,7 +168,7 @@ def _read_train(data: DataConfig, labels: tuple[str, ...] | None, known_labels: 
     found = read_annotations(data.train, data.root, labels)
     check_classes(found, data.train)
     if labels is None:
-        return relabelled(found, _if_same(known_labels, found.labels))
+        return relabelled(found, _if_same_classes(known_labels, found.labels))
     shown = {item.label for item in found.items}
     empty = [label for index, label in enumerate(found.labels) if index not in shown]
     if empty:
@@ -174,15 +176,15 @@ def _read_train(data: DataConfig, labels: tuple[str, ...] | None, known_labels: 
     return found
 
 
-def _look(annotations: Annotations, data: DataConfig, source: str, every_class: bool = True) -> _Found:
+def _probe_videos(annotations: Annotations, data: DataConfig, source: str, every_class: bool = True) -> _Found:
     if data.cache is not None:
-        FrameCache(data.cache)  # what is seen is noted in its folder, which it makes
+        FrameCache(data.cache)  # makes the folder, in which probes are kept too
     probes = probe_all((item.path for item in annotations.items), data.cache)
     usable, skipped = leave_out(annotations, probes, source, every_class)
     return _Found(usable, probes, skipped)
 
 
-def _set_aside(found: _Found, config: TrainConfig) -> tuple[_Found, _Found]:
+def _split_validation(found: _Found, config: TrainConfig) -> tuple[_Found, _Found]:
     train, val = split(found.annotations, config.data.val_fraction, config.run.seed)
     return structs.replace(found, annotations=train), structs.replace(found, annotations=val)
 
@@ -198,6 +200,6 @@ def _scenes(
     return SceneDataset(scenes, preprocessing, streams, seed=seed, held_out=held_out, labels=order)
 
 
-def _if_same(known: tuple[str, ...] | None, found: tuple[str, ...]) -> tuple[str, ...]:
-    """Return known classes where they are those that are found, in another order or not; else those found."""
+def _if_same_classes(known: tuple[str, ...] | None, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `known` if it has the classes of `found` in any order, else `found`."""
     return known if known is not None and set(known) == set(found) else found

@@ -1,7 +1,6 @@
-"""Measures a checkpoint on a set of videos: all their clips through the network, averaged, compared with the truth.
+"""Measures a checkpoint on a set of videos: the scores of their clips are averaged and compared with the true classes.
 
-The network runs as it runs live: uint8 clips in, the engine's mixed precision, the checkpoint's temperature. Does not
-know files of results, tables or the terminal.
+The network runs as in the live path: uint8 clips in, the engine's mixed precision, the checkpoint's temperature.
 """
 
 from __future__ import annotations
@@ -32,15 +31,14 @@ from stream_i3d.preprocess import Preprocessing
 from stream_i3d.training import results
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import make_test_dataset, with_clip
-from stream_i3d.training.loading import fixed_parts, make_loader
+from stream_i3d.training.loading import Batch, ClipDataset, fixed_parts, make_loader
 from stream_i3d.training.metrics import EVALUATIONS, confidence_bins, measure
 from stream_i3d.training.results import Average, Evaluation, SkippedVideo, probabilities_of, video_results
-from stream_i3d.training.sample import Batch, ClipDataset
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-"""Told what is going on, how much of it is done, and of how much."""
+"""Called with the name of the work, the units done and the units in all."""
 
 _CLIPS_AT_ONCE = {"cpu": 8, "cuda": 64}
 
@@ -49,24 +47,24 @@ _NOT_FINITE = "the network's output is not finite for it"
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 class NamedDataset(ClipDataset, Protocol):
     """A dataset to measure a network on."""
 
     names: tuple[str, ...]
-    """What to call each item: a file's path, or a generated scene's number."""
+    """Name of each item: the path of a file, or the number of a generated scene."""
 
     skipped: tuple[tuple[str, str], ...]
-    """Paths and reasons of what is left out since it cannot be read."""
+    """Paths and reasons of the videos that cannot be read."""
 
 
 class Network:
-    """A checkpoint's network on its device, and the clips that it takes."""
+    """A checkpoint's network on its device, and the preprocessing of its clips."""
 
     def __init__(self, model: nn.Module, spec: ModelSpec, config: TrainConfig, name: str) -> None:
-        """Args: `spec` describes `model`; `config` says where it runs and may change the clips; `name`: the file's."""
+        """Args: `spec` describes `model`; `config` has the device and clip settings; `name` is the file's name."""
         self.spec = structs.replace(spec, preprocessing=with_clip(spec.preprocessing, config.clip))
         self.name = name
         self.streams = _streams(spec)
@@ -82,10 +80,10 @@ class Network:
         """Run the network.
 
         Args:
-            clips: By stream: (B, T, H, W, C) uint8, RGB or codes of flow.
+            clips: By stream: (B, T, H, W, C) uint8, RGB or flow codes.
 
         Returns:
-            (B, num_classes) float32 on the CPU; not finite where the network's output is not.
+            (B, num_classes) float32 on the CPU; not checked for being finite.
         """
         count = next(iter(clips.values())).shape[0]
         step = _CLIPS_AT_ONCE[self.device.type]
@@ -99,18 +97,18 @@ class Network:
         return torch.cat(rows)
 
     def set_temperature(self, temperature: float) -> None:
-        """Use another temperature from now on; the file stays as it is."""
+        """Use another temperature; the file is not changed."""
         self.spec = structs.replace(self.spec, temperature=temperature, calibration="validation")
 
     def own_engine(self, mode: ModeName) -> TorchEngine | TorchStreamEngine:
-        """Return the same network as the engine of the live path; raises as `stream_engine` and `live_engine`."""
+        """Return this network as the live engine of `mode`; raises like `stream_engine` and `live_engine`."""
         return self.stream_engine() if mode == "streaming" else self.live_engine()
 
     def live_engine(self) -> TorchEngine:
-        """Return the same network as the engine of the live path.
+        """Return this network as the live engine in window mode.
 
         Raises:
-            ConfigError: It sees more than RGB.
+            ConfigError: The network has other inputs than RGB.
         """
         if self.streams != ("rgb",):
             raise ConfigError(
@@ -120,10 +118,10 @@ class Network:
         return TorchEngine(self._mixed.model, self.spec, self.labels, self.device, self.precision)
 
     def stream_engine(self) -> TorchStreamEngine:
-        """Return the same network as the engine of the live path in streaming mode.
+        """Return this network as the live engine in streaming mode.
 
         Raises:
-            ConfigError: It is no Inception I3D on RGB.
+            ConfigError: The network is not an Inception I3D on RGB.
         """
         check_carried(self.spec, self.preprocessing, self.name, self.spec.architecture)
         return TorchStreamEngine(self._carried, self.spec, self.labels, self.device, self.precision)
@@ -148,10 +146,12 @@ def load_network(checkpoint: str, config: TrainConfig) -> Network:
 
     Args:
         checkpoint: "motion", a name of published weights, or a file.
-        config: Device, precision, threads and the clips' make are taken from it.
+        config: Device, precision, threads and preprocessing of the clips.
 
     Raises:
-        CheckpointError, DeviceError, ConfigError: What was asked for is not to be had.
+        CheckpointError: The checkpoint cannot be read.
+        DeviceError: The device or the precision is not available.
+        ConfigError: The clip settings do not fit the network.
     """
     path = resolve_checkpoint(checkpoint)
     model, spec = load_checkpoint(path, known_spec(checkpoint))
@@ -166,7 +166,7 @@ def load_network(checkpoint: str, config: TrainConfig) -> Network:
 
 
 def _difference(network: Network, model: nn.Module) -> Difference:
-    """Compare a network with float32 of the same weights on the self-check's clips."""
+    """Compare a network with the same weights in float32 on the clips of the self-check."""
     [stream], channels, made = network.streams, network.spec.in_channels, network.preprocessing
     clips = torch.from_numpy(np.stack(check_clips(made, channels, "window")))
     normalised = stream_preprocessing(stream, made)
@@ -177,14 +177,14 @@ def _difference(network: Network, model: nn.Module) -> Difference:
 
 @dataclass(frozen=True, slots=True)
 class VideoScores:
-    """What the network says of each video that could be read.
+    """The network's output for each video that could be read.
 
     Attributes:
-        indices: Of the items in their dataset, V of them, in its order.
+        indices: V indices of dataset items, in order.
         targets: (V,) int64: the true classes.
         scores: (V, C) float32: the average over a video's clips.
-        single: (V, C) float32: the logits of the clip in the middle; with three crops, of one of them.
-        failed: Items that are left out since the network's output was not finite for one of their clips.
+        single: (V, C) float32: the logits of the middle clip; with three crops, of one of them.
+        failed: Items without scores, because the output for one of their clips was not finite.
     """
 
     indices: tuple[int, ...]
@@ -204,14 +204,14 @@ def score_videos(
     """Run all clips of all videos through the network.
 
     Args:
-        network: Its clips must be the dataset's.
+        network: Its preprocessing must be the dataset's.
         dataset: `clips[stream]` of a sample is (clips * crops, T, H, W, C).
-        config: Its `data.workers` prepare them.
-        average: What of a video's clips is averaged.
-        progress: Told how many videos are done, and of how many.
+        config: Numbers of clips and crops, and the workers that prepare them.
+        average: Whether probabilities or logits are averaged over a video's clips.
+        progress: Called with the number of videos done and the number in all.
 
     Raises:
-        EngineError: The network's output is finite for none of them.
+        EngineError: The network's output is finite for no video.
     """
     temperature = network.spec.temperature
     per_batch = max(1, _CLIPS_AT_ONCE[network.device.type] // (config.clip.test_clips * config.clip.test_crops))
@@ -233,7 +233,7 @@ def score_videos(
             if not (torch.isfinite(score).all() and torch.isfinite(single).all()):
                 failed.add(index)
                 continue
-            rows[index] = (label, score, single)  # an item that took a bad one's place comes twice
+            rows[index] = (label, score, single)  # an item that replaces an unreadable one comes twice
         done += videos
         progress(done, len(dataset))
     indices = tuple(sorted(rows))
@@ -249,17 +249,17 @@ def score_videos(
 
 
 def videos_for(network: Network, config: TrainConfig, data: str | None) -> NamedDataset:
-    """Return the videos to measure a network on.
+    """Return the videos to evaluate a network on.
 
     Args:
-        network: Says what clips, and which classes.
-        config: Where data are, and how many clips and crops of each video.
+        network: Its preprocessing, input streams and classes are used.
+        config: The data, and the numbers of clips and crops.
         data: A folder or list in place of the configuration's validation set.
 
     Raises:
-        ConfigError: There are no such videos, or they are of other classes.
+        ConfigError: There are no such videos, or their classes are not those of the network.
     """
-    labels = network.spec.labels  # None: those of the configuration, or those found
+    labels = network.spec.labels  # None: the classes of the configuration, or those found
     dataset = make_test_dataset(config, network.preprocessing, network.streams, labels, data)
     if len(dataset.labels) != network.spec.num_classes:
         raise ConfigError(
@@ -279,31 +279,31 @@ def evaluate(
     names: Sequence[str] = tuple(EVALUATIONS),
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Measure a network on videos.
+    """Evaluate a network on videos.
 
     Args:
-        network: Of `load_network`.
-        dataset: Of `videos_for`, with the same `config` and `data`.
-        config: How many clips and crops of each video.
+        network: The network, from `load_network`.
+        dataset: The videos, from `videos_for` with the same `config` and `data`.
+        config: Numbers of clips and crops of each video.
         data: The folder or list that was given in place of the configuration's validation set.
-        average: What of a video's clips is averaged.
+        average: Whether probabilities or logits are averaged over a video's clips.
         names: Keys of `metrics.EVALUATIONS`.
-        progress: Told how far it is.
+        progress: Called as the work proceeds.
 
     Raises:
-        ConfigError: There are no such videos, or they are of other classes.
+        ConfigError: There are no such videos, or their classes are not those of the network.
     """
     if config.data.source == "scenes" and data is None:
         config = with_clips(config, 1, 1)  # a scene is one clip
     labels, temperature = dataset.labels, network.spec.temperature
     scored = score_videos(network, dataset, config, average, lambda done, total: progress("evaluating", done, total))
     single = scored
-    if config.clip.test_crops != 1:  # crops along the longer side are larger than what a live window sees
+    if config.clip.test_crops != 1:  # the crops along the longer side are larger than a live window
         one = with_clips(config, 1, 1)
         cut = videos_for(network, one, data)
         single = score_videos(network, cut, one, average, lambda done, total: progress("single clips", done, total))
     probabilities = probabilities_of(scored.scores, average, temperature)
-    names_seen = [dataset.names[index] for index in scored.indices]
+    video_names = [dataset.names[index] for index in scored.indices]
     return Evaluation(
         checkpoint=network.name,
         architecture=network.spec.architecture,
@@ -315,7 +315,7 @@ def evaluate(
         metrics=measure(probabilities, scored.targets, names),
         clip_metrics=measure(probabilities_of(single.single, "score", temperature), single.targets, names),
         reliability=confidence_bins(probabilities, scored.targets),
-        videos=video_results(names_seen, scored.scores, scored.targets, labels),
+        videos=video_results(video_names, scored.scores, scored.targets, labels),
         skipped=_skipped(dataset, scored),
     )
 
@@ -333,20 +333,20 @@ def _skipped(dataset: NamedDataset, scored: VideoScores) -> list[SkippedVideo]:
 
 
 def _streams(spec: ModelSpec) -> tuple[str, ...]:
-    """Return what a network sees; an `i3d` of two channels is one of flow."""
+    """Return the input streams of a network; an RGB architecture with two input channels takes flow."""
     streams = find_architecture(spec.architecture).streams
     return ("flow",) if streams == ("rgb",) and spec.in_channels == 2 else streams
 
 
 def with_clips(config: TrainConfig, clips: int | None, crops: Literal[1, 3] | None) -> TrainConfig:
-    """Return a configuration with another number of clips and crops of each test video; None leaves one as it is."""
+    """Return a configuration with other numbers of test clips and crops; None keeps the present value."""
     chosen = {"test_clips": clips, "test_crops": crops}
     given = {name: value for name, value in chosen.items() if value is not None}
     return structs.replace(config, clip=structs.replace(config.clip, **given))
 
 
 def data_name(config: TrainConfig) -> str:
-    """Return what to call a configuration's validation set."""
+    """Return a name of a configuration's validation set, for messages."""
     if config.data.source == "scenes":
         return "held-out scenes"
     if config.data.val is not None:

@@ -1,10 +1,10 @@
-"""Features of videos, computed once by the network that is kept as it is, for training its last layer alone.
+"""Features of videos from a frozen network, computed once, to train its last layer on.
 
-The network runs in the form and precision in which it runs live (BatchNorm folded, at rest), and what its last layer is
-given is averaged over time and places: averaging and a linear layer commute. That is checked on the first clips of each
-computation. Features are kept on disk by all that they depend on, so that a second training starts at once.
+The network runs in its live form and precision (BatchNorm folded). The input of its last layer is averaged over time
+and space, because averaging and a linear layer commute; this is checked on the first clips. Features are kept on disk
+under a hash of all that they depend on, so that a second training starts at once.
 
-    FOLDER/ab/abcdef....npz     (clips, C) float32 of one look at one video, and its label
+    FOLDER/ab/abcdef....npz     (clips, C) float32 features of one variant of one video, and its label
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.head import HasHeads
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.training.config import DataConfig
-from stream_i3d.training.loading import make_loader
-from stream_i3d.training.sample import Batch, ClipDataset, Sample, SampleKey
+from stream_i3d.training.loading import Batch, ClipDataset, Sample, SampleKey, make_loader
 
 log = logging.getLogger(__name__)
 
@@ -37,77 +36,77 @@ FEATURES = "features"
 """The stream's name in a sample of features."""
 
 _VERSION = 1
-"""Raised whenever the same video gives other features."""
+"""Increased whenever the same video gives other features."""
 
-_TOLERANCE = 0.02  # of the logits' largest: averaging first rounds differently, in half precision too
+_TOLERANCE = 0.02  # share of the largest logit: averaging first rounds differently
 
 
 class FeatureDataset:
-    """A `ClipDataset` of features: each epoch shows another look at each video.
+    """A `ClipDataset` of features: each epoch uses another variant of each video.
 
     Args:
         labels: The classes.
-        looks: Of each item its looks: (clips, C) float32 and the class it shows (a mirrored clip may show another).
+        variants: The variants of each item: (clips, C) float32 and a class, which mirroring may have changed.
         targets: The class of each item.
     """
 
     def __init__(
-        self, labels: tuple[str, ...], looks: Sequence[Sequence[tuple[Tensor, int]]], targets: Sequence[int]
+        self, labels: tuple[str, ...], variants: Sequence[Sequence[tuple[Tensor, int]]], targets: Sequence[int]
     ) -> None:
         self.labels, self.targets = labels, tuple(targets)
-        self._looks = looks
+        self._variants = variants
 
     def __len__(self) -> int:
         """Items in an epoch."""
         return len(self.targets)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """Return the look that the key's epoch shows."""
-        looks = self._looks[key.index]
-        clips, label = looks[(key.epoch + key.index) % len(looks)]
+        """Return the variant for the epoch of the key."""
+        variants = self._variants[key.index]
+        clips, label = variants[(key.epoch + key.index) % len(variants)]
         return {"clips": {FEATURES: clips}, "label": label, "index": key.index}
 
     def subset(self, indices: Sequence[int]) -> FeatureDataset:
         """Return some of the items, in the given order."""
         return FeatureDataset(
-            self.labels, [self._looks[index] for index in indices], [self.targets[index] for index in indices]
+            self.labels, [self._variants[index] for index in indices], [self.targets[index] for index in indices]
         )
 
-    def first_looks(self) -> FeatureDataset:
-        """Return the items with their first look only, the one without augmentation."""
-        return FeatureDataset(self.labels, [looks[:1] for looks in self._looks], self.targets)
+    def without_augmentation(self) -> FeatureDataset:
+        """Return the items with their first variant only, the one without augmentation."""
+        return FeatureDataset(self.labels, [variants[:1] for variants in self._variants], self.targets)
 
     def joined(self, other: FeatureDataset) -> FeatureDataset:
         """Return the items of both."""
-        return FeatureDataset(self.labels, [*self._looks, *other._looks], [*self.targets, *other.targets])
+        return FeatureDataset(self.labels, [*self._variants, *other._variants], [*self.targets, *other.targets])
 
 
 class FeatureStore:
-    """A folder of features, by all that they depend on.
+    """A folder of features.
 
     Args:
-        folder: Made when first written to; None keeps nothing.
-        recipe: What the features depend on besides the video: network, clips, augmentation.
+        folder: Created at the first write; None stores nothing.
+        recipe: All that the features depend on besides the video: network, preprocessing, augmentation.
     """
 
     def __init__(self, folder: Path | None, recipe: object) -> None:
         self._folder = folder
         self._recipe = msgspec.json.encode(recipe)
 
-    def get(self, video: str, look: str) -> tuple[Tensor, str] | None:
-        """Return the (clips, C) float32 features and the label of a look; None where they are not kept."""
-        file = self._file(video, look)
+    def get(self, video: str, variant: str) -> tuple[Tensor, str] | None:
+        """Return the (clips, C) float32 features and the label of a variant; None if they are not stored."""
+        file = self._file(video, variant)
         if file is None:
             return None
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return torch.from_numpy(kept["features"]), str(kept["label"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none yet, or cut short
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # missing or incomplete
             return None
 
-    def put(self, video: str, look: str, features: Tensor, label: str) -> None:
-        """Keep a look's features; a folder that cannot be written to keeps nothing, and says so once."""
-        file = self._file(video, look)
+    def put(self, video: str, variant: str, features: Tensor, label: str) -> None:
+        """Store a variant's features; if the folder is not writable, log that once and store nothing."""
+        file = self._file(video, variant)
         if file is None:
             return
         partial = file.with_name(f".{file.stem}.{os.getpid()}.partial")
@@ -120,8 +119,8 @@ class FeatureStore:
             log.warning("features are not kept in %s: %s", self._folder, error.strerror or error)
             self._folder = None
 
-    def _file(self, video: str, look: str) -> Path | None:
-        """Return where a look's features lie; None where nothing is kept, or the item is no file."""
+    def _file(self, video: str, variant: str) -> Path | None:
+        """Return the file of a variant's features; None if nothing is stored or the item is not a file."""
         if self._folder is None:
             return None
         path = Path(os.path.abspath(video))  # noqa: PTH100 (resolve() would look at every folder on the way)
@@ -129,19 +128,19 @@ class FeatureStore:
             info = path.stat()
         except (OSError, ValueError):
             return None
-        identity = (_VERSION, str(path), info.st_size, info.st_mtime_ns, look, self._recipe)
+        identity = (_VERSION, str(path), info.st_size, info.st_mtime_ns, variant, self._recipe)
         name = hashlib.sha256(repr(identity).encode(errors="surrogateescape")).hexdigest()[:32]
         return self._folder / name[:2] / f"{name}.npz"
 
 
 class FeatureExtractor:
-    """A network that gives what its last layer sees.
+    """Computes the averaged input of a network's last layer.
 
     Args:
-        model: Has one head that is linear in what it sees, and averages.
-        preprocessing: How its clips are normalised.
-        device: Where it runs.
-        precision: One that the device has.
+        model: A network with one linear head, whose output is averaged over time and space.
+        preprocessing: Normalisation of its clips.
+        device: Device to run on.
+        precision: A precision that the device supports.
 
     Raises:
         ConfigError: The network has several heads.
@@ -156,8 +155,8 @@ class FeatureExtractor:
     ) -> None:
         if not isinstance(model, HasHeads) or len(model.heads) != 1:
             raise ConfigError(
-                f"model.regime head: {type(model).__name__} has no single last layer to train on features of its own; "
-                "give regime fixed"
+                f"model.regime head: {type(model).__name__} has no single last layer that can be trained on "
+                "features alone; give regime fixed"
             )
         self._mixed = MixedPrecision(model, device, precision)  # type: ignore[arg-type]
         self._head = self._mixed.model.get_submodule(model.heads[0])
@@ -165,7 +164,7 @@ class FeatureExtractor:
         self._checked = False
 
     def __call__(self, clips: Mapping[str, Tensor]) -> Tensor:
-        """Return what the head sees, averaged over time and places.
+        """Return the input of the head, averaged over time and space.
 
         Args:
             clips: By stream: (B, T, H, W, C) uint8.
@@ -174,13 +173,13 @@ class FeatureExtractor:
             (B, C) float32 on the CPU.
 
         Raises:
-            ConfigError: The head's logits of the average are not the network's.
+            ConfigError: The logits of the averaged features are not those of the network.
         """
         inputs = [
             self._mixed.inputs(pixels, stream_preprocessing(stream, self._preprocessing))
             for stream, pixels in clips.items()
         ]
-        with _seen_by(self._head) as seen:
+        with _inputs_of(self._head) as seen:
             logits = torch.as_tensor(self._mixed.call(self._mixed.model, *inputs)).float().cpu()
         features = average_features(self._head, seen[-1])
         if not self._checked:
@@ -205,11 +204,11 @@ class FeatureExtractor:
 
 
 def average_features(layer: nn.Module, seen: Tensor) -> Tensor:
-    """Return (B, C) float32: what a layer is given, averaged over all axes but the batch's and the channels'.
+    """Return (B, C) float32: the input of a layer, averaged over all axes but batch and channels.
 
     Args:
-        layer: Linear, with the channels last; or a convolution, with the channels second. May stand in a wrapper.
-        seen: Its input.
+        layer: A linear layer (channels last) or a convolution (channels second), or a wrapper with one as `layer`.
+        seen: The layer's input.
     """
     inner = getattr(layer, "layer", layer)
     seen = seen.float()
@@ -219,7 +218,7 @@ def average_features(layer: nn.Module, seen: Tensor) -> Tensor:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a hash of all weights of a network but its heads'."""
+    """Return a hash of all weights of a network except those of its heads."""
     heads = tuple(f"{head}." for head in model.heads) if isinstance(model, HasHeads) else ()
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -230,7 +229,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def compute_features(
-    looks: Sequence[ClipDataset],
+    variants: Sequence[ClipDataset],
     names: Sequence[str] | None,
     extract: Callable[[Mapping[str, Tensor]], Tensor],
     store: FeatureStore,
@@ -238,23 +237,26 @@ def compute_features(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureDataset:
-    """Compute, or read, the features of all looks at all items.
+    """Compute the features of all variants of all items, or read them from the store.
 
     Args:
-        looks: For each look, the dataset that gives its clips; all have the same items. The look's number is the epoch.
-        names: The items' files; None where they are none, and nothing is kept.
-        extract: Clips to features.
-        store: Keeps them.
-        data: How clips are prepared.
-        device: Where the network runs.
-        progress: Told how many looks are done, and of how many.
+        variants: The dataset of each variant; all have the same items. The variant's number is used as the epoch.
+        names: The files of the items; None if they are not files, and nothing is stored.
+        extract: Function from clips to features.
+        store: Store of computed features.
+        data: Workers that prepare the clips.
+        device: Device of the network.
+        progress: Called with the number of variants done and the number in all.
+
+    Returns:
+        The features as a data set.
     """
-    first = looks[0]
+    first = variants[0]
     found: list[list[tuple[Tensor, int]]] = [[] for _ in first.targets]
-    done, total = 0, len(looks) * len(first)
+    done, total = 0, len(variants) * len(first)
     places = {label: index for index, label in enumerate(first.labels)}
-    for number, dataset in enumerate(looks):
-        kept = {index: store.get(name, _look_name(number, index)) for index, name in enumerate(names or ())}
+    for number, dataset in enumerate(variants):
+        kept = {index: store.get(name, _variant_name(number, index)) for index, name in enumerate(names or ())}
         rows = {index: (one[0], places[one[1]]) for index, one in kept.items() if one and one[1] in places}
         missing = [index for index in range(len(first)) if index not in rows]
         done += len(rows)
@@ -263,8 +265,10 @@ def compute_features(
             clips = {stream: one.flatten(0, 1) for stream, one in batch["clips"].items()}  # (N, T, H, W, C)
             features, label = extract(clips), int(batch["label"][0])
             rows[wanted] = (features, label)
-            if names and int(batch["index"][0]) == wanted:  # not those of a video that stands in for a bad one
-                store.put(names[wanted], _look_name(number, wanted), features, first.labels[label])
+            if (
+                names and int(batch["index"][0]) == wanted
+            ):  # not the features of a video that replaces an unreadable one
+                store.put(names[wanted], _variant_name(number, wanted), features, first.labels[label])
             done += 1
             progress(done, total)
         for index, row in rows.items():
@@ -272,8 +276,8 @@ def compute_features(
     return FeatureDataset(first.labels, found, first.targets)
 
 
-def _look_name(number: int, index: int) -> str:
-    """Return what tells a look apart: an augmented one draws its random numbers by the item's place."""
+def _variant_name(number: int, index: int) -> str:
+    """Return the name of a variant; the random numbers of an augmented one depend on the item's index."""
     return f"{number} of {index}" if number else "plain"
 
 
@@ -285,8 +289,8 @@ def _one_by_one(
 
 
 @contextmanager
-def _seen_by(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what a layer is given meanwhile."""
+def _inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a layer inside the block."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

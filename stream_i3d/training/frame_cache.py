@@ -1,9 +1,9 @@
-"""A folder that keeps the sampled, resized frames of videos, so that each is decoded once and not once an epoch.
+"""A cache folder of sampled, resized frames, so that each video is decoded once instead of once an epoch.
 
     FOLDER/ab/abcdef....npy     (T, H', W', 3) uint8 RGB of one video, at one rate and size
 
-Large: ten seconds at 25 frames/s and 256 x 340 are 65 MB. A file is there whole or not at all, and is never changed, so
-any number of processes may read and fill the folder at once. Does not know how frames are made.
+It is large: ten seconds at 25 frames/s and 256 x 340 take 65 MB. Files appear whole and are never changed, so any
+number of processes may read and fill the folder at once.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from stream_i3d.preprocess import Image
 log = logging.getLogger(__name__)
 
 _VERSION = 2
-"""Raised whenever the same video gives other frames."""
+"""Increased whenever the same video gives other frames."""
 
 
 class FrameCache:
-    """Frames on disk by the video they are of, and what was done to it.
+    """Decoded frames on disk, by video, sampling rate and size.
 
     Args:
-        folder: Made where it is missing.
+        folder: Created if it does not exist.
 
     Raises:
-        ConfigError: It cannot be written to.
+        ConfigError: The folder is not writable.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -55,17 +55,17 @@ class FrameCache:
     def get(
         self, path: str, sample_fps: float, short_side: int, make: Callable[[], Iterable[Image]]
     ) -> NDArray[np.uint8] | None:
-        """Return all frames of a video, made and kept if they are not there.
+        """Return all frames of a video, from the cache or else from `make`.
 
         Args:
-            path: The video. Another size or time of change is another video.
-            sample_fps: Its sampling.
-            short_side: Its size.
-            make: Gives the frames, all of one shape (H', W', 3) uint8, at least one.
+            path: The video file. If its size or modification time changes, it is decoded again.
+            sample_fps: Sampling rate in frames per second.
+            short_side: Shorter side of the frames in pixels.
+            make: Returns the frames, all of one shape (H', W', 3) uint8, at least one.
 
         Returns:
-            (T, H', W', 3) uint8, mapped from the file: only what is looked at is read. None where it can be neither
-            found nor kept (the disk is full, said once).
+            (T, H', W', 3) uint8, memory-mapped. None if the frames are not in the cache and cannot be stored (such as
+            on a full disk, which is logged once).
 
         Raises:
             SourceError: From `make`.
@@ -88,7 +88,7 @@ class FrameCache:
             return None
 
     def _file(self, path: str, sample_fps: float, short_side: int) -> Path | None:
-        """Return where a video's frames lie; None where there is no such video."""
+        """Return the cache file of a video; None if there is no such video."""
         absolute = os.path.abspath(path)  # noqa: PTH100 (resolve() would look at every folder on the way)
         try:
             info = os.stat(absolute)  # noqa: PTH116
@@ -102,13 +102,13 @@ class FrameCache:
 def _load(file: Path) -> NDArray[np.uint8] | None:
     try:
         frames: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):  # the latter two: cut short when the machine went down
+    except (FileNotFoundError, ValueError, EOFError):  # the latter two: incomplete after a crash of the machine
         return None
     return frames if frames.ndim == 4 and frames.dtype == np.uint8 and len(frames) else None
 
 
 def _save(file: Path, frames: Iterable[Image]) -> None:
-    """Write frames as they come, so that no video has to be in memory whole."""
+    """Write frames one by one, so that no whole video is in memory."""
     partial = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}.partial")
     try:
         with partial.open("xb") as stream:
@@ -129,7 +129,7 @@ def _write(stream: BufferedWriter, frames: Iterable[Image]) -> None:
         stream.write(np.ascontiguousarray(frame).data)
         count += 1
     stream.seek(0)
-    _write_header(stream, count, first)  # the format leaves room for the number to grow
+    _write_header(stream, count, first)  # the header has room for a larger number
     if stream.tell() != length:
         raise OSError("numpy wrote a header of another length")
 

@@ -1,9 +1,10 @@
-"""Training of a network's last layer alone, on features that are computed once (`model.regime: head`).
+"""Trains only the last layer of a network, on features that are computed once (`model.regime: head`).
 
     videos -> FeatureExtractor -> FeatureDataset -> Trainer of a FeatureHead -> back into the network
 
-The network before its head never changes, so a step costs a thousandth of one through the network. That also affords
-cross-validation: every video is judged by a head that was not trained on it, and the temperature is fitted on that.
+The network before the head does not change, so a step costs a thousandth of a step through the whole network. This
+makes cross-validation affordable: each video is classified by a head that was not trained on it, and the temperature is
+fitted on these results.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from stream_i3d.training.features import (
     compute_features,
     fingerprint,
 )
+from stream_i3d.training.loading import ClipDataset
 from stream_i3d.training.loop import Trainer
 from stream_i3d.training.optimisation import rate_factor
-from stream_i3d.training.sample import ClipDataset
 from stream_i3d.training.video_dataset import VideoDataset
 
 FOLDS = 5
-"""Of cross-validation."""
+"""Number of folds of the cross-validation."""
 
 Progress = Callable[[str, int, int], None]
 
 
 class FeatureHead(nn.Module):
-    """A network's last layer on averaged features, with the network's dropout before it.
+    """A network's last layer on averaged features, with dropout before it.
 
     Args:
-        layer: The network's head; copied.
-        dropout: Probability to drop a feature in training.
+        layer: The head of the network; it is copied.
+        dropout: Probability of dropping a feature in training.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
@@ -73,18 +74,18 @@ class FeatureHead(nn.Module):
 
 
 class HeadTraining:
-    """The features of a training's videos, and the head that learns on them.
+    """The features of a training's videos, and the head that is trained on them.
 
     Args:
-        config: Of the training.
-        fabric: Of one process.
-        model: The network, its head fresh; not changed.
-        preprocessing: How clips are made and normalised.
+        config: Settings of the training.
+        fabric: A Fabric of one process.
+        model: The network with a fresh head; not changed.
+        preprocessing: Preprocessing of the clips.
         data: The videos.
-        progress: Told what is computed, how much of it is done, and of how much.
+        progress: Called with the name of the work, the units done and the units in all.
 
     Raises:
-        ConfigError: The network has no single linear head, or a setting makes no sense without the whole network.
+        ConfigError: The network has no single linear head, or a setting needs the whole network to be trained.
     """
 
     def __init__(
@@ -105,12 +106,14 @@ class HeadTraining:
         self.config = _for_head(config, self._name)
         recipe = _recipe(config, preprocessing, precision, fingerprint(model))
 
-        def features(looks: list[ClipDataset], what: str) -> FeatureDataset:
-            names = getattr(looks[0], "names", None) if config.data.source == "videos" else None
+        def features(variants: list[ClipDataset], what: str) -> FeatureDataset:
+            names = getattr(variants[0], "names", None) if config.data.source == "videos" else None
             store = FeatureStore(home_folder() / "features" if names else None, recipe)
-            return compute_features(looks, names, extract, store, config.data, fabric.device, partial(progress, what))
+            return compute_features(
+                variants, names, extract, store, config.data, fabric.device, partial(progress, what)
+            )
 
-        self.train = features(_looks(data.train, config.model.feature_clips), "features for training")
+        self.train = features(_variants(data.train, config.model.feature_clips), "features for training")
         self.val = None if data.val is None else features([data.val], "features for validation")
         self.datasets = Datasets(self.train, self.val, data.skipped)
         self.head = self._fresh()
@@ -121,7 +124,7 @@ class HeadTraining:
         return FeatureHead(self._model.get_submodule(self._name), dropout[-1] if dropout else 0.0)
 
     def whole(self, head: nn.Module) -> nn.Module:
-        """Return the network with a trained head's weights in it."""
+        """Copy the weights of a trained head into the network, and return the network."""
         assert isinstance(head, FeatureHead)
         layer = self._model.get_submodule(self._name)
         assert isinstance(layer.weight, Tensor)
@@ -132,22 +135,22 @@ class HeadTraining:
         return self._model
 
     def cross_validate(self, progress: Progress = lambda what, done, total: None) -> tuple[Tensor, Tensor]:
-        """Judge each video by a head that was trained without it.
+        """Classify each video by a head that was trained without it.
 
         Returns:
             (N, num_classes) float32 logits of one clip of each video, without augmentation, and (N,) int64 classes.
         """
-        every = self.train if self.val is None else self.train.joined(self.val)
-        folds = stratified_folds(every.targets, FOLDS, self.config.run.seed)
+        all_items = self.train if self.val is None else self.train.joined(self.val)
+        folds = stratified_folds(all_items.targets, FOLDS, self.config.run.seed)
         logits, labels = [], []
         for number, held_out in enumerate(folds):
-            rest = [index for index in range(len(every)) if index not in set(held_out)]
+            rest = [index for index in range(len(all_items)) if index not in set(held_out)]
             torch.manual_seed(self.config.run.seed)
             head = copy.deepcopy(self._untrained)
-            trainer = Trainer(self.config, self._fabric, head, self._preprocessing, every.subset(rest))
+            trainer = Trainer(self.config, self._fabric, head, self._preprocessing, all_items.subset(rest))
             for _ in trainer.steps():
                 pass
-            judged, truth = trainer.validate(every.subset(held_out).first_looks())
+            judged, truth = trainer.validate(all_items.subset(held_out).without_augmentation())
             logits.append(judged)
             labels.append(truth)
             progress("cross-validation", number + 1, len(folds))
@@ -155,12 +158,15 @@ class HeadTraining:
 
 
 def stratified_folds(targets: tuple[int, ...], folds: int, seed: int) -> list[list[int]]:
-    """Deal items out to folds, so that each class is spread evenly over them; folds without an item are left out.
+    """Divide items into folds, with each class spread evenly over them.
 
     Args:
         targets: The class of each item.
-        folds: How many, at most.
-        seed: Of the order within a class.
+        folds: Number of folds; fewer are returned if some would be empty.
+        seed: Seed of the order within a class.
+
+    Returns:
+        The indices of each fold.
     """
     rng = np.random.default_rng([seed, len(targets)])
     order = rng.permutation(len(targets)).tolist()
@@ -177,7 +183,7 @@ def _check(config: TrainConfig, fabric: Fabric) -> None:
 
 
 def _for_head(config: TrainConfig, name: str) -> TrainConfig:
-    """Return the settings for a network that is the head alone: no decoding, its own learning rate, float32."""
+    """Return the settings for training the head alone: no decoding workers, its own learning rate."""
     factor = rate_factor(f"{name}.weight", config.optimizer.lr_factors)
     if factor == 0:
         raise ConfigError("nothing of the network learns: give the head an lr_factor above 0")
@@ -188,13 +194,13 @@ def _for_head(config: TrainConfig, name: str) -> TrainConfig:
     )
 
 
-def _looks(train: ClipDataset, count: int) -> list[ClipDataset]:
-    """Return what gives each look at the training set: the first one is not augmented, where that can be had."""
+def _variants(train: ClipDataset, count: int) -> list[ClipDataset]:
+    """Return the dataset of each variant; the first is not augmented if the dataset supports that."""
     plain: ClipDataset = train.in_mode("val") if isinstance(train, VideoDataset) else train
     return [plain, *[train] * (count - 1)]
 
 
 def _recipe(config: TrainConfig, preprocessing: Preprocessing, precision: str, weights: str) -> Any:
-    """Return all that features depend on besides the video."""
+    """Return all that the features depend on besides the video."""
     made = (config.clip.num_clips, config.augment, config.data.flow, config.run.seed)
     return to_builtins((weights, preprocessing, precision, made))

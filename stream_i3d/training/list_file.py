@@ -1,16 +1,19 @@
-"""Files with a line per video: `path label` or `path frames label`, separated by commas, semicolons, tabs or blanks.
+"""Reads list files: one video per line, as `path label` or `path frames label`.
 
-Blanks separate what MMAction2 writes; CSV may quote, so a path may hold blanks or commas. A first line with the names
-`path` and `label` tells the order of the columns; one with `youtube_id`, `time_start` and `time_end` is that of the
-Kinetics data sets. Lines of a path alone, as in UCF101's test lists, are of the class that their folder is called.
-Empty lines and those that begin with # say nothing. Does not know whether a path leads anywhere or a label means
-something.
+Fields are separated by commas, semicolons, tabs or blanks. Blanks are MMAction2's format. CSV fields may be quoted, so
+a path may contain blanks or commas. A header line with the columns `path` and `label` sets the column order; a header
+with `youtube_id`, `time_start` and `time_end` is that of the Kinetics data sets. If every line is a path alone, as in
+UCF101's test lists, the class is the name of the video's folder. Empty lines and lines that start with # are skipped.
+
+Labels may be class numbers, counted from 0 or, as in UCF101, from 1; `first_number` and `names_of_numbers` decide
+which. Paths are not checked here.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -34,14 +37,14 @@ _MAX_DIGITS = 9
 
 
 class ListLine(Struct, frozen=True):
-    """A line that names a video.
+    """One line of a list file.
 
     Attributes:
-        number: Of the line, from 1.
-        path: As written; of Kinetics, what the usual downloaders call a part of a video.
-        label: A class's name or index, as written.
-        frames: How many pictures the line says that it has.
-        searched: Whether the file may also lie in a folder of its class, and have another suffix.
+        number: Line number, from 1.
+        path: The path as written; for Kinetics, the file name that the usual downloaders give.
+        label: The class's name or number, as written.
+        frames: Number of frames according to the line.
+        searched: Whether the file may also be in a folder of its class, or have another suffix.
     """
 
     number: int
@@ -52,7 +55,7 @@ class ListLine(Struct, frozen=True):
 
 
 class _Columns(Struct, frozen=True):
-    """Where a line's words stand."""
+    """Indices of the columns."""
 
     path: int
     label: int
@@ -61,10 +64,10 @@ class _Columns(Struct, frozen=True):
 
 
 def read_list_file(path: Path) -> list[ListLine]:
-    """Read the videos of a list.
+    """Read the videos of a list file.
 
     Raises:
-        ConfigError: It cannot be read, has no video, or a line is laid out otherwise; with the line's number.
+        ConfigError: The file cannot be read or has no video, or a line has another format; with the line's number.
     """
     lines = [
         (number, line)
@@ -106,7 +109,7 @@ def _read_text(path: Path) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Split at line ends only: a path may hold other characters that str.splitlines() takes for one."""
+    """Split at line ends only; a path may contain other characters at which str.splitlines() splits."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
@@ -121,7 +124,7 @@ def _words(path: Path, number: int, line: str, separator: str) -> list[str]:
 
 
 def _header(words: list[str]) -> _Columns | None:
-    """Return what the first line says of the columns; None where it is no header."""
+    """Return the columns of a header line; None if the line is not a header."""
     names = [word.lower() for word in words]
     label = next((names.index(name) for name in _LABEL_NAMES if name in names), None)
     if label is not None and set(_YOUTUBE_NAMES) <= set(names):
@@ -135,16 +138,16 @@ def _header(words: list[str]) -> _Columns | None:
 
 
 def _is_unknown_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Tell whether some column holds a path in every line but the first."""
+    """Return whether some column has a path in every line but the first."""
     first, rest = rows[0], rows[1:]
     return any(
-        not _is_like_a_path(word) and all(column < len(words) and _is_like_a_path(words[column]) for words in rest)
+        not _looks_like_path(word) and all(column < len(words) and _looks_like_path(words[column]) for words in rest)
         for column, word in enumerate(first)
         if rest and len(first) > 1
     )
 
 
-def _is_like_a_path(word: str) -> bool:
+def _looks_like_path(word: str) -> bool:
     return "/" in word or "\\" in word or bool(PurePosixPath(word).suffix)
 
 
@@ -167,7 +170,7 @@ def _read_line(path: Path, number: int, words: list[str], columns: _Columns | No
 
 
 def _kinetics_line(path: Path, number: int, words: list[str], columns: _Columns, times: tuple[int, int]) -> ListLine:
-    """Return a part of a video of YouTube under the name that the usual downloaders give it: ID_000010_000020.mp4."""
+    """Return a YouTube clip under the file name that the usual downloaders give it: ID_000010_000020.mp4."""
     try:
         start, end = (round(float(words[column])) for column in times)
     except (ValueError, OverflowError):
@@ -185,3 +188,57 @@ def _frames(path: Path, number: int, words: list[str], columns: _Columns) -> int
             "`path frames label`; where a path or label holds blanks, separate by commas"
         )
     return int(text)
+
+
+log = logging.getLogger(__name__)
+
+_DIGITS = 9
+
+
+def is_number(label: str) -> bool:
+    """Return whether a label is a class number."""
+    return label.isascii() and label.isdigit() and len(label) <= _DIGITS
+
+
+def names_of_numbers(lines: Sequence[ListLine]) -> tuple[str, ...] | None:
+    """Return names for classes that are numbered from 1 without a gap; None for any other numbering.
+
+    The names are those of the videos' folders if each class has its own folder, else "1", "2", and so on.
+    """
+    used = {int(line.label) for line in lines}
+    if used != set(range(1, len(used) + 1)):
+        return None
+    folders: dict[int, str] = {}
+    for line in lines:
+        if folders.setdefault(int(line.label), _folder(line)) != _folder(line):
+            return tuple(map(str, sorted(used)))
+    names = tuple(folders[number] for number in sorted(used))
+    return names if all(names) and len(set(names)) == len(names) else tuple(map(str, sorted(used)))
+
+
+def first_number(lines: Sequence[ListLine], labels: Sequence[str], source: str) -> int:
+    """Return the number that a list gives the first of `labels`: 0, or 1 if the list counts from 1.
+
+    A list counts from 1 if it has no 0 and its largest number is the number of classes, or if the folders with the
+    classes' names show it. If the numbers start at 1 and neither holds, 0 is used, with a warning.
+    """
+    used = {int(line.label) for line in lines}
+    if min(used) == 0 or max(used) > len(labels):
+        return 0
+    if max(used) == len(labels):
+        return 1
+    named = [line for line in lines if _folder(line) in labels]
+    if named and all(labels[int(line.label) - 1] == _folder(line) for line in named):
+        return 1
+    if min(used) == 1 and not (named and all(labels[int(line.label)] == _folder(line) for line in named)):
+        log.warning(
+            "%s: no class 0 and no class %d of %d; classes are taken as numbered from 0",
+            source,
+            len(labels),
+            len(labels),
+        )
+    return 0
+
+
+def _folder(line: ListLine) -> str:
+    return PurePosixPath(line.path).parent.name

@@ -1,8 +1,8 @@
-"""The training loop: steps, validations, checkpoints; taken up again exactly where it was saved.
+"""The training loop: steps, validation, and the state to resume from.
 
-One of the two places with autocast (Fabric's; the other is the inference engine). Every step seeds its random numbers
-from the run's seed and its own number, every sample from its key, so a step depends on nothing but the state before
-it. Does not know how videos are decoded, how a checkpoint is laid out on disk, or what a terminal shows.
+Every step seeds its random numbers from the run's seed and the step number, and every sample from its key, so a step
+depends only on the state before it, and a resumed run continues exactly. Autocast is used here (by Fabric) and in the
+inference engine only.
 """
 
 from __future__ import annotations
@@ -21,29 +21,42 @@ from torch.optim.swa_utils import AveragedModel
 
 from stream_i3d.errors import TrainingError
 from stream_i3d.inference.two_stream import stream_preprocessing
-from stream_i3d.models.memory_format import lay_out
+from stream_i3d.models.folding import lay_out
 from stream_i3d.preprocess import Preprocessing, normalise
-from stream_i3d.training.batch_norm import synchronise_batch_norm
 from stream_i3d.training.config import TrainConfig
-from stream_i3d.training.distribution import training_precision
-from stream_i3d.training.loading import Division, StepSampler, fixed_parts, make_loader, steps_per_epoch
+from stream_i3d.training.distribution import synchronise_batch_norm, training_precision
+from stream_i3d.training.loading import (
+    Batch,
+    ClipDataset,
+    Division,
+    StepSampler,
+    fixed_parts,
+    make_loader,
+    steps_per_epoch,
+)
 from stream_i3d.training.network import set_regime, set_training
-from stream_i3d.training.optimisation import ClipLoss, make_average, make_optimizer, rate_at, set_rate
-from stream_i3d.training.sample import Batch, ClipDataset
-from stream_i3d.training.update_plan import plan_updates, with_plan
+from stream_i3d.training.optimisation import (
+    ClipLoss,
+    make_average,
+    make_optimizer,
+    plan_updates,
+    rate_at,
+    set_rate,
+    with_plan,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step gave.
+    """Result of one step.
 
     Attributes:
-        step: Steps made so far, this one counted.
+        step: Steps made so far, including this one.
         epoch: The same in epochs.
-        loss: Mean over the batch, of all processes.
-        lr: Learning rate of parts with factor 1.
-        seconds: Wall time, waiting for data counted.
-        stopping: A process was asked to stop.
+        loss: Mean over the batch of all processes.
+        lr: Learning rate of parameters with factor 1.
+        seconds: Wall time, including waiting for data.
+        stopping: Whether a process was asked to stop.
     """
 
     step: int
@@ -55,17 +68,17 @@ class StepResult:
 
 
 class Trainer:
-    """One training: what it consists of, and its single steps.
+    """Trains a network step by step.
 
     Args:
-        config: Everything about it.
-        fabric: Device, precision, processes.
+        config: Settings of the training.
+        fabric: Device, precision and processes.
         model: The network, on the CPU; trained in place.
-        preprocessing: How the clips are normalised.
+        preprocessing: Normalisation of the clips.
         train: The training set.
 
     Raises:
-        ConfigError: A setting that does not fit the network, the data or the number of processes.
+        ConfigError: A setting does not fit the network, the data or the number of processes.
     """
 
     def __init__(
@@ -94,37 +107,37 @@ class Trainer:
             processes=fabric.world_size,
             rank=fabric.global_rank,
         )
-        _ = self._division.part_size  # said now, not after minutes
+        _ = self._division.part_size  # raises ConfigError now instead of at the first step
         self.steps_per_epoch = steps_per_epoch(len(train), self.plan.batch_size)
         self.total_steps = max(1, round(config.run.epochs * self.steps_per_epoch))
         self.step = 0
 
     @property
     def done(self) -> bool:
-        """Whether all steps were made."""
+        """Whether all steps have been made."""
         return self.step >= self.total_steps
 
     @property
     def epoch(self) -> float:
-        """How far the run has come, in epochs."""
+        """Progress of the run in epochs."""
         return self.step / self.steps_per_epoch
 
     @property
     def best_network(self) -> nn.Module:
-        """The network to validate and to keep: the moving average where there is one."""
+        """The network to validate and to save: the moving average if there is one."""
         if self.average is None:
             return self.network
         averaged: nn.Module = self.average.module
         return averaged
 
     def steps(self, stopping: Callable[[], bool] = lambda: False) -> Iterator[StepResult]:
-        """Make the steps that are left, one for each item.
+        """Make the remaining steps; yield the result of each.
 
         Args:
-            stopping: Asked at every step; where a process of the run says yes, the result says so to all.
+            stopping: Called at every step; if it returns True in any process, the results of all processes tell.
 
         Raises:
-            TrainingError: The loss is no number any more; the weights are those before the step.
+            TrainingError: The loss is not finite; the weights are those before the step.
         """
         run = self.config.run
         sampler = StepSampler(len(self._train), self._division, run.seed, self.step, self.total_steps)
@@ -165,7 +178,7 @@ class Trainer:
         return mean, stops > 0
 
     def _clip(self, most: float) -> None:
-        """Scale the gradients down to a norm of `most`; those that are no numbers would become zero, and hide it."""
+        """Clip the gradient norm to `most`; raise if it is not finite, which clipping would hide."""
         norm = self.fabric.clip_gradients(self._wrapped, self._stepper, max_norm=most, error_if_nonfinite=False)
         if self._precision != "fp16" and norm is not None and not torch.isfinite(norm):  # fp16's scaler skips the step
             raise TrainingError(
@@ -180,11 +193,11 @@ class Trainer:
         return self._loss(self._wrapped(*inputs), label.repeat_interleave(clips))
 
     def _inputs(self, batch: Batch, side: int | None = None) -> list[Tensor]:
-        """Return the network's inputs, each (B * N, C, T, H, W) float32."""
+        """Return the network's inputs, each (B * N, C, T, H, W) float32, or (B * N, C) features."""
         inputs = []
         for stream, clips in batch["clips"].items():
             flat = clips.flatten(0, 1).to(self.fabric.device, non_blocking=True)  # (B * N, T, H, W, C)
-            if flat.is_floating_point():  # features, (B * N, C): of the head alone
+            if flat.is_floating_point():  # features, (B * N, C), when only the head is trained
                 inputs.append(flat)
                 continue
             pixels = normalise(flat, stream_preprocessing(stream, self._preprocessing))
@@ -195,7 +208,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, dataset: ClipDataset) -> tuple[Tensor, Tensor]:
-        """Run the best network over a set; all processes take a share and get the whole.
+        """Run the best network over a set; the processes divide the work, and each gets all results.
 
         Returns:
             (items, num_classes) float32 logits, averaged over each item's clips, and (items,) int64 classes; on the
@@ -217,7 +230,7 @@ class Trainer:
         return gathered[: len(dataset)].cpu(), torch.tensor(dataset.targets)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the next step depends on."""
+        """Return the state that the next step depends on."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -226,10 +239,10 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned.
+        """Continue from a state that `state` returned.
 
         Raises:
-            TrainingError: It is of another network or optimiser.
+            TrainingError: The state is that of another network or optimiser.
         """
         try:
             self.network.load_state_dict(state["network"])
@@ -250,11 +263,11 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def side_at(stages: Sequence[tuple[float, int]], progress: float) -> int | None:
-    """Return the side in pixels that clips are shrunken to; None for their own.
+    """Return the side in pixels to which clips are reduced; None for their full size.
 
     Args:
-        stages: (share of the run from which it counts, side), the shares rising.
-        progress: How much of the run is done, in [0, 1].
+        stages: Pairs of (share of the run at which the stage begins, side), in increasing order.
+        progress: Share of the run that is done, in [0, 1].
     """
     begun = [side for share, side in stages if share <= progress]
     return begun[-1] if begun else None

@@ -1,7 +1,6 @@
-"""How good predictions are: accuracy, confusion, likelihood and calibration, from probabilities and labels.
+"""Metrics of predictions: accuracy, confusion, likelihood and calibration, from (N, C) probabilities and (N,) labels.
 
-Knows neither networks nor videos: (N, C) in, numbers out. What torchmetrics has is taken from there; it takes seconds
-to import, so that happens in the functions that need it.
+Where torchmetrics has a metric, it is used. It takes seconds to import, so functions import it when they need it.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from torch import Tensor
 from stream_i3d.errors import ConfigError, did_you_mean
 
 CALIBRATION_BINS = 15
-"""As Guo et al. (On Calibration of Modern Neural Networks, ICML 2017) report their errors."""
+"""The number of bins of Guo et al., On Calibration of Modern Neural Networks (ICML 2017)."""
 
 
 class ClassResult(Struct, frozen=True, kw_only=True):
-    """How one class fares.
+    """Result of one class.
 
     Attributes:
         label: The class.
-        count: Samples of it.
-        predicted: Samples that were taken for it.
-        correct: Samples of it that were.
-        accuracy: Share of its samples that were recognised (its recall); None where there are none.
-        precision: Share of what was taken for it that was it; None where nothing was.
+        count: Samples of this class.
+        predicted: Samples predicted as this class.
+        correct: Samples of this class predicted as this class.
+        accuracy: correct / count (recall); None without samples.
+        precision: correct / predicted; None without predictions.
     """
 
     label: str
@@ -40,7 +39,7 @@ class ClassResult(Struct, frozen=True, kw_only=True):
 
 
 class ConfidenceBin(Struct, frozen=True, kw_only=True):
-    """Samples whose confidence lies above `low`, and at or below `high`; means are 0 where there are none."""
+    """Samples with a confidence in (low, high], their mean confidence and accuracy; means are 0 if there are none."""
 
     low: float
     high: float
@@ -50,12 +49,12 @@ class ConfidenceBin(Struct, frozen=True, kw_only=True):
 
 
 def top_k_accuracy(probabilities: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Return the share of samples whose class is among the k likeliest.
+    """Return the share of samples whose class is among the k most likely.
 
     Args:
-        probabilities: (N, C) float, N >= 1; logits or scores do as well.
+        probabilities: (N, C) float, N >= 1; logits or scores work as well.
         labels: (N,) int64 in [0, C).
-        k: At least 1; all classes where there are fewer.
+        k: At least 1; limited to C.
     """
     from torchmetrics.functional.classification import multiclass_accuracy
 
@@ -73,10 +72,10 @@ def confusion_matrix(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_class_accuracy(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean of the classes' own accuracies, so that rare classes count like common ones.
+    """Return the mean of the accuracies of the classes, so that rare classes count as much as common ones.
 
-    Classes without a sample are left out. (torchmetrics' macro average counts one of them as wrong where it was
-    predicted once.)
+    Classes without samples are left out. (torchmetrics' macro average counts such a class as wrong once it was
+    predicted.)
     """
     confusion = confusion_matrix(probabilities, labels).double()
     counts = confusion.sum(dim=1)
@@ -84,16 +83,16 @@ def mean_class_accuracy(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> float:
-    """(N, C) float in [0, 1] and (N,) int64 -> the mean of -log p of the true class; at most 87 a sample."""
+    """(N, C) float in [0, 1] and (N,) int64 -> the mean of -log p of the true class, each limited to 87."""
     own = probabilities.gather(1, labels[:, None]).double()
     return float(-own.clamp_min(torch.finfo(torch.float32).tiny).log().mean())
 
 
 def confidence_bins(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> list[ConfidenceBin]:
-    """Return how often samples are right, by how sure the prediction is: a reliability diagram's bars.
+    """Return accuracy by confidence: the bars of a reliability diagram.
 
-    Own code, since torchmetrics puts samples of confidence 1 into a bin of their own, and takes a softmax of
-    probabilities that rounding put above 1.
+    Not from torchmetrics, which puts samples of confidence 1 into a bin of their own, and applies a softmax to
+    probabilities that rounding has raised above 1.
     """
     confidence, predicted = probabilities.double().cpu().max(dim=1)
     right = (predicted == labels.cpu()).double()
@@ -116,19 +115,19 @@ def confidence_bins(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATI
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> float:
-    """Return the mean distance between how sure predictions are and how often they are right, over equal bins.
+    """Return the expected calibration error: the mean of |accuracy - confidence| over bins, weighted by their samples.
 
     Args:
         probabilities: (N, C) float in [0, 1].
         labels: (N,) int64.
-        bins: Of confidence.
+        bins: Number of equal bins of confidence.
     """
     found = confidence_bins(probabilities, labels, bins)
     return sum(one.count * abs(one.confidence - one.accuracy) for one in found) / max(1, len(labels))
 
 
 def per_class(confusion: Tensor, labels: Sequence[str]) -> list[ClassResult]:
-    """Return how each class fares, in their order. `confusion` is (C, C), as `confusion_matrix` returns."""
+    """Return the result of each class, in order; `confusion` is (C, C), from `confusion_matrix`."""
     rows = []
     for index, label in enumerate(labels):
         count, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
@@ -159,14 +158,14 @@ EVALUATIONS: Mapping[str, Mapping[str, _Metric]] = MappingProxyType(
         "calibration": {"ece": expected_calibration_error},
     }
 )
-"""What can be asked for by name (MMAction2's, where it has them), and the metrics that each one is."""
+"""The names of `evaluate --metrics` (as in MMAction2) and the metrics of each."""
 
 
 def check_evaluations(names: Sequence[str]) -> None:
-    """Refuse a name that is not in `EVALUATIONS`.
+    """Check that all names are in `EVALUATIONS`.
 
     Raises:
-        ConfigError: The name, those allowed and the closest of them.
+        ConfigError: A name is not.
     """
     for name in names:
         if name not in EVALUATIONS:
@@ -176,7 +175,7 @@ def check_evaluations(names: Sequence[str]) -> None:
 
 
 def measure(probabilities: Tensor, labels: Tensor, names: Sequence[str] = tuple(EVALUATIONS)) -> dict[str, float]:
-    """Return the metrics of some evaluations by their own names.
+    """Return the metrics of the named evaluations.
 
     Args:
         probabilities: (N, C) float in [0, 1], N >= 1.
@@ -184,7 +183,7 @@ def measure(probabilities: Tensor, labels: Tensor, names: Sequence[str] = tuple(
         names: Keys of `EVALUATIONS`.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: A name is not in `EVALUATIONS`.
     """
     check_evaluations(names)
     return {key: metric(probabilities, labels) for name in names for key, metric in EVALUATIONS[name].items()}

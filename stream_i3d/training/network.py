@@ -1,12 +1,12 @@
-"""The network that a training starts from, and which of its parts learn.
+"""Builds the network that a training starts from, and selects the parameters that are trained.
 
-Three regimes, as the paper compares them (Carreira & Zisserman, CVPR 2017, table 4: original, fixed, full fine-tuning):
-all of the network learns, only its last layers do, or those after a named part. Knows neither data nor optimiser.
+The regimes follow Carreira & Zisserman (CVPR 2017), table 4 (original, fixed, full fine-tuning): all parameters, the
+last layers only, or those after a named part.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct, structs
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stream_i3d.errors import CheckpointError, ConfigError, did_you_mean
 from stream_i3d.models.checkpoint import load_checkpoint, read_state_dict
 from stream_i3d.models.head import HasHeads, replace_head
-from stream_i3d.models.inflate import inflate_inception, inflate_resnet50
 from stream_i3d.models.registry import Architecture, build_model, find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import Preprocessing
@@ -23,11 +22,11 @@ from stream_i3d.training.config import NetworkConfig
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """What is known of a network before its classes are.
+    """The architecture of a training, and the weights to start from.
 
     Attributes:
         architecture: Its row in the registry.
-        spec: What the weights to start from say of themselves, or what is published about them; else None.
+        spec: Spec of the weights to start from; None without weights, or if nothing is known of them.
     """
 
     architecture: Architecture
@@ -35,21 +34,21 @@ class Origin(Struct, frozen=True, kw_only=True):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the clips are made that the weights, or the architecture, were trained on."""
+        """Preprocessing of the clips that the weights, or else the architecture, were trained on."""
         return self.spec.preprocessing if self.spec else self.architecture.preprocessing
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The classes of the weights to start from, where they are known."""
+        """The classes of the weights to start from, if known."""
         return self.spec.labels if self.spec else None
 
 
 def find_origin(config: NetworkConfig) -> Origin:
-    """Look up what a training starts from, without reading weights.
+    """Look up the architecture and the weights to start from; the weights are not read.
 
     Raises:
         CheckpointError: There are no such weights.
-        ConfigError: There is no such architecture, or the weights are of another one.
+        ConfigError: There is no such architecture, or the weights belong to another.
     """
     row = find_architecture(config.name)
     if config.inflate is not None:
@@ -68,19 +67,19 @@ def find_origin(config: NetworkConfig) -> Origin:
 def build_network(config: NetworkConfig, origin: Origin, labels: tuple[str, ...]) -> tuple[nn.Module, ModelSpec]:
     """Build the network to train, on the CPU in float32.
 
-    A head trained on the very same classes is kept; any other is replaced by a fresh one.
+    A head that was trained on the same classes is kept; any other is replaced by a fresh one.
 
     Args:
         config: Weights, inflation, width and options.
-        origin: Of `find_origin`.
+        origin: From `find_origin`.
         labels: The classes.
 
     Returns:
-        The network, all of it learning (see `set_regime`), and its spec, whose preprocessing is the origin's.
+        The network, with all parameters trainable (see `set_regime`), and its spec, with the origin's preprocessing.
 
     Raises:
         CheckpointError: The weights cannot be read, or do not fit.
-        ConfigError: An option that the architecture does not have.
+        ConfigError: The architecture does not have an option, or its value is out of range.
     """
     if config.weights is not None:
         model, spec = _from_weights(config, origin)
@@ -95,7 +94,7 @@ def build_network(config: NetworkConfig, origin: Origin, labels: tuple[str, ...]
 
 
 def set_regime(model: nn.Module, config: NetworkConfig) -> None:
-    """Let the parts learn that the regime says, and the others keep their weights; call before making an optimiser.
+    """Set `requires_grad` as the regime says; to be called before the optimiser is made.
 
     Raises:
         ConfigError: `freeze_until` names no part of the network.
@@ -106,9 +105,9 @@ def set_regime(model: nn.Module, config: NetworkConfig) -> None:
 
 
 def set_training(model: nn.Module, config: NetworkConfig) -> None:
-    """Put a network into training mode, but for what the regime and `batch_norm` keep as it is.
+    """Put a network into training mode, except for BatchNorms that stay frozen.
 
-    A frozen part's BatchNorms keep their statistics; with `batch_norm: frozen`, all of them do.
+    The BatchNorms of frozen parts keep their statistics; with `batch_norm: frozen` all do.
     """
     model.train()
     for module in model.modules():
@@ -119,7 +118,11 @@ def set_training(model: nn.Module, config: NetworkConfig) -> None:
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """Return the dotted names of a network's last layers."""
+    """Return the dotted names of a network's last layers.
+
+    Raises:
+        ConfigError: The network's class has no `heads`.
+    """
     if not isinstance(model, HasHeads):
         raise ConfigError(f"{type(model).__name__} names no heads: give a network of stream_i3d.models")
     return model.heads
@@ -141,7 +144,7 @@ def _frozen_names(model: nn.Module, config: NetworkConfig) -> set[str]:
             f"model.freeze_until: the network has no part {until!r}{did_you_mean(until, parts)}; give one of "
             f"{', '.join(top)}, or a part of them"
         )
-    return set(names[: inside[-1] + 1])  # parameters stand in the order in which clips pass them
+    return set(names[: inside[-1] + 1])  # parameters are in the order of the forward pass
 
 
 def _from_weights(config: NetworkConfig, origin: Origin) -> tuple[nn.Module, ModelSpec]:
@@ -151,14 +154,14 @@ def _from_weights(config: NetworkConfig, origin: Origin) -> tuple[nn.Module, Mod
         raise ConfigError(f"model.width={config.width:g}: the weights are of width {spec.width:g}; leave it out")
     if not config.options:
         return loaded, spec
-    # Options change no weight (dropout, fusion), so the same weights go into a network that was built with them.
+    # Options such as dropout and fusion change no weight, so a network built with them takes the same weights.
     spec = structs.replace(spec, options={**spec.options, **config.options})
     model = build_model(spec.architecture, **_dimensions(origin.architecture, spec), **spec.options)
     try:
         model.load_state_dict(loaded.state_dict())
     except RuntimeError as error:
         raise ConfigError(
-            f"model.options {config.options} make another network than that of the weights: leave out what changes it"
+            f"model.options {config.options} do not fit the weights: leave out the option that changes the network"
         ) from error
     return model, spec
 
@@ -184,16 +187,12 @@ def _dimensions(row: Architecture, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _load_inflated(model: nn.Module, source: str, row: Architecture) -> None:
-    """Load a 2D network's weights, inflated, into all of `model` but its head."""
+    """Load a 2D network's inflated weights into all of `model` except its head."""
     state = read_state_dict(resolve_checkpoint(source))
-    family = row.target.rpartition(":")[2]
-    if family == "I3D":
-        inflated = inflate_inception(state)
-    elif family == "ResNetI3D":
-        variant = cast(Any, row.fixed.get("variant", "plain"))
-        inflated = inflate_resnet50(state, variant=variant)
-    else:
-        raise ConfigError(f"model.inflate: nothing is inflated into {row.name!r}; i3d and the i3d-r50 family can be")
+    try:
+        inflated = row.inflate(state)
+    except ConfigError as error:
+        raise ConfigError(f"model.inflate: {error}") from None
     heads = head_names(model)
     body = {key: tensor for key, tensor in inflated.items() if not key.startswith(heads)}
     _load_body(model, body, source)

@@ -1,7 +1,7 @@
-"""A first look at every video of a data set: can it be opened, is there a picture in it, how long does it say it is.
+"""Checks every video of a data set before training: can it be opened and decoded, and what is its duration.
 
-Damaged files are the rule in large data sets: they are said once, counted and left out, and stop nothing. Only the
-first picture of each is decoded, so that a quarter of a million videos do not take hours.
+Large data sets usually have damaged files; these are logged once, counted and left out. Only the first picture of each
+video is decoded, so that a quarter of a million videos do not take hours.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 Skipped = tuple[tuple[str, str], ...]
 """(path, reason) of videos that are left out."""
 
-_THREADS: Final = min(16, 2 * (os.cpu_count() or 1))  # opening waits for the disk more than it computes
+_THREADS: Final = min(16, 2 * (os.cpu_count() or 1))  # opening a file is bound by the disk
 _LINES: Final = 10
-_MEMORY_NAME: Final = "probes.json"
+_CACHE_NAME: Final = "probes.json"
 _VERSION: Final = 2
-"""Raised whenever the same video may be judged otherwise."""
+"""Increased whenever the result for the same video may change."""
 
 
 class Probe(Struct, frozen=True, omit_defaults=True):
-    """What the first look at a video showed.
+    """Result of probing a video.
 
     Attributes:
-        size: Of the file, in bytes; 0 where there is none.
-        mtime_ns: When it was changed.
-        duration_s: What its container says; None where it says nothing.
-        reason: Why it cannot be used; None where it can.
+        size: Size of the file in bytes; 0 if there is none.
+        mtime_ns: Modification time in nanoseconds.
+        duration_s: Duration in seconds according to the container; None if unknown.
+        reason: Why the video cannot be used; None if it can.
     """
 
     size: int = 0
@@ -49,8 +49,8 @@ class Probe(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
 
-class _Memory(Struct, frozen=True):
-    """What is noted for the next time."""
+class _ProbeCache(Struct, frozen=True):
+    """The file of probes from earlier runs."""
 
     version: int
     probes: dict[str, Probe]
@@ -60,7 +60,7 @@ def probe(path: str) -> Probe:
     """Open a video and decode its first picture."""
     size, mtime_ns = _identity(path)
     if not mtime_ns:
-        return Probe(reason=f"no such file: {path}; mend the list, or give data.root, which its paths are relative to")
+        return Probe(reason=f"no such file: {path}; mend the list, or give data.root, the folder of its relative paths")
     try:
         source = open_file(path)
         try:
@@ -74,40 +74,46 @@ def probe(path: str) -> Probe:
 
 
 def probe_all(paths: Iterable[str], memory: str | Path | None = None) -> dict[str, Probe]:
-    """Look at each video, in a few threads.
+    """Probe videos in several threads.
 
     Args:
-        paths: Of the videos.
-        memory: A folder (that of `FrameCache`) in which it is noted what was seen, for the next time; None: nowhere.
+        paths: Paths of the videos.
+        memory: Folder (that of `FrameCache`) with the probes of earlier runs; None probes every video.
+
+    Returns:
+        The probes by path.
     """
     wanted = sorted(set(paths))
-    file = None if memory is None else Path(memory).expanduser() / _MEMORY_NAME
-    remembered = {} if file is None else _recall(file)
-    found = {path: remembered[path] for path in wanted if path in remembered and _unchanged(path, remembered[path])}
+    file = None if memory is None else Path(memory).expanduser() / _CACHE_NAME
+    cached = {} if file is None else _load_cache(file)
+    found = {path: cached[path] for path in wanted if path in cached and _unchanged(path, cached[path])}
     missing = [path for path in wanted if path not in found]
     pool = ThreadPoolExecutor(_THREADS)
     try:
         found |= zip(missing, pool.map(probe, missing), strict=True)
     finally:
-        pool.shutdown(cancel_futures=True)  # at Ctrl-C too
+        pool.shutdown(cancel_futures=True)  # also on Ctrl-C
     if file is not None and missing:
-        _remember(file, remembered | found)
+        _save_cache(file, cached | found)
     return found
 
 
 def leave_out(
     annotations: Annotations, probes: Mapping[str, Probe], source: str, every_class: bool = True
 ) -> tuple[Annotations, Skipped]:
-    """Return the videos that can be used, and those that cannot, each of them logged (ten at most).
+    """Separate the videos that can be used from those that cannot, and log the latter (ten at most).
 
     Args:
         annotations: All videos.
-        probes: What was seen of each.
-        source: Where they are listed, for messages.
-        every_class: A class that loses all its videos is an error.
+        probes: Their probes by path.
+        source: The folder or list they come from, for messages.
+        every_class: Whether a class that loses all its videos is an error.
+
+    Returns:
+        The usable videos, and the skipped ones.
 
     Raises:
-        ConfigError: None can be used, or none of a class that had some.
+        ConfigError: No video can be used, or none of a class.
     """
     good = tuple(item for item in annotations.items if probes[item.path].reason is None)
     bad = {item.path: str(probes[item.path].reason) for item in annotations.items if probes[item.path].reason}
@@ -126,7 +132,7 @@ def leave_out(
 
 
 def log_skipped(skipped: Sequence[tuple[str, str]]) -> None:
-    """Log each video that is left out, with its reason, and after ten how many more there are."""
+    """Log the skipped videos with their reasons; after ten, only the number of the others."""
     for _, reason in skipped[:_LINES]:
         log.warning("video skipped: %s", reason)
     if len(skipped) > _LINES:
@@ -134,7 +140,7 @@ def log_skipped(skipped: Sequence[tuple[str, str]]) -> None:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Return a file's size in bytes and its time of change in nanoseconds; zeros where there is none."""
+    """Return a file's size in bytes and modification time in nanoseconds; zeros if there is no file."""
     try:
         info = os.stat(path)  # noqa: PTH116 (a Path for each of 240,000 takes seconds)
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -146,16 +152,16 @@ def _unchanged(path: str, seen: Probe) -> bool:
     return (seen.size, seen.mtime_ns) == _identity(path)
 
 
-def _recall(file: Path) -> dict[str, Probe]:
+def _load_cache(file: Path) -> dict[str, Probe]:
     try:
-        memory = msgspec.json.decode(file.read_bytes(), type=_Memory)
+        memory = msgspec.json.decode(file.read_bytes(), type=_ProbeCache)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return memory.probes if memory.version == _VERSION else {}
 
 
-def _remember(file: Path, probes: Mapping[str, Probe]) -> None:
+def _save_cache(file: Path, probes: Mapping[str, Probe]) -> None:
     try:
-        replace_file(file, msgspec.json.encode(_Memory(_VERSION, dict(probes))))
+        replace_file(file, msgspec.json.encode(_ProbeCache(_VERSION, dict(probes))))
     except (OSError, UnicodeEncodeError) as error:
-        log.warning("data.cache: it could not be noted which videos can be read: %s", error)
+        log.warning("data.cache: the result of checking the videos could not be saved: %s", error)

@@ -1,7 +1,6 @@
-"""Shows an evaluation: confusion as CSV and as a picture, classes as CSV and as a table, the metrics.
+"""Reports of an evaluation: the confusion matrix as CSV and PNG, the classes as CSV and table, and the metrics.
 
-Draws with matplotlib's Agg canvas and without pyplot, so it needs no screen and leaves no state behind. Does not
-compute anything that metrics.py can.
+Pictures are drawn with matplotlib's Agg canvas, without pyplot, so no display is needed and no global state changes.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NUMBERED = 20
-"""Up to so many classes, cells hold their number of videos."""
+"""Most classes with which cells have their counts."""
 
 _NAMED = 110
-"""Up to so many classes, every row and column has its name; beyond, only the most mistaken classes do."""
+"""Most classes with which all rows and columns are named; with more, only those with the most mistakes are."""
 
 _SHOWN_CLASSES = 15
 
@@ -44,7 +43,7 @@ _PER_CENT = ("acc@1", "acc@5", "mean_class_accuracy", "ece")
 
 
 def confusion_of(evaluation: Evaluation) -> Tensor:
-    """Return (C, C) int64 counts of an evaluation's videos: row the true class, column the predicted one."""
+    """Return the (C, C) int64 confusion matrix of an evaluation's videos: rows are true, columns predicted classes."""
     return confusion_matrix(evaluation.scores, evaluation.targets)
 
 
@@ -52,7 +51,7 @@ def write_report(evaluation: Evaluation, out: Path) -> list[Path]:
     """Write NAME.confusion.csv, NAME.confusion.png and NAME.classes.csv beside the result file NAME.json.
 
     Returns:
-        What was written.
+        The files.
 
     Raises:
         ConfigError: A file cannot be written.
@@ -69,12 +68,12 @@ def write_report(evaluation: Evaluation, out: Path) -> list[Path]:
 
 
 def write_confusion_csv(path: Path, confusion: Tensor, labels: Sequence[str]) -> None:
-    """Write (C, C) counts with the predicted classes as header and the true one in front of each row."""
+    """Write (C, C) counts with the predicted classes as header and the true class first in each row."""
     _write_csv(path, ("label", *labels), ([label, *row] for label, row in zip(labels, confusion.tolist(), strict=True)))
 
 
 def write_classes_csv(path: Path, classes: Iterable[ClassResult]) -> None:
-    """Write how each class fares, worst first; a share of nothing is left empty."""
+    """Write the result of each class, lowest accuracy first; undefined shares are empty."""
     rows = (
         (one.label, one.count, one.predicted, one.correct, one.accuracy, one.precision) for one in worst_first(classes)
     )
@@ -82,12 +81,12 @@ def write_classes_csv(path: Path, classes: Iterable[ClassResult]) -> None:
 
 
 def worst_first(classes: Iterable[ClassResult]) -> list[ClassResult]:
-    """Return classes by accuracy, lowest first, of equals the more frequent first; those without a video last."""
+    """Sort classes by accuracy, lowest first, then by frequency; classes without videos are last."""
     return sorted(classes, key=lambda one: (one.accuracy is None, one.accuracy or 0.0, -one.count))
 
 
 def metrics_table(evaluation: Evaluation) -> Group:
-    """Return the metrics of videos, and of single clips beside them where videos have several."""
+    """Return a table of the metrics of videos, and of single clips if videos have several clips."""
     protocol = evaluation.protocol
     several = protocol.clips * protocol.crops > 1
     columns = [evaluation.metrics, *([evaluation.clip_metrics] if several and evaluation.clip_metrics else [])]
@@ -104,7 +103,7 @@ def metrics_table(evaluation: Evaluation) -> Group:
 
 
 def classes_table(evaluation: Evaluation) -> Group:
-    """Return the classes that fare worst, and what each is mostly taken for."""
+    """Return a table of the classes with the lowest accuracy and their most frequent mistakes."""
     confusion = confusion_of(evaluation)
     rows = worst_first(per_class(confusion, evaluation.labels))
     rows = [row for row in rows if row.count]
@@ -120,7 +119,7 @@ def classes_table(evaluation: Evaluation) -> Group:
 
 
 def streaming_tables(report: StreamingReport) -> Group:
-    """Return how live compares with offline, and what each way of smoothing does."""
+    """Return tables of live and offline accuracy, and of the smoothing methods."""
     title = (
         f"one camera's stream of {report.videos} videos, {report.seconds:.0f} s, {report.mode} mode, "
         f"a prediction every {report.stride} frames"
@@ -154,7 +153,7 @@ def streaming_tables(report: StreamingReport) -> Group:
 
 
 def draw_confusion(path: Path, confusion: Tensor, labels: Sequence[str]) -> None:
-    """Draw (C, C) counts as a PNG picture: each row's shares, so that rare classes are seen like common ones."""
+    """Draw (C, C) counts as PNG, each row as shares, so that rare classes are as visible as common ones."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -166,7 +165,7 @@ def draw_confusion(path: Path, confusion: Tensor, labels: Sequence[str]) -> None
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     shares = (confusion.double() / confusion.sum(dim=1, keepdim=True).clamp_min(1)).numpy()
-    # The root of the share: one mistake in a hundred is to be seen.
+    # Square root of the share, so that one mistake in a hundred is visible.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, fraction=0.12, aspect=6 * side, pad=0.02, ticks=(0, 0.05, 0.2, 0.5, 1))
     bar.ax.set_yticklabels(("0", "5 %", "20 %", "50 %", "100 %"), fontsize=8)
@@ -180,7 +179,7 @@ def draw_confusion(path: Path, confusion: Tensor, labels: Sequence[str]) -> None
 
 
 def _name_classes(axes: Axes, confusion: Tensor, labels: Sequence[str]) -> None:
-    """Write the classes' names at both axes; of very many, those that are mistaken, and mistaken for, most."""
+    """Write class names at both axes; with many classes, only those with the most mistakes."""
     mistakes = confusion - confusion.diagonal().diag()
     size = 9 if len(labels) <= _NUMBERED else 6.5
     rows, columns = (_worth_naming(mistakes.sum(dim=dim)) for dim in (1, 0))
@@ -189,11 +188,11 @@ def _name_classes(axes: Axes, confusion: Tensor, labels: Sequence[str]) -> None:
 
 
 def _worth_naming(mistakes: Tensor) -> list[int]:
-    """(C,) counts -> all classes where there is room, else those with the most mistakes that are not too close."""
+    """(C,) counts -> all classes if there is room, else those with the most mistakes that are not too close."""
     classes = len(mistakes)
     if classes <= _NAMED:
         return list(range(classes))
-    apart = classes / 150  # names closer than that would lie on each other
+    apart = classes / 150  # closer names would overlap
     shown: list[int] = []
     for index in mistakes.argsort(descending=True, stable=True).tolist():
         if mistakes[index] > 0 and all(abs(index - other) >= apart for other in shown):
@@ -211,7 +210,7 @@ def _number_cells(axes: Axes, confusion: Tensor) -> None:
 
 
 def _mostly_taken_for(confusion: Tensor, labels: Sequence[str], index: int) -> str:
-    """Return the most frequent mistake, with its share of the class's videos; empty where there is none."""
+    """Return the most frequent mistake of a class with its count; empty if there is none."""
     row = confusion[index].clone()
     count = int(row.sum())
     row[index] = 0

@@ -1,7 +1,7 @@
-"""What an evaluation leaves behind: one JSON file with every video's scores, so that all else can be computed again.
+"""Result files of evaluations: JSON with the scores of every video, from which all metrics can be computed again.
 
-Two such files of the same videos, of an RGB and a flow network, are fused here (Carreira & Zisserman, CVPR 2017: two
-networks trained apart, their predictions averaged). Does not know how scores came about, nor tables and pictures.
+The results of an RGB and a flow network on the same videos can be fused (Carreira & Zisserman, CVPR 2017: two networks
+are trained separately, and their predictions averaged).
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from torch import Tensor
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.files import replace_file
-from stream_i3d.training.calibration import Calibration
 from stream_i3d.training.metrics import EVALUATIONS, ConfidenceBin, confidence_bins, measure
 from stream_i3d.training.streaming_report import StreamingReport
 
 Average = Literal["prob", "score"]
-"""What of a video's clips is averaged: the probabilities, or the logits (in MMAction2's words)."""
+"""What is averaged over a video's clips: probabilities ("prob") or logits ("score"), as MMAction2 calls them."""
 
 _SHOWN = 5
 
 
 class Protocol(Struct, frozen=True, kw_only=True):
-    """How a video was looked at.
+    """How a video was evaluated.
 
     Attributes:
-        clips: Clips of each video, evenly spread over it.
-        crops: Crops of each clip.
-        average: What of them was averaged.
-        clip: The clips' make, for people, such as "16 frames at 25 fps, 224 x 224".
-        engine: What ran the network, for people.
+        clips: Number of evenly spaced clips of each video.
+        crops: Number of crops of each clip.
+        average: What was averaged over them.
+        clip: Description of a clip, such as "16 frames at 25 fps, 224 x 224".
+        engine: Description of the engine.
     """
 
     clips: int
@@ -46,15 +45,15 @@ class Protocol(Struct, frozen=True, kw_only=True):
 
 
 class VideoResult(Struct, frozen=True, kw_only=True):
-    """One video.
+    """Result of one video.
 
     Attributes:
         video: Its path; for a generated scene, its name.
         label: The true class.
-        predicted: The likeliest one.
-        correct: Whether these are the same.
-        top5: The likeliest classes, best first.
-        scores: One per class: mean probabilities, or mean logits, as the protocol says.
+        predicted: The most likely class.
+        correct: Whether they are the same.
+        top5: The most likely classes, best first.
+        scores: Mean probability or mean logit of each class, as the protocol says.
     """
 
     video: str
@@ -66,28 +65,50 @@ class VideoResult(Struct, frozen=True, kw_only=True):
 
 
 class SkippedVideo(Struct, frozen=True, kw_only=True):
-    """A video that could not be looked at, and why."""
+    """A video that could not be evaluated, and why."""
 
     video: str
     reason: str
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """A fitted temperature and its effect on the samples of the fit.
+
+    Attributes:
+        temperature: The fitted temperature.
+        before: The temperature in use before.
+        samples: Number of samples.
+        ece_before: Expected calibration error at the old temperature.
+        ece: Expected calibration error at the new temperature.
+        nll_before: Negative log likelihood at the old temperature.
+        nll: Negative log likelihood at the new temperature.
+    """
+
+    temperature: float
+    before: float
+    samples: int
+    ece_before: float
+    ece: float
+    nll_before: float
+    nll: float
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
     """A checkpoint's results on a set of videos.
 
     Attributes:
-        checkpoint: The file's name; two, with " + " between, where results were fused.
-        architecture: Of the network.
-        temperature: What logits were divided by before the softmax.
-        calibrated: Whether that was fitted, so that confidences are shares of right answers; None where that is not
-            recorded.
-        data: What was looked at, as it was given.
+        checkpoint: Name of the file; two names joined by " + " for fused results.
+        architecture: Architecture of the network.
+        temperature: Divisor of the logits before the softmax.
+        calibrated: Whether the temperature was fitted, so that confidences are shares of right answers; None if that
+            is not recorded.
+        data: The evaluated data, as given.
         labels: The classes, in the order of the scores.
-        metrics: Of the videos, by name.
-        clip_metrics: Of one clip from the middle of each video, as a live window is; empty for fused results.
-        reliability: How often videos are right, by how sure the prediction is.
-        calibration: Where a temperature was fitted.
-        streaming: What the live path made of the same videos, where that was asked for.
+        metrics: Metrics of the videos, by name.
+        clip_metrics: Metrics of the middle clip of each video, which is like a live window; empty for fused results.
+        reliability: Accuracy of the videos by confidence.
+        calibration: The fit, if a temperature was fitted.
+        streaming: Results of the live path on the same videos, if asked for.
     """
 
     schema: Literal["stream-i3d/evaluation/1"] = "stream-i3d/evaluation/1"
@@ -108,23 +129,23 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
     @property
     def scores(self) -> Tensor:
-        """(videos, classes) float32: of all videos, in order."""
+        """(videos, classes) float32 scores of all videos, in order."""
         return torch.tensor([video.scores for video in self.videos], dtype=torch.float32)
 
     @property
     def targets(self) -> Tensor:
-        """(videos,) int64: the true class of each."""
+        """(videos,) int64 true classes."""
         places = {label: index for index, label in enumerate(self.labels)}
         return torch.tensor([places[video.label] for video in self.videos])
 
 
 def probabilities_of(scores: Tensor, average: Average, temperature: float = 1.0) -> Tensor:
-    """(N, C) scores of videos -> (N, C) probabilities."""
+    """Turn (N, C) scores of videos into (N, C) probabilities."""
     return scores if average == "prob" else (scores / temperature).softmax(dim=1)
 
 
 def video_results(names: Sequence[str], scores: Tensor, targets: Tensor, labels: Sequence[str]) -> list[VideoResult]:
-    """Return a row for each video; `scores` is (N, C), `targets` (N,)."""
+    """Return the result of each video; `scores` is (N, C), `targets` (N,)."""
     best = scores.topk(min(_SHOWN, scores.shape[1]), dim=1).indices
     return [
         VideoResult(
@@ -133,17 +154,17 @@ def video_results(names: Sequence[str], scores: Tensor, targets: Tensor, labels:
             predicted=labels[order[0]],
             correct=order[0] == target,
             top5=[labels[place] for place in order],
-            scores=[float(f"{score:.7g}") for score in row],  # a float32's digits, at half the length of a float64's
+            scores=[float(f"{score:.7g}") for score in row],  # all digits of a float32
         )
         for name, row, target, order in zip(names, scores.tolist(), targets.tolist(), best.tolist(), strict=True)
     ]
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that a file is to be written into.
+    """Create the folder of a file.
 
     Raises:
-        ConfigError: It cannot be made.
+        ConfigError: It cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +178,7 @@ def write_results(path: Path, evaluation: Evaluation) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
-    # A line for each video; inside a string the quote would stand behind a backslash.
+    # One line per video; inside a JSON string the quote would be escaped.
     data = msgspec.json.encode(evaluation).replace(b'{"video":', b'\n{"video":')
     make_folder(path)
     try:
@@ -167,14 +188,14 @@ def write_results(path: Path, evaluation: Evaluation) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write {path}: {error.strerror}; give a file in a folder of yours")
+    return ConfigError(f"cannot write {path}: {error.strerror}; give a file in a folder that you can write to")
 
 
 def read_results(path: Path) -> Evaluation:
     """Read what `write_results` wrote.
 
     Raises:
-        ConfigError: The file cannot be read, or is no evaluation.
+        ConfigError: The file cannot be read, or is not an evaluation.
     """
     remedy = "give a file that `stream-i3d evaluate --out` wrote"
     try:
@@ -201,15 +222,15 @@ def fuse(
     """Fuse two networks' results on the same videos.
 
     Args:
-        first: Of one network.
-        second: Of the other; its videos may stand in another order.
-        weights: Of each. Not negative, and not both 0.
+        first: Results of one network.
+        second: Results of the other; the order of its videos may differ.
+        weights: Weight of each; not negative, and not both 0.
         average: "prob": the weighted mean of the probabilities, as in the paper. "score": the weighted sum of the
-            logits, as in the released code and in `run --fusion logits`; both files must hold them.
-        names: Which metrics to compute.
+            logits, as in the released code and in `run --fusion logits`; both files must contain logits.
+        names: The metrics to compute.
 
     Raises:
-        ConfigError: The files are not of the same videos and classes, or do not hold what is to be averaged.
+        ConfigError: The videos or classes of the files differ, or a file does not contain logits.
     """
     total = sum(weights)
     if min(weights) < 0 or not total > 0:
@@ -241,7 +262,7 @@ def fuse(
 
 
 def _fusable(evaluation: Evaluation, scores: Tensor, average: Average) -> Tensor:
-    """(N, C) -> (N, C): an evaluation's scores as what is to be averaged."""
+    """(N, C) -> (N, C): an evaluation's scores as probabilities or logits, as `average` needs."""
     if average == "prob":
         return probabilities_of(scores, evaluation.protocol.average, evaluation.temperature)
     if evaluation.protocol.average != "score":
@@ -267,7 +288,7 @@ def _check_same_classes(first: Evaluation, second: Evaluation) -> None:
 
 
 def _matched(first: Evaluation, second: Evaluation) -> list[int]:
-    """Return where each video of `first` stands in `second`."""
+    """Return the index in `second` of each video of `first`."""
     places = _places(second)
     videos = list(_places(first))
     missing = [name for name in videos if name not in places] or [name for name in places if name not in set(videos)]
@@ -286,7 +307,7 @@ def _matched(first: Evaluation, second: Evaluation) -> list[int]:
 
 
 def _places(evaluation: Evaluation) -> Mapping[str, int]:
-    """Return each video's place; videos that are listed twice are told apart by how-manieth they are."""
+    """Return the index of each video by name; the second entry of the same video is named "NAME #2", and so on."""
     places: dict[str, int] = {}
     for place, video in enumerate(evaluation.videos):
         name, again = video.video, 1

@@ -1,15 +1,15 @@
-"""A whole training run: what it starts from, its folder, its validations, the checkpoints it leaves.
+"""A whole training run: building it, its output folder, validation and checkpoints.
 
-    OUTPUT/config.yaml          the settings, whole
+    OUTPUT/config.yaml          all settings
     OUTPUT/steps.csv            loss, learning rate and speed of every step
     OUTPUT/validations.csv      accuracy on the validation set
     OUTPUT/tensorboard/         the same for TensorBoard
-    OUTPUT/state.pt             what --resume goes on from
-    OUTPUT/best.safetensors     the network that did best in validation: give it to run, recognize, evaluate
-    OUTPUT/last.safetensors     the network as it is now
-    OUTPUT/outlook.json         how it was calibrated, and what live use will be like (`outlook`)
+    OUTPUT/state.pt             the state that --resume continues from
+    OUTPUT/best.safetensors     the best network in validation, for run, recognize and evaluate
+    OUTPUT/last.safetensors     the network after the last saved step
+    OUTPUT/outlook.json         calibration and live check (`live_check`)
 
-Does not know the terminal: what happens is told to a `Watcher`.
+Progress is reported to a `Watcher`.
 """
 
 from __future__ import annotations
@@ -32,69 +32,70 @@ from stream_i3d.training.calibration import fit_temperature
 from stream_i3d.training.config import TrainConfig, load_train_config
 from stream_i3d.training.datasets import Datasets, make_datasets, with_clip
 from stream_i3d.training.distribution import make_deterministic, make_fabric
-from stream_i3d.training.ending import OUTLOOK, Ending, finish, write_outlook
 from stream_i3d.training.head_only import HeadTraining
+from stream_i3d.training.live_check import OUTLOOK, Summary, finish, write_outlook
 from stream_i3d.training.loop import StepResult, Trainer
 from stream_i3d.training.metrics import mean_class_accuracy, negative_log_likelihood, top_k_accuracy
 from stream_i3d.training.network import build_network, find_origin
-from stream_i3d.training.records import Records
-from stream_i3d.training.selection import is_better
-from stream_i3d.training.state import load_state, save_state
-from stream_i3d.training.update_plan import with_plan
+from stream_i3d.training.optimisation import with_plan
+from stream_i3d.training.run_files import Records, is_better, load_state, save_state
 
 CONFIG_NAME = "config.yaml"
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 class Watcher(Protocol):
-    """Who is told how a run goes; called in the first process only."""
+    """Receives the progress of a run; called in the first process only."""
 
     def started(self, trainer: Trainer, data: Datasets, spec: ModelSpec) -> None:
-        """All is settled; the first step comes next."""
+        """The run is set up; the first step follows."""
 
     def stepped(self, result: StepResult) -> None:
-        """A step was made."""
+        """A step is done."""
 
     def validated(self, metrics: dict[str, float], best: bool) -> None:
-        """The validation set was looked at; `best` where it went better than ever before."""
+        """A validation is done; `best` if it is the best so far."""
 
     def working(self, what: str, done: int, total: int) -> None:
-        """Something besides the steps is under way: features before them, calibration and live check after them."""
+        """Work other than steps has progressed: features before them, calibration and live check after them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        checkpoint: The file to use.
+        checkpoint: The checkpoint to use.
         step: Steps made.
-        stopped: It was stopped before its end, and can be resumed.
-        metrics: Of the best validation; empty without a validation set.
-        ending: Its calibration and what live use will be like; None where it was stopped, and in other processes.
+        stopped: Whether it was stopped before its end; it can be resumed.
+        metrics: Metrics of the best validation; empty without a validation set.
+        summary: Calibration and live check; None if the run was stopped, and in other processes than the first.
     """
 
     checkpoint: Path
     step: int
     stopped: bool
     metrics: dict[str, float]
-    ending: Ending | None = None
+    summary: Summary | None = None
 
 
 def train(
     config: TrainConfig, *, resume: bool, watcher: Watcher, stopping: Callable[[], bool] = lambda: False
 ) -> Outcome:
-    """Train a network to the end, or until told to stop.
+    """Train a network to the end, or until `stopping` returns True.
 
     Args:
-        config: Everything about it.
-        resume: Go on from the state in the output folder, which must have one; else the folder must have none.
-        watcher: Is told how it goes.
-        stopping: Asked at every step.
+        config: All settings.
+        resume: Continue from the state in the output folder. Without it the folder must have no run.
+        watcher: Receives the progress.
+        stopping: Called at every step.
+
+    Returns:
+        The result.
 
     Raises:
-        TrainingError: The loss is no number any more, or the output folder does not fit `resume`.
-        StreamI3DError: Weights, data or settings are not to be had.
+        TrainingError: The loss is not finite, or the output folder does not fit `resume`.
+        StreamI3DError: Weights, data or settings are missing or wrong.
     """
     folder = Path(config.output)
     if not resume and (folder / CONFIG_NAME).exists():
@@ -116,8 +117,8 @@ def train(
     head = None
     if config.model.regime == "head":
         try:
-            head = HeadTraining(config, fabric, model, preprocessing, data, _until(stopping, watcher.working))
-        except _StopAsked:
+            head = HeadTraining(config, fabric, model, preprocessing, data, _stop_when(stopping, watcher.working))
+        except _Stopped:
             raise TrainingError(
                 "stopped before the first step: features computed so far are kept, give the same command to go on"
             ) from None
@@ -126,12 +127,12 @@ def train(
         trainer = Trainer(config, fabric, model, preprocessing, data.train)
     if state is not None:
         trainer.restore(state)
-    settled = with_plan(config, trainer.plan)
-    return _Run(settled, fabric, trainer, data, spec, watcher, state, head).to_the_end(stopping)
+    planned = with_plan(config, trainer.plan)
+    return _Run(planned, fabric, trainer, data, spec, watcher, state, head).run_to_end(stopping)
 
 
 def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
-    """Return the settings of a run to go on with, `key=value` arguments over them.
+    """Return the settings of a run to resume, with `key=value` arguments over them.
 
     Raises:
         TrainingError: There is no run in the folder.
@@ -143,23 +144,25 @@ def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
     return structs.replace(load_train_config(path, arguments), output=str(folder))
 
 
-class _StopAsked(Exception):
-    """Work beside the steps was cut short, since the run was told to stop."""
+class _Stopped(Exception):
+    """The run was asked to stop during work other than steps."""
 
 
-def _until(stopping: Callable[[], bool], working: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-    """Return a report of progress that ends the work once the run is told to stop."""
+def _stop_when(
+    stopping: Callable[[], bool], working: Callable[[str, int, int], None]
+) -> Callable[[str, int, int], None]:
+    """Return a progress function that raises `_Stopped` once `stopping` returns True."""
 
     def report(what: str, done: int, total: int) -> None:
         working(what, done, total)
         if stopping():
-            raise _StopAsked
+            raise _Stopped
 
     return report
 
 
 class _Run:
-    """A run under way: when to validate and to save, and what was best."""
+    """A run in progress: decides when to validate and to save, and which validation was the best."""
 
     def __init__(
         self,
@@ -181,7 +184,7 @@ class _Run:
         self._best: dict[str, float] = msgspec.convert(best, dict[str, float]) if best else {}
         self._records: Records | None = None
 
-    def to_the_end(self, stopping: Callable[[], bool]) -> Outcome:
+    def run_to_end(self, stopping: Callable[[], bool]) -> Outcome:
         trainer = self._trainer
         if self._first:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +194,7 @@ class _Run:
         stopped = False
         try:
             for result in trainer.steps(stopping):
-                self._note(result)
+                self._log_step(result)
                 at_epoch_end = trainer.step % trainer.steps_per_epoch == 0
                 epochs = trainer.step // trainer.steps_per_epoch
                 if trainer.done or (at_epoch_end and epochs % self._config.run.validate_every == 0):
@@ -207,18 +210,18 @@ class _Run:
                 self._records.close()
         best = self._folder / BEST
         checkpoint = best if best.is_file() else self._folder / LAST
-        ending = None
+        summary = None
         if self._first and trainer.done and not stopped:
             try:
-                ending = finish(
-                    checkpoint, self._config, self._data, self._head, _until(stopping, self._watcher.working)
+                summary = finish(
+                    checkpoint, self._config, self._data, self._head, _stop_when(stopping, self._watcher.working)
                 )
-                write_outlook(self._folder / OUTLOOK, ending)
-            except _StopAsked:
+                write_outlook(self._folder / OUTLOOK, summary)
+            except _Stopped:
                 stopped = True
-        return Outcome(checkpoint, trainer.step, stopped, self._best, ending)
+        return Outcome(checkpoint, trainer.step, stopped, self._best, summary)
 
-    def _note(self, result: StepResult) -> None:
+    def _log_step(self, result: StepResult) -> None:
         if self._records is None:
             return
         speed = self._trainer.plan.batch_size / max(result.seconds, 1e-9)
@@ -238,7 +241,7 @@ class _Run:
         val = self._data.val if self._head is None else self._head.val
         if val is None:
             return
-        logits, labels = self._trainer.validate(val)  # all processes take part
+        logits, labels = self._trainer.validate(val)  # runs in all processes
         if not logits.isfinite().all():
             raise TrainingError(
                 f"the network's output is not finite for some validation videos at step {result.step}: lower "
@@ -269,7 +272,7 @@ class _Run:
         self._write(LAST, {}, None)
 
     def _write(self, name: str, metrics: dict[str, float], temperature: float | None) -> None:
-        """Write a checkpoint; `temperature` is None where the validation set is too small for one, or was not asked."""
+        """Write a checkpoint; `temperature` is None if it was not fitted."""
         provenance = {
             "trained_by": "stream-i3d train",
             "step": str(self._trainer.step),

@@ -1,8 +1,7 @@
-"""Generated scenes behind the interface of a data set of videos: nothing to download, never the same epoch twice.
+"""A dataset of generated scenes (`stream_i3d.scenes`): nothing to download, and every epoch has new clips.
 
-Training walks along an endless stream of clips: clip i shows label i % 10, and an epoch sees `clips` of them, of which
-`fresh` are new. Where a clip's picture is mirrored or played backwards, its label is what is then seen. Does not know
-how scenes are drawn (`stream_i3d.scenes`).
+Training uses an endless sequence of clips: clip i has label i % 10, and an epoch has `clips` of them, of which `fresh`
+are new. A clip that is mirrored or played backwards gets the label of what is then visible.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS, render_clip
 from stream_i3d.training.config import SceneConfig
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 
 Pictures = NDArray[np.uint8]
 """(T, H, W, 3) uint8 RGB in [0, 255]."""
 
 TRAIN, HELD_OUT = 1, 2
-"""First number of every seed: the sets can share no clip."""
+"""First number of every seed, so that training and held-out clips are never the same."""
 
 _MIRROR, _PERMUTE, _INVERT = 0.5, 0.5, 0.15  # probabilities
 
@@ -34,18 +33,18 @@ _UP_DOWN: Final[_Pair] = ("up", "down")
 _TURNS: Final[_Pair] = ("clockwise", "counter-clockwise")
 _DEPTHS: Final[_Pair] = ("nearer", "farther")
 _SYMMETRIES: Final[tuple[tuple[int, tuple[_Pair, ...]], ...]] = (
-    (2, (_LEFT_RIGHT, _TURNS)),  # axis of (T, H, W, 3) that is reversed, and the labels that change places with it
+    (2, (_LEFT_RIGHT, _TURNS)),  # reversed axis of (T, H, W, 3), and the labels that are exchanged
     (1, (_UP_DOWN, _TURNS)),
     (0, (_LEFT_RIGHT, _UP_DOWN, _TURNS, _DEPTHS)),  # played backwards
 )
 
-_TALLEST = 3.0  # of the cameras drawn, in short sides
+_TALLEST = 3.0  # height of the largest camera, in short sides
 
 
 def camera_sizes(short_side: int) -> tuple[tuple[int, int], ...]:
-    """Return (width, height) of the cameras that scenes are seen by, each as likely.
+    """Return the (width, height) of the simulated cameras, all equally likely.
 
-    Mostly as small as the network's own pictures, as these are quickly rendered, and some larger, as cameras are.
+    Most have the size of the network's input, which renders fast; some are larger, like real cameras.
     """
     own = (round(short_side * 4 / 3), short_side)
     wide = (round(short_side * 16 / 9), short_side)
@@ -58,16 +57,16 @@ class SceneDataset:
     """A `ClipDataset` of generated scenes, one clip a sample.
 
     Args:
-        config: How many clips, how many new ones an epoch, and of which size.
-        preprocessing: A clip's make.
-        streams: Of the network; scenes have "rgb" alone.
-        seed: Of the training clips and their augmentation.
-        held_out: The clips for validation, each as it is and the same in every epoch, whatever the seed.
-        first: Number of the first held-out clip: others are other clips.
-        labels: The order of the classes; the same as `scenes.LABELS` has.
+        config: Number of clips, of new clips an epoch, and picture size.
+        preprocessing: Preprocessing of the clips.
+        streams: Input streams of the network; scenes have "rgb" only.
+        seed: Seed of the training clips and their augmentation.
+        held_out: Whether these are the validation clips, which are not augmented and do not depend on epoch and seed.
+        first: Number of the first held-out clip.
+        labels: The classes of `scenes.LABELS` in the order of the network's outputs.
 
     Raises:
-        ConfigError: For another stream, or other classes.
+        ConfigError: The streams or the classes are others.
     """
 
     def __init__(
@@ -100,17 +99,17 @@ class SceneDataset:
         self._sizes = (config.size,) if config.size is not None else camera_sizes(preprocessing.short_side)
         self._place = [self.labels.index(label) for label in LABELS]
         self._mirror_labels = [_mirror_labels(self.labels, pairs) for _, pairs in _SYMMETRIES]
-        self._rendered: dict[int, tuple[int, Pictures]] = {}  # by number % clips, what is the newest there
+        self._rendered: dict[int, tuple[int, Pictures]] = {}  # the newest clip by number % clips
         self.targets = tuple(self._label(self._number(SampleKey(0, index))) for index in range(self._length))
         self.names = tuple(f"scene {self._number(SampleKey(0, index))}" for index in range(self._length))
         self.skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
-        """Clips that an epoch shows."""
+        """Return the number of clips in an epoch."""
         return self._length
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """Return the sample of a key; its label may differ from `targets`, which is of the first epoch, unmirrored."""
+        """Return the sample of a key; its label may differ from `targets`, which has the unmirrored first epoch."""
         number = self._number(key)
         pictures, label = self._clip(number), self._label(number)
         if not self._held_out:
@@ -120,7 +119,7 @@ class SceneDataset:
         return {"clips": {"rgb": torch.from_numpy(pictures.copy())[None]}, "label": label, "index": key.index}
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out what was rendered: another process renders what it shows."""
+        """Leave out rendered clips; another process renders its own."""
         return self.__dict__ | {"_rendered": {}}
 
     def _number(self, key: SampleKey) -> int:
@@ -130,7 +129,7 @@ class SceneDataset:
         return self._place[number % len(LABELS)]
 
     def _clip(self, number: int) -> Pictures:
-        """Return a clip of the stream, rendered once for the epochs that show it."""
+        """Return a clip, rendered once for all epochs that use it."""
         slot = number % self._length
         kept, pictures = self._rendered.get(slot, (None, None))
         if kept != number or pictures is None:
@@ -143,13 +142,13 @@ class SceneDataset:
         seed = (HELD_OUT, 0, number) if self._held_out else (TRAIN, self._seed, number)
         rng = np.random.default_rng([*seed, 1])
         size = self._sizes[rng.integers(len(self._sizes))]
-        plain = not self._held_out and number < self._plain * rng.random()  # ever more seldom
+        plain = not self._held_out and number < self._plain * rng.random()  # less and less often
         label = LABELS[number % len(LABELS)]
         frames = render_clip(seed, label, make.clip_len, make.sample_fps / make.frame_interval, size, plain=plain)
         return np.stack([prepare_frame(frame, make) for frame in frames])
 
     def _augmented(self, pictures: Pictures, label: int, rng: np.random.Generator) -> tuple[Pictures, int]:
-        """Mirror a clip in space and time, with the label that it then has, and recolour it."""
+        """Mirror a clip in space and time, adapt its label, and change its colours."""
         for (axis, _), becomes in zip(_SYMMETRIES, self._mirror_labels, strict=True):
             if rng.random() < _MIRROR:
                 pictures, label = np.flip(pictures, axis), becomes[label]
@@ -161,6 +160,6 @@ class SceneDataset:
 
 
 def _mirror_labels(labels: Sequence[str], pairs: Sequence[_Pair]) -> list[int]:
-    """Return the label that each label becomes when those of `pairs` change places."""
+    """Return the label that replaces each label when those of `pairs` are exchanged."""
     swapped = dict(pairs) | {other: one for one, other in pairs}
     return [labels.index(swapped.get(label, label)) for label in labels]

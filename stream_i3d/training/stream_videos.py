@@ -1,7 +1,4 @@
-"""The videos of a data set as a camera could see them one after another: how to open them, and in which order.
-
-Does not know the live path, nor networks.
-"""
+"""The videos of a data set as sources of a simulated camera: how each is opened, and their order."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ MAX_SCENES = 60
 
 SCENE_SECONDS = 4.0
 SCENE_SECONDS_CARRIED = 12.0
-"""In streaming mode, where one prediction sees 4.3 s."""
+"""For streaming mode, where one prediction depends on 4.3 s."""
 
 _SCENE_STREAM = 1  # second number of a scene's seed; the clips of SceneDataset have 0
 
@@ -35,11 +32,11 @@ class StreamVideo:
     """A video to play.
 
     Attributes:
-        name: Its path, or what else to call it.
-        label: Its class's name.
-        open: Returns it opened, for the live path.
-        frames: Given numbers of sampled frames, returns these, (H', W', 3) uint8 RGB with the short side resized, by
-            number: as evaluation reads them.
+        name: Its path, or another name.
+        label: Name of its class.
+        open: Opens it as a source for the live path.
+        frames: Returns the sampled frames of given numbers, by number, as an evaluation reads them: (H', W', 3) uint8
+            RGB, with the short side resized.
     """
 
     name: str
@@ -49,7 +46,7 @@ class StreamVideo:
 
 
 def file_video(path: str, label: str, preprocessing: Preprocessing) -> StreamVideo:
-    """Return a video file."""
+    """Return a video file as a `StreamVideo`."""
 
     def frames(numbers: Sequence[int]) -> Mapping[int, Image]:
         reader = VideoReader(preprocessing.sample_fps, preprocessing.short_side)
@@ -59,9 +56,9 @@ def file_video(path: str, label: str, preprocessing: Preprocessing) -> StreamVid
 
 
 def scene_video(number: int, preprocessing: Preprocessing, seconds: float = SCENE_SECONDS) -> StreamVideo:
-    """Return a generated scene, as a camera of the sampled rate gives it; its label is number % 10.
+    """Return a generated scene as a camera with the sampled frame rate; its label is number % 10.
 
-    It is an endless one: what leaves the picture comes in again, so that there is something to see all the time.
+    The scene is endless: objects that leave the picture enter it again.
     """
     label = LABELS[number % len(LABELS)]
     seed = (HELD_OUT, _SCENE_STREAM, number)
@@ -93,12 +90,12 @@ def stream_videos(
     """Return the videos of a data set.
 
     Args:
-        names: What each is called: of files, their paths.
+        names: Name of each; the paths of files.
         targets: The class of each.
         labels: The classes.
-        preprocessing: Of the frames.
-        scenes: They are generated clips: scenes of some seconds are taken in their place, at most `MAX_SCENES`.
-        scene_seconds: Length of each of these.
+        preprocessing: Preprocessing of the frames.
+        scenes: Whether they are generated clips, which are replaced by longer scenes, at most `MAX_SCENES`.
+        scene_seconds: Length of each scene in seconds.
     """
     if scenes:
         return [scene_video(number, preprocessing, scene_seconds) for number in range(min(len(names), MAX_SCENES))]
@@ -106,7 +103,7 @@ def stream_videos(
 
 
 class Pictures:
-    """(T, H, W, 3) uint8 BGR pictures in memory, as a `Source` of a steady rate."""
+    """(T, H, W, 3) uint8 BGR pictures in memory as a `Source` with a constant frame rate."""
 
     live = False
     intact = True
@@ -118,7 +115,7 @@ class Pictures:
         self.duration_s: float | None = len(pictures) / fps
         self.memory_limit_mb = automatic_limit_mb(pictures.shape[2], pictures.shape[1])
 
-    def grab(self) -> float | None:  # noqa: D102 (the protocol says it)
+    def grab(self) -> float | None:  # noqa: D102 (documented in the protocol)
         self._next += 1
         return (self._next - 1) / self._fps if self._next <= len(self._pictures) else None
 
@@ -138,7 +135,7 @@ class Pictures:
 
 
 def stream_order(labels: Sequence[str], seed: int) -> list[int]:
-    """Return the places of videos in a random order in which no two neighbours are of one class, where that can be."""
+    """Return indices of videos in a random order without two neighbours of one class, where possible."""
     rng = np.random.default_rng(seed)
     waiting: dict[str, list[int]] = {}
     for place in rng.permutation(len(labels)).tolist():
@@ -149,7 +146,7 @@ def stream_order(labels: Sequence[str], seed: int) -> list[int]:
     while total := left.total():
         names = [label for label in left if left[label] and label != last] or [str(last)]
         chosen = max(names, key=lambda label: left[label])
-        # One that has more than half of what is left must come now, or it will be its own neighbour later.
+        # A class with more than half of the remaining videos must come now, or it will be its own neighbour later.
         if 2 * left[chosen] <= total:
             weights = np.array([left[label] for label in names], np.float64)
             chosen = names[int(rng.choice(len(names), p=weights / weights.sum()))]

@@ -1,8 +1,8 @@
-"""Plays videos one after another through the live path of one camera, and compares it with the truth and with offline.
+"""Plays videos one after another through the live path of one camera, and measures the result.
 
-What runs here is what runs live, in window or streaming mode: reader, ring, windows, batches of one, recognizer.
-Windows cross from one video to the next as they do when what a camera sees changes. The network is asked once; the ways
-of smoothing are replayed over what it said. The measures are those of `streaming_report`.
+The live path is used as it is, in window or streaming mode: reader, ring, windows, batches of one, recognizer. Windows
+may span two videos, as they do when the scene before a camera changes. The network runs once; the smoothing methods
+are then replayed over its predictions. `streaming_report` defines the measures.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ SMOOTHINGS: Mapping[str, SmoothingConfig] = {
     "ema 1 s": SmoothingConfig(method="ema", time_constant_s=1.0),
     "mean of 5": SmoothingConfig(method="mean", last=5),
 }
-"""The ways of smoothing that are compared; the default is that of `run`."""
+"""The smoothing methods that are compared; the default is that of `run`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What the network said of one window; `prediction` is None for a stride at which no whole window stood.
+class WindowPrediction:
+    """The network's prediction for one window; `prediction` is None while there is no whole window yet.
 
-    `motion` is in grey levels (`motion.motion_measure`); infinite where it was not measured.
+    `motion` is in gray levels (`motion.motion_measure`); infinite if it was not measured.
     """
 
     window: Window
@@ -71,28 +71,28 @@ class Said:
 
 @dataclass(slots=True)
 class Playback:
-    """A stream that was played: when each video was on, and what the network said of each window."""
+    """A played stream: the span of each video, and the prediction for each window."""
 
     spans: list[Span] = field(default_factory=list)
-    said: list[Said] = field(default_factory=list)
+    predictions: list[WindowPrediction] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
 class _Recording(Postprocessor):
-    """A recognizer that remembers what it was told."""
+    """A recognizer that records its inputs."""
 
-    def __init__(self, judging: PostprocessSettings, said: list[Said]) -> None:
+    def __init__(self, judging: PostprocessSettings, recorded: list[WindowPrediction]) -> None:
         super().__init__(_CAMERA, judging, lambda: 0)
-        self._said = said
+        self._recorded = recorded
 
     def judge(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
     ) -> tuple[Recognition, list[ActionEvent]]:
-        self._said.append(Said(window, newest, prediction, motion))
+        self._recorded.append(WindowPrediction(window, newest, prediction, motion))
         return super().judge(window, newest, prediction, motion, queue_ms, drops)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
-        self._said.append(Said(window, newest, None))
+        self._recorded.append(WindowPrediction(window, newest, None))
         return super().warming(window, newest, drops)
 
 
@@ -107,18 +107,21 @@ def play(
     """Play videos in the given order as one stream, as fast as the engine can.
 
     Args:
-        videos: A video that cannot be read is left out, and noted.
-        engine: What runs the network in the configuration's mode.
-        preprocessing: The frames it takes.
-        config: Windows and how they are judged.
-        seconds_per_video: Longer videos are cut off there.
-        progress: Told how many videos are done, and of how many.
+        videos: The videos; unreadable ones are skipped and recorded.
+        engine: The engine, in the configuration's mode.
+        preprocessing: Preprocessing of its frames.
+        config: Settings of windows and recognition.
+        seconds_per_video: Limit; longer videos are cut.
+        progress: Called with the number of videos done and the number in all.
+
+    Returns:
+        The spans of the videos and the predictions.
     """
     playback = Playback()
     judging = _judging(engine.labels, config)
     camera = CameraWindows(
         make_feed(preprocessing, config.window),
-        _Recording(judging, playback.said),
+        _Recording(judging, playback.predictions),
     )
     runner = make_runner(engine, config, lambda: 0)
     seq, time = 0, 0.0
@@ -144,7 +147,7 @@ def play(
 
 
 def _frames(video: StreamVideo, preprocessing: Preprocessing, seq: int, time: float, seconds: float) -> Iterator[Frame]:
-    """Yield a video's sampled frames, numbered and timed as those of a stream that has come to `seq` and `time`."""
+    """Yield a video's sampled frames, with numbers and times that continue a stream at `seq` and `time`."""
     source = video.open()
     try:
         reader = FrameReader(source, _CAMERA, 0, preprocessing, _CLOCK, paced=False)
@@ -161,21 +164,23 @@ def _frames(video: StreamVideo, preprocessing: Preprocessing, seq: int, time: fl
         source.close()
 
 
-def replay(said: Sequence[Said], labels: Sequence[str], config: Config) -> tuple[list[Recognition], list[ActionEvent]]:
-    """Judge once more what the network said; pure.
+def replay(
+    predictions: Sequence[WindowPrediction], labels: Sequence[str], config: Config
+) -> tuple[list[Recognition], list[ActionEvent]]:
+    """Run the recognizer over recorded predictions with another configuration. Pure.
 
     Returns:
-        What is published of every judged window, and the events.
+        The recognition of every window with a prediction, and the events.
     """
     recognizer = Postprocessor(_CAMERA, _judging(labels, config), lambda: 0)
     recognitions: list[Recognition] = []
     events: list[ActionEvent] = []
     drops = Drops(0, 0)
-    for one in said:
+    for one in predictions:
         if one.prediction is None:
             _, more = recognizer.warming(one.window, one.newest, drops)
         else:
-            # Nothing is idle for want of motion: stillness may be one of the classes.
+            # Infinite motion: no window is idle because of stillness, which may be one of the classes.
             recognition, more = recognizer.judge(one.window, one.newest, one.prediction, float("inf"), 0.0, drops)
             recognitions.append(recognition)
         events += more
@@ -192,28 +197,31 @@ def evaluate_stream(
     seconds_per_video: float = 20.0,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> StreamingReport:
-    """Play videos through the live path and measure what it makes of them.
+    """Play videos through the live path and measure its accuracy and reaction times.
 
     Args:
-        network: Sees RGB.
-        videos: In any order; they are shuffled by the seed.
-        config: The live path's settings; the ways of smoothing are `SMOOTHINGS`, and nothing is idle for want of
+        network: The network, which takes RGB.
+        videos: The videos, in any order; they are shuffled.
+        config: Settings of the live path. The smoothing methods are `SMOOTHINGS`, and no window is idle for lack of
             motion.
-        engine: What runs live, of the configuration's mode; None takes the network itself.
-        seed: Of the order.
-        seconds_per_video: Longer videos are cut off there.
-        progress: Told how far it is.
+        engine: The live engine, in the configuration's mode; None uses the network itself.
+        seed: Seed of the order.
+        seconds_per_video: Limit; longer videos are cut.
+        progress: Called as the work proceeds.
+
+    Returns:
+        The measures.
 
     Raises:
-        ConfigError: The network sees more than RGB, cannot be carried along in streaming mode, or no video can be
-            read or is as long as a window.
+        ConfigError: The network has other inputs than RGB or does not support streaming mode, or no video can be read
+            or is as long as a window.
     """
     config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.threshold, min_motion=0))
     engine = engine or network.own_engine(config.window.mode)
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
     playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
     spans, labels = playback.spans, network.labels
-    judged = [one for one in playback.said if one.prediction is not None]
+    judged = [one for one in playback.predictions if one.prediction is not None]
     whole = [(one, span) for one in judged if (span := _span(spans, one)) is not None]
     if not whole:
         raise ConfigError(
@@ -221,10 +229,10 @@ def evaluate_stream(
         )
     owners = [span for _, span in whole]
     live = np.stack([one.prediction.probabilities for one, _ in whole if one.prediction is not None])
-    offline = _once_more(network, ordered, whole, config, partial(progress, "the same windows offline"))
+    offline = _offline(network, ordered, whole, config, partial(progress, "the same windows offline"))
     results = []
     for name, smoothing in SMOOTHINGS.items():
-        recognitions, events = replay(playback.said, labels, structs.replace(config, smoothing=smoothing))
+        recognitions, events = replay(playback.predictions, labels, structs.replace(config, smoothing=smoothing))
         results.append(measure_smoothing(name, spans, recognitions, events))
     return StreamingReport(
         mode=config.window.mode,
@@ -245,21 +253,21 @@ def evaluate_stream(
 
 
 def _needed(network: Network, config: Config) -> str:
-    """Return how long a video must be to be judged, in words."""
+    """Return the least length of a video, as text."""
     if config.window.mode == "streaming":
         seen = SEEN_FRAMES + config.window.stride * (config.window.averaging - 1)
         return f"what a prediction sees, {seen} frames"
     return f"a window of {network.preprocessing.window_frames} frames"
 
 
-def _once_more(
+def _offline(
     network: Network,
     videos: Sequence[StreamVideo],
-    whole: Sequence[tuple[Said, Span]],
+    whole: Sequence[tuple[WindowPrediction, Span]],
     config: Config,
     progress: Callable[[int, int], None],
 ) -> NDArray[np.float32]:
-    """Run the frames of predictions once more, without the live path; see `offline_probabilities`."""
+    """Run the frames of the predictions again without the live path."""
     if config.window.mode == "streaming":
         windows = [(one.window, span) for one, span in whole]
         return carried_probabilities(network, videos, windows, config.window, progress)
@@ -269,16 +277,16 @@ def _once_more(
 def offline_probabilities(
     network: Network,
     videos: Sequence[StreamVideo],
-    whole: Sequence[tuple[Said, Span]],
+    whole: Sequence[tuple[WindowPrediction, Span]],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Run the frames of windows once more, read and batched as evaluation does it.
+    """Run the frames of windows again, read and batched as in an evaluation.
 
     Args:
-        network: The same as live.
-        videos: In the order in which they were played.
-        whole: Windows that lie in one video each, and these videos, in order.
-        progress: Told how many windows are done, and of how many.
+        network: The network that ran live.
+        videos: The videos in the order in which they were played.
+        whole: Windows that are within one video each, and the spans of these videos, in order.
+        progress: Called with the number of windows done and the number in all.
 
     Returns:
         (windows, classes) float32.
@@ -303,7 +311,7 @@ def _judging(labels: Sequence[str], config: Config) -> PostprocessSettings:
     return PostprocessSettings.of(config, labels, ModelName(name="", checkpoint=""))
 
 
-def _span(spans: Sequence[Span], one: Said) -> Span | None:
+def _span(spans: Sequence[Span], one: WindowPrediction) -> Span | None:
     return span_of(spans, one.window.first_frame, one.window.last_frame)
 
 

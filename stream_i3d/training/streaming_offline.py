@@ -1,8 +1,8 @@
-"""What the whole-clip network says of the frames that a carried network saw: streaming mode's offline counterpart.
+"""The offline counterpart of streaming mode: the predictions of the whole-clip network on the same frames.
 
-Offline a prediction of streaming mode is one step of the published, whole-clip network, on a clip that holds all frames
-that the prediction depends on where the step sees them (see `models.streaming_plan`). Frames are read as evaluation
-reads them. Does not know the live path.
+A prediction of streaming mode equals one time step of the published whole-clip network, on a clip that has all frames
+that the prediction depends on, at the positions where that step uses them (see `models.streaming_plan`). Frames are
+read as in an evaluation.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from stream_i3d.training.evaluation import Network
 
 _LATE = STEP_FRAMES * (WARM_UP_STEPS + 1) - SHIFT_FRAMES - 1
-"""Frame of a clip, 62, at which its step 0 has seen all it sees; each further step needs 8 more."""
+"""The last frame of a clip, 62, that step 0 depends on; each further step depends on 8 more."""
 _WHOLE = 6
-"""The first step of a clip that sees none of the padding before it."""
+"""The first step of a clip that does not depend on the padding before it."""
 _STEPS_AT_ONCE = 8
 
 
@@ -38,8 +38,8 @@ class Step(NamedTuple):
     """One prediction, before averaging.
 
     Attributes:
-        first: The oldest frame that it depends on, or the one at which its stream began.
-        newest: The newest one.
+        first: Number of the oldest frame that it depends on, or of the first frame of its stream.
+        newest: Number of the newest frame that it depends on.
     """
 
     first: int
@@ -47,12 +47,12 @@ class Step(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it sees only frames, and none of the zeros before the stream."""
+        """Whether it depends on frames only, not on the zero padding before the stream."""
         return self.newest - self.first == SEEN_FRAMES - 1
 
 
 class _Clip(NamedTuple):
-    """A clip that gives some steps: its first frame's number (which may be before `steps`' own), and its first step."""
+    """A clip for some steps: number of its first frame (may be before the steps' own), index of the first step."""
 
     start: int
     number: int
@@ -66,14 +66,14 @@ def carried_probabilities(
     settings: WindowConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Run the frames of carried predictions through the whole-clip network.
+    """Run the frames of streaming predictions through the whole-clip network.
 
     Args:
-        network: The same as live, an Inception I3D on RGB.
-        videos: In the order in which they were played.
-        windows: What predictions depended on, each within one video, and these videos, in order.
+        network: The network that ran live, an Inception I3D on RGB.
+        videos: The videos in the order in which they were played.
+        windows: The frames that predictions depended on, each within one video, and the spans of these videos.
         settings: Stride and averaging.
-        progress: Told how many predictions are done, and of how many.
+        progress: Called with the number of predictions done and the number in all.
 
     Returns:
         (predictions, classes) float32.
@@ -89,10 +89,10 @@ def carried_probabilities(
 
 
 def check_finite(logits: Tensor, network: Network) -> None:
-    """Check that what a network gave can be compared with anything.
+    """Check that all logits are finite.
 
     Raises:
-        EngineError: Some of it is not finite.
+        EngineError: Some are not.
     """
     if not torch.isfinite(logits).all():
         raise EngineError(
@@ -101,8 +101,8 @@ def check_finite(logits: Tensor, network: Network) -> None:
 
 
 def averaged_steps(window: Window, settings: WindowConfig) -> Iterator[Step]:
-    """Yield the steps that a prediction is the average of, the newest first."""
-    # A stream began whole chunks before its newest frame, which is never so many frames as a prediction sees.
+    """Yield the steps whose average is a prediction, newest first."""
+    # A stream that began later has fewer frames: whole chunks before the newest frame.
     reach = SEEN_FRAMES + settings.stride * (settings.averaging - 1)
     cut_short = window.last_frame - window.first_frame + 1 < reach
     for back in range(settings.averaging):
@@ -130,7 +130,7 @@ def _logits(network: Network, video: StreamVideo, offset: int, steps: Iterable[S
 
 
 def _clips(steps: Sequence[Step]) -> Iterator[_Clip]:
-    """Put neighbours of one phase into one clip, since each clip costs the frames that its first step sees."""
+    """Group consecutive steps of one phase into clips, because each clip needs all frames of its first step."""
     for phase_and_whole, group in groupby(steps, key=lambda step: (step.newest % STEP_FRAMES, step.whole)):
         several = list(group)
         if not phase_and_whole[1]:
@@ -149,7 +149,7 @@ def _clips(steps: Sequence[Step]) -> Iterator[_Clip]:
 
 
 def _cut(clip: _Clip, frames: Mapping[int, Image], offset: int, size: int) -> Tensor:
-    """Return (1, T, size, size, 3) uint8, T a number of whole steps; frames that no step sees are repeats."""
+    """Return (1, T, size, size, 3) uint8, T in whole steps; frames that no step depends on are repeated ones."""
     first, newest = clip.steps[0].first, clip.steps[-1].newest
     length = -(-(newest - clip.start + 1) // STEP_FRAMES) * STEP_FRAMES
     numbers = [min(max(clip.start + place, first), newest) - offset for place in range(length)]

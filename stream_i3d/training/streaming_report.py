@@ -1,6 +1,6 @@
-"""What a live stream of known videos says about a network and its smoothing: accuracy, seconds to react, wrong events.
+"""Measures of a live stream of known videos: accuracy, reaction time and wrong events. Pure.
 
-Pure: windows as the live path judged them, and the truth over time, in; numbers out.
+Inputs are the recognitions of the live path and the true label over time.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from stream_i3d.config import ModeName
 from stream_i3d.messages import ActionEvent, Recognition
 
 HOLD_S = 1.0
-"""A label counts as reached once it is published and then stays for this long, or until its video ends."""
+"""A label counts as reached if it is published and then stays for this many seconds, or until its video ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When one video was on.
+    """The part of the stream that is one video.
 
     Attributes:
-        video: Its place in the list of videos.
-        label: Its class's name.
+        video: Index in the list of videos.
+        label: Name of its class.
         first: Number of its first sampled frame in the stream.
-        last: Of its last one.
+        last: Number of its last frame.
         start: Stream time of its first frame, in seconds.
-        end: Of its last one.
+        end: Stream time of its last frame, in seconds.
     """
 
     video: int
@@ -43,19 +43,19 @@ class Span:
 
 
 class SmoothingResult(Struct, frozen=True, kw_only=True):
-    """What one way of smoothing makes of the stream.
+    """Measures of one smoothing method.
 
     Attributes:
         smoothing: Its name, such as "ema 1 s".
-        window_accuracy: Share of the windows that lie wholly in one video whose likeliest label, smoothed, is right.
-        switches: How often the truth changed.
+        window_accuracy: Share of right labels, after smoothing, of the windows that are wholly in one video.
+        switches: Changes of the true label.
         reaction_median_s: Stream time from a change to the end of the first window that publishes the new label and
-            after which, for `HOLD_S` or until the video ends, every window does; computing time is not in it. None
-            where that never happened.
-        reaction_p90_s: Nine of ten changes that were noticed were so within this time.
-        never: Share of the changes of which that never happened while their video was on.
+            after which, for `HOLD_S` or until the video ends, every window does, without computing time; the median
+            over changes. None if that never happened.
+        reaction_p90_s: The 90th percentile of the same.
+        never: Share of changes for which that never happened during the video.
         events: Actions that started.
-        wrong_events_per_minute: Actions whose label was not the truth at any time of theirs.
+        wrong_events_per_minute: Actions whose label was not true at any time between their start and end.
     """
 
     smoothing: str
@@ -69,22 +69,22 @@ class SmoothingResult(Struct, frozen=True, kw_only=True):
 
 
 class StreamingReport(Struct, frozen=True, kw_only=True):
-    """What the live path makes of a set of videos, played one after another as one camera's stream.
+    """Measures of the live path on a set of videos, played one after another as the stream of one camera.
 
     Attributes:
-        mode: "window", or "streaming": windows are then all that a prediction depends on.
-        videos: How many were played.
-        seconds: How long that took on the stream's own clock.
+        mode: "window" or "streaming"; in streaming mode a window is the span of frames that a prediction depends on.
+        videos: Number of videos played.
+        seconds: Duration of the stream in stream time.
         stride: Sampled frames from one window to the next.
-        windows: Windows that were judged.
-        whole_windows: Those that lie wholly in one video: only of these the truth is known.
-        window_accuracy: Share of these that are right, unsmoothed.
+        windows: Number of windows with a prediction.
+        whole_windows: Windows that are wholly in one video; the true label is known only for these.
+        window_accuracy: Share of them that are right, without smoothing.
         judged_videos: Videos with at least one such window.
         video_accuracy: Share of these videos that are right by the mean of their windows' probabilities.
-        offline_window_accuracy: As window_accuracy, of the same frames decoded and run as evaluation does it.
-        offline_video_accuracy: As video_accuracy, likewise.
-        largest_difference: Between a probability live and offline; rounding only, in fp32.
-        smoothings: Each way of smoothing.
+        offline_window_accuracy: Like window_accuracy, for the same frames read and run as in an evaluation.
+        offline_video_accuracy: Like video_accuracy, likewise.
+        largest_difference: Largest difference between a live and an offline probability; only rounding in fp32.
+        smoothings: Measures of each smoothing method.
         skipped: Videos that could not be read.
     """
 
@@ -105,13 +105,13 @@ class StreamingReport(Struct, frozen=True, kw_only=True):
 
 
 def span_of(spans: Sequence[Span], first: int, last: int) -> Span | None:
-    """Return the video that a window's first and last frame both lie in; None where it crosses into another."""
+    """Return the video that contains both a window's first and last frame; None if they are in different videos."""
     place = bisect_right(spans, first, key=lambda span: span.first) - 1
     return spans[place] if place >= 0 and last <= spans[place].last else None
 
 
 def accuracy(right: Sequence[bool]) -> float:
-    """Return the share that is right; 0 of none."""
+    """Return the share of True; 0 for an empty sequence."""
     return sum(right) / len(right) if right else 0.0
 
 
@@ -121,7 +121,7 @@ def video_accuracy(
     """Return the share of videos that are right by their windows' mean probabilities.
 
     Args:
-        spans: Of all videos; those without a window are left out.
+        spans: Spans of all videos; videos without a window are not counted.
         owners: The video of each window.
         probabilities: (windows, classes).
         labels: The classes.
@@ -142,12 +142,12 @@ def measure_smoothing(
     recognitions: Sequence[Recognition],
     events: Sequence[ActionEvent],
 ) -> SmoothingResult:
-    """Return what one way of smoothing makes of the stream.
+    """Measure one smoothing method.
 
     Args:
-        name: Of the way.
-        spans: When each video was on, in order.
-        recognitions: What was published of every judged window, in order; the label of highest probability first.
+        name: Name of the method.
+        spans: Spans of the videos, in order.
+        recognitions: Recognition of every window, in order.
         events: Starts and ends of actions.
     """
     right = [
@@ -177,9 +177,9 @@ def measure_smoothing(
 
 
 def _reaction(span: Span, recognitions: Sequence[Recognition]) -> float | None:
-    """Return the seconds until a video's label is published and holds; None where it never is.
+    """Return the seconds until a video's label is published and holds; None if it never does.
 
-    `recognitions` are those of the windows that ended while the video was on.
+    `recognitions` are those of the windows that ended during the video.
     """
     since: float | None = None
     for one in recognitions:
@@ -194,7 +194,7 @@ def _reaction(span: Span, recognitions: Sequence[Recognition]) -> float | None:
 
 
 def wrong_events(spans: Sequence[Span], events: Sequence[ActionEvent]) -> int:
-    """Return how many actions had a label that was not the truth at any time between their start and their end."""
+    """Return the number of actions whose label was not true at any time between their start and end."""
     wrong = 0
     for event in events:
         if event.event != "end" or event.end_time is None:

@@ -1,7 +1,12 @@
-"""Clips of video files as samples for a network: where they stand, what is seen of them, what is done to them.
+"""Training, validation and test clips from video files.
 
-Validation and tests give what the live path gives a network of the same frames, bit for bit, optical flow included.
-Knows no loader and no network.
+Validation and test clips are bit for bit what the live path gives a network for the same frames, optical flow
+included.
+
+Frame numbers count frames sampled to the model's rate, from 0. A clip has `clip_len` frames, `frame_interval` apart,
+like a live window. A video shorter than a clip is looped (Carreira & Zisserman, CVPR 2017, section 3). Clip positions
+follow MMAction2's SampleFrames with one difference: there a clip's span also counts `frame_interval` frames after its
+last frame, so up to num_clips - 1 starts at the end of the video are never drawn. Here every start can be drawn.
 """
 
 from __future__ import annotations
@@ -23,33 +28,32 @@ from stream_i3d.flow.normalise import STILL
 from stream_i3d.preprocess import Image, Preprocessing
 from stream_i3d.training.annotations import Annotations
 from stream_i3d.training.augment import Augmenter, Colours, Pictures, View, centre_box, three_boxes
-from stream_i3d.training.clip_sampling import centre_start, clip_numbers, even_starts, random_starts
 from stream_i3d.training.config import AugmentConfig, ClipConfig
 from stream_i3d.training.frame_cache import FrameCache
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 from stream_i3d.training.videos import Numbers, VideoReader, claimed_frames
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["train", "val", "test"]
 
-_PLACES, _LOOKS = 0, 1  # last number of a seed: what is drawn for one must not move the other
+_PLACES, _AUGMENTATION = 0, 1  # last number of a seed, so that the two are independent
 _ATTEMPTS = 20
 
 
 class VideoSettings(Struct, frozen=True, kw_only=True):
-    """How samples are made of videos.
+    """How samples are made from videos.
 
     Attributes:
         mode: `train`: `clip.num_clips` clips at random places, augmented. `val`: the clip in the middle, cropped at
             the centre. `test`: `clip.test_clips` clips spread evenly, each with `clip.test_crops` crops: one is the
             centre's; three are squares of `short_side` along the longer side, in order of place, clip by clip.
-        preprocessing: A clip's make, `clip`'s settings in it already.
-        streams: "rgb" and "flow", as the network takes them.
-        clip: How many clips.
-        augment: What is done in training.
-        flow: Which method computes flow.
-        seed: Of training.
+        preprocessing: Preprocessing of the clips, with the settings of `clip` applied.
+        streams: Input streams of the network, "rgb" or "flow".
+        clip: Numbers of clips and crops.
+        augment: Augmentation in training.
+        flow: Method that computes flow.
+        seed: Seed of the training.
     """
 
     mode: Mode
@@ -62,7 +66,7 @@ class VideoSettings(Struct, frozen=True, kw_only=True):
 
 
 class _Clip(NamedTuple):
-    """One clip to be made of decoded frames."""
+    """Frame numbers, view and colours of one clip."""
 
     numbers: list[int]
     view: View
@@ -72,18 +76,18 @@ class _Clip(NamedTuple):
 class VideoDataset:
     """A `ClipDataset` of video files.
 
-    A video that cannot be read (any more) is replaced by another of its class, the same one each time, and said once;
-    `index` in the sample then is that of the other.
+    A video that cannot be read (any more) is replaced by another of its class, always the same one; this is logged
+    once. `index` in the sample is then the index of the replacement.
 
     Args:
         annotations: The videos.
-        settings: What is made of them.
-        durations: What each video's container says of its length, in seconds (`probing`); None where nothing.
-        cache: Keeps decoded frames.
-        skipped: (path, reason) of videos that were left out of `annotations`; only kept here.
+        settings: How samples are made.
+        durations: Duration of each video in seconds according to its container (`probing`); None if unknown.
+        cache: Cache of decoded frames.
+        skipped: (path, reason) of videos that are not in `annotations`, for reports.
 
     Raises:
-        ConfigError: As `Augmenter`; or for a stream of another name.
+        ConfigError: As for `Augmenter`, or a stream has an unknown name.
     """
 
     def __init__(
@@ -105,20 +109,20 @@ class VideoDataset:
         self._augmenter = Augmenter(settings.augment, annotations.labels, make.crop_size)
         self._reader = VideoReader(make.sample_fps, make.short_side, cache)
         claims = (claimed_frames(duration, make.sample_fps) for duration in durations)
-        # Of a video that is looped the length must be known exactly: it is counted, which is quickly done.
+        # The exact length of a looped video is needed: its frames are counted, which is fast.
         self._claims = tuple(claim if claim is not None and claim >= make.window_frames else None for claim in claims)
         self._flow: FlowMethod | None = None
         self._failed: set[int] = set()
 
     def __len__(self) -> int:
-        """Number of videos."""
+        """Return the number of videos."""
         return len(self.targets)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """Return the sample of a key; in `val` and `test` every epoch's is the same.
+        """Return the sample of a key; in the modes `val` and `test` it is the same in every epoch.
 
         Raises:
-            TrainingError: Video after video cannot be read.
+            TrainingError: 20 videos in a row cannot be read.
         """
         for index in self._candidates(key):
             try:
@@ -133,18 +137,18 @@ class VideoDataset:
         )
 
     def in_mode(self, mode: Mode) -> VideoDataset:
-        """Return the same videos as samples of another mode."""
+        """Return the same videos with the samples of another mode."""
         other = copy.copy(self)
         other._settings = structs.replace(self._settings, mode=mode)
         other._failed = set(self._failed)
         return other
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out what cannot be sent to another process, and is made anew there."""
+        """Leave out the flow method, which cannot be pickled and is made again in the other process."""
         return self.__dict__ | {"_flow": None}
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """Yield the key's own video and then others, first those of its class."""
+        """Yield the key's own video, then replacements, those of the same class first."""
         yield key.index
         rng = np.random.default_rng([self._settings.seed, key.index])
         order = rng.permutation(len(self)).tolist()
@@ -163,7 +167,7 @@ class VideoDataset:
         height, width = next(iter(frames.values())).shape[:2]
         label = self.targets[index]
         if settings.mode == "train":
-            clips, label = self._drawn(numbers, height, width, label, np.random.default_rng([*seed, _LOOKS]))
+            clips, label = self._drawn(numbers, height, width, label, np.random.default_rng([*seed, _AUGMENTATION]))
         else:
             clips = [_Clip(row, view, Colours()) for row in numbers.tolist() for view in self._views(height, width)]
         made = [self._streams(clip, frames) for clip in clips]
@@ -185,7 +189,7 @@ class VideoDataset:
     def _drawn(
         self, numbers: Numbers, height: int, width: int, label: int, rng: np.random.Generator
     ) -> tuple[list[_Clip], int]:
-        """Draw what is done to each clip, and the class that the mirror makes: it is one for all clips of a video."""
+        """Draw the augmentation of each clip; return the clips, and their class after mirroring."""
         mirrored, label = self._augmenter.draw_mirrored(label, rng)
         clips = [
             _Clip(row, self._augmenter.draw_view(height, width, mirrored, rng), self._augmenter.draw_colours(rng))
@@ -200,7 +204,7 @@ class VideoDataset:
         return [View(centre_box(height, width, make.crop_size), make.crop_size)]
 
     def _streams(self, clip: _Clip, frames: dict[int, Image]) -> dict[str, NDArray[np.uint8]]:
-        """Return the streams that the network takes: (T, H, W, 3) RGB, (T, H, W, 2) codes of flow."""
+        """Return the network's input streams: (T, H, W, 3) RGB, (T, H, W, 2) flow codes."""
         numbers = sorted(set(clip.numbers))
         if "flow" in self._settings.streams:
             numbers = sorted({*numbers, *(number - 1 for number in numbers if number > 0)})
@@ -215,14 +219,14 @@ class VideoDataset:
         return streams
 
     def _flow_of(self, pictures: Pictures, before: Sequence[int | None], order: Sequence[int]) -> NDArray[np.uint8]:
-        """Return the codes of the flow to each picture of a clip from the one before it in the video.
+        """Return the flow codes of each picture of a clip, from the picture before it in the video.
 
-        As `inference.flow_frames`: none to a video's first picture, nor to one that is the last one again.
+        As in `inference.flow_frames`, flow is zero for the first picture of a video and for a repeated picture.
 
         Args:
             pictures: (N, H, W, 3) uint8 RGB.
-            before: Place of the picture before each; None for the first of the video.
-            order: Places of the clip's pictures.
+            before: Index of the picture before each; None for the first of the video.
+            order: Indices of the clip's pictures.
         """
         if self._flow is None:
             self._flow = make_flow(self._settings.flow)
@@ -238,3 +242,41 @@ class VideoDataset:
                 else quantise(self._flow(grays[previous], grays[place]))
             )
         return np.stack([codes[place] for place in order])
+
+
+def random_starts(num_frames: int, span: int, num_clips: int, rng: np.random.Generator) -> Numbers:
+    """Draw the starts of training clips, each at random in its own segment of the video.
+
+    Args:
+        num_frames: Frames of the video, at least 1.
+        span: Frames from a clip's first to its last, both counted (`Preprocessing.window_frames`).
+        num_clips: Number of clips; the possible starts are divided into as many equal segments.
+        rng: `num_clips` numbers are drawn from it, whatever the video's length.
+
+    Returns:
+        (num_clips,) int64, not decreasing; zeros if the video is not longer than a clip.
+    """
+    places = max(1, num_frames - span + 1)
+    shares = (np.arange(num_clips) + rng.random(num_clips)) / num_clips  # (num_clips,) in [0, 1)
+    return np.minimum((shares * places).astype(np.int64), places - 1)
+
+
+def centre_start(num_frames: int, span: int) -> Numbers:
+    """Return (1,) int64: the start of the clip in the middle of a video."""
+    return np.array([max(0, num_frames - span) // 2], np.int64)
+
+
+def even_starts(num_frames: int, span: int, num_clips: int) -> Numbers:
+    """Return (num_clips,) int64: starts spread evenly from the first to the last possible start.
+
+    A single clip is in the middle. In a video that is not longer than a clip all starts are 0.
+    """
+    if num_clips == 1:
+        return centre_start(num_frames, span)
+    return np.round(np.linspace(0, max(0, num_frames - span), num_clips)).astype(np.int64)
+
+
+def clip_numbers(starts: Numbers, num_frames: int, preprocessing: Preprocessing) -> Numbers:
+    """Return (num_clips, clip_len) int64: the frame numbers of each clip, looped at the end of the video."""
+    steps = np.arange(preprocessing.clip_len) * preprocessing.frame_interval
+    return (starts[:, None] + steps) % num_frames

@@ -1,8 +1,8 @@
-"""Frames of video files by their numbers: decoded, sampled and resized by the live path's own code.
+"""Reads frames of video files by number, decoded, sampled and resized by the live path's own code.
 
-What `FrameReader` gives of a file is the centre of what is given here, bit for bit. Only pictures that are asked for
-are converted, and only those are kept in memory. Files are read from their start, since a picture's number in the
-sampled stream depends on the time stamps before it. Does not know clips, classes or torch.
+The centre crop of a frame is bit for bit what `FrameReader` gives for the file. Only the wanted pictures are converted
+and kept in memory. Files are read from the start, because a picture's number in the sampled stream depends on the time
+stamps before it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from stream_i3d.training.frame_cache import FrameCache
 
 Numbers = NDArray[np.int64]
 Choice = Callable[[int], Numbers]
-"""Chooses frames by their number, given how many there are; always the same ones of as many."""
+"""Chooses frame numbers, given the number of frames; a pure function of it."""
 
-_LONGEST_S = 24 * 3600.0  # of a longer "duration" the container knows nothing
+_LONGEST_S = 24 * 3600.0  # a longer duration is taken as unknown
 _CACHED_S = 60.0
 
 
 def claimed_frames(duration_s: float | None, sample_fps: float) -> int | None:
-    """Return about how many sampled frames a video has by what its container says; None where that means nothing."""
+    """Return the approximate number of sampled frames by the container's duration; None if that is unknown."""
     if duration_s is None or not 0 < duration_s <= _LONGEST_S:
         return None
     return max(1, round(duration_s * sample_fps))
 
 
 class VideoReader:
-    """Reads frames of video files; to be made in the process that uses it, and sent to others before the first use.
+    """Reads frames of video files. It may be pickled before its first use only.
 
     Args:
-        sample_fps: Rate of the sampled stream, frames per second.
-        short_side: Pixels that the shorter side is resized to.
-        cache: Keeps sampled frames of videos up to a minute; None decodes anew each time.
+        sample_fps: Rate of the sampled stream in frames per second.
+        short_side: The shorter side of the frames in pixels.
+        cache: Cache for the frames of videos of up to a minute; None decodes every time.
     """
 
     def __init__(self, sample_fps: float, short_side: int, cache: FrameCache | None = None) -> None:
@@ -54,23 +54,23 @@ class VideoReader:
     def read(
         self, path: str, claimed: int | None, choose: Choice, previous: bool = False
     ) -> tuple[Numbers, dict[int, Image]]:
-        """Read the frames that `choose` wants of a video.
+        """Read the frames of a video that `choose` selects.
 
-        `choose` is asked with the claimed number of frames first and, where it then wants one that there is not, with
-        the true number: so what it chooses depends on the file alone, not on what was read of it before.
+        `choose` is called with the claimed number of frames first. If it selects a frame that does not exist, it is
+        called again with the true number. The choice therefore depends on the file only, not on earlier reads.
 
         Args:
             path: The file.
-            claimed: How many frames it is said to have; None counts them first.
-            choose: Given a number of frames, returns the wanted ones' numbers, each below it; of any shape.
-            previous: Read the frame before each wanted one as well, where there is one.
+            claimed: Number of frames by the container's duration; None counts them first.
+            choose: Given a number of frames, returns the wanted frame numbers, each below it, in any shape.
+            previous: Whether to read the frame before each wanted one as well.
 
         Returns:
-            What `choose` said, and the frames by their numbers, (H', W', 3) uint8 RGB, min(H', W') == short_side. In
-            place of a damaged picture stands the one before it among these, or the next.
+            The result of `choose`, and the frames by number: (H', W', 3) uint8 RGB, min(H', W') == short_side. A
+            damaged picture is replaced by the one before it among these, or by the next.
 
         Raises:
-            SourceError: The file cannot be read, or holds no picture.
+            SourceError: The file cannot be read, or has no picture.
         """
         cached = self._cached(path, claimed)
         if cached is not None:
@@ -87,10 +87,10 @@ class VideoReader:
             count = self._counts[path]
 
     def count(self, path: str) -> int:
-        """Return how many sampled frames a video really has; reads it whole the first time.
+        """Return the true number of sampled frames; reads the whole file the first time.
 
         Raises:
-            SourceError: The file cannot be read, or holds no picture.
+            SourceError: The file cannot be read, or has no picture.
         """
         if path not in self._counts:
             source = open_file(path)
@@ -101,7 +101,7 @@ class VideoReader:
         return self._counts[path]
 
     def _frames(self, path: str, wanted: Sequence[int]) -> dict[int, Image]:
-        """Decode up to the last wanted frame; where the video ends before it, note its length and return fewer."""
+        """Decode up to the last wanted frame; if the video ends before, store its length and return {}."""
         source = open_file(path)
         try:
             frames: dict[int, Image | None] = {}
@@ -117,10 +117,10 @@ class VideoReader:
                 self._counts[path] = end
         finally:
             source.close()
-        return _mended(frames, path) if len(frames) == len(wanted) else {}
+        return _repaired(frames, path) if len(frames) == len(wanted) else {}
 
     def _retrieve(self, source: Source) -> Image | None:
-        """Return the grabbed picture, resized, as RGB; None where it is damaged."""
+        """Return the grabbed picture, resized, as RGB; None if it is damaged."""
         try:
             picture = source.retrieve()
         except SourceUnavailable:
@@ -128,7 +128,7 @@ class VideoReader:
         return resize_short_side(picture, self._short_side, source.pixel_aspect)[:, :, ::-1].copy()
 
     def _cached(self, path: str, claimed: int | None) -> NDArray[np.uint8] | None:
-        """Return all frames of a video from the cache, (T, H', W', 3), put there if need be; None where it has none."""
+        """Return all frames of a video through the cache, (T, H', W', 3); None if they are not cached."""
         if self._cache is None or claimed is None or claimed > _CACHED_S * self._sample_fps:
             return None
         if path in self._too_long:
@@ -152,8 +152,8 @@ class VideoReader:
                     waiting += len(numbers)
                     continue
                 if last is not None:
-                    picture = _fitted(picture, last)
-                if numbers.stop > 2 * _CACHED_S * self._sample_fps:  # it claims less
+                    picture = _resized_like(picture, last)
+                if numbers.stop > 2 * _CACHED_S * self._sample_fps:  # its container claims less
                     raise _TooLongError
                 for _ in range(waiting + len(numbers)):
                     yield picture
@@ -165,11 +165,11 @@ class VideoReader:
 
 
 class _TooLongError(Exception):
-    """A video has many more frames than it claims, too many for the cache."""
+    """A video has many more frames than its container claims, too many for the cache."""
 
 
 def _sampled(source: Source, sample_fps: float) -> Iterator[range]:
-    """Grab pictures; yield the numbers that each has in the sampled stream, while `retrieve` would give it."""
+    """Grab pictures; yield the frame numbers of each in the sampled stream, while it can be retrieved."""
     sampler, number = FileSampler(sample_fps), 0
     while (time := source.grab()) is not None:
         until = source.until
@@ -185,20 +185,20 @@ def _wanted(numbers: Numbers, previous: bool) -> set[int]:
     return wanted | {number - 1 for number in wanted if number > 0} if previous else wanted
 
 
-def _mended(frames: dict[int, Image | None], path: str) -> dict[int, Image]:
-    """Put the last good picture in place of each damaged one, at the start the next; all of the first one's size."""
+def _repaired(frames: dict[int, Image | None], path: str) -> dict[int, Image]:
+    """Replace each damaged picture by the last good one, or the next at the start; all get the size of the first."""
     good = next((picture for picture in frames.values() if picture is not None), None)
     if good is None:
         raise _no_good_picture(path)
-    mended: dict[int, Image] = {}
+    repaired: dict[int, Image] = {}
     for number, picture in frames.items():  # in the order in which they were decoded
-        good = good if picture is None else _fitted(picture, good)
-        mended[number] = good
-    return mended
+        good = good if picture is None else _resized_like(picture, good)
+        repaired[number] = good
+    return repaired
 
 
-def _fitted(picture: Image, first: Image) -> Image:
-    """Return the picture in the size of the clip's first: a few videos change theirs on the way."""
+def _resized_like(picture: Image, first: Image) -> Image:
+    """Return the picture in the size of `first`, because the size of a few videos changes."""
     if picture.shape == first.shape:
         return picture
     size = (first.shape[1], first.shape[0])

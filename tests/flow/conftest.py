@@ -1,4 +1,4 @@
-"""Flow is thousands of small operations: two threads that must meet after each are slow where cores are shared."""
+"""One torch thread: flow has thousands of small operations, and synchronising threads is slow on shared cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that look natural to a flow method and can be had moved by any known flow, exactly."""
+"""Natural-looking pictures that can be moved exactly by any known flow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 Points = NDArray[np.float64]
 Motion = Callable[[Points, Points], tuple[Points, Points]]
-"""From x, y in pixels to the flow there, in pixels."""
+"""A function from x, y in pixels to the flow in pixels."""
 
 SIZE = 160
 BORDER = 20

@@ -1,4 +1,4 @@
-"""What all flow methods have in common, and how they are chosen and strung together."""
+"""Common behaviour of all flow methods, `make_flow`, and flow along sequences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pictures import mean_error, pair, shift
 
 
 class Difference:
-    """A flow method for which flow is the change of brightness, so that each field tells which pair it is of."""
+    """A flow method whose flow is the change of brightness, which identifies the pair of each field."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""Gray pictures, and what the flow networks read."""
+"""Gray conversion, and the flow networks' input."""
 
 from __future__ import annotations
 

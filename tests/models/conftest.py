@@ -16,12 +16,12 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 @pytest.fixture
 def tiny() -> I3D:
-    """The narrowest I3D there is, three classes, in eval mode: fast to run and small on disk."""
+    """A very narrow I3D of three classes in eval mode, fast to run and small on disk."""
     return ruled(I3D(num_classes=3, width=1 / 64))
 
 
 def ruled(model: Network, seed: int = 7, gain: float = INCEPTION_GAIN) -> Network:
-    """Fill a network by the goldens' rule, so that every BatchNorm does something, and return it in eval mode."""
+    """Fill a network with generated weights and BatchNorm statistics, and return it in eval mode."""
     model.load_state_dict(fill_by_rule(model.state_dict(), seed, gain))
     return model.eval()
 

@@ -39,7 +39,7 @@ SPEC = ModelSpec(
 
 
 def refused(path: Path | str, **arguments: Any) -> str:
-    """Load a file that must be refused, and return the one line that says why."""
+    """Load a file that must be refused; return the error, which must be one line."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path, **arguments)
     message = str(caught.value)
@@ -126,7 +126,7 @@ def test_content_counts_and_not_the_name(tiny: I3D, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.3, 0.28125, 1 / 3, 0.1, 0.07, 1 / 64, 1.7])
-def test_dimensions_are_told_from_the_shapes(width: float) -> None:
+def test_dimensions_are_inferred_from_the_shapes(width: float) -> None:
     state = on_meta(width)
     spec = infer_spec(state, Path("weights.pt"))
     assert shapes(on_meta(spec.width)) == shapes(state)
@@ -222,7 +222,7 @@ def test_truncated_files(tiny: I3D, tmp_path: Path, share: float) -> None:
 
 
 class Hostile:
-    """Unpickled without care, it makes a file."""
+    """Creates a file if it is unpickled without weights_only."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -306,7 +306,7 @@ def test_one_tensor_that_does_not_fit(tiny: I3D, tmp_path: Path, key: str, value
         ({"architecture": "i4d"}, "architecture='i3d', but 'i4d'", "did you mean 'i3d'?"),
     ],
 )
-def test_a_file_that_is_not_what_was_asked_for(
+def test_a_file_of_another_spec_is_an_error(
     tiny: I3D, tmp_path: Path, asked: dict[str, Any], own: str, bare: str
 ) -> None:
     spec = ModelSpec(**{"num_classes": 3, "width": WIDTH, **asked})
@@ -315,7 +315,7 @@ def test_a_file_that_is_not_what_was_asked_for(
     assert bare in refused(saved(tmp_path / "bare.pt", tiny.state_dict()), spec=spec)
 
 
-def test_labels_of_another_length_are_the_askers_error(tiny: I3D, tmp_path: Path) -> None:
+def test_labels_of_another_length_are_an_error(tiny: I3D, tmp_path: Path) -> None:
     path = saved(tmp_path / "weights.pt", tiny.state_dict())
     wrong = ModelSpec(num_classes=3, width=WIDTH, labels=("a",))
     with pytest.raises(LabelsError, match="1 labels do not fit a network of 3 classes"):
@@ -522,7 +522,7 @@ fuzzed = settings(
 
 
 def refusal(path: Path) -> str:
-    """Load a file; return why it was refused, "" where it was not. Any other error fails the test."""
+    """Load a file; return the error, or "" if it was loaded. Other errors fail the test."""
     try:
         read_spec(path)
         load_checkpoint(path)

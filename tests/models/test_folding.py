@@ -9,10 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stream_i3d.models.folding import Float32, SeparableMaxPool3d, in_half, inference_form, is_folded, separate_pools
+from stream_i3d.models.folding import (
+    Float32,
+    RearrangedStem,
+    SeparableMaxPool3d,
+    in_half,
+    inference_form,
+    is_folded,
+    lay_out,
+    rearrange_stem,
+    separate_pools,
+)
 from stream_i3d.models.i3d import I3D, MaxPool3dSame
 from stream_i3d.models.registry import ARCHITECTURES, build_model
-from tests.golden_rule import RESNET_GAIN, fill_by_rule, golden_input
+from tests.golden_rule import INCEPTION_GAIN, RESNET_GAIN, fill_by_rule, golden_input
 from tests.models.conftest import clip, ruled
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -31,7 +41,7 @@ GAINS = {"i3d-r50-nl-gaussian": 0.8, "i3d-r50-nl-dot-product": 0.6}  # as in tes
 
 
 def toy(name: str) -> tuple[nn.Module, list[Tensor]]:
-    """A narrow network whose every BatchNorm does something, and inputs for it."""
+    """A narrow network with BatchNorm statistics other than the initial ones, and inputs for it."""
     options, shapes = SMALL.get(name, ({}, ((3, 9, 33, 40),)))
     gain = GAINS.get(name, RESNET_GAIN if "r50" in name else 2**0.5)
     model = ruled(build_model(name, num_classes=5, width=1 / 16, **options), gain=gain)
@@ -45,7 +55,7 @@ def run(model: nn.Module, inputs: list[Tensor]) -> Tensor:
 
 
 def same(given: Tensor, wanted: Tensor) -> bool:
-    """Whether the shapes are the same, and the numbers but for rounding."""
+    """Return whether shapes are equal, and values up to rounding."""
     return given.shape == wanted.shape and bool((given - wanted).abs().max() < 1e-5 * wanted.std())
 
 
@@ -122,3 +132,62 @@ def test_only_pools_of_stride_one_are_separated() -> None:
     left = [module.stride for module in model.modules() if isinstance(module, MaxPool3dSame)]
     assert left == [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
     assert sum(isinstance(module, SeparableMaxPool3d) for module in model.modules()) == 9
+
+
+SIZES = [(8, 32, 32), (9, 33, 47), (16, 46, 33), (11, 40, 62)]
+
+
+def stems(model: nn.Module) -> list[RearrangedStem]:
+    return [module for module in model.modules() if isinstance(module, RearrangedStem)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "channels"),
+    [
+        ("i3d", {}, 24),
+        ("i3d-flow", {}, 16),
+        ("i3d-r50", {}, 24),
+        ("i3d-r50-heavy", {}, 12),  # its stem takes every frame
+    ],
+)
+def test_the_rearranged_network_computes_the_same(
+    name: str, options: dict[str, Any], channels: int, size: tuple[int, ...]
+) -> None:
+    gain = RESNET_GAIN if "r50" in name else INCEPTION_GAIN
+    model = ruled(build_model(name, num_classes=5, width=1 / 16, **options), gain=gain)
+    inputs = clip(2, 2 if name == "i3d-flow" else 3, *size)
+    rearranged = rearrange_stem(inference_form(model))
+    with torch.inference_mode():
+        wanted, logits = model(inputs), rearranged(inputs)
+    assert (logits - wanted).abs().max() < 1e-5 * wanted.std()
+    assert [stem.conv.in_channels for stem in stems(rearranged)] == [channels]
+    assert stems(rearranged)[0].conv.stride == (1, 1, 1)
+
+
+def test_both_streams_are_rearranged_and_nothing_else_is() -> None:
+    model = inference_form(build_model("two-stream-i3d", num_classes=5, width=1 / 16))
+    before = [name for name, _ in model.named_modules()]
+    assert len(stems(rearrange_stem(model))) == 2
+    changed = [name for name in before if name not in dict(model.named_modules())]
+    assert {name.split(".")[1] for name in changed} == {"Conv3d_1a_7x7"}
+
+
+def test_a_network_that_is_not_folded_is_refused() -> None:
+    with pytest.raises(AssertionError, match="fold the network first"):
+        rearrange_stem(I3D(num_classes=5, width=1 / 16))
+
+
+@pytest.mark.parametrize("width", [1 / 64, 1 / 8])
+def test_a_network_is_laid_out_channels_last(width: float) -> None:
+    model = I3D(3, width=width)
+    assert lay_out(model) == torch.channels_last_3d
+    stem = next(module for module in model.modules() if isinstance(module, nn.Conv3d))
+    assert stem.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not stem.weight.is_contiguous()
+
+
+def test_a_2d_layer_keeps_the_plain_order() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3))
+    assert lay_out(model) == torch.contiguous_format
+    assert all(weight.is_contiguous() for weight in model.parameters())

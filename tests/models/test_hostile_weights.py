@@ -1,4 +1,4 @@
-"""Weights files that were made to do harm: each is refused in one line, before it takes memory or runs anything."""
+"""Malicious weights files are refused in one line, before they take memory or run code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tensor(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[s
 
 
 def recompressed(content: bytes, replace: Callable[[str, bytes], bytes] = lambda name, data: data) -> bytes:
-    """The same zip, deflated; `replace` may change what its records hold."""
+    """The same zip, compressed; `replace` may change the content of its records."""
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as old,
@@ -127,8 +127,8 @@ def test_a_tensor_that_a_pickle_has_torch_make_is_refused_before_it_is_filled(tm
     with zipfile.ZipFile(packed, "w") as archive:  # 16 GB that are only promised, until they are copied
         archive.writestr("archive/data.pkl", pickle.dumps({"x": _Call(torch.FloatTensor, 4 * 2**30)}, protocol=2))
         archive.writestr("archive/version", "3\n")
-    said = refusal(tmp_path / "promised.pt", packed.getvalue())
-    assert "less data than its shapes say" in said or "is damaged, or holds more than tensors" in said
+    message = refusal(tmp_path / "promised.pt", packed.getvalue())
+    assert "less data than its shapes say" in message or "is damaged, or holds more than tensors" in message
 
 
 # --- safetensors

@@ -86,7 +86,7 @@ def test_any_size_equals_explicit_padding(size: tuple[int, int, int]) -> None:
 
 
 class Reference:
-    """The network as written down in the paper's table and TensorFlow's manual: pad with zeros, then no padding."""
+    """The network by the paper's table and TensorFlow's manual: explicit zero padding, then no padding."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.state = state

@@ -53,7 +53,7 @@ def test_the_published_size() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (65, 40), (63, 62), (256, 225)])
 def test_padding_is_tensorflows_at_any_size(small: InceptionV1, height: int, width: int) -> None:
-    """Convolutions and pools one by one, each on an input padded with explicit zeros."""
+    """Convolutions and pools one by one, each on an input with explicit zero padding."""
     checked: list[str] = []
 
     def check(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:

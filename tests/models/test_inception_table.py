@@ -4,7 +4,7 @@ import pytest
 
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.inception_table import tensor_shapes
-from stream_i3d.models.skeleton import without_weights
+from stream_i3d.models.initialisation import without_weights
 
 
 @pytest.mark.parametrize(("classes", "channels", "width"), [(400, 3, 1.0), (10, 2, 0.25), (3, 3, 1 / 64)])

@@ -27,7 +27,7 @@ def still(image: Tensor, frames: int) -> Tensor:
 
 
 def assert_same_inside(video: Tensor, image: Tensor, border: int) -> None:
-    """A 3D map (B, C, T, H, W) equals the 2D one (B, C, H, W) at all but the first and last `border` steps."""
+    """Check that a 3D map (B, C, T, H, W) equals the 2D one except at the first and last `border` steps."""
     inside = video[:, :, border : video.shape[2] - border]
     assert inside.shape[2] >= 2, "too short a clip to test with"
     assert image.std() > 0
@@ -187,7 +187,7 @@ class Scale(nn.Module):
 
 
 class PaddedConv(nn.Conv2d):
-    """A subclass with a forward of its own, which the 3D layer would not have."""
+    """A subclass with another forward than the 3D layer."""
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_hassony2_flow_file_loads_into_a_network_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MMACTION2)
-def test_variant_and_kind_are_told_from_the_published_shapes(name: str) -> None:
+def test_variant_and_kind_are_inferred_from_the_published_shapes(name: str) -> None:
     shapes = {key: tuple(shape) for key, shape in MMACTION2[name].items()}
     assert recognise(shapes) == "mmaction2"
     found = candidates("mmaction2", shapes)
@@ -97,7 +97,7 @@ KINDS = ["embedded_gaussian", "dot_product"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("told_by", ["config", "new config", "name", "architecture"])
-def test_the_kind_of_non_local_block_is_told_by_more_than_tensors(kind: Any, told_by: str, tmp_path: Path) -> None:
+def test_the_kind_of_non_local_block_is_inferred_from_config_and_name(kind: Any, told_by: str, tmp_path: Path) -> None:
     model = ruled(ResNetI3D(5, width=1 / 16, non_local=kind), gain=RESNET_GAIN)
     config = {"config": f"dict(sub_sample=True, mode='{kind}')", "new config": f'"mode": "{kind}"'}.get(told_by, "")
     path = tmp_path / (NON_LOCAL.format(kind) if told_by == "name" else "weights.pth")
@@ -111,7 +111,7 @@ def test_the_kind_of_non_local_block_is_told_by_more_than_tensors(kind: Any, tol
     assert torch.equal(loaded(x), model(x))
 
 
-def test_what_nothing_tells_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ambiguous_kind_has_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "weights.pth"
     torch.save(mmaction2(ResNetI3D(5, width=1 / 16, non_local="dot_product")), path)
     _, spec = load_checkpoint(path)
@@ -202,7 +202,7 @@ def test_the_layout_is_described(tiny: I3D, tmp_path: Path) -> None:
 
 @pytest.fixture
 def history_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
-    """MMEngine's class of training logs, as far as pickle sees it."""
+    """MMEngine's class of training logs, as pickle sees it."""
     module = types.ModuleType("mmengine.logging.history_buffer")
 
     class HistoryBuffer:

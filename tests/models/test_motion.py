@@ -1,4 +1,4 @@
-"""The carried model `motion`: what its card promises, on fewer clips than scripts/evaluate_motion.py measures it on."""
+"""The packaged model `motion` has the accuracy of its model card, on fewer clips than scripts/evaluate_motion.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream_i3d.scenes import GENERATOR_VERSION, LABELS, render_clip
 pytestmark = pytest.mark.timeout(300)  # 200 clips are rendered: 15 s alone, two minutes on a busy machine
 
 UNSEEN = 31_000_000
-"""First number of seeds that neither training nor calibration uses."""
+"""First number of the seeds; training and calibration use others."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def answers() -> tuple[np.ndarray, np.ndarray]:
     return torch.stack(logits).softmax(1).numpy(), labels
 
 
-def test_the_file_is_small_and_knows_what_it_is() -> None:
+def test_the_file_is_small_and_has_a_spec() -> None:
     assert carried_checkpoint().stat().st_size < 3_000_000
     spec = read_spec(carried_checkpoint())
     assert spec is not None
@@ -41,7 +41,7 @@ def test_the_file_is_small_and_knows_what_it_is() -> None:
 
 
 @pytest.mark.slow
-def test_it_knows_the_motions_of_scenes_it_never_saw(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_it_recognises_the_motions_of_held_out_scenes(answers: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = answers
     right = probabilities.argmax(1) == labels
     assert right.mean() >= 0.92  # 95.7 % of 2,000 clips; of 200, fewer than this by chance once in a hundred
@@ -49,7 +49,7 @@ def test_it_knows_the_motions_of_scenes_it_never_saw(answers: tuple[np.ndarray, 
 
 
 @pytest.mark.slow
-def test_its_confidence_means_what_it_says(answers: tuple[np.ndarray, np.ndarray]) -> None:
+def test_its_confidence_is_calibrated(answers: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = answers
     right = probabilities.argmax(1) == labels
     assert abs(probabilities.max(1).mean() - right.mean()) < 0.05

@@ -1,4 +1,4 @@
-"""The networks that the paper compares I3D with."""
+"""The older designs of the paper's comparison."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.models.batch_norm_lstm import BatchNormLSTM
 from stream_i3d.models.c3d import C3D
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.convnet_lstm import ConvNetLSTM
+from stream_i3d.models.convnet_lstm import BatchNormLSTM, ConvNetLSTM
 from stream_i3d.models.fused_two_stream import FusedTwoStream
 from stream_i3d.models.head import replace_head
 from stream_i3d.models.registry import ARCHITECTURES, build_model
@@ -58,7 +57,7 @@ def published_size(name: str) -> float:
     [("convnet-lstm", 8.96, 9), ("c3d", 79.65, 79), ("two-stream", 12.07, 12), ("fused-two-stream", 39.78, 39)],
 )
 def test_parameters_are_those_of_the_papers_table(name: str, millions: float, published: int) -> None:
-    """The table cuts or rounds to millions: 79.6 is its 79, 39.8 its 39."""
+    """The paper's table truncates to millions: 79.6 is 79, 39.8 is 39."""
     count = published_size(name)
     assert count == pytest.approx(millions, abs=0.01)
     assert published - 0.1 < count < published + 1
@@ -251,7 +250,7 @@ def test_each_step_has_statistics_and_those_out_of_reach_take_the_last_ones() ->
     torch.testing.assert_close(lstm.eval()(x), trained, rtol=0.05, atol=0.01)
 
 
-def test_a_fresh_lstm_starts_as_its_paper_says() -> None:
+def test_a_fresh_lstm_is_initialised_as_in_its_paper() -> None:
     lstm = BatchNormLSTM(3, 2)
     for layer in (lstm.bn_input, lstm.bn_recurrent, lstm.bn_cell):
         assert torch.equal(layer.weight, torch.full_like(layer.weight, 0.1))

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from stream_i3d.cli.app import app
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.cost import architecture_cost, count_flops, count_parameters
 from stream_i3d.models.head import HasHeads
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.layouts import OURS
+from stream_i3d.models.overview import architecture_cost, count_flops, count_parameters
 from stream_i3d.models.registry import ARCHITECTURES, SAMPLINGS, build_model, find_architecture
 from stream_i3d.models.resnet_i3d import ResNetI3D
 from stream_i3d.models.spec import ModelSpec
@@ -113,7 +113,7 @@ def test_a_bare_state_dict_of_any_architecture_is_recognised(name: str, tmp_path
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
 
-def test_what_a_row_says() -> None:
+def test_the_facts_of_a_row() -> None:
     row = find_architecture("i3d-r50-8x8")
     assert (row.clip, row.frame_interval, row.in_channels, row.streams) == ((8, 224, 224), 8, 3, ("rgb",))
     assert row.preprocessing.std == (58.395, 57.12, 57.375)

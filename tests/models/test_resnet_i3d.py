@@ -63,7 +63,7 @@ def test_tensors_are_called_as_in_the_published_files(name: str) -> None:
 
 
 class Reference:
-    """The network as MMAction2's configuration and the papers' formulas say it, layer by layer."""
+    """The network by MMAction2's configuration and the papers' formulas, layer by layer."""
 
     def __init__(self, model: ResNetI3D) -> None:
         self.state = model.state_dict()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.models.folding import lay_out
 from stream_i3d.models.head import replace_head
 from stream_i3d.models.i3d import I3D, MaxPool3dSame, Unit3D
-from stream_i3d.models.memory_format import lay_out
 from stream_i3d.models.streaming_i3d import Emitted, StreamingI3D, StreamState, stack
 from stream_i3d.models.streaming_plan import DELAY_STEPS, SEEN_FRAMES, SHIFT_FRAMES, STEP_FRAMES, WARM_UP_STEPS
 from tests.models.conftest import clip, ruled
@@ -159,7 +159,7 @@ def test_batchnorms_may_be_folded_into_the_convolutions() -> None:
 
 
 class Opaque(nn.Module):
-    """A layer of which nothing is known but what it does."""
+    """A layer of an unknown type."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

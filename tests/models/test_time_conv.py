@@ -29,7 +29,7 @@ FRAMES = {
     "convnet-lstm": [8],
     "two-stream-i3d": [8],
 }
-"""Lengths of those that do not take the usual ones; for c3d the network is built for each."""
+"""Clip lengths of architectures that do not take the usual ones; c3d is built for each."""
 
 USUAL = [8, 9, 16]
 
@@ -289,7 +289,7 @@ for name, width, gain in (
 
 
 def test_no_stale_memory_is_read_in_bf16_at_eight_frames() -> None:
-    """Here and, on a CPU that has more, with fewer instructions: one machine stands for several."""
+    """Run with this CPU's instructions, and with fewer, as other machines have."""
     sets = {"ALL"} | ({"AVX512_CORE_BF16", "AVX512_CORE"} if cpu_has_bf16() else set())
     for isa in sorted(sets):
         dirty = {**os.environ, "MALLOC_PERTURB_": "128", "ONEDNN_MAX_CPU_ISA": isa}  # glibc fills what is freed

@@ -61,7 +61,7 @@ def test_logits_are_added_as_in_the_released_code() -> None:
 
 
 def test_the_published_networks_goldens_add_up() -> None:
-    """Two published networks of known weights, each with its own clip: the released code's sum of their logits."""
+    """Two networks with known weights and a clip each: the sum of their logits, as in the released code."""
     model = TwoStreamI3D(fusion="logits").eval()
     inputs, logits = [], []
     for stream, name, shape in (("rgb", "rgb_t16", (2, 3, 16, 224, 224)), ("flow", "flow_t16", (1, 2, 16, 224, 224))):

@@ -14,7 +14,7 @@ from stream_i3d.models import zoo
 from stream_i3d.models.labels import load_labels
 from stream_i3d.models.registry import ARCHITECTURES
 from stream_i3d.models.spec import known_spec, resolve_checkpoint
-from stream_i3d.models.zoo import PUBLISHED, Integrity, check_integrity, find_published, identify, weights_at_hand
+from stream_i3d.models.zoo import PUBLISHED, Integrity, check_integrity, downloaded_weights, find_published, identify
 
 NAME = "i3d-rgb-kinetics400"
 
@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(name: str) -> Path:
-    """Put a file into the cache as the downloader would."""
+    """Put a file into the cache like the downloader."""
     path = PUBLISHED[name].path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"weights")
@@ -147,9 +147,7 @@ def test_the_cache_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", [None, ""])
-def test_the_cache_folder_without_being_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
-) -> None:
+def test_the_default_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("STREAM_I3D_HOME", raising=False)
     if given is not None:
@@ -159,7 +157,7 @@ def test_the_cache_folder_without_being_told(
     assert zoo.home_folder().name == "stream-i3d"
 
 
-def test_a_name_that_is_not_downloaded_says_how(home: Path) -> None:
+def test_a_name_that_is_not_downloaded_is_an_error_with_the_command(home: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve_checkpoint(NAME)
     assert f"run `stream-i3d weights download {NAME}`" in str(caught.value)
@@ -181,13 +179,13 @@ def test_a_near_miss(home: Path) -> None:
         resolve_checkpoint("i3d-rgb-kinetics-400")
 
 
-def test_weights_at_hand(home: Path) -> None:
-    assert weights_at_hand("i3d") == []
+def test_downloaded_weights(home: Path) -> None:
+    assert downloaded_weights("i3d") == []
     put(NAME)
     put("i3d-r50-dense-kinetics400")
-    assert weights_at_hand("i3d") == [NAME]
-    assert weights_at_hand("i3d-r50") == ["i3d-r50-dense-kinetics400"]
-    assert weights_at_hand("i3d-flow") == weights_at_hand("no such architecture") == []
+    assert downloaded_weights("i3d") == [NAME]
+    assert downloaded_weights("i3d-r50") == ["i3d-r50-dense-kinetics400"]
+    assert downloaded_weights("i3d-flow") == downloaded_weights("no such architecture") == []
 
 
 def test_what_is_published_settles_the_frames_before_the_weights_are_read(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Videos whose pictures tell their number, also after compression, resizing and mirroring."""
+"""Videos whose pictures encode their number, readable after compression, resizing and mirroring."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def numbers_of(clip: Iterable[NDArray[np.uint8]]) -> list[int]:
 
 
 def write_video(path: Path, count: int = 50, fps: float = 25.0, size: tuple[int, int] = (64, 48)) -> Path:
-    """A video file of `numbered` pictures; its folder is made."""
+    """Write a video file of `numbered` pictures; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fourcc = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
     writer = cv2.VideoWriter(str(path), fourcc, fps, size)
@@ -48,7 +48,7 @@ def write_video(path: Path, count: int = 50, fps: float = 25.0, size: tuple[int,
 
 
 class FakeFile:
-    """A source of `numbered` pictures at 25 frames/s that notes what was asked of it; some may be damaged."""
+    """A source of `numbered` pictures at 25 frames/s that records its calls; some pictures may be damaged."""
 
     live = False
     intact = True

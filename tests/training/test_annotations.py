@@ -65,7 +65,7 @@ def test_given_labels_fix_the_order_and_may_have_classes_without_videos(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         ((), "has no folder per class in it; it holds nothing"),
         (("a.mp4", "b.mp4"), r"has no folder per class in it; it holds a\.mp4, b\.mp4"),
@@ -76,13 +76,13 @@ def test_given_labels_fix_the_order_and_may_have_classes_without_videos(tmp_path
         ),
     ],
 )
-def test_a_folder_laid_out_otherwise_is_told(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+def test_a_folder_with_another_layout_is_an_error(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     touch(tmp_path, *names)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_annotations(str(tmp_path), labels=("wave", "clap"))
 
 
-def test_a_source_that_is_not_there_is_told_with_what_is_near_it(tmp_path: Path) -> None:
+def test_a_missing_source_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     touch(tmp_path, "data/wave/a.mp4")
     with pytest.raises(ConfigError, match=r"no such file or folder: .*dta \(did you mean 'data'\?\)"):
         read_annotations(str(tmp_path / "dta"))
@@ -106,7 +106,7 @@ def test_paths_are_relative_to_the_list_or_to_the_root_or_absolute(tmp_path: Pat
     assert [item.path for item in found.items] == [str(root / "a.mp4"), "/far/b.mp4"]
 
 
-def test_a_root_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "videos/a.mp4")
     with pytest.raises(ConfigError, match=r"data\.root: no such folder: .*vidoes \(did you mean 'videos'\?\)"):
         read_annotations(listed(tmp_path, "a.mp4 wave\n"), root=str(tmp_path / "vidoes"))
@@ -141,7 +141,7 @@ def test_indices_without_labels_are_their_own_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "said"),
+    ("text", "labels", "message"),
     [
         ("a.mp4 wave\nb.mp4 clpa\n", ("wave", "clap"), r"line 2: no class 'clpa' \(did you mean 'clap'\?\)"),
         ("a.mp4 0\nb.mp4 2\n", ("wave", "clap"), "line 2: class 2 is out of range; there are 2 classes"),
@@ -153,10 +153,10 @@ def test_indices_without_labels_are_their_own_names(tmp_path: Path) -> None:
         ("a.mp4 wave\nb.mp4 clap\na.mp4 clap\n", None, r"line 3: a\.mp4 is 'clap' here and 'wave' on line 1"),
     ],
 )
-def test_a_wrong_label_is_told_with_its_line(
-    tmp_path: Path, text: str, labels: tuple[str, ...] | None, said: str
+def test_a_wrong_label_is_an_error_with_its_line(
+    tmp_path: Path, text: str, labels: tuple[str, ...] | None, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_annotations(listed(tmp_path, text), labels=labels)
 
 
@@ -275,7 +275,7 @@ def ucf_list(folder: Path, *numbers: int) -> str:
 
 
 @pytest.mark.parametrize("labels", [None, UCF])
-def test_numbers_from_1_are_told_from_numbers_from_0(tmp_path: Path, labels: tuple[str, ...] | None) -> None:
+def test_numbers_from_1_and_from_0_are_distinguished(tmp_path: Path, labels: tuple[str, ...] | None) -> None:
     found = read_annotations(ucf_list(tmp_path, 1, 2, 3), labels=labels)
     assert found.labels == UCF
     assert shown(found) == [("v_1_g01.avi", UCF[0]), ("v_2_g01.avi", UCF[1]), ("v_3_g01.avi", UCF[2])]
@@ -288,7 +288,7 @@ def test_a_part_of_a_list_that_counts_from_1_is_known_by_its_folders(tmp_path: P
     ]
 
 
-def test_numbers_that_may_count_from_either_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ambiguous_numbers_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = read_annotations(listed(tmp_path, "a.mp4 1\nb.mp4 2\n"), labels=("x", "y", "z", "w"))
     assert shown(found) == [("a.mp4", "y"), ("b.mp4", "z")]
     assert "no class 0 and no class 4 of 4; classes are taken as numbered from 0" in caplog.text
@@ -325,7 +325,7 @@ def test_a_list_of_kinetics_finds_its_files_where_downloaders_put_them(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "said", "mended_text", "mended_labels"),
+    ("text", "labels", "message", "mended_text", "mended_labels"),
     [
         ("a.mp4 0\nb.mp4 3\n", None, "give data.labels, a file with a class name per line", None, "wxyz"),
         ("my clip.mp4 wave\n", None, "separate by commas", "my clip.mp4,wave\n", None),
@@ -338,8 +338,8 @@ def test_a_list_of_kinetics_finds_its_files_where_downloaders_put_them(tmp_path:
     ],
 )
 def test_what_an_error_advises_leads_on(
-    tmp_path: Path, text: str, labels: str | None, said: str, mended_text: str | None, mended_labels: str | None
+    tmp_path: Path, text: str, labels: str | None, message: str, mended_text: str | None, mended_labels: str | None
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_annotations(listed(tmp_path, text), labels=labels)
     assert read_annotations(listed(tmp_path, mended_text or text), labels=mended_labels).items

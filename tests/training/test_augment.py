@@ -142,7 +142,7 @@ def test_pairs_change_places_in_the_mirror_and_only_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (
             {"flip_keep": ("txt",)},
@@ -154,8 +154,8 @@ def test_pairs_change_places_in_the_mirror_and_only_there() -> None:
         ({"flip_keep": ("up",), "flip_swap": (("up", "left"),)}, "'up' is named twice"),
     ],
 )
-def test_what_is_no_class_or_is_named_twice_is_told(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_an_unknown_or_repeated_class_is_an_error(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         augmenter(**given)
 
 

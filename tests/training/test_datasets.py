@@ -14,7 +14,7 @@ from stream_i3d.settings import convert_settings
 from stream_i3d.training import probing
 from stream_i3d.training.config import ClipConfig, TrainConfig
 from stream_i3d.training.datasets import Datasets, make_datasets, make_test_dataset, with_clip
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.scene_dataset import SceneDataset
 from stream_i3d.training.video_dataset import VideoDataset
 from tests.training.clips import numbers_of, write_video
@@ -77,7 +77,7 @@ def test_given_clip_settings_lie_over_the_networks() -> None:
     assert with_clip(other, ClipConfig(clip_len=8)) == Preprocessing(mean=(1, 2, 3), std=(4, 5, 6), clip_len=8)
 
 
-def test_a_crop_larger_than_the_picture_is_told() -> None:
+def test_a_crop_larger_than_the_picture_is_an_error() -> None:
     with pytest.raises(ConfigError, match="crop_size 224 must not be above short_side 128; give both"):
         with_clip(Preprocessing(), ClipConfig(short_side=128))
 
@@ -145,7 +145,7 @@ def test_there_may_be_no_validation(data: Path, caplog: pytest.LogCaptureFixture
     assert not caplog.records
 
 
-def test_where_no_class_has_a_second_video_there_is_no_validation_and_it_is_said(
+def test_without_second_videos_there_is_no_validation_and_a_warning(
     tmp_path: Path, template: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("wave", "clap"):
@@ -164,7 +164,7 @@ def test_training_needs_videos_of_two_classes(tmp_path: Path, template: bytes) -
         make(config(train=str(tmp_path / "data")))
 
 
-def test_a_flip_of_an_unknown_class_is_told(data: Path) -> None:
+def test_a_flip_of_an_unknown_class_is_an_error(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"augment\.flip_keep: no class 'wav' \(did you mean 'wave'\?\)"):
         make(config(train=str(data), augment={"flip_keep": ["wav"]}))
 
@@ -194,7 +194,7 @@ def test_given_labels_win(data: Path, tmp_path: Path, caplog: pytest.LogCaptureF
 # --- videos that cannot be read
 
 
-def test_corrupt_videos_are_said_skipped_and_counted(
+def test_corrupt_videos_are_logged_skipped_and_counted(
     data: Path, tmp_path: Path, template: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (data / "wave" / "2.mp4").write_bytes(b"noise")
@@ -230,7 +230,7 @@ def test_a_class_without_one_readable_video_is_an_error(data: Path) -> None:
         make(config(train=str(data)))
 
 
-def test_a_wrong_root_is_told_at_once(data: Path, tmp_path: Path) -> None:
+def test_a_wrong_root_is_an_immediate_error(data: Path, tmp_path: Path) -> None:
     (data / "list.txt").write_text("0.mp4 wave\n1.mp4 clap\n")
     with pytest.raises(
         ConfigError, match=r"none of the 2 videos of .*; the first: no such file: .*, or give data\.root"
@@ -309,7 +309,7 @@ def test_validation_or_other_videos_are_tested_where_they_are_given(
     assert counts(only) == {"jump": 2}
 
 
-def test_videos_of_a_class_that_the_network_does_not_have_are_told(data: Path) -> None:
+def test_videos_of_a_class_that_the_network_does_not_have_are_an_error(data: Path) -> None:
     with pytest.raises(ConfigError, match=r"no class 'clap' \(did you mean 'clapping'\?\)"):
         make_test_dataset(config(val=str(data)), MAKE, ("rgb",), ("wave", "clapping"))
 

@@ -18,8 +18,8 @@ from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.evaluation import Network, evaluate, load_network, score_videos, videos_for, with_clips
+from stream_i3d.training.loading import Sample, SampleKey
 from stream_i3d.training.metrics import measure
-from stream_i3d.training.sample import Sample, SampleKey
 from tests.inference.two_stream import save_stream
 from tests.training.clips import write_video
 from tests.training.toy import ToyDataset, toy_config
@@ -35,7 +35,7 @@ def config_of(**sections: dict[str, Any]) -> TrainConfig:
 
 
 class Toy(ToyDataset):
-    """A toy data set with names; item `bad` has gone bad, and item 0 takes its place."""
+    """A toy data set with names; item `bad` is unreadable and replaced by item 0."""
 
     def __init__(self, items: int = 6, clips: int = 2, bad: int | None = None, streams: tuple[str, ...] = ("rgb",)):
         super().__init__(items, streams, clips)
@@ -48,7 +48,7 @@ class Toy(ToyDataset):
 
 
 class FakeNetwork:
-    """Says of a clip how bright its first pixels are, in the first channel and in the second."""
+    """Gives the brightness of a clip's first pixels in the first and the second channel as logits."""
 
     device = torch.device("cpu")
     precision = "fp32"
@@ -78,7 +78,7 @@ def logits_by_hand(dataset: Toy) -> Tensor:
 
 
 @pytest.mark.parametrize("average", ["prob", "score"])
-def test_a_videos_clips_are_averaged_as_asked_for(average: Any) -> None:
+def test_a_videos_clips_are_averaged_as_configured(average: Any) -> None:
     dataset, network = Toy(clips=4), FakeNetwork(temperature=2.0)
     scored = score_videos(network, dataset, config_of(), average)  # type: ignore[arg-type]
     logits = logits_by_hand(dataset)
@@ -103,7 +103,7 @@ def test_videos_are_batched_by_how_many_clips_they_have_and_none_is_seen_twice()
     assert told == [(4, 6), (6, 6)]
 
 
-def test_an_evaluation_says_how_good_how_it_was_measured_and_of_each_video() -> None:
+def test_an_evaluation_has_metrics_protocol_and_each_video() -> None:
     dataset, network = Toy(), FakeNetwork()
     found = evaluate(network, dataset, config_of(), data="val.csv")  # type: ignore[arg-type]
     assert found.metrics["acc@1"] == found.clip_metrics["acc@1"] == 1.0
@@ -119,7 +119,7 @@ def test_an_evaluation_says_how_good_how_it_was_measured_and_of_each_video() -> 
     assert [(one.video, one.reason) for one in found.skipped] == [("lost.mp4", "no video")]
 
 
-def test_only_the_metrics_that_are_asked_for_are_computed() -> None:
+def test_only_the_named_metrics_are_computed() -> None:
     found = evaluate(FakeNetwork(), Toy(), config_of(), names=["mean_class_accuracy"])  # type: ignore[arg-type]
     assert set(found.metrics) == set(found.clip_metrics) == {"mean_class_accuracy"}
 
@@ -131,7 +131,7 @@ def test_averaged_scores_are_made_probabilities_at_the_temperature() -> None:
     assert calm.temperature == 4.0
 
 
-def test_a_video_that_goes_bad_is_left_out_and_told_and_its_substitute_counts_once() -> None:
+def test_a_video_that_becomes_unreadable_is_skipped_and_its_substitute_counts_once() -> None:
     found = evaluate(FakeNetwork(), Toy(bad=3), config_of(), data="val.csv")  # type: ignore[arg-type]
     assert [video.video for video in found.videos] == ["0.mp4", "1.mp4", "2.mp4", "4.mp4", "5.mp4"]
     assert [one.video for one in found.skipped] == ["lost.mp4", "3.mp4"]
@@ -212,7 +212,7 @@ def test_networks_of_other_inputs_are_run_too(tmp_path: Path, name: str) -> None
     torch.testing.assert_close(network.logits(clips), wanted, rtol=0, atol=tolerance * float(wanted.std()))
 
 
-def test_a_device_that_is_not_there_and_a_file_that_is_not_are_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_missing_device_and_a_missing_file_are_errors(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="device 'cuda:99'"):
         load_network(str(tiny_checkpoint), toy_config(run={"device": "cuda:99"}))
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -269,7 +269,7 @@ def test_with_three_crops_single_clips_are_cut_as_a_live_window_is(tiny_checkpoi
     assert alone.metrics["nll"] != found.metrics["nll"]
 
 
-def test_videos_of_other_classes_than_the_networks_are_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_videos_of_other_classes_than_the_networks_are_an_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for label in ("left", "swim"):
         write_video(tmp_path / label / "one.mp4", 20)
     config = toy_config()

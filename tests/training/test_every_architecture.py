@@ -1,4 +1,4 @@
-"""Every architecture of the registry learns a handful of clips by heart: its gradients reach all that they should."""
+"""Every architecture of the registry overfits a few clips, so its gradients reach all parameters that they should."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream_i3d.training.loop import Trainer
 from stream_i3d.training.network import build_network, find_origin
 from tests.training.toy import ToyDataset, toy_config
 
-# Small clips for all; what an architecture insists on stands here: (frames, side, options).
+# Small clips for all; (frames, side, options) of architectures with special inputs.
 SIZES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "c3d": (16, 64, {"clip_len": 16, "crop_size": 64, "dropout_keep_prob": 1.0}),
     "convnet-lstm": (8, 32, {"dropout_keep_prob": 1.0}),
@@ -29,7 +29,7 @@ INCEPTION = (8, 32, {"dropout_keep_prob": 1.0})
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_it_learns_a_handful_of_clips_by_heart(name: str) -> None:
+def test_it_overfits_a_few_clips(name: str) -> None:
     row = ARCHITECTURES[name]
     frames, side, options = SIZES.get(name, RESNET if "r50" in name else INCEPTION)
     config = toy_config(

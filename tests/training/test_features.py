@@ -21,7 +21,7 @@ from stream_i3d.training.features import (
     fingerprint,
 )
 from stream_i3d.training.head_only import FeatureHead
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 from tests.training.toy import PREPROCESSING, ToyDataset
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def clips(count: int = 3, make: Preprocessing = PREPROCESSING) -> Tensor:
 
 
 def network(name: str, classes: int = 5) -> nn.Module:
-    """A small network whose BatchNorms have seen something, so that at rest they differ from their first state."""
+    """A small network whose BatchNorms have statistics other than their initial ones."""
     torch.manual_seed(0)
     model = build_model(name, num_classes=classes, width=0.125)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_a_layer_with_channels_last_is_averaged_over_what_stands_between() -> No
     assert torch.equal(average_features(nn.Conv3d(4, 2, 1), seen), seen.mean(dim=(2, 3, 4)))
 
 
-def test_a_network_whose_logits_are_not_linear_in_what_its_head_sees_is_refused() -> None:
+def test_a_network_whose_logits_are_not_linear_in_its_features_is_refused() -> None:
     class Odd(nn.Module):
         heads = ("head",)
         num_classes = 2
@@ -104,7 +104,7 @@ def test_the_fingerprint_is_of_all_weights_but_the_heads() -> None:
 
 
 class Counting:
-    """Takes each clip's mean for its features, and counts what it is asked for."""
+    """Uses each clip's mean as features, and counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -115,7 +115,7 @@ class Counting:
 
 
 class Files(ToyDataset):
-    """Toy clips that belong to files; item `bad` is replaced by item 0."""
+    """Toy clips with files; item `bad` is replaced by item 0."""
 
     bad: int | None = None
 
@@ -130,10 +130,12 @@ def names(tmp_path: Path) -> list[str]:
     return [str(tmp_path / f"{index}.mp4") for index in range(4)]
 
 
-def computed(dataset: ToyDataset, names: list[str], store: FeatureStore, looks: int = 2) -> tuple[FeatureDataset, int]:
+def computed(
+    dataset: ToyDataset, names: list[str], store: FeatureStore, variants: int = 2
+) -> tuple[FeatureDataset, int]:
     extract = Counting()
     data = DataConfig(workers=0)
-    return compute_features([dataset] * looks, names, extract, store, data, CPU), extract.asked
+    return compute_features([dataset] * variants, names, extract, store, data, CPU), extract.asked
 
 
 def test_features_are_computed_once_and_read_by_the_next_training(tmp_path: Path, names: list[str]) -> None:
@@ -170,11 +172,11 @@ def test_features_of_a_video_that_stands_in_for_a_bad_one_are_not_kept_under_its
 ) -> None:
     folder, dataset = tmp_path / "features", Files(4)
     dataset.bad = 3
-    computed(dataset, names, FeatureStore(folder, {}), looks=1)
-    assert computed(Files(4), names, FeatureStore(folder, {}), looks=1)[1] == 1
+    computed(dataset, names, FeatureStore(folder, {}), variants=1)
+    assert computed(Files(4), names, FeatureStore(folder, {}), variants=1)[1] == 1
 
 
-def test_a_folder_that_cannot_be_written_to_is_said_once_and_training_goes_on(
+def test_an_unwritable_folder_is_logged_once_and_training_continues(
     tmp_path: Path, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -183,12 +185,14 @@ def test_a_folder_that_cannot_be_written_to_is_said_once_and_training_goes_on(
     assert len([record for record in caplog.records if "features are not kept" in record.message]) == 1
 
 
-def test_each_epoch_shows_another_look_and_the_first_looks_are_the_plain_ones() -> None:
-    looks = [[(torch.full((1, 2), float(10 * item + look)), item % 2) for look in range(3)] for item in range(2)]
-    data = FeatureDataset(("a", "b"), looks, (0, 1))
+def test_each_epoch_uses_another_variant_and_the_first_is_not_augmented() -> None:
+    variants = [
+        [(torch.full((1, 2), float(10 * item + variant)), item % 2) for variant in range(3)] for item in range(2)
+    ]
+    data = FeatureDataset(("a", "b"), variants, (0, 1))
     seen = [float(data[SampleKey(epoch, 0)]["clips"][FEATURES][0, 0]) for epoch in range(3)]
     assert sorted(seen) == [0.0, 1.0, 2.0]
-    plain = data.first_looks()
+    plain = data.without_augmentation()
     assert [float(plain[SampleKey(epoch, 1)]["clips"][FEATURES][0, 0]) for epoch in range(3)] == [10.0] * 3
     assert data.subset([1]).targets == (1,)
     assert data.joined(data.subset([1])).targets == (0, 1, 1)

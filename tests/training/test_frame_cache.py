@@ -15,7 +15,7 @@ from stream_i3d.training.frame_cache import FrameCache
 
 
 class Frames:
-    """Gives (6, 8, 3) frames of their number, and counts how often it was asked."""
+    """Makes (6, 8, 3) frames filled with their number, and counts its calls."""
 
     def __init__(self, count: int = 5, first: int = 0) -> None:
         self.asked = 0
@@ -118,7 +118,7 @@ def test_a_file_that_was_cut_short_is_made_anew(cache: FrameCache, video: Path, 
     assert make.asked == 2
 
 
-def test_a_full_disk_is_said_once_and_then_nothing_more_is_kept(
+def test_a_full_disk_is_logged_once_and_nothing_more_is_cached(
     cache: FrameCache, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make, before = Frames(), tmp_path / "before.mp4"
@@ -141,7 +141,7 @@ def test_a_full_disk_is_said_once_and_then_nothing_more_is_kept(
     assert cache.get(str(before), 25.0, 6, make) is not None  # what is there is still read
 
 
-def test_a_cache_that_cannot_be_read_is_said_once(
+def test_an_unreadable_cache_is_logged_once(
     cache: FrameCache, video: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -158,6 +158,6 @@ def test_a_video_that_is_gone_has_no_frames_and_the_cache_goes_on(cache: FrameCa
     assert cache.get(str(video), 25.0, 6, Frames()) is not None
 
 
-def test_a_folder_that_cannot_be_made_is_told(video: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(video: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.cache: cannot write to the folder .*a\.mp4/cache"):
         FrameCache(video / "cache")

@@ -45,7 +45,7 @@ def trained(head: HeadTraining) -> Trainer:
 
 
 @pytest.mark.parametrize("name", ["i3d", "i3d-r50"])
-def test_only_the_head_learns_and_the_whole_network_then_knows_the_classes(name: str) -> None:
+def test_only_the_head_learns_and_the_whole_network_then_has_the_classes(name: str) -> None:
     options: dict[str, Any] = {"name": name}
     if name == "i3d-r50":
         options["options"] = {"dropout": 0.0}
@@ -63,11 +63,11 @@ def test_only_the_head_learns_and_the_whole_network_then_knows_the_classes(name:
 
 
 def with_features(head: HeadTraining, rows: torch.Tensor) -> None:
-    """Give the training other features: one look at each video, whose class is its number modulo 2."""
+    """Give the training other features: one variant at each video, whose class is its number modulo 2."""
     width = head.head.head.in_features
     padded = torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
-    looks = [[(row[None], index % 2)] for index, row in enumerate(padded)]
-    every = FeatureDataset(head.train.labels, looks, [index % 2 for index in range(len(rows))])
+    variants = [[(row[None], index % 2)] for index, row in enumerate(padded)]
+    every = FeatureDataset(head.train.labels, variants, [index % 2 for index in range(len(rows))])
     head.train, head.val = every.subset(range(len(rows) - 4)), every.subset(range(len(rows) - 4, len(rows)))
 
 
@@ -119,7 +119,7 @@ def test_settings_that_need_the_whole_network_are_refused_and_the_heads_rate_is_
 
 def test_the_first_look_at_a_video_is_the_clip_of_its_middle_without_augmentation(tmp_path: Any) -> None:
     from stream_i3d.training.annotations import read_annotations
-    from stream_i3d.training.sample import SampleKey
+    from stream_i3d.training.loading import SampleKey
     from stream_i3d.training.video_dataset import VideoDataset, VideoSettings
     from tests.training.clips import numbers_of, write_video
 

@@ -25,7 +25,7 @@ def test_a_number_of_frames_may_stand_between_path_and_label(tmp_path: Path, sep
     assert read(tmp_path, separator.join(("a.mp4", "163", "7"))) == [("a.mp4", "7", 163)]
 
 
-def test_comments_and_empty_lines_say_nothing_and_lines_keep_their_number(tmp_path: Path) -> None:
+def test_comments_and_empty_lines_are_skipped_and_lines_keep_their_number(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("# mine\n\na.mp4 wave\n   \n  # more\nb.mp4 clap\n")
     assert read_list_file(path) == [ListLine(3, "a.mp4", "wave", None), ListLine(6, "b.mp4", "clap", None)]
@@ -61,7 +61,7 @@ def test_a_byte_order_mark_and_windows_lines_are_no_part_of_a_word(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", r"list\.txt names no video; give a line `path label`"),
         ("# only this\n", r"list\.txt names no video"),
@@ -78,13 +78,13 @@ def test_a_byte_order_mark_and_windows_lines_are_no_part_of_a_word(tmp_path: Pat
         ('"a.mp4,wave\nb.mp4,clap\n', "line 1: .*mend the quotes"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_number(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_mistake_is_one_line_with_its_number(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         read(tmp_path, text)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"a.mp4 \xff\xfe\n")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
@@ -99,7 +99,7 @@ def test_semicolons_separate_as_well(tmp_path: Path, separator: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["where,what", "a;b", "clip what", "what,when,where"])
-def test_a_header_of_unknown_names_is_told(tmp_path: Path, header: str) -> None:
+def test_a_header_of_unknown_names_is_an_error(tmp_path: Path, header: str) -> None:
     separator = next((each for each in ",;" if each in header), " ")
     rest = separator.join(["x/a.mp4", *["wave"] * (len(header.replace(separator, "\n").splitlines()) - 1)])
     with pytest.raises(ConfigError, match=r"line 1: .* looks like a header, .* call the columns so, or remove it"):

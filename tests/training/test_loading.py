@@ -7,8 +7,7 @@ import torch
 
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.config import DataConfig
-from stream_i3d.training.loading import Division, StepSampler, collate, fixed_parts, make_loader
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.loading import Division, SampleKey, StepSampler, collate, fixed_parts, make_loader
 from tests.training.toy import ToyDataset
 
 

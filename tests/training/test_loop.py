@@ -102,7 +102,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights() ->
         assert torch.equal(parameter, before[name]) or name == "logits.conv3d.bias"
 
 
-def test_being_asked_to_stop_is_told_with_the_step_that_was_made() -> None:
+def test_a_stop_request_is_in_the_result_of_the_step() -> None:
     run = trainer(toy_config())
     asked = iter([False, True])
     results = run.steps(lambda: next(asked))
@@ -163,7 +163,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_once() -> None:
         toy_config(run={"batch_size": 4, "accumulate": 3})
 
 
-def test_training_on_a_cpu_is_fp32_unless_asked_for() -> None:
+def test_training_on_a_cpu_is_fp32_by_default() -> None:
     assert training_precision("auto", torch.device("cpu")) == "fp32"
 
 

@@ -101,7 +101,7 @@ def test_each_class_has_its_recall_precision_and_count() -> None:
     assert [row.precision for row in rows] == [pytest.approx(1 / 3), 1.0, 1.0, None]
 
 
-def test_metrics_are_asked_for_by_name() -> None:
+def test_metrics_are_chosen_by_name() -> None:
     assert measure(PROBABILITIES, LABELS, ["mean_class_accuracy", "top_k_accuracy"]) == {
         "mean_class_accuracy": pytest.approx(2 / 3),
         "acc@1": pytest.approx(0.6),
@@ -110,7 +110,7 @@ def test_metrics_are_asked_for_by_name() -> None:
     assert list(measure(PROBABILITIES, LABELS)) == ["acc@1", "acc@5", "mean_class_accuracy", "nll", "ece"]
 
 
-def test_an_unknown_metric_is_told_with_the_likeliest() -> None:
+def test_an_unknown_metric_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(
         ConfigError, match=r"^no metric 'top_k_acc' \(did you mean 'top_k_accuracy'\?\): give some of top"
     ):

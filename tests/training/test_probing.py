@@ -67,7 +67,7 @@ def test_only_the_first_picture_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 class Prober:
-    """Stands for `probe`; notes whom it was asked for, by which threads."""
+    """Replaces `probe`; records its arguments and threads."""
 
     def __init__(self, bad: Iterable[str] = ()) -> None:
         self.asked: list[str] = []
@@ -162,7 +162,7 @@ def probes_of(annotations: Annotations, *bad: str) -> dict[str, Probe]:
     }
 
 
-def test_bad_videos_are_left_out_counted_and_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_videos_are_skipped_counted_and_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
     both = annotated(wave=3, clap=2)
     doubled = Annotations(both.items * 2, both.labels)
     with caplog.at_level(logging.WARNING):
@@ -176,7 +176,7 @@ def test_bad_videos_are_left_out_counted_and_said_once_each(caplog: pytest.LogCa
     ]
 
 
-def test_after_ten_lines_only_their_number_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_ten_lines_only_the_number_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     both = annotated(wave=30)
     with caplog.at_level(logging.WARNING):
         _, skipped = leave_out(both, probes_of(both, *(f"wave{n}" for n in range(13))), "data")
@@ -186,7 +186,7 @@ def test_after_ten_lines_only_their_number_is_said(caplog: pytest.LogCaptureFixt
     assert messages[-1] == "and 3 more videos skipped"
 
 
-def test_nothing_is_said_where_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_for_good_videos(caplog: pytest.LogCaptureFixture) -> None:
     both = annotated(wave=3)
     with caplog.at_level(logging.DEBUG):
         assert leave_out(both, probes_of(both), "data") == (both, ())

@@ -89,7 +89,7 @@ def test_of_equally_bad_classes_the_larger_comes_first() -> None:
     assert [row.label for row in found] == ["c", "b", "a", "none"]
 
 
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write beside .*result\.json: "):
         write_report(evaluation(), tmp_path / "file" / "result.json")

@@ -40,7 +40,7 @@ def evaluation(scores: torch.Tensor, names: str = "abc", average: Any = "prob", 
     return Evaluation(**{**given, **more})
 
 
-def test_a_row_says_what_was_seen_and_what_is_true() -> None:
+def test_a_row_has_the_prediction_and_the_true_class() -> None:
     rows = video_results(["a.mp4", "b.mp4", "c.mp4"], RGB, TARGETS, LABELS)
     assert [(row.video, row.label, row.predicted, row.correct) for row in rows] == [
         ("a.mp4", "wave", "wave", True), ("b.mp4", "clap", "wave", False), ("c.mp4", "jump", "jump", True),
@@ -63,7 +63,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("not json", "holds no results of an evaluation"),
         ('{"schema": "stream-i3d/event/1"}', "holds no results of an evaluation"),
@@ -72,17 +72,17 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (None, "cannot read the results"),
     ],
 )
-def test_a_file_that_is_something_else_is_told(tmp_path: Path, content: str | None, said: str) -> None:
+def test_another_kind_of_file_is_an_error(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "result.json"
     if content is not None:
         path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         read_results(path)
     assert "stream-i3d evaluate --out" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_scores_that_do_not_fit_the_classes_are_told(tmp_path: Path) -> None:
+def test_scores_that_do_not_fit_the_classes_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     good = evaluation(RGB)
     for wrong in (
@@ -95,7 +95,7 @@ def test_scores_that_do_not_fit_the_classes_are_told(tmp_path: Path) -> None:
             read_results(path)
 
 
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write .*result\.json: "):
         write_results(tmp_path / "file" / "result.json", evaluation(RGB))
@@ -113,7 +113,7 @@ def test_probabilities_are_averaged_whatever_the_order_of_the_videos() -> None:
     assert fused.checkpoint == "rgb.safetensors + flow.safetensors"
 
 
-def test_weights_say_who_counts_more() -> None:
+def test_weights_scale_each_networks_share() -> None:
     rgb, flow = evaluation(RGB), evaluation(FLOW)
     torch.testing.assert_close(fuse(rgb, flow, (3, 1)).scores, (3 * RGB + FLOW) / 4)
     torch.testing.assert_close(fuse(rgb, flow, (0, 1)).scores, FLOW)
@@ -143,7 +143,7 @@ def test_probabilities_cannot_become_scores() -> None:
         fuse(evaluation(RGB, average="score"), evaluation(FLOW), average="score")
 
 
-def test_other_videos_are_told() -> None:
+def test_other_videos_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"not of the same videos \(3 and 3; 'c.mp4' is in one of them only\)"):
         fuse(evaluation(RGB), evaluation(FLOW, "abd"))
     more = evaluation(FLOW)
@@ -152,7 +152,7 @@ def test_other_videos_are_told() -> None:
         fuse(evaluation(RGB), more)
 
 
-def test_the_same_video_under_two_labels_is_told_and_listed_twice_is_kept_apart() -> None:
+def test_the_same_video_under_two_labels_is_an_error_and_listed_twice_is_kept_apart() -> None:
     twice, other = evaluation(RGB, "aac"), evaluation(FLOW, "aac")
     torch.testing.assert_close(fuse(twice, other).scores, (RGB + FLOW) / 2)
     swapped = structs.replace(other, videos=[other.videos[1], other.videos[0], other.videos[2]])
@@ -160,7 +160,7 @@ def test_the_same_video_under_two_labels_is_told_and_listed_twice_is_kept_apart(
         fuse(twice, swapped)
 
 
-def test_other_classes_are_told() -> None:
+def test_other_classes_are_an_error() -> None:
     with pytest.raises(ConfigError, match="of 3 classes and of 2 cannot be fused"):
         fuse(evaluation(RGB), evaluation(FLOW, labels=("wave", "clap")))
     with pytest.raises(ConfigError, match="class 0 is 'wave' in the first file and 'clap' in the second"):

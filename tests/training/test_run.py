@@ -1,4 +1,4 @@
-"""Whole runs: on folders of videos, killed and resumed, on two processes. As a user starts them."""
+"""Whole runs through the command line: on folders of videos, killed and resumed, on two processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from safetensors.numpy import load_file
 
 from stream_i3d.models.spec import read_spec
 from stream_i3d.scenes import render_clip
-from stream_i3d.training.records import read_rows
 from stream_i3d.training.run import BEST, LAST
-from stream_i3d.training.state import STATE_NAME
+from stream_i3d.training.run_files import STATE_NAME, read_rows
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 CLASSES = {"swipe": "left", "beckon": "nearer", "nothing": "still", "wave": "waving"}
-"""Names that the carried model has never heard, and the motions that they show."""
+"""Class names that the packaged model does not have, and the motions that they show."""
 
 SCENES = {
     "data": {"source": "scenes", "workers": 0, "scenes": {"clips": 16, "fresh": 4, "held_out": 8, "size": [64, 48]}},
@@ -76,7 +75,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def most_common_label(jsonl: str) -> str:
-    """Which class of the network is most often the first of a window."""
+    """The class that is most often the most likely of a window."""
     messages = [json.loads(line) for line in jsonl.splitlines()]
     firsts = Counter(message["top_k"][0]["label"] for message in messages if message.get("top_k"))
     assert firsts.keys() <= set(CLASSES)
@@ -85,7 +84,7 @@ def most_common_label(jsonl: str) -> str:
 
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A run in the background, which ends with the block at the latest."""
+    """A run in the background; it is ended with the block."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         try:
             yield child
@@ -99,7 +98,7 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_fine_tuned_network_knows_new_classes_and_runs_without_another_flag(
+def test_a_fine_tuned_network_has_new_classes_and_runs_without_another_flag(
     clips: Path, tmp_path: Path, cli: Cli
 ) -> None:
     out = tmp_path / "run"
@@ -195,7 +194,7 @@ def test_two_processes_give_the_loss_curve_of_one_with_the_same_batch(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_saves_itself_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_stopped_run_is_saved_and_prints_how_to_resume(tmp_path: Path) -> None:
     config = config_file(tmp_path / "scenes.yaml", SCENES | {"run": SCENES["run"] | {"epochs": 10000}})
     out = tmp_path / "run"
     command = [sys.executable, "-m", "stream_i3d", "train", "--config", str(config), f"output={out}"]
@@ -203,9 +202,9 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_says_how_to_go_on(tmp_path
         while child.poll() is None and len(losses(out)) < 2:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
-    assert child.returncode == 0, said
-    assert f"go on with: stream-i3d train --resume {out}" in said
+        _, output = child.communicate(timeout=60)
+    assert child.returncode == 0, output
+    assert f"go on with: stream-i3d train --resume {out}" in output
     assert (out / STATE_NAME).is_file()
     assert read_spec(out / LAST) is not None
 
@@ -221,7 +220,7 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_says_how_to_go_on(tmp_path
         (["--config", "missing.yaml"], "cannot read the configuration missing.yaml"),
     ],
 )
-def test_mistakes_are_said_in_one_line_with_exit_code_2(
+def test_mistakes_are_one_line_with_exit_code_2(
     arguments: list[str], message: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ from stream_i3d.preprocess import Preprocessing, prepare_frame
 from stream_i3d.scenes import LABELS
 from stream_i3d.training import scene_dataset
 from stream_i3d.training.config import SceneConfig
-from stream_i3d.training.sample import SampleKey
+from stream_i3d.training.loading import SampleKey
 from stream_i3d.training.scene_dataset import SceneDataset, camera_sizes
 
 MAKE = Preprocessing(clip_len=8, short_side=32, crop_size=32)
@@ -20,7 +20,7 @@ CONFIG = SceneConfig(clips=20, fresh=6, held_out=12, size=(43, 32))
 
 
 class Renderer:
-    """Stands for `render_clip`: pictures with a mark that moves along time, x and y; notes what was asked for."""
+    """Replaces `render_clip`: pictures with a mark that moves along time, x and y; records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[int, ...], str]] = []
@@ -118,7 +118,7 @@ def test_augmentation_is_another_in_every_epoch_and_the_same_for_a_key(renderer:
 
 
 def undone(clip: NDArray[np.uint8]) -> tuple[bool, bool, bool]:
-    """Which axes of a clip of `Renderer` were reversed: x, y, time; whatever was done to its colours."""
+    """The reversed axes of a clip of `Renderer`, x, y and time, whatever its colours."""
     values = clip.astype(int)
     if (np.ptp(values, axis=(0, 1, 2)) == 0).sum() != 1:
         raise AssertionError("no channel is even")
@@ -197,7 +197,7 @@ def test_ever_fewer_of_the_first_clips_are_plain_ones(renderer: Renderer) -> Non
     assert shares[4:] == [0, 0]
 
 
-def test_without_being_asked_for_and_among_those_held_out_no_clip_is_plain(renderer: Renderer) -> None:
+def test_by_default_and_among_held_out_clips_none_is_plain(renderer: Renderer) -> None:
     clip_of(SceneDataset(CONFIG, MAKE), 0, 0)
     clip_of(SceneDataset(SceneConfig(plain=10**9, size=(43, 32)), MAKE, held_out=True), 0, 0)
     assert renderer.plain == [False, False]

@@ -36,7 +36,7 @@ def test_the_order_is_the_seeds() -> None:
 
 
 def live_frames(video: StreamVideo) -> list[np.ndarray]:
-    """What the live path reads of a video."""
+    """The frames that the live path reads from a video."""
     reader = FrameReader(
         video.open(), "door", 0, PREPROCESSING, Clock(lambda: 0, lambda: 0.0, lambda _: True), paced=False
     )

@@ -32,7 +32,7 @@ Video = Callable[[float, float], Path]
 
 
 def numbered(label: str, first: int, count: int, fps: float = 25.0) -> StreamVideo:
-    """A video whose pictures tell their number: first, first + 1, ..."""
+    """A video whose pictures encode their number: first, first + 1, ..."""
     pictures = np.stack([pixels(number)[:, :, ::-1] for number in range(first, first + count)])
 
     def frames(numbers: Sequence[int]) -> Mapping[int, Image]:
@@ -49,7 +49,7 @@ def broken() -> StreamVideo:
 
 
 def by_hundreds(clip: NDArray[np.uint8]) -> int:
-    """The class that most of a clip's pictures are of: 0 .. 99 wave, 100 .. 199 clap, 200 .. jump."""
+    """The class of most of a clip's pictures: 0 .. 99 wave, 100 .. 199 clap, 200 .. jump."""
     return int(np.bincount([number_of(picture) // 100 for picture in clip], minlength=3).argmax())
 
 
@@ -74,14 +74,14 @@ def test_videos_follow_each_other_as_one_camera_would_show_them() -> None:
 
 def test_time_goes_on_from_video_to_video() -> None:
     playback = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine())
-    times = [one.newest.elapsed for one in playback.said]
+    times = [one.newest.elapsed for one in playback.predictions]
     assert np.diff(times) == pytest.approx(np.full(len(times) - 1, 4 / 25))
-    assert {one.newest.epoch for one in playback.said} == {0}
+    assert {one.newest.epoch for one in playback.predictions} == {0}
 
 
 def test_the_first_stride_is_warming_and_no_other_is() -> None:
-    said = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine()).said
-    assert [one.prediction is None for one in said] == [True] + [False] * (len(said) - 1)
+    predictions = played([numbered("wave", 0, 20), numbered("clap", 100, 20)], FakeEngine()).predictions
+    assert [one.prediction is None for one in predictions] == [True] + [False] * (len(predictions) - 1)
 
 
 def test_a_long_video_is_cut_off() -> None:
@@ -90,7 +90,7 @@ def test_a_long_video_is_cut_off() -> None:
     assert [(span.first, span.last) for span in playback.spans] == [(0, 24), (25, 34)]
 
 
-def test_a_video_that_cannot_be_read_is_left_out_and_told() -> None:
+def test_an_unreadable_video_is_skipped_and_recorded() -> None:
     playback = played([numbered("wave", 0, 10), broken(), numbered("clap", 100, 10)], FakeEngine())
     assert [(span.video, span.first) for span in playback.spans] == [(0, 0), (2, 10)]
     assert playback.skipped == ["broken: gone"]
@@ -100,7 +100,7 @@ def test_replayed_without_change_the_stream_is_judged_as_it_was() -> None:
     engine = FakeEngine(choose=by_hundreds)
     playback = played([numbered("wave", 0, 40), numbered("clap", 100, 40)], engine)
     batches = len(engine.batches)
-    recognitions, events = replay(playback.said, LABELS, PLAIN)
+    recognitions, events = replay(playback.predictions, LABELS, PLAIN)
     assert len(engine.batches) == batches  # the network is not asked again
     labels = [recognition.label for recognition in recognitions]
     assert labels == [LABELS[by_hundreds(batch[0])] for batch in engine.batches]
@@ -117,14 +117,14 @@ def test_smoothing_is_what_is_replayed() -> None:
         idle=PLAIN.idle,
         publish=PLAIN.publish,
     )
-    at_once, later = (replay(playback.said, LABELS, config)[0] for config in (PLAIN, slow))
+    at_once, later = (replay(playback.predictions, LABELS, config)[0] for config in (PLAIN, slow))
     first = [next(one.window.end_time for one in found if one.label == "clap") for found in (at_once, later)]
     assert first[0] == pytest.approx(47 / 25)  # the first with more than half of its frames
     assert first[1] > first[0] + 0.5
 
 
 class FakeNetwork:
-    """A network of three classes that says the one of most of the pictures; not a torch module."""
+    """A network of three classes that predicts the class of most of the pictures; not a torch module."""
 
     labels = LABELS
     preprocessing = EIGHT
@@ -173,7 +173,7 @@ def test_a_wrong_network_is_wrong_everywhere() -> None:
     assert report.smoothings[0].wrong_events_per_minute > 0
 
 
-def test_videos_shorter_than_a_window_say_nothing() -> None:
+def test_videos_shorter_than_a_window_are_an_error() -> None:
     network: Any = FakeNetwork()
     with pytest.raises(ConfigError, match="no video is as long as a window of 8 frames"):
         evaluate_stream(network, [numbered("wave", 0, 6), numbered("clap", 100, 6)], PLAIN)
@@ -190,7 +190,7 @@ def network(tiny_checkpoint: Path) -> Network:
 
 
 class Remembering:
-    """An engine that keeps the logits of each window."""
+    """An engine that records the logits of each window."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -215,7 +215,7 @@ def test_a_window_live_has_the_logits_of_the_same_frames_offline(network: Networ
     videos = [file_video(str(make_video(fps, 2.0)), network.labels[0], network.preprocessing) for fps in rates]
     engine = Remembering(network.live_engine())
     playback = play(videos, engine, network.preprocessing, Config(), 20.0)
-    judged = [one for one in playback.said if one.prediction is not None]
+    judged = [one for one in playback.predictions if one.prediction is not None]
     live, whole = [], []
     for logits, one in zip(engine.seen, judged, strict=True):
         window: Window = one.window

@@ -37,7 +37,7 @@ def live(stride: int = 8, averaging: int = 1) -> Config:
 
 @pytest.fixture
 def network() -> Network:
-    """One in which every frame matters, so that one too few shows, and calm enough for probabilities to show it."""
+    """A network whose output depends on every frame, with logits small enough to see it in the probabilities."""
     config = convert_settings(TrainConfig, {"run": {"device": "cpu", "precision": "fp32", "threads": 1}})
     spec = ModelSpec(
         num_classes=10,
@@ -50,9 +50,9 @@ def network() -> Network:
 
 
 def within(playback: Playback) -> list[tuple[Window, Span, np.ndarray]]:
-    """Of each prediction that one video accounts for: its window, the video, its probabilities."""
+    """Window, video and probabilities of each prediction that depends on one video only."""
     found = []
-    for one in playback.said:
+    for one in playback.predictions:
         span = span_of(playback.spans, one.window.first_frame, one.window.last_frame)
         if one.prediction is not None and span is not None:
             found.append((one.window, span, one.prediction.probabilities))
@@ -97,7 +97,7 @@ def test_a_stream_of_files_is_measured_in_streaming_mode(network: Network, make_
     assert ("the same windows offline", report.whole_windows, report.whole_windows) in told
 
 
-def test_videos_shorter_than_what_a_prediction_sees_say_nothing(network: Network, make_video: Video) -> None:
+def test_videos_shorter_than_a_predictions_frames_are_an_error(network: Network, make_video: Video) -> None:
     videos = [file_video(str(make_video(25.0, 2.0)), label, network.preprocessing) for label in network.labels[:2]]
     with pytest.raises(ConfigError, match="no video is as long as what a prediction sees, 115 frames"):
         evaluate_stream(network, videos, live(averaging=2))

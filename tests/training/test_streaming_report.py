@@ -38,7 +38,7 @@ def stream(*labels: str | None) -> list[Recognition]:
 
 
 def reaction(*labels: str | None) -> float | None:
-    """Seconds to react to the clapping, the only change but the jump's; five windows end before it."""
+    """Seconds to react to the clapping; five windows end before it."""
     found = measure_smoothing("none", SPANS[:2], stream(*["wave"] * 5, *labels), [])
     assert found.switches == 1
     assert found.never == (found.reaction_median_s is None)
@@ -55,7 +55,7 @@ def test_a_window_belongs_to_the_video_that_both_its_ends_lie_in() -> None:
     assert span_of((CLAP,), 0, 60) is None
 
 
-def test_the_time_to_react_is_from_the_change_to_the_window_that_says_so() -> None:
+def test_the_reaction_time_is_from_the_change_to_the_window_with_the_new_label() -> None:
     # The windows after the change end at frames 55, 63, 71, ...; the change is at 2.0 s.
     assert reaction("clap", *["clap"] * 8) == pytest.approx(55 / 25 - 2)
     assert reaction("wave", "wave", *["clap"] * 7) == pytest.approx(71 / 25 - 2)
@@ -74,12 +74,12 @@ def test_a_label_that_lasts_to_the_videos_end_counts() -> None:
     assert reaction(*["wave"] * 8, "clap") == pytest.approx(119 / 25 - 2)
 
 
-def test_a_label_that_never_comes_is_told_as_never() -> None:
+def test_a_label_that_is_never_published_counts_as_never() -> None:
     assert reaction(*["wave"] * 9) is None
     assert reaction(*[None] * 9) is None
 
 
-def test_a_change_in_whose_time_no_window_ends_is_never_noticed() -> None:
+def test_a_change_without_a_window_counts_as_never() -> None:
     found = measure_smoothing("none", SPANS, stream(*["wave"] * 5, *["clap"] * 9), [])
     assert (found.switches, found.never) == (2, 0.5)
 

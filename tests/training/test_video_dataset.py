@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,16 @@ from stream_i3d.training import video_dataset, videos
 from stream_i3d.training.annotations import Annotations, VideoItem
 from stream_i3d.training.config import AugmentConfig, ClipConfig
 from stream_i3d.training.frame_cache import FrameCache
-from stream_i3d.training.sample import Sample, SampleKey
-from stream_i3d.training.video_dataset import Mode, VideoDataset, VideoSettings
+from stream_i3d.training.loading import Sample, SampleKey
+from stream_i3d.training.video_dataset import (
+    Mode,
+    VideoDataset,
+    VideoSettings,
+    centre_start,
+    clip_numbers,
+    even_starts,
+    random_starts,
+)
 from tests.training.clips import FakeFile, numbers_of, write_video
 
 Video = Callable[[float, float], Path]
@@ -64,7 +73,7 @@ def equal(one: Sample, other: Sample) -> bool:
 
 @pytest.fixture(scope="module")
 def numbered_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of pictures that tell their number."""
+    """Two seconds of pictures that encode their number."""
     return write_video(tmp_path_factory.mktemp("videos") / "numbers.mp4", 50)
 
 
@@ -72,7 +81,7 @@ def numbered_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def live_frames(path: Path, flow: str | None = None) -> NDArray[np.uint8]:
-    """(T, 32, 32, 3) as the live path prepares them, or (T, 32, 32, 5) with flow beside them."""
+    """(T, 32, 32, 3) as prepared by the live path, or (T, 32, 32, 5) with flow."""
     source = open_file(str(path))
     reader = FrameReader(
         source, "camera", 0, LIVE, Clock(time.monotonic_ns, time.time, lambda until: True), paced=False
@@ -327,7 +336,7 @@ def test_an_unknown_stream_is_refused(numbered_video: Path, streams: tuple[str, 
 
 @pytest.fixture
 def spoiled(tmp_path: Path) -> list[Path]:
-    """Six videos of three classes, by twos; the first cannot be read any more."""
+    """Six videos, two of each of three classes; the first is no longer readable."""
     paths = [write_video(tmp_path / f"{number}.mp4", 50) for number in range(6)]
     paths[0].write_bytes(b"noise")
     return paths
@@ -345,7 +354,7 @@ def test_another_video_of_its_class_takes_the_place_of_one_that_went_bad(
         samples = [dataset[SampleKey(epoch, 0)] for epoch in range(3)]
     assert {(sample["index"], sample["label"]) for sample in samples} == {(3, 0)}
     assert equal(samples[1], dataset[SampleKey(1, 3)])
-    (record,) = caplog.records  # said once
+    (record,) = caplog.records  # logged once
     assert "another video takes the place" in record.getMessage()
     assert "0.mp4 is not a video" in record.getMessage()
 
@@ -371,7 +380,83 @@ def test_a_damaged_picture_does_not_lose_the_video(monkeypatch: pytest.MonkeyPat
     assert numbers_of(rgb(dataset_of(["a"])[SampleKey(0, 0)])[0]) == [21, 22, 23, 23, 25, 26, 27, 28]
 
 
-def test_what_is_known_of_the_videos_can_be_asked(spoiled: list[Path]) -> None:
+def test_labels_targets_and_names_are_attributes(spoiled: list[Path]) -> None:
     dataset = dataset_of(spoiled, targets=[0, 1, 2, 0, 1, 2])
     assert (len(dataset), dataset.targets, dataset.labels) == (6, (0, 1, 2, 0, 1, 2), ("wave", "clap", "jump"))
     assert dataset.names == tuple(map(str, spoiled))
+
+
+def starts(num_frames: int, span: int, num_clips: int, draws: int = 400) -> np.ndarray:
+    """(draws, num_clips) random starts."""
+    rng = np.random.default_rng(0)
+    return np.stack([random_starts(num_frames, span, num_clips, rng) for _ in range(draws)])
+
+
+def test_every_place_where_a_clip_fits_is_as_likely() -> None:
+    counts = Counter(starts(20, 16, 1, draws=2000).ravel().tolist())
+    assert sorted(counts) == [0, 1, 2, 3, 4]
+    assert min(counts.values()) > 320
+    assert max(counts.values()) < 480
+
+
+def test_each_of_several_clips_is_in_its_own_segment() -> None:
+    drawn = starts(115, 16, 4)  # 100 places in segments of 25
+    for segment, column in enumerate(drawn.T):
+        assert (column.min() // 25, column.max() // 25) == (segment, segment)
+        assert len(set(column.tolist())) == 25
+
+
+def test_each_clips_place_in_its_segment_is_its_own() -> None:
+    drawn = starts(115, 16, 4) % 25
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.2
+
+
+def test_segments_may_be_smaller_than_a_frame() -> None:
+    drawn = starts(18, 16, 5)  # three places for five clips
+    assert (np.diff(drawn, axis=1) >= 0).all()
+    assert set(drawn.ravel().tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("num_frames", [1, 10, 16])
+def test_in_a_short_video_clips_start_at_its_beginning(num_frames: int) -> None:
+    assert not starts(num_frames, 16, 3, draws=20).any()
+    assert centre_start(num_frames, 16).tolist() == [0]
+    assert even_starts(num_frames, 16, 10).tolist() == [0] * 10
+
+
+def test_as_many_numbers_are_drawn_whatever_the_length() -> None:
+    after = []
+    for num_frames in (3, 500):
+        rng = np.random.default_rng(0)
+        random_starts(num_frames, 16, 3, rng)
+        after.append(rng.random())
+    assert after[0] == after[1]
+
+
+def test_the_clip_in_the_middle() -> None:
+    assert centre_start(50, 16).tolist() == [17]
+    assert centre_start(17, 16).tolist() == [0]
+
+
+def test_ten_clips_are_spread_from_the_beginning_to_the_end() -> None:
+    assert even_starts(250, 64, 10).tolist() == [0, 21, 41, 62, 83, 103, 124, 145, 165, 186]
+
+
+def test_one_clip_for_a_test_is_the_one_in_the_middle() -> None:
+    assert even_starts(50, 16, 1).tolist() == centre_start(50, 16).tolist()
+
+
+def test_clip_numbers_are_the_interval_apart() -> None:
+    make = Preprocessing(clip_len=8, frame_interval=3)
+    numbers = clip_numbers(np.array([0, 5]), 100, make)
+    assert numbers.tolist() == [[0, 3, 6, 9, 12, 15, 18, 21], [5, 8, 11, 14, 17, 20, 23, 26]]
+    assert numbers[0, -1] + 1 == make.window_frames
+
+
+def test_a_short_video_is_looped() -> None:
+    make = Preprocessing(clip_len=8, frame_interval=1)
+    assert clip_numbers(np.array([0]), 3, make).tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]]
+    assert clip_numbers(np.array([0]), 1, make).tolist() == [[0] * 8]
+    assert clip_numbers(np.array([0]), 5, Preprocessing(clip_len=8, frame_interval=2)).tolist() == [
+        [0, 2, 4, 1, 3, 0, 2, 4]
+    ]

@@ -24,7 +24,7 @@ Video = Callable[[float, float], Path]
 
 
 def live_frames(path: Path) -> list[Image]:
-    """What the live path's reader gives of a file."""
+    """The frames that the live path's reader gives for a file."""
     source = open_file(str(path))
     reader = FrameReader(
         source, "camera", 0, LIVE, Clock(time.monotonic_ns, time.time, lambda until: True), paced=False
@@ -66,7 +66,7 @@ def test_the_centre_of_each_frame_is_the_live_paths(
     assert len(list(tmp_path.glob("*/*.npy"))) == cached
 
 
-def test_only_pictures_that_are_asked_for_are_retrieved_and_none_after_the_last(
+def test_only_wanted_pictures_are_retrieved_and_none_after_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = fake(monkeypatch, FakeFile(100))
@@ -106,7 +106,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
 
 
 def asked_of(choose: Choice) -> tuple[Choice, list[int]]:
-    """A choice, and the counts that it is given."""
+    """A choice function that records the counts that it is given."""
     asked: list[int] = []
 
     def noting(count: int) -> np.ndarray:

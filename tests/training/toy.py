@@ -10,7 +10,7 @@ import torch
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.settings import convert_settings
 from stream_i3d.training.config import TrainConfig
-from stream_i3d.training.sample import Sample, SampleKey
+from stream_i3d.training.loading import Sample, SampleKey
 
 PREPROCESSING = Preprocessing(clip_len=8, short_side=32, crop_size=32)
 SIDE = 32

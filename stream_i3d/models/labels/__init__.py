@@ -1,7 +1,6 @@
-"""The class names of a network's head: the lists carried with the package, and a user's own text files.
+"""Class names of a network's head: the packaged lists, and text files of the user.
 
-A list has one name per line, in the order of the head's outputs. This module does not know networks or checkpoints,
-and does not import torch.
+A list has one name per line, in the order of the head's outputs. Does not import torch.
 """
 
 from __future__ import annotations
@@ -17,22 +16,23 @@ CARRIED_LABELS: tuple[str, ...] = ("kinetics400", "kinetics600", "ucf101", "hmdb
 
 _NUMBERED = re.compile(r"(\d{1,6})[ \t,;]+(\S.*)", re.ASCII)
 _FOLDER = Path(__file__).parent
-_MAX_BYTES = 16 * 2**20  # no list of names is longer; a device or a video given by mistake is
+_MAX_BYTES = 16 * 2**20  # larger than any list; stops a video or device given by mistake
 
 
 def load_labels(name_or_path: str | Path) -> tuple[str, ...]:
-    """Return the class names of a carried list, or of a text file.
+    """Return the class names of a packaged list or a text file.
 
     Args:
         name_or_path: One of `CARRIED_LABELS`, or the path of a UTF-8 text file with one name per line. Blank lines at
             the end are ignored, and numbers before the names, where they count from 0 or 1 (`1 ApplyEyeMakeup`, as in
-            UCF101's classInd.txt). A carried name wins over a file of that name; write ./NAME for the file.
+            UCF101's classInd.txt). A packaged list takes precedence over a file of the same name; write ./NAME for
+            the file.
 
     Returns:
         The names, in the order of the head's outputs; unique, none empty.
 
     Raises:
-        LabelsError: No such list or file, or the file is not a list of unique names.
+        LabelsError: There is no such list or file, or the file is not a list of unique names.
     """
     name = str(name_or_path)
     if name in CARRIED_LABELS:
@@ -76,7 +76,7 @@ def _parse(content: bytes, name: str) -> tuple[str, ...]:
     first_line: dict[str, int] = {}
     for number, label in enumerate(labels, start=1):
         if not label or not label.isprintable():
-            # Skipping a blank line would shift every name after it against the head's outputs.
+            # Skipping a blank line would assign the names after it to wrong outputs.
             raise LabelsError(f"labels {name!r}, line {number} is blank or not printable: give one label per line")
         if label in first_line:
             raise LabelsError(
@@ -87,7 +87,7 @@ def _parse(content: bytes, name: str) -> tuple[str, ...]:
 
 
 def _without_numbers(lines: list[str]) -> list[str]:
-    """Return the names of numbered lines, where all are numbered, in order from 0 or 1; else the lines."""
+    """Return the names without numbers if all lines are numbered in order from 0 or 1; else the lines."""
     found = [_NUMBERED.fullmatch(line) for line in lines]
     numbered = [(int(match[1]), match[2]) for match in found if match is not None]
     first = numbered[0][0] if len(numbered) == len(lines) and len(lines) > 1 else None

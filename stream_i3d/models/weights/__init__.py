@@ -1,1 +1,1 @@
-"""The weights that the package carries; MODEL_CARD.md says what they can and cannot do."""
+"""The packaged weights; MODEL_CARD.md describes their abilities and limits."""

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from stream_i3d.training.batch_norm import ProcessGroupBatchNorm, synchronise_batch_norm
+from stream_i3d.training.distribution import ProcessGroupBatchNorm, synchronise_batch_norm
 
 PROCESSES = 2
 

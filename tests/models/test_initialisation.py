@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from stream_i3d.models.i3d import I3D
-from stream_i3d.models.skeleton import without_weights
+from stream_i3d.models.initialisation import without_weights
 
 BUILD = """
 import sys
 from stream_i3d.models.registry import ARCHITECTURES, build_model
-from stream_i3d.models.skeleton import without_weights
+from stream_i3d.models.initialisation import without_weights
 
 with without_weights():
     for name in ARCHITECTURES:
