@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import CameraConfig, Config, ModelConfig
-from stream_i3d.messages import ModelName
+from stream_i3d.messages import EngineFacts, ModelName
 from stream_i3d.service.control_handler import ControlHandler
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, StageRow
 from stream_i3d.service.saved_changes import ChangeSaver, StateFile, apply
@@ -120,7 +120,8 @@ def test_hello_tells_what_runs_once_the_worker_has_said_it(rig: Rig) -> None:
     assert (loading.ready, loading.model, loading.publish) == (False, None, "")
     model = ModelName(name="i3d", checkpoint="tiny")
     rig.desk.on_message("publisher", Ready(detail="", address="tcp://x"))
-    rig.desk.on_message("worker", Ready(detail="", model=model, labels=["a"], engine="torch 2, cpu, bf16"))
+    facts = EngineFacts(backend="torch", device="cpu", precision="bf16")
+    rig.desk.on_message("worker", Ready(detail="", model=model, labels=["a"], engine="as people read it", facts=facts))
     rig.supervisor.ready = True
     hello = rig.ask(SayHello())
     assert isinstance(hello, HelloReply)
@@ -298,7 +299,7 @@ def test_processes_are_listed(rig: Rig) -> None:
 def test_what_was_changed_is_kept_and_what_was_only_asked_or_refused_is_not(rig: Rig, tmp_path: Path) -> None:
     file = StateFile(tmp_path / "state.json")
     base = rig.desk._wanted()
-    rig.desk._keeper = ChangeSaver(base, file)
+    rig.desk._saver = ChangeSaver(base, file)
     for request in (SayHello(), ListCameras(), GetSettings(), ListStages(), RemoveCamera(camera="none")):
         rig.ask(request)
     assert not file.path.exists()
@@ -315,7 +316,7 @@ def test_what_was_changed_is_kept_and_what_was_only_asked_or_refused_is_not(rig:
 def test_a_state_file_that_cannot_be_written_is_said_once_and_the_change_is_made(
     rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig.desk._keeper = ChangeSaver(rig.desk._wanted(), StateFile(tmp_path / "nowhere" / "state.json"))
+    rig.desk._saver = ChangeSaver(rig.desk._wanted(), StateFile(tmp_path / "nowhere" / "state.json"))
     for paused in (PauseCamera(camera="door"), ResumeCamera(camera="door")):
         assert isinstance(rig.ask(paused), CamerasReply)
     [record] = caplog.records
