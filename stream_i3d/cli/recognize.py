@@ -32,25 +32,19 @@ def recognize(
     A folder stands for the videos in it and its subfolders. The exit code is 2 where a file cannot be read or has too
     few pictures a second, and where no file gave a prediction.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
-
-    silence_ffmpeg()
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress, TaskID
 
+    from stream_i3d.api.recognizer import Recognizer
     from stream_i3d.errors import EngineError, SourceError, SourceNotFound
-    from stream_i3d.inference.mode import load_mode_engine
-    from stream_i3d.inference.offline import Ending, recognize_video
-    from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
+    from stream_i3d.inference.offline import Ending
     from stream_i3d.messages import Segment
     from stream_i3d.transport.wire import to_json_line
 
-    config = with_checkpoint_threshold(config_of(config_file, flags))
+    config = config_of(config_file, flags)
     files, in_folders = _files_of(videos)
-    setup = settle_model(config.model, config.window)
-    wait_passively()
-    engine = load_mode_engine(setup, config.window)
+    recognizer = Recognizer.from_config(config).load()
     failed = predictions = 0
     no_videos: list[str] = []
     with ExitStack() as stack:
@@ -64,7 +58,7 @@ def recognize(
 
             endings: list[Ending] = []
             try:
-                for message in recognize_video(video, engine, setup, config, advance, endings.append):
+                for message in recognizer.messages(video, progress=advance, ended=endings.append):
                     if isinstance(message, Segment) or not segments_only:
                         sink.write(clean_json(to_json_line(message)))
             except (SourceError, EngineError) as error:  # one bad file does not lose the others

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
+from stream_i3d.cli.options import SecondsOption, client_key_options
 from stream_i3d.cli.output import say
 from stream_i3d.config import PublishConfig
 
-_KINDS = ("prediction", "event", "status")
+if TYPE_CHECKING:
+    from stream_i3d.api.subscription import Subscription
+    from stream_i3d.transport.wire import Published
+
+_KINDS = ("prediction", "event", "status")  # api.subscription.KINDS, whose module imports ZeroMQ
 
 
 @click.command()
@@ -29,63 +35,49 @@ def watch(
     key: Path | None,
     server_key: Path | None,
     cameras: tuple[str, ...],
-    kinds: tuple[str, ...],
+    kinds: tuple[Any, ...],
     duration: float | None,
     count: int | None,
     as_json: bool,
 ) -> None:
     """Show what a running service publishes."""
+    from stream_i3d.api.subscription import subscribe
     from stream_i3d.display_text import clean_json
-    from stream_i3d.errors import WireError
-    from stream_i3d.service.terminal.board import Board
-    from stream_i3d.transport.addresses import check_address
-    from stream_i3d.transport.sockets import Subscriber
-    from stream_i3d.transport.wire import Published, decode_published, to_json_line
+    from stream_i3d.transport.wire import to_json_line
 
-    topics = [f"v1/{camera}/{kind}" for camera in cameras or ("",) for kind in kinds or ("",)] if cameras else ["v1/"]
-    board, until = Board(), float("inf") if duration is None else time.monotonic() + duration
+    until = float("inf") if duration is None else time.monotonic() + duration
 
-    def messages(subscriber: Subscriber) -> Iterator[Published | None]:
+    def messages(subscription: Subscription) -> Iterator[Published | None]:
         """Yield messages as they come, and None now and then so that the caller can redraw."""
         left = count
         while time.monotonic() < until and left != 0:
-            parts = subscriber.receive(min(0.25, max(0.0, until - time.monotonic())))
-            if parts is None:
-                yield None
-                continue
-            try:
-                message = decode_published(parts)
-            except WireError:
-                board.rejected += 1
-                continue
-            if kinds and not parts[0].decode().endswith(kinds):
-                continue
-            left = None if left is None else left - 1
+            message = subscription.receive(min(0.25, max(0.0, until - time.monotonic())))
+            if message is not None and left is not None:
+                left -= 1
             yield message
 
-    try:
-        with Subscriber(check_address(connect), topics, client_keys(key, server_key)) as subscriber:
-            if as_json or not sys.stdout.isatty():
-                for message in messages(subscriber):
-                    if message is not None:
-                        sys.stdout.buffer.write(clean_json(to_json_line(message)))
-                        sys.stdout.buffer.flush()
-            else:
-                _show_table(connect, board, messages(subscriber))
-    except KeyboardInterrupt:
-        pass
-    if board.rejected:
-        say(f"{board.rejected} messages were not ours and were left out", err=True)
+    subscription = subscribe(connect, cameras=cameras, kinds=kinds, key=key, server_key=server_key)
+    with contextlib.suppress(KeyboardInterrupt), subscription:
+        if as_json or not sys.stdout.isatty():
+            for message in messages(subscription):
+                if message is not None:
+                    sys.stdout.buffer.write(clean_json(to_json_line(message)))
+                    sys.stdout.buffer.flush()
+        else:
+            _show_table(connect, messages(subscription))
+    if subscription.rejected:
+        say(f"{subscription.rejected} messages were not ours and were left out", err=True)
 
 
-def _show_table(connect: str, board: object, messages: Iterator[object]) -> None:
+def _show_table(connect: str, messages: Iterator[Published | None]) -> None:
+    """Show the newest of each camera until the messages end."""
     from rich.live import Live
     from rich.table import Table
 
     from stream_i3d.display_text import rich_text
     from stream_i3d.service.terminal.board import COLUMNS, Board
 
-    assert isinstance(board, Board)
+    board = Board()
 
     def table() -> Table:
         drawn = Table(expand=True, title=rich_text(connect + ("" if board.rows() else ": nothing yet")))
@@ -99,5 +91,5 @@ def _show_table(connect: str, board: object, messages: Iterator[object]) -> None
     with Live(table(), refresh_per_second=8) as live:
         for message in messages:
             if message is not None:
-                board.take(message)  # type: ignore[arg-type]
+                board.take(message)
             live.update(table())

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -35,6 +35,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STREAMS: tuple[StreamName, ...] = ("rgb", "flow")
+
+
+Progress = Callable[[float, float | None], None]
+
+
+def no_progress(time: float, duration: float | None) -> None:
+    """Do nothing."""
+
+
+class Extracted(NamedTuple):
+    """What a video gives: (stacks, width) float32 by stream, and (stacks,) float64 end times in ms of media time."""
+
+    features: dict[StreamName, NDArray[np.float32]]
+    times_ms: NDArray[np.float64]
 
 
 class ExtractJob(Struct, frozen=True, kw_only=True):
@@ -86,17 +100,30 @@ class Extractor:
             network, _ = load_stream(stream, own, job.model, self._preprocessing)
             self._networks[stream], self._widths[stream] = network, network.feature_channels
 
-    def run(self, video: str, progress: Callable[[float, float | None], None] = lambda time, duration: None) -> int:
+    def run(self, video: str, progress: Progress = no_progress) -> int:
         """Write a video's files; return how many stacks it has, 0 for one shorter than a stack.
+
+        Arguments and errors are those of `extract`; after an error nothing is written.
+
+        Raises:
+            ConfigError: The files cannot be written.
+        """
+        found = self.extract(video, progress)
+        arrays: dict[str, NDArray[Any]] = {str(stream): rows for stream, rows in found.features.items()}
+        arrays |= {"fps": np.array(self._job.fps), "timestamps_ms": found.times_ms}
+        _write_all({path: arrays[kind] for kind, path in self._job.files(video).items()})
+        return len(found.times_ms)
+
+    def extract(self, video: str, progress: Progress = no_progress) -> Extracted:
+        """Return a video's features.
 
         Args:
             video: As for `offline_address`.
             progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
 
         Raises:
-            SourceError: The video cannot be read; nothing is written.
-        EngineError: A stack's features are not finite; nothing is written.
-            ConfigError: The files cannot be written.
+            SourceError: The video cannot be read.
+            EngineError: A stack's features are not finite.
         """
         rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
         times_ms: list[float] = []
@@ -117,16 +144,14 @@ class Extractor:
         slow = too_slow(redact(video), reader.pictures, reader.end_s, self._preprocessing)
         if slow is not None and times_ms:
             log.warning("%s", slow)
-        arrays: dict[str, NDArray[Any]] = {
+        arrays = {
             stream: np.array(features, np.float32).reshape(-1, self._widths[stream])
             for stream, features in rows.items()
         }
-        arrays |= {"fps": np.array(self._job.fps), "timestamps_ms": np.array(times_ms, np.float64)}
-        _write_all({path: arrays[kind] for kind, path in self._job.files(video).items()})
-        return len(times_ms)
+        return Extracted(arrays, np.array(times_ms, np.float64))
 
     def _stacks(
-        self, reader: FrameReader, duration_s: float | None, progress: Callable[[float, float | None], None]
+        self, reader: FrameReader, duration_s: float | None, progress: Progress
     ) -> Iterator[tuple[NDArray[np.uint8], float]]:
         """Yield every stack, (stack_size, size, size, 3 or 5) uint8, with its last frame's media time in seconds.
 

@@ -21,8 +21,8 @@ from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
+from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging, Recognizer
 from stream_i3d.redact import redact
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def recognize_video(
     address = offline_address(video)
     camera = CameraWindows(
         make_feed(setup.preprocessing, config.window, make_augment(setup)),
-        Recognizer(address.default_name, Judging.of(config, engine.labels, setup.model_name), time.monotonic_ns),
+        Postprocessor(
+            address.default_name, PostprocessSettings.of(config, engine.labels, setup.model_name), time.monotonic_ns
+        ),
     )
     runner = make_runner(engine, config)
     judged: list[Recognition] = []

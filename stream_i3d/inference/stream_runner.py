@@ -20,7 +20,7 @@ from stream_i3d.inference.chunk_feed import Chunk
 from stream_i3d.inference.runner import CameraWindows, Judged
 from stream_i3d.messages import Clip, Prediction
 from stream_i3d.motion import motion_measure
-from stream_i3d.recognizer import softmax
+from stream_i3d.postprocess import softmax
 
 if TYPE_CHECKING:
     from stream_i3d.inference.stream_engine import StreamEngine

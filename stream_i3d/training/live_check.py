@@ -19,7 +19,7 @@ from stream_i3d.config import DEFAULT_MIN_CONFIDENCE, Config, IdleConfig
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint, update_spec
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.recognizer import Drops, Judging, Recognizer
+from stream_i3d.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.training.calibration import MIN_SAMPLES, MIN_SAMPLES_PER_CLASS, fit_temperature
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import Datasets
@@ -215,7 +215,9 @@ def judge_windows(
         config: Settings of the live path.
     """
     open_config = structs.replace(config, idle=IdleConfig(min_confidence=0, min_motion=0))
-    recognizer = Recognizer("outlook", Judging.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0)
+    recognizer = Postprocessor(
+        "outlook", PostprocessSettings.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0
+    )
     judged = []
     for one in predictions:
         if one.prediction is None:

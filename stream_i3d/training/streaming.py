@@ -25,8 +25,8 @@ from stream_i3d.inference.mode import make_feed, make_runner
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES
+from stream_i3d.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing, centre_crop
-from stream_i3d.recognizer import Drops, Judging, Recognizer
 from stream_i3d.training.stream_videos import StreamVideo, stream_order
 from stream_i3d.training.streaming_offline import carried_probabilities, check_finite
 from stream_i3d.training.streaming_report import (
@@ -78,10 +78,10 @@ class Playback:
     skipped: list[str] = field(default_factory=list)
 
 
-class _Recording(Recognizer):
-    """A recognizer that records its inputs."""
+class _Recording(Postprocessor):
+    """A postprocessor that records its inputs."""
 
-    def __init__(self, judging: Judging, recorded: list[WindowPrediction]) -> None:
+    def __init__(self, judging: PostprocessSettings, recorded: list[WindowPrediction]) -> None:
         super().__init__(_CAMERA, judging, lambda: 0)
         self._recorded = recorded
 
@@ -172,7 +172,7 @@ def replay(
     Returns:
         The recognition of every window with a prediction, and the events.
     """
-    recognizer = Recognizer(_CAMERA, _judging(labels, config), lambda: 0)
+    recognizer = Postprocessor(_CAMERA, _judging(labels, config), lambda: 0)
     recognitions: list[Recognition] = []
     events: list[ActionEvent] = []
     drops = Drops(0, 0)
@@ -307,8 +307,8 @@ def offline_probabilities(
     return np.asarray(torch.cat(rows).numpy(), np.float32)
 
 
-def _judging(labels: Sequence[str], config: Config) -> Judging:
-    return Judging.of(config, labels, ModelName(name="", checkpoint=""))
+def _judging(labels: Sequence[str], config: Config) -> PostprocessSettings:
+    return PostprocessSettings.of(config, labels, ModelName(name="", checkpoint=""))
 
 
 def _span(spans: Sequence[Span], one: WindowPrediction) -> Span | None:

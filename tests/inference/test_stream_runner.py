@@ -13,8 +13,8 @@ from stream_i3d.inference.mode import make_feed, make_runner
 from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
 from stream_i3d.inference.stream_runner import StreamRunner
 from stream_i3d.messages import ModelName, Recognition
+from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging, Recognizer
 from tests.inference.fakes import LABELS, FakeEngine, FakeStreamEngine
 from tests.samples import pixels, stamp
 
@@ -28,8 +28,8 @@ def camera(name: str = "door", stride: int = 8, averaging: int = 1, min_motion: 
         idle=IdleConfig(min_confidence=0, min_motion=min_motion),
         publish=PublishConfig(top_k=3),
     )
-    judging = Judging.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
-    return CameraWindows(ChunkFeed(SIXTEEN, window), Recognizer(name, judging, lambda: 0))
+    judging = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
+    return CameraWindows(ChunkFeed(SIXTEEN, window), Postprocessor(name, judging, lambda: 0))
 
 
 def runner(engine: FakeStreamEngine, averaging: int = 1, min_motion: float = 0.0) -> StreamRunner:

@@ -26,8 +26,8 @@ from stream_i3d.inference.two_stream import TwoStreamEngine
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
+from stream_i3d.postprocess import PostprocessSettings, softmax
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging, softmax
 from stream_i3d.scenes import LABELS
 from stream_i3d.stage import CameraSlot
 from stream_i3d.transport.wire import decode_capture, encode_frame
@@ -298,7 +298,7 @@ def test_the_worker_makes_the_same_clips_as_offline(rgb: Path, flow: Path) -> No
     setup = settled(rgb, flow)
     config = structs.replace(PLAIN, window=WindowConfig(stride=4))
     job = WorkerJob(cameras=[], relay="", setup=setup, config=config)
-    judging = Judging.of(config, LABELS, setup.model_name)
+    judging = PostprocessSettings.of(config, LABELS, setup.model_name)
     camera = Camera(CameraSlot(name="door", channel="", lossless=True), job, judging)
     offline = CameraFeed(setup.preprocessing, 4, config.window.max_span_ratio, make_augment(setup))
     compared = 0

@@ -13,8 +13,8 @@ from stream_i3d.errors import CheckpointError, ConfigError, DeviceError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
+from stream_i3d.postprocess import softmax
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import softmax
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.evaluation import Network, evaluate, load_network, score_videos, videos_for, with_clips

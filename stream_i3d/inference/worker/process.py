@@ -1,7 +1,7 @@
 """The worker process: drains every camera's frames, runs what is due, gives what it finds to the publisher.
 
 Two threads. The drain thread always reads, into the rings; the main thread takes the newest due windows, runs them as
-one batch and sends what is to be published. A thin shell: what is due is buffer.py's, what it means is recognizer.py's.
+one batch and sends what is to be published. A thin shell: buffer.py says what is due, postprocess.py what it means.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stream_i3d.inference.worker.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.worker.meter import Meter
 from stream_i3d.inference.worker.pace import Pace
 from stream_i3d.messages import ActionEvent
-from stream_i3d.recognizer import Judging
+from stream_i3d.postprocess import PostprocessSettings
 from stream_i3d.stage import Done, Ready, Stage, Summary, WorkerOrder
 from stream_i3d.transport.relay import RelaySender
 
@@ -62,7 +62,7 @@ def serve(
     """
     engine = load_engine(job.setup)
     batches = Batches(engine, batch_limit, len(job.cameras), job.config.window.mode == "streaming")
-    judging = Judging.of(job.config, engine.labels, job.setup.model_name)
+    judging = PostprocessSettings.of(job.config, engine.labels, job.setup.model_name)
     memory = memory_maker(engine, job.setup.config)
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
@@ -76,6 +76,7 @@ def serve(
                 model=judging.model,
                 labels=list(engine.labels),
                 engine=engine.description,
+                facts=engine.facts,
                 check=engine.self_check.facts if isinstance(engine, Checkable) and engine.self_check else None,
             )
         )
@@ -189,7 +190,7 @@ class WorkerLoop:
     def _obey(self, order: WorkerOrder) -> None:
         """Have the cameras and the settings that the order says."""
         self._job = structs.replace(self._job, cameras=order.cameras, config=order.config)
-        judging = Judging.of(order.config, self._engine.labels, self._job.setup.model_name)
+        judging = PostprocessSettings.of(order.config, self._engine.labels, self._job.setup.model_name)
         self._runner.set_idle(order.config.idle.min_motion, order.config.idle.skip_inference)
         slots = {slot.channel: slot for slot in order.cameras}
         for camera in list(self._cameras):

@@ -61,7 +61,6 @@ class Board:
 
     def __init__(self) -> None:
         self._rows: dict[str, BoardRow] = {}
-        self.rejected = 0
 
     def take(self, message: Published) -> None:
         """Take in one message."""

@@ -14,8 +14,8 @@ from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.inference.worker.pace import Pace
 from stream_i3d.messages import FrameStamp, ModelName
+from stream_i3d.postprocess import PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognizer import Judging
 from stream_i3d.stage import CameraSlot
 
 FPS = 25.0
@@ -76,7 +76,7 @@ class Machine:
         model = ModelName(name="i3d", checkpoint="fake")
         setup = ModelSetup(path="/w/f.safetensors", spec=None, config=config.model, preprocessing=SMALL, labels=None)
         self._job = WorkerJob(cameras=[], relay="ipc://x", setup=setup, config=config)
-        self._judging = Judging.of(config, ("a",), model)
+        self._judging = PostprocessSettings.of(config, ("a",), model)
         self._batch_s = batch_s
         self.rates: list[float] = []
         self._fps = fps

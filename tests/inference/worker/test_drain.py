@@ -11,7 +11,7 @@ import pytest
 
 from stream_i3d.inference.worker import drain
 from stream_i3d.inference.worker.drain import Camera, Drain
-from stream_i3d.recognizer import Judging
+from stream_i3d.postprocess import PostprocessSettings
 from stream_i3d.transport.wire import encode_frame
 from tests.inference.fakes import LABELS, FakeEngine
 from tests.inference.worker.service import CLIP_LEN, Service
@@ -48,7 +48,7 @@ def test_frames_that_were_under_way_to_a_removed_camera_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Service(tmp_path, monkeypatch, FakeEngine(), lossless=True).job
-    camera = Camera(job.cameras[0], job, Judging.of(job.config, LABELS, job.setup.model_name))
+    camera = Camera(job.cameras[0], job, PostprocessSettings.of(job.config, LABELS, job.setup.model_name))
     monkeypatch.setattr(drain, "FrameReceivers", FakeReceivers)
     reading = Drain([camera])
     [messages] = reading._receivers.waiting.values()  # type: ignore[attr-defined]
