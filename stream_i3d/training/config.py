@@ -178,7 +178,7 @@ class NetworkConfig(Section, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Check the start weights and the frozen part."""
+        """Check that what starts the network and what is frozen of it are said once."""
         if self.weights is not None and self.inflate is not None:
             raise ValueError("weights and inflate both say what to start from: give one of them")
         if (self.regime == "freeze") != (self.freeze_until is not None):
@@ -217,7 +217,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     warmup_start: Annotated[Share, setting("Share of the learning rate that the warm-up begins with.")] = 0.1
 
     def __post_init__(self) -> None:
-        """Check that a step schedule has milestones."""
+        """Check that a step schedule has steps."""
         if (self.name == "step") != bool(self.milestones):
             raise ValueError("schedule step needs milestones, such as [40, 80], and no other schedule takes them")
 
@@ -279,13 +279,13 @@ class RunConfig(Section, frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        """Check that a batch can be divided into its parts."""
+        """Check that a step can be cut into its parts."""
         if "auto" not in (self.batch_size, self.accumulate) and settled(self.batch_size) % settled(self.accumulate):
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
 
 
 class TrainConfig(Section, frozen=True, kw_only=True):
-    """All settings of `train`; they are stored in every checkpoint that it writes."""
+    """Everything `train` can be told; it stands in every checkpoint that it writes."""
 
     output: Annotated[str, setting("Folder of the run.")] = "runs/train"
     data: DataConfig = DataConfig()

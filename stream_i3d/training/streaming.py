@@ -79,7 +79,7 @@ class Playback:
 
 
 class _Recording(Postprocessor):
-    """A recognizer that records its inputs."""
+    """A postprocessor that records its inputs."""
 
     def __init__(self, judging: PostprocessSettings, recorded: list[WindowPrediction]) -> None:
         super().__init__(_CAMERA, judging, lambda: 0)
