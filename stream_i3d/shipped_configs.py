@@ -1,7 +1,6 @@
 """The configurations that come with the package, by name: `webcam` or `finetune` in place of a path.
 
-In a source tree they are the folder `configs`; in an installed package that folder lies in the package. Knows neither
-what is in them nor the command line.
+In a source tree they are the folder `configs`; in an installed package that folder is in the package.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.files import kind_of
 
 ConfigKind = Literal["run", "train"]
-"""What a configuration is for: the service and what is like it, or a training."""
+"""What a configuration is for: a service, or a training."""
 
 _PACKAGE = Path(__file__).parent
 
 
 def configs_folder(kind: ConfigKind) -> Path:
-    """Return the folder of a kind's configurations; it need not be there."""
+    """Return the folder of a kind's configurations; it may not exist."""
     installed = _PACKAGE / "configs"
     folder = installed if kind_of(installed) == "folder" else _PACKAGE.parent / "configs"
     return folder / "train" if kind == "train" else folder
@@ -35,7 +34,7 @@ def shipped_configs(kind: ConfigKind) -> dict[str, Path]:
 def find_config(kind: ConfigKind, given: str | Path) -> Path:
     """Return the file that a path, or the name of a configuration that comes with the package, means.
 
-    A file goes before a name. What is neither a file nor a folder (a pipe, a device) is taken as it is.
+    A file is preferred to a name. A pipe or a device is returned as it is.
 
     Raises:
         ConfigError: There is no such file, and no configuration of that name.
@@ -53,7 +52,7 @@ def find_config(kind: ConfigKind, given: str | Path) -> Path:
 
 
 def summary(path: Path) -> str:
-    """Return what a configuration is for: the first sentence of the comment it begins with; empty without one."""
+    """Return the first sentence of the comment at the head of a configuration; empty without one."""
     try:
         with path.open(encoding="utf-8") as file:
             lines = [line.lstrip("# ").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), file)]

@@ -1,7 +1,7 @@
-"""YAML as text from anybody: read within bounds, refused in one line. Knows nothing of what settings are for.
+"""Reads untrusted YAML within limits, and refuses it in one line. Pure.
 
-PyYAML's safe loader runs no code, but a page of aliases and merges makes it fill the memory, a key given twice silently
-wins, and what it is told to read as a number, a date or a truth value may end it with any error of Python. Pure.
+PyYAML's safe loader runs no code. But a page of aliases and merges can fill the memory, the second of two equal keys
+wins silently, and a malformed number, date or boolean may raise any of Python's errors.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _PROBLEM_LENGTH = 160
 
 
 class _Refusal(yaml.MarkedYAMLError):
-    """What is YAML, but refused here; its words are ours."""
+    """Valid YAML that is refused here. Its message may be shown as it is."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with an end to what merges grow to, and no key twice."""
+    """PyYAML's safe loader with limited merges. It refuses equal keys."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what `<<` names into a mapping; PyYAML calls this before it makes one."""
+        """Merge the mappings that `<<` names; PyYAML calls this before it builds a mapping."""
         flattened: set[int] = self.__dict__.setdefault("_flattened", set())
-        if id(node) in flattened:  # by another alias: its merged keys may be there twice, as its own win
+        if id(node) in flattened:  # seen by another alias: merged keys may stand beside its own
             return
         flattened.add(id(node))
         seen: set[tuple[str, str]] = set()
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def _merged(self, value: yaml.Node) -> int:
-        """Return how many keys a merge brings in, having flattened where they come from."""
+        """Return how many keys a merge adds; flattens the mappings that it names."""
         if isinstance(value, yaml.SequenceNode):
             return sum(self._merged(item) for item in value.value)
         if not isinstance(value, yaml.MappingNode):
@@ -61,11 +61,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, what: str) -> Any:
-    """Return what YAML text says: dicts, lists, text, numbers, truth values, dates, sets and None.
+    """Parse YAML text into dicts, lists, strings, numbers, booleans, dates, sets and None.
 
     Args:
-        text: Of anybody.
-        what: Where it is from, for the message.
+        text: YAML from any source.
+        what: What it is, for the message: a path or a key.
 
     Raises:
         ConfigError: It is not YAML, is too large, or has a value that no setting can have.
@@ -79,12 +79,12 @@ def parse_yaml(text: str, what: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
-        if not isinstance(error, _Refusal):  # of a password such as *x it says what it takes for an alias
+        if not isinstance(error, _Refusal):  # the name of an alias may be a password such as *x
             problem = re.sub(r"'[^'<]{3,}'", f"'{HIDDEN}'", str(problem))
         raise ConfigError(f"{what}{line} is not valid YAML: {_brief(problem)}") from None
     except RecursionError:
         raise ConfigError(f"{what} is not valid YAML: it is nested too deeply, or refers to itself") from None
-    except ValueError as error:  # a date or number that is none, and _check's
+    except ValueError as error:  # a malformed date or number, or _check's
         raise ConfigError(f"{what} is not valid YAML: {_brief(error)}") from None
     except (LookupError, AttributeError, TypeError, OverflowError):  # of `!!int ""`, `!!bool x`, `!!timestamp x`
         raise ConfigError(f"{what} is not valid YAML: a value is not of the kind that its tag (!!) says") from None
@@ -92,7 +92,7 @@ def parse_yaml(text: str, what: str) -> Any:
 
 
 def _check(value: Any, counted: int) -> int:
-    """Look at every value; return how many there are with those `counted` before; raise ValueError for a wrong one."""
+    """Check every value; return their number plus `counted`. Raises ValueError for one that no setting can have."""
     counted += 1
     if counted > MAX_VALUES:
         raise ValueError(f"it has more than {MAX_VALUES} values, its aliases written out")

@@ -1,6 +1,6 @@
-"""The command line. Thin: every command parses, calls, prints; what it does lies in the packages below.
+"""The command line. Each command parses its options, calls the packages below, and prints.
 
-This module stays light: a spawned process imports it, and must not pay for the commands.
+This module imports little: every spawned process imports it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from stream_i3d.redact import redact
     from stream_i3d.service.process_limits import tighten_umask
 
-    sys.excepthook = _print_error_of_ours
+    sys.excepthook = _print_unexpected_error
     tighten_umask()
     try:
         code = app.main(args=arguments, prog_name="stream-i3d", standalone_mode=False)
@@ -35,21 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {clean_text(redact(str(error)))}", file=sys.stderr)
         sys.exit(2)
     except UnicodeEncodeError as error:
-        if not "\ud800" <= error.object[error.start] <= "\udfff":  # what Python makes of bytes that are no text
+        if not "\ud800" <= error.object[error.start] <= "\udfff":  # bytes of an argument that are not UTF-8
             raise
         print("error: an argument or a file's name is no text (UTF-8): give another, or rename it", file=sys.stderr)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone (`stream-i3d watch | head`): nothing is wrong, and nothing more to say.
+        # The reader of the output has closed it (`stream-i3d watch | head`), which is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _print_error_of_ours(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what Python prints of an error that nobody caught, but not the passwords in it."""
+def _print_unexpected_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an unexpected error as Python does, without passwords."""
     import traceback
 
     from stream_i3d.display_text import clean_lines

@@ -1,4 +1,4 @@
-"""The group of all commands; each is imported only when it is called."""
+"""The group of all commands. Each is imported when it is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stream-i3d collect`: labelled clips from a camera, with a countdown, for `train`."""
+"""`stream-i3d collect`: records labelled clips from a camera, with a countdown, for `train`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RECIPE = "finetune"
     "--source",
     required=True,
     metavar="[NAME=]SOURCE",
-    help="Webcam index, /dev path, URL, file or synthetic://; the name is that of `run` and not used here.",
+    help="Webcam index, /dev path, URL, file or synthetic://; a name before it has no effect here.",
     shell_complete=completion.sources,
 )
 @click.option("--label", required=True, help="The class; its clips go to OUTPUT/LABEL.")
@@ -38,8 +38,8 @@ _RECIPE = "finetune"
 @click.option("--clips", default=20, show_default=True, help="How many recordings.")
 @click.option("--seconds", default=3.0, show_default=True, help="Length of each.")
 @click.option("--split", type=float, help="Cut each recording into clips of so many seconds.")
-@click.option("--countdown", default=3.0, show_default=True, help="Seconds counted down before each.")
-@click.option("--pause", default=1.0, show_default=True, help="Seconds of rest after each.")
+@click.option("--countdown", default=3.0, show_default=True, help="Seconds of the countdown before each.")
+@click.option("--pause", default=1.0, show_default=True, help="Seconds of pause after each.")
 @click.option("--fps", default=25.0, show_default=True, help="Frames per second of the clips.")
 @click.option("--size", default="640x480", show_default=True, help="Larger pictures are shrunk to its longer side.")
 @click.option("--fast", is_flag=True, help="Read files at full speed.")
@@ -56,7 +56,7 @@ def collect(
     size: str,
     fast: bool,
 ) -> None:
-    """Record labelled clips: a countdown, then do it, again and again; Ctrl-C ends it and keeps the whole clips.
+    """Record labelled clips, each after a countdown; Ctrl-C ends it and keeps the complete clips.
 
     \b
     stream-i3d collect --source 0 --label wave
@@ -85,39 +85,39 @@ def collect(
 
 
 class _Prompter:
-    """Tells the person in front of the camera what to do: a bar and a bell in a terminal, else lines."""
+    """Prompts the person in front of the camera: with a bar and a bell in a terminal, else with lines."""
 
     def __init__(self, job: CollectJob, progress: Progress) -> None:
         self._label, self._plan = job.label, job.plan
         self._progress = progress
         self._bar = progress.add_task("", total=1.0, visible=False)
-        self._told = ""
+        self._prompt = ""
         self._take = 1
 
     def opened(self, description: str) -> None:
-        """Say what is recorded from."""
+        """Print a description of the source."""
         self._say(description)
 
     def cue(self, cue: Cue) -> None:
-        """Show what a picture changes."""
+        """Show the prompt for the current picture."""
         self._take = cue.take
         if cue.gap_s:
             self._say(f"{self._number()}: nothing came for {cue.gap_s:.1f} s; this clip is taken again")
         text, share = self._instruction(cue)
-        if text and text != self._told:
+        if text and text != self._prompt:
             if cue.phase == "recording":
                 self._progress.console.bell()
             if self._progress.disable:
                 self._say(text)
-        self._told = text
+        self._prompt = text
         self._progress.update(self._bar, description=clean_text(text), completed=share, visible=bool(text))
 
     def kept(self, path: Path) -> None:
-        """Name a clip that is whole."""
+        """Print the path of a complete clip."""
         self._say(f"{self._number()}: kept {path}")
 
     def _instruction(self, cue: Cue) -> tuple[str, float]:
-        """Return what to say, and how far the bar is."""
+        """Return the prompt, and the bar's share in [0, 1]."""
         if cue.phase == "countdown":
             return f"{self._number()}: '{self._label}' in {max(1, math.ceil(cue.left_s - 1e-6))}", 0.0
         if cue.phase == "recording":
@@ -133,7 +133,7 @@ class _Prompter:
 
 
 def _next_command(job: CollectJob) -> str:
-    """Return the command to go on with: a second class, else the training."""
+    """Return the next command: another class, or the training where there are two."""
     from stream_i3d.redact import redact
 
     classes = [folder for folder in job.output.iterdir() if folder.is_dir() and any(folder.glob("[!.]*.mp4"))]

@@ -1,4 +1,4 @@
-"""`stream-i3d ctl`: asks a running service how it fares, and changes its cameras and settings."""
+"""`stream-i3d ctl`: shows the state of a running service, and changes its cameras and settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stream_i3d.cli import completion
-from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys
+from stream_i3d.cli.options import SecondsOption, client_key_options, client_keys, split_source
 from stream_i3d.cli.output import say_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @click.group(no_args_is_help=True)
 def ctl() -> None:
-    """Ask and change a running service: cameras, settings, how its processes fare.
+    """Show and change a running service: cameras, settings, processes.
 
     \b
     stream-i3d ctl status
@@ -36,8 +36,8 @@ def ctl() -> None:
 def _connection(command: _F) -> _F:
     """Add --connect, --timeout, --json and the options of keys."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="JSON, as the service answers, and no table."),
-        click.option("--timeout", default=3.0, type=SecondsOption(_LONGEST_S), help="Seconds to wait."),
+        click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON lines, not as tables."),
+        click.option("--timeout", default=3.0, type=SecondsOption(_LONGEST_S), help="Seconds to wait for an answer."),
         client_key_options,
         click.option("--connect", default=_DEFAULT, show_default=True, help="Control address of the service."),
     ):
@@ -57,19 +57,17 @@ def cameras(**connection: Any) -> None:
 @ctl.command()
 @click.argument("source", metavar="[NAME=]SOURCE", shell_complete=completion.sources)
 @click.option("--name", help="Its name; else it is named after its source.", shell_complete=completion.cameras)
-@click.option("--replace", is_flag=True, help="Have the camera --name show this source, if there is one already.")
+@click.option("--replace", is_flag=True, help="If there is a camera --name, give it this source.")
 @_connection
 def add(source: str, name: str | None, replace: bool, **connection: Any) -> None:
     """Add a camera: a webcam index, /dev path, URL, file or synthetic://.
 
-    `add -` reads the source from standard input: arguments, and a password in one, are seen by all users of a machine.
+    `add -` reads the source from standard input: all users of a machine can see arguments, and a password in them.
     """
-    from stream_i3d.capture.address import split_name
     from stream_i3d.errors import ConfigError
-    from stream_i3d.files import kind_of
     from stream_i3d.transport.control import AddCamera, CamerasReply, ChangeSource, ListCameras
 
-    named, source = split_name(_read_source(source), lambda path: kind_of(path) is not None)
+    named, source = split_source(_read_source(source))
     if named is not None and name not in (None, named):
         raise ConfigError(f"two names for one camera, {named!r} and {name!r}: give NAME=SOURCE or --name")
     name = name or named
@@ -88,7 +86,7 @@ def add(source: str, name: str | None, replace: bool, **connection: Any) -> None
 @click.argument("source", shell_complete=completion.sources)
 @_connection
 def change_source(camera: str, source: str, **connection: Any) -> None:
-    """Have a camera show another source under its name; `-` reads it from standard input."""
+    """Give a camera another source; `-` reads it from standard input."""
     from stream_i3d.transport.control import ChangeSource
 
     _ask(ChangeSource(camera=camera, source=_read_source(source)), **connection)
@@ -98,7 +96,7 @@ def change_source(camera: str, source: str, **connection: Any) -> None:
 @click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def remove(camera: str, **connection: Any) -> None:
-    """End a camera."""
+    """Remove a camera."""
     from stream_i3d.transport.control import RemoveCamera
 
     _ask(RemoveCamera(camera=camera), **connection)
@@ -109,7 +107,7 @@ def remove(camera: str, **connection: Any) -> None:
 @click.argument("name")
 @_connection
 def rename(camera: str, name: str, **connection: Any) -> None:
-    """Give a camera another name."""
+    """Rename a camera."""
     from stream_i3d.transport.control import RenameCamera
 
     _ask(RenameCamera(camera=camera, name=name), **connection)
@@ -119,7 +117,7 @@ def rename(camera: str, name: str, **connection: Any) -> None:
 @click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def pause(camera: str, **connection: Any) -> None:
-    """Leave a camera until it is resumed."""
+    """Pause a camera until it is resumed."""
     from stream_i3d.transport.control import PauseCamera
 
     _ask(PauseCamera(camera=camera), **connection)
@@ -129,7 +127,7 @@ def pause(camera: str, **connection: Any) -> None:
 @click.argument("camera", shell_complete=completion.cameras)
 @_connection
 def resume(camera: str, **connection: Any) -> None:
-    """Go on with a paused camera."""
+    """Resume a paused camera."""
     from stream_i3d.transport.control import ResumeCamera
 
     _ask(ResumeCamera(camera=camera), **connection)
@@ -139,7 +137,7 @@ def resume(camera: str, **connection: Any) -> None:
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completion.live_settings)
 @_connection
 def change_settings(settings: tuple[str, ...], **connection: Any) -> None:
-    """Change settings, for all cameras and at once; without arguments, list those that can be changed."""
+    """Change settings of all cameras at once; without arguments, list those that can be changed."""
     from stream_i3d.settings import parse_overrides
     from stream_i3d.transport.control import ChangeSettings, GetSettings
 
@@ -149,21 +147,21 @@ def change_settings(settings: tuple[str, ...], **connection: Any) -> None:
 @ctl.command()
 @_connection
 def status(**connection: Any) -> None:
-    """Tell what runs: service, model, processes and cameras."""
+    """Show the service, its model, processes and cameras."""
     from stream_i3d.transport.control import ListCameras, ListStages, SayHello
 
     _ask(SayHello(), ListStages(), ListCameras(), **connection)
 
 
 def _read_source(given: str) -> str:
-    """Return the source, of `-` the first line of standard input, whose bytes mean the same in every locale."""
+    """Return the given source; for `-` the first line of standard input, decoded alike in every locale."""
     if given != "-":
         return given
     return sys.stdin.buffer.readline(_LONGEST_LINE).decode("utf-8", errors="surrogateescape").strip()
 
 
 def _ask(*requests: Request, as_json: bool, **connection: Any) -> None:
-    """Print the answers: as tables, or as one line of JSON each."""
+    """Send requests and print the answers: as tables, or as one line of JSON each."""
     from stream_i3d.transport.control import encode_control
 
     for reply in _answers(requests, **connection):
@@ -181,15 +179,15 @@ def _answers(
     timeout: float,
     as_json: bool = False,
 ) -> list[Reply]:
-    """Ask one after the other.
+    """Return the answers to requests, sent one after the other.
 
     Raises:
-        StreamI3DError: A request makes no sense, nobody answered in time, or it was refused.
+        StreamI3DError: A request is not valid or was refused, or no answer came in time.
     """
     from stream_i3d.transport.control import decode_request, encode_control
     from stream_i3d.transport.control_sockets import ControlClient
 
-    checked = [decode_request(encode_control(request)) for request in requests]  # an impossible name is told from here
+    checked = [decode_request(encode_control(request)) for request in requests]  # refuses names that are not allowed
     with ControlClient(connect, client_keys(key, server_key)) as client:
         return [client.request(request, timeout) for request in checked]
 

@@ -1,4 +1,4 @@
-"""`stream-i3d demo`: the carried model on synthetic scenes, through the real processes, against the truth."""
+"""`stream-i3d demo`: recognises synthetic scenes with the model of the package, and compares with their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DURATION_S = 40.0
 @click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Which scenes are shown.")
 @click.option("--gui/--no-gui", default=None, help="Show it in a window (default: where there is a screen).")
 def demo(duration: float | None, seed: int, gui: bool | None) -> None:
-    """Show live labels beside the truth for a while, then how often they were right."""
+    """Show live labels beside the true ones, then how often they were right."""
     if _has_screen() if gui is None else gui:
         from stream_i3d.cli.gui import open_window
         from stream_i3d.service.demo_settings import demo_config
@@ -62,7 +62,7 @@ def demo(duration: float | None, seed: int, gui: bool | None) -> None:
 
 
 def _has_screen() -> bool:
-    """Tell whether a window can be opened: PyQt6 is installed, and there is a display."""
+    """Return whether a window can be opened: PyQt6 is installed, and there is a display."""
     if importlib.util.find_spec("PyQt6") is None:
         return False
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""`stream-i3d doctor`: what this machine has, or whether a configuration can run on it, and what to do about it."""
+"""`stream-i3d doctor`: checks this machine, or whether a configuration can run on it, and says what to do."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from stream_i3d.cli.output import say, say_json
 
 @click.command()
 @click.option(
-    "--config", "config_file", type=ConfigFile("run"), help="Look at a deployment instead: this file, or a shipped one."
+    "--config",
+    "config_file",
+    type=ConfigFile("run"),
+    help="Check this configuration: a file, or a name of `config list`.",
 )
 @click.option("--cameras", is_flag=True, help="With --config: open every camera, up to 5 s each.")
 @click.option("--running", is_flag=True, help="With --config: the service runs now, so its addresses are in use.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool) -> None:
-    """Look at versions, GPU, codecs, cameras and system parts; with --config, at all that a deployment needs.
+    """Check versions, GPU, codecs, cameras and system libraries; with --config, all that a deployment needs.
 
-    Exit code 1 where something needed is not there (fail), 2 where the configuration cannot be read.
+    Exit code 1 where something needed is missing (fail), 2 where the configuration cannot be read.
 
     \b
     stream-i3d doctor
@@ -33,7 +36,7 @@ def doctor(config_file: Path | None, cameras: bool, running: bool, as_json: bool
     from stream_i3d.service.doctor.finding import Finding, failed
 
     if config_file is None and (cameras or running):
-        raise ConfigError("--cameras and --running are of a deployment: give --config FILE with them")
+        raise ConfigError("--cameras and --running are for a configuration: give --config FILE with them")
     findings: list[Finding] = []
     if config_file is None:
         from stream_i3d.service.doctor.machine import examine_machine

@@ -1,4 +1,4 @@
-"""`stream-i3d evaluate`: how good a checkpoint is, offline and live; calibration; fusion of two networks' results."""
+"""`stream-i3d evaluate`: measures a checkpoint, offline and live; calibrates; fuses the results of two networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("arguments", nargs=-1, metavar="CONFIG CHECKPOINT [KEY=VALUE]...", shell_complete=evaluation_arguments)
 @click.option(
     "--data",
-    help="Other videos than the configuration's validation set: a folder or a list.",
+    help="Videos in place of the configuration's validation set: a folder or a list.",
     shell_complete=files,
 )
 @click.option(
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     type=click.Choice(["prob", "score"]),
     default="prob",
     show_default=True,
-    help="What of a video's clips is averaged: probabilities, or logits.",
+    help="Average the probabilities or the logits of a video's clips.",
 )
 @click.option("--clips", type=click.IntRange(1), help="Clips of each video (default: clip.test_clips, 10).")
 @click.option("--crops", type=click.Choice(["1", "3"]), help="Crops of each clip (default: clip.test_crops, 3).")
@@ -97,7 +97,7 @@ def evaluate(
     stream-i3d evaluate finetune motion --eval top_k_accuracy mean_class_accuracy --streaming
     stream-i3d evaluate --fuse rgb.json flow.json --out both.json
 
-    KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
+    KEY=VALUE arguments, such as run.device=cpu, override CONFIG.
     """
     from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
@@ -130,7 +130,7 @@ def evaluate(
 
 
 def _sorted_out(arguments: Sequence[str], metrics: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """Tell files, names of metrics (`--eval a b` takes as many as there are) and settings apart."""
+    """Split the arguments into files, metrics (`--eval a b` takes several) and settings."""
     known = set(metrics)
     settings = [one for one in arguments if "=" in one and kind_of(one) is None]
     names = [one for one in arguments if one in known]

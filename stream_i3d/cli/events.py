@@ -1,4 +1,4 @@
-"""`stream-i3d events list|export`: what the event store has, also while the service runs."""
+"""`stream-i3d events list|export`: reads the event store, also while the service runs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LIMIT = click.IntRange(1, 10**9)
 _FILTERS = [
     click.option("--store", type=click.Path(path_type=Path), help="The event store: `path` of the `store` sink."),
     click.option("--config", "config_file", type=ConfigFile("run"), help="Or the service's YAML file."),
-    click.option("--camera", "cameras", multiple=True, help="Only of this camera; repeatable."),
+    click.option("--camera", "cameras", multiple=True, help="Only actions of this camera; repeatable."),
     click.option("--label", "labels", multiple=True, help="Only this action; repeatable."),
-    click.option("--since", help="Started since: 2h, 7d, or an ISO date (2026-11-21T18:30)."),
-    click.option("--until", help="Started until, likewise."),
+    click.option("--since", help="Only actions that started since: 2h, 7d, or an ISO date (2026-11-21T18:30)."),
+    click.option("--until", help="Only actions that started until, likewise."),
 ]
 
 
@@ -49,10 +49,10 @@ def events() -> None:
 
 @events.command("list")
 @_filters
-@click.option("--limit", type=_LIMIT, default=50, show_default=True, help="At most so many, the newest.")
+@click.option("--limit", type=_LIMIT, default=50, show_default=True, help="How many at most; the newest are kept.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
 def list_events(limit: int, as_json: bool, **filters: Any) -> None:
-    """List the newest actions, the oldest of them first.
+    """List the newest actions in order of time.
 
     \b
     stream-i3d events list --store events.sqlite3 --since 2h --camera door
@@ -66,7 +66,7 @@ def list_events(limit: int, as_json: bool, **filters: Any) -> None:
 
 @events.command()
 @_filters
-@click.option("--limit", type=_LIMIT, help="At most so many, the newest (default: all).")
+@click.option("--limit", type=_LIMIT, help="How many at most; the newest are kept (default: all).")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
     "--output", default="-", help="A file; '-' (the default) is standard output.", shell_complete=completion.files
@@ -77,11 +77,11 @@ def export(limit: int | None, form: str, output: str, **filters: Any) -> None:
     \b
     stream-i3d events export --store events.sqlite3 --since 2026-11-01 --output november.csv
     """
-    with contextlib.suppress(OSError):  # one of them is not there
+    with contextlib.suppress(OSError):  # one of the files does not exist
         if Path(output).expanduser().samefile(_store(filters["store"], filters["config_file"])):
             raise ConfigError(f"--output {output} is the event store itself, which would be lost: give another file")
     actions = _read(filters, limit)
-    first = list(islice(actions, 1))  # before the file, which is emptied: the store may not be there
+    first = list(islice(actions, 1))  # read before the file is emptied: the store may not exist
     with _opened(output) as file:
         (_write_csv if form == "csv" else _write_json)(chain(first, actions), file)
 

@@ -19,37 +19,37 @@ from stream_i3d.cli.output import say
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="The file: .onnx, .xml (and .bin beside it), .pt2."
 )
-@click.option("--int8", is_flag=True, help="Quantise to 8 bits (openvino); wants --calibrate.")
+@click.option("--int8", is_flag=True, help="Quantise to 8 bits (openvino); needs --calibrate.")
 @click.option(
     "--calibrate",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Videos like those that the network will see: they tell int8 what to expect, and are compared on.",
+    help="Videos like those that the network will see, for --int8 and for the comparison.",
 )
 @click.option(
     "--mode",
     type=click.Choice(SETTINGS["window.mode"].words),
     default="window",
     show_default=True,
-    help="Take clips, or be one step of a network that is carried along streams.",
+    help="Export a network of clips, or one step of streaming mode.",
 )
 @click.option("--clip-len", type=click.IntRange(8, 1024), help="Frames in a clip (default: as trained).")
 @click.option(
     "--architecture",
-    help="What the weights are of, where their tensors leave that open.",
+    help="Architecture of the weights, where their tensors do not show it.",
     shell_complete=completion.architectures,
 )
 def export(**flags: Any) -> None:
-    """Write CHECKPOINT (a name of `weights list`, 'motion', or a file) for other programs, and say how it compares.
+    """Export CHECKPOINT ('motion', a name of `weights list`, or a file), and compare the result with it.
 
     \b
     stream-i3d export motion --format openvino --output motion.xml
     stream-i3d export rgb.pt --format openvino --int8 --calibrate videos --output rgb-int8.xml
     stream-i3d run --source 0 --checkpoint rgb-int8.xml
 
-    The result takes clips as they are, (batch, frames, height, width, channels) uint8, and gives float32 logits. It
-    carries labels, preprocessing and temperature, so `run` and `recognize` take .xml and .onnx as a checkpoint.
-    With --mode streaming it takes 8 frames, the number of steps before, and what it gave as contexts then.
+    The result takes clips, (batch, frames, height, width, channels) uint8, and returns float32 logits. It holds
+    labels, preprocessing and temperature, so that `run` and `recognize` take .xml and .onnx as a checkpoint. With
+    --mode streaming it takes 8 frames, the number of earlier steps, and the contexts that the last step returned.
     """
     from stream_i3d.capture.decoder_logging import silence_ffmpeg
 

@@ -1,4 +1,4 @@
-"""`stream-i3d gui`: the window. Also how `run --gui` and `demo` open it."""
+"""`stream-i3d gui`: opens the window, also for `run --gui` and `demo`."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def gui(
     quiet: bool,
     **flags: Any,
 ) -> None:
-    """Show what cameras see and what the model thinks, in a window.
+    """Show the cameras' pictures and what is recognised in them, in a window.
 
     \b
-    stream-i3d gui                              # attach to a service on this machine, or begin one from the window
+    stream-i3d gui                              # connect to a service on this machine, or start one from the window
     stream-i3d gui --connect tcp://127.0.0.1:6001
     stream-i3d gui --connect tcp://camera-host:5557 --key me.key_secret --server-key service.key
-    stream-i3d gui --source 0                   # with a service of its own; takes the options of `run` but its keys
+    stream-i3d gui --source 0                   # with its own service; takes the options of `run` but the keys
     stream-i3d gui --source clip.mp4 --source rtsp://camera/stream --fast
     """
     own = bool(sources) or quiet or config_file is not None or any(value is not None for value in flags.values())
@@ -54,7 +54,7 @@ def gui(
     if own and (connect is not None or keys is not None):
         raise ConfigError(
             "--connect or --key with --source, --config or a flag of a service: give --connect alone (with keys, where "
-            "it wants them) to attach to a service that runs, or the others to start one"
+            "it needs them) to connect to a running service, or the others to start one"
         )
     given: dict[str, Any] = {} if duration is None else {"duration_s": duration}
     if not own:

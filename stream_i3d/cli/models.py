@@ -1,4 +1,4 @@
-"""`stream-i3d models`: the architectures, what they cost, how well they did, and which weights are here."""
+"""`stream-i3d models`: lists the architectures with their cost, published accuracy and weights."""
 
 from __future__ import annotations
 

@@ -149,16 +149,16 @@ def service_options(command: _F) -> _F:
 
 
 def client_key_options(command: _F) -> _F:
-    """Add --key and --server-key, for `load_client_keys`."""
+    """Add --key and --server-key, for `client_keys`."""
     own = click.option(
-        "--key", type=click.Path(path_type=Path), help="Your secret key file, where the service wants keys."
+        "--key", type=click.Path(path_type=Path), help="Your secret key file, where the service needs keys."
     )
     other = click.option("--server-key", type=click.Path(path_type=Path), help="The service's public key file.")
     return own(other(command))
 
 
 def client_keys(key: Path | None, server_key: Path | None) -> ClientKeys | None:
-    """Return the keys of `client_key_options`, or None; ConfigError where one is not what it should be."""
+    """Return the keys of `client_key_options`, or None; ConfigError where a file is not a key."""
     if key is None and server_key is None:
         return None
     from stream_i3d.transport.keys import load_client_keys

@@ -1,4 +1,4 @@
-"""How commands print: everything passes through display_text, whatever it quotes."""
+"""Printing of commands. All text passes through display_text, as it may quote cameras, files and peers."""
 
 from __future__ import annotations
 

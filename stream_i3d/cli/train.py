@@ -20,7 +20,7 @@ from stream_i3d.cli.extras import check_extra
     "--resume",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Go on with the run in FOLDER.",
+    help="Resume the run in FOLDER.",
     shell_complete=folders,
 )
 @click.option("--seed", type=int, help="The same as run.seed=SEED.")
@@ -30,7 +30,7 @@ from stream_i3d.cli.extras import check_extra
 def train(
     settings: tuple[str, ...], config_file: Path | None, resume: Path | None, seed: int | None, deterministic: bool
 ) -> None:
-    """Train a network; KEY=VALUE arguments, such as run.epochs=5, lie over the configuration.
+    """Train a network; KEY=VALUE arguments, such as run.epochs=5, override the configuration.
 
     \b
     stream-i3d train head-only data.train=data output=runs/mine
@@ -70,7 +70,7 @@ def train(
 
 
 def _split(settings: tuple[str, ...], config_file: Path | None) -> tuple[Path | None, list[str]]:
-    """Tell the configuration, which may be the first argument, from the settings."""
+    """Split the arguments into the configuration, which may come first, and the settings."""
     from stream_i3d.files import kind_of
     from stream_i3d.shipped_configs import find_config, shipped_configs
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def weights() -> None:
-    """List, fetch, check and convert weights.
+    """List, download, check and convert weights.
 
     Published weights are kept in a cache folder (STREAM_I3D_HOME names another one) and can then be given by name
     wherever a weights file can: --checkpoint i3d-rgb-kinetics400.
@@ -30,7 +30,7 @@ def weights() -> None:
 @weights.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def list_weights(as_json: bool) -> None:
-    """List the published weights, and which are at hand."""
+    """List the published weights, and which are downloaded."""
     import msgspec
 
     from stream_i3d.models.zoo import PUBLISHED, weights_folder
@@ -51,19 +51,19 @@ def list_weights(as_json: bool) -> None:
 
 @weights.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.published_weights)
-@click.option("--force", is_flag=True, help="Fetch also what is at hand.")
+@click.option("--force", is_flag=True, help="Download again what is there already.")
 def download(names: tuple[str, ...], force: bool) -> None:
-    """Fetch published weights into the cache; a download that was cut goes on where it ended."""
+    """Download published weights into the cache; an interrupted download is continued."""
     from stream_i3d.errors import DownloadError
     from stream_i3d.models.zoo import find_published
     from stream_i3d.redact import redact
 
-    rows = [find_published(name) for name in names]  # a misspelt name is told before the first byte
+    rows = [find_published(name) for name in names]  # a misspelt name is refused before the first download
     errors = []
     for row in rows:
         try:
             fetched = _download(row, force)
-        except DownloadError as error:  # one that fails does not keep the others
+        except DownloadError as error:  # the others are still downloaded
             errors.append(error)
             if len(rows) > 1:
                 say(f"error: {redact(str(error))}", err=True)
@@ -112,7 +112,7 @@ def verify(targets: tuple[str, ...], clip_rgb: Path | None, clip_flow: Path | No
 @click.argument("file", metavar="NAME|FILE", shell_complete=completion.checkpoints)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def inspect(file: str, as_json: bool) -> None:
-    """Say what a weights file is: layout, architecture, classes, tensors, and what it says of itself."""
+    """Describe a weights file: layout, architecture, classes, tensors and metadata."""
     import msgspec
 
     from stream_i3d.models.verify import inspect_checkpoint
@@ -132,7 +132,7 @@ def inspect(file: str, as_json: bool) -> None:
 )
 @click.option(
     "--labels",
-    help="Label list to put in: kinetics400, kinetics600, ucf101, hmdb51 or a text file.",
+    help="Label list to add: kinetics400, kinetics600, ucf101, hmdb51 or a text file.",
     shell_complete=completion.label_lists,
 )
 @click.option(
