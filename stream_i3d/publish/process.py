@@ -116,13 +116,13 @@ class PublisherLoop:
                 for message in self._attendance.greeted(said, now):
                     self._publish(message)
                 continue
-            mark = self._publish(said.message)
+            mark = self._publish(said.message, said.parts)
             self._attendance.said(greeting, said.message, now)
             if said.number:
                 self._unsettled[greeting.life, mark] = said.number
 
-    def _publish(self, message: Published) -> tuple[int, ...]:
-        mark = self._sinks.write(message)
+    def _publish(self, message: Published, parts: tuple[bytes, bytes] | None = None) -> tuple[int, ...]:
+        mark = self._sinks.write(message, parts)
         if isinstance(message, CameraStatus):
             self._stage.say(CameraNews(status=message))
         return mark

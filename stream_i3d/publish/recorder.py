@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 from stream_i3d.errors import ConfigError
 from stream_i3d.events import is_wall_clock
 from stream_i3d.messages import ActionEvent, Recognition
+from stream_i3d.mp4 import can_write_mp4
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.preview_buffer import PreviewRings
@@ -79,7 +78,10 @@ class RecorderSink(Outlet):
         self.name = name
         self._settings = settings
         self._note = note
-        _check_encoder()
+        if not can_write_mp4():
+            raise ConfigError(
+                "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
+            )
         path = Path(settings.folder).expanduser()
         self._folder = ClipFolder(path, int(settings.quota_mb * 1e6), int(settings.min_free_mb * 1e6))
         self._pictures = PreviewRings(settings, name, keys)
@@ -203,7 +205,7 @@ class RecorderSink(Outlet):
                     self._make_room(_ROOM_EVERY_BYTES)
             if recording.is_over(newest, now):
                 self._finish(recording, writer)
-        except (OSError, av.FFmpegError) as error:
+        except OSError as error:
             del self._making[event_id]
             writer.abort()
             self._folder.drop(recording.name)
@@ -233,15 +235,6 @@ class RecorderSink(Outlet):
         if not self._failure:
             log.warning("%s: cannot record %s (%s); clips are left out until it works again", self.name, clip, reason)
         self._failure = reason
-
-
-def _check_encoder() -> None:
-    try:
-        av.codec.Codec("libx264", "w")
-    except (av.FFmpegError, av.codec.codec.UnknownCodecError):
-        raise ConfigError(
-            "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
-        ) from None
 
 
 _LATE_S = 1.0

@@ -134,7 +134,7 @@ def make_outlets(config: Config, run: str) -> list[Outlet]:
 
 
 def _module(settings: SinkSettings) -> SinkModule:
-    module: SinkModule = importlib.import_module(f"stream_i3d.publish.{SINKS[type(settings)].module}")  # type: ignore[assignment]
+    module: SinkModule = importlib.import_module(f"stream_i3d.publish.{SINKS[type(settings)].module}")
     return module
 
 

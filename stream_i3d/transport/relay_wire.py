@@ -72,10 +72,17 @@ class Answer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="answer", 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message to be published; `number` is 0 where it may be lost."""
+    """A message to be published.
+
+    Attributes:
+        number: 0 where it may be lost; else its place among the messages of its worker.
+        message: The message.
+        parts: Its topic and JSON as the worker encoded them, to be published as they are.
+    """
 
     number: int
     message: Published
+    parts: tuple[bytes, bytes]
 
 
 _encoder = msgspec.json.Encoder()
@@ -110,7 +117,7 @@ def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
         raise WireError(f"a message of {len(parts)} parts; allowed are 1 (a greeting) and 3 (number, topic, JSON)")
     if len(parts[0]) != _NUMBER.size:
         raise WireError(f"a number of {len(parts[0])} bytes; allowed are {_NUMBER.size}")
-    said = Said(_NUMBER.unpack(parts[0])[0], decode_published(parts[1:]))
+    said = Said(_NUMBER.unpack(parts[0])[0], decode_published(parts[1:]), (parts[1], parts[2]))
     if must_arrive(said.message) != bool(said.number):
         raise WireError(f"number {said.number} on a {type(said.message).__name__}; allowed is 0 on predictions only")
     return said
