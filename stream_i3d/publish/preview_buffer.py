@@ -76,7 +76,13 @@ class PreviewRings:
     """Follows cameras' previews from its beginning to `close`. Drop policy: the oldest pictures go."""
 
     def __init__(self, settings: RecorderSettings, name: str, keys: ClientKeys | None) -> None:
-        """Args: `name` is the sink's; `keys` are those with which previews are to be had, where clients need some."""
+        """Start the thread.
+
+        Args:
+            settings: Of the recorder.
+            name: Of the sink.
+            keys: Authenticate the connection to the previews; None where the service has no keys.
+        """
         self._settings = settings
         self._name = name
         self._keys = keys
@@ -89,7 +95,7 @@ class PreviewRings:
 
     def follow(self, cameras: Mapping[str, str]) -> None:
         """Read the previews of these cameras, from these addresses ("" where there is none), and of no others."""
-        # A service bound to all interfaces says so; from here it is on this machine.
+        # A service bound to all interfaces publishes that address; this process is on the same machine.
         here = {camera: reachable(address, "tcp://127.0.0.1:1") for camera, address in cameras.items() if address}
         with self._lock:
             self._wanted = here

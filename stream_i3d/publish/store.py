@@ -104,7 +104,7 @@ class EventStore:
         return lost
 
     def undelivered(self, sink: str) -> int:
-        """Return how many events a sink has still to deliver. OSError where the store cannot be read."""
+        """Return the number of events that a sink has not delivered yet. OSError where the store cannot be read."""
         with medium_errors():
             return self._value(f"SELECT COUNT(*) {_UNDELIVERED}", sink=sink)
 

@@ -247,7 +247,7 @@ class _Limiter:
         )
 
     def _still_waits(self, one: _Watched, file: int) -> bool:
-        """Tell whether a connection's handshake is not over; False where that cannot be told."""
+        """Return whether a connection's handshake is pending; False where that is not known."""
         with self._taken(file, one.waiting[file]) as connection:
             received = None if connection is None else _bytes_received(connection)
         if received is not None and received < one.handshake_bytes:
@@ -288,7 +288,7 @@ def _is_accepted(connection: socket.socket, endpoint: bytes) -> bool:
 
 
 def _bytes_received(connection: socket.socket) -> int | None:
-    """Return how much a TCP connection has received so far; None where the system does not tell."""
+    """Return how much a TCP connection has received so far; None where the system does not report it."""
     if not sys.platform.startswith("linux") or connection.family == socket.AF_UNIX:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)

@@ -1,4 +1,4 @@
-"""What all ZeroMQ sockets of ours have in common, and those of predictions. Knows bytes and bounds, not what they mean.
+"""The base of all ZeroMQ sockets, and those of predictions. Handles bytes and limits, not the meaning of messages.
 
 A context is made by each socket, in the process that uses it, and ended with it. Defaults of ZeroMQ that are wrong for
 a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbeats, the mode of ipc files. What others
@@ -100,7 +100,7 @@ class BoundedSocket(SocketOwner):
         """
         try:
             if keys is not None:
-                # Here, because nobody else needs asyncio.
+                # Here, because nothing else needs asyncio.
                 from stream_i3d.transport.authentication import admit_only
 
                 admit_only(self._context, self._socket, keys)
@@ -159,9 +159,11 @@ class ConnectingSocket(BoundedSocket):
 
     def _connect(self, address: str, keys: ClientKeys | None) -> None:
         """Connect, closing the socket where the address means nothing."""
-        from stream_i3d.transport.authentication import Handshakes  # here, because those who only bind do not need it
+        from stream_i3d.transport.authentication import (
+            HandshakeMonitor,  # here, because those who only bind do not need it
+        )
 
-        self._handshakes = Handshakes(self._socket, address, keys is not None)
+        self._handshakes = HandshakeMonitor(self._socket, address, keys is not None)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._handshakes.events, zmq.POLLIN)
@@ -172,7 +174,7 @@ class ConnectingSocket(BoundedSocket):
             raise
 
     def _wait(self, timeout_s: float) -> bool:
-        """Wait for a message at most `timeout_s`; tell whether there is one.
+        """Wait for a message at most `timeout_s` seconds; return whether there is one.
 
         Raises:
             TransportError: There is none, and the service refuses this client.
@@ -185,7 +187,7 @@ class ConnectingSocket(BoundedSocket):
         return True
 
     def _check_let_in(self) -> None:
-        """Raise TransportError where the service refuses this client, for good or until it is let in."""
+        """Raise TransportError where the service refuses this client, permanently or until its key is added."""
         self._handshakes.read()
         if self._handshakes.refusal:
             raise TransportError(self._handshakes.refusal)
@@ -197,7 +199,7 @@ class ConnectingSocket(BoundedSocket):
 
 
 def wait_for_any(ends: Iterable[SocketOwner], timeout_s: float) -> bool:
-    """Wait until one of several ends has a message, at most `timeout_s`; tell whether one has."""
+    """Wait at most `timeout_s` seconds until one of several sockets has a message; return whether one has."""
     poller = zmq.Poller()
     for end in ends:
         for one in end.readable:
@@ -270,7 +272,7 @@ def _only_for_this_user() -> Iterator[None]:
 
 
 def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:
-    """Connect a socket in the background, with keys to nobody but their service.
+    """Connect a socket in the background; with keys, only to their service.
 
     Raises:
         TransportError: The address means nothing.
@@ -278,16 +280,16 @@ def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) ->
     allow_ipv6(target, address)
     try:
         if keys is not None:
-            from stream_i3d.transport.keys import identify
+            from stream_i3d.transport.keys import set_client_keys
 
-            identify(target, keys)
+            set_client_keys(target, keys)
         target.connect(address)
     except zmq.ZMQError as error:
         raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
 
 
 def set_heartbeats(target: zmq.Socket[bytes]) -> None:
-    """Have a socket notice a peer that is gone without a word (a pulled cable). Must stand before bind or connect.
+    """Have a socket detect a peer that is gone without closing (a pulled cable). Call it before bind or connect.
 
     Not for the frame channels: a reader that holds a file back reads no pings either, and would be cut off, losing
     frames (seen); on one host a dead peer is noticed anyway.
@@ -318,7 +320,7 @@ class Publisher(PublishingSocket):
     """PUB end of the prediction channel. Drop policy: a subscriber that does not read loses the newest messages."""
 
     def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
-        # A little linger, so that the last words (an action's end, "stopped") leave the process; bounded.
+        # A little linger, so that the last messages (an action's end, "stopped") leave the process; bounded.
         super().__init__(zmq.PUB, linger_ms=300)
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)

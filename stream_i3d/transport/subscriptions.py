@@ -78,7 +78,7 @@ class SubscriptionFilter:
         return self._used
 
     def feed(self, data: bytes) -> bytes:
-        """Take in what came, and return what is to be passed on.
+        """Process received bytes, and return those to be passed on.
 
         Raises:
             WireError: It is not ZMTP 3, or a frame is too long.
@@ -148,7 +148,7 @@ class SubscriptionFilter:
     def _passes_hidden(self, size: int) -> bool:
         if self._frames <= _HANDSHAKE_FRAMES:
             return True
-        self.subscribed = True  # or it is known to be let in, at least
+        self.subscribed = True  # or it is at least authenticated
         if size <= _HEARTBEAT_BYTES:
             return True
         cost = size - _CURVE_BYTES + TOPIC_BYTES
