@@ -192,7 +192,7 @@ class MqttSink(Outlet):
                     self._retained.add(camera)
 
     def _tell(self, session: Session) -> None:
-        """Publish what is not delivered: discovery, states, predictions, and that cameras are gone."""
+        """Publish discovery messages, states and predictions that are due, and remove cameras that are gone."""
         with self._lock:
             known = self._cameras
             cameras = set(self._states.cameras) | (known or frozenset())
@@ -217,7 +217,7 @@ class MqttSink(Outlet):
             return self._states.next_due()
 
     def _deliver(self, session: Session) -> None:
-        """Mark what the broker has confirmed, then send what is next, a few at a time."""
+        """Mark events that the broker has confirmed, then send the next few."""
         self._confirmed += session.confirmed()
         now = time.monotonic()
         if now < self._store_again_at:

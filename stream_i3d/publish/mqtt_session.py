@@ -36,7 +36,7 @@ class PacketTooLong(ValueError):
 
 
 class Oversized(OSError):
-    """The connection was ended for a packet that is too long: somebody's message on our topics, or a hostile broker."""
+    """The connection was ended for a packet that is too long, by another client on our topics or a hostile broker."""
 
 
 class _Client(paho.Client):
@@ -47,12 +47,12 @@ class _Client(paho.Client):
     _raw: socket.socket | None = None
 
     def use_tls(self, context: ssl.SSLContext) -> None:
-        """Have the connection encrypted."""
+        """Encrypt the connection."""
         self._tls = context
         self.tls_set_context(context)
 
     def give_up(self) -> None:
-        """Have the thread that connects fail now, or once it has looked the host up."""
+        """Make the connecting thread fail now, or once it has looked the host up."""
         self.given_up = True
         if self._raw is not None:
             with contextlib.suppress(OSError):
@@ -176,7 +176,7 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the broker reads what it is sent: nothing waits for it."""
+        """Whether the broker reads: nothing waits to be sent."""
         return not self._client.want_write()
 
     def subscribe(self, *topics: str) -> None:
@@ -253,7 +253,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
 
 
 def _no_password() -> str:
-    """Have a key with a password refused, where OpenSSL would ask for it on the terminal."""
+    """Refuse a key with a password; OpenSSL would ask for it on the terminal."""
     raise ValueError("the key has a password")
 
 

@@ -58,11 +58,11 @@ _ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""What Home Assistant shows of a camera: its component, and what is special to it."""
+"""Entities of a camera in Home Assistant: the component and its own fields."""
 
 
 class MqttState(Struct, frozen=True, kw_only=True):
-    """A camera as it is now: the payload of its state topic.
+    """The current state of a camera: the payload of its state topic.
 
     Attributes:
         state: As in its status; "connecting" before the first.

@@ -100,13 +100,13 @@ class MemoryOutbox:
             return [one for one, _ in zip(wanted, range(limit), strict=False)]
 
     def done(self, pending: Sequence[Pending]) -> None:
-        """Forget what is delivered."""
+        """Forget delivered events."""
         positions = {one.position for one in pending}
         with self._lock:
             self._events = deque(one for one in self._events if one.position not in positions)
 
     def refused(self, pending: Pending, reason: str) -> None:
-        """Forget what will not be delivered."""
+        """Forget an event that will not be delivered."""
         self.done([pending])
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class MemoryOutbox:
 
 
 class StoreOutbox:
-    """Events in the store, by a connection of its own; what is marked outlives the process."""
+    """Events in the store, read by a connection of its own; marks outlive the process."""
 
     def __init__(self, path: Path, sink: str) -> None:
         self._path = path
@@ -132,14 +132,14 @@ class StoreOutbox:
         return max(0, self._waiting)
 
     def call_at_news(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called once events are written."""
+        """Set a function that is called once events are written."""
         self._wake = wake
 
     def offer(self, event: ActionEvent) -> None:
         """Leave it: it comes by the store."""
 
     def written(self, number: int) -> None:
-        """Take note, in the store's thread, that so many new events are in the store."""
+        """Add to the number of new events; called by the store's thread."""
         with self._lock:
             self._waiting += number
         self._wake()
@@ -150,7 +150,7 @@ class StoreOutbox:
             self._waiting = count()
 
     def given_up(self, number: int) -> None:
-        """Take note, in the store's thread, that so many events were passed over because there were too many."""
+        """Add to the number of events that were dropped because there were too many; called by the store's thread."""
         self.dropped += number
 
     def fetch(self, limit: int, after: int = 0, without: Collection[str] = ()) -> list[Pending]:

@@ -31,7 +31,13 @@ class PictureRing:
     """Bounded by time and by bytes. Drop policy: the oldest go."""
 
     def __init__(self, fps: float, seconds: float, max_bytes: int) -> None:
-        """Args: of faster previews only `fps` pictures a second are kept."""
+        """Start empty.
+
+        Args:
+            fps: Greatest rate of kept pictures; further ones are left out.
+            seconds: Greatest age of a picture.
+            max_bytes: Greatest size of all pictures.
+        """
         self._pace = Sampler(fps)
         self._seconds = seconds
         self._max_bytes = max_bytes
@@ -43,7 +49,7 @@ class PictureRing:
         return len(self._pictures)
 
     def add(self, time: float, jpeg: bytes) -> None:
-        """Take in a picture captured at `time`; one that is not later than the newest is left out."""
+        """Process a picture captured at `time`; one that is not later than the newest is left out."""
         if (self._pictures and time <= self._pictures[-1].time) or not self._pace.push(time):
             return
         self._pictures.append(Picture(self._taken, time, jpeg))

@@ -108,7 +108,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def claim(path: Path) -> FileLock:
-    """Have the store at `path` for this service alone, until that is released or this process has ended, however.
+    """Lock the store at `path` for this service, until the lock is released or this process has ended.
 
     Two services would end each other's actions and deliver every event twice. A file beside the store is locked, since
     SQLite's own locks of a file are lost when any descriptor of that file is closed.

@@ -296,7 +296,7 @@ class Schedule:
     """When each camera's oldest event may be tried; `now` is the monotonic clock in seconds."""
 
     def __init__(self, rng: random.Random, first_s: float, limit_s: float, give_up_s: float | None) -> None:
-        """Args: `give_up_s` is how long one event is tried; None for ever."""
+        """Args: `give_up_s` is the time for which one event is tried; None for ever."""
         self._rng = rng
         self._first_s = first_s
         self._limit_s = limit_s

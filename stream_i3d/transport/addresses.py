@@ -33,7 +33,7 @@ def check_address(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host's name or number is one of this machine's own; an IPv6 number is without its brackets."""
+    """Return whether a host's name or number is one of this machine's own; an IPv6 number is without its brackets."""
     if host == "localhost":
         return True
     try:
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def leaves_host(address: str) -> bool:
-    """Tell whether others than this machine could connect to what is bound at `address`."""
+    """Return whether other machines can connect to a socket bound at `address`."""
     match = _TCP.fullmatch(address)
     return match is not None and not is_loopback(match["host"].strip("[]"))
 

@@ -1,4 +1,4 @@
-"""The control channel's messages: what may be asked of a running service, and what it answers. Pure.
+"""The control channel's messages: requests to a running service, and its replies. Pure.
 
 JSON, one request and one reply at a time; `id` comes back as it was sent. Every byte that comes in is checked.
 """
@@ -58,7 +58,7 @@ class RenameCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request
 
 
 class ChangeSource(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="source"):
-    """Have a camera show another source under the same name; it goes on or stays paused as it was."""
+    """Change the source of a camera, whose name stays; a paused camera stays paused."""
 
     camera: CameraName
     source: Source

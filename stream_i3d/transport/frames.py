@@ -108,7 +108,7 @@ class FrameReceivers(SocketOwner):
         return number
 
     def remove(self, number: int) -> None:
-        """Close one channel; what it still held is lost."""
+        """Close one channel; messages in its queue are lost."""
         self._sockets.pop(number).close()
 
     def poll(self, timeout_s: float, wanted: Collection[int]) -> list[int]:

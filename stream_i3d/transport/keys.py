@@ -201,7 +201,7 @@ def _readable(paths: Iterable[Path]) -> list[bytes]:
 
 
 def _is_key(text: bytes) -> bool:
-    """Tell whether `text` is Z85 of 32 bytes."""
+    """Return whether `text` is Z85 of 32 bytes."""
     try:
         return len(z85.decode(text)) == 32
     except (KeyError, ValueError, struct.error):

@@ -91,7 +91,7 @@ _decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 def must_arrive(message: Published) -> bool:
-    """Tell whether a message must not be lost; the next prediction makes up for one that is."""
+    """Return whether a message must not be lost; the next prediction makes up for one that is."""
     return not isinstance(message, Recognition)
 
 
@@ -138,7 +138,7 @@ class Backlog:
     """Numbered messages in order, the first being 1. Drop policy: a full backlog drops its oldest, counted."""
 
     def __init__(self, limit: int) -> None:
-        """Args: `limit` is how many are kept at most."""
+        """Args: `limit` is the greatest number of messages kept."""
         self._kept: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._limit = limit
         self._newest = 0

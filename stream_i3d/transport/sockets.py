@@ -56,14 +56,14 @@ class SocketOwner(ABC):
         """All its sockets: what `wait_for_any` waits on."""
 
     def close(self) -> None:
-        """Close all; waits at most the linger time for what is still to be sent."""
+        """Close the socket and its context; waits at most the linger time for messages still to be sent."""
         for one in self.readable:
             one.close()
         self._limit.close()
         self._context.term()
 
     def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
-        """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
+        """Have a socket that is not bound yet drop clients beyond the limit, or with an unfinished handshake."""
         target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._limit.watch(target, keyed)
 
@@ -148,7 +148,7 @@ class PublishingSocket(BoundedSocket):
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     def close(self) -> None:
-        """Close the socket, and then the proxy, which sends what is left."""
+        """Close the socket, and then the proxy, which sends the rest."""
         super().close()
         if self._proxy is not None:
             self._proxy.close()
@@ -262,7 +262,7 @@ def _of_interface(name: str) -> str | None:
 
 @contextmanager
 def _only_for_this_user() -> Iterator[None]:
-    """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
+    """Create files in the block with mode 0600 from the beginning, unlike a later chmod."""
     with _umask_lock:
         before = os.umask(0o177)
         try:
@@ -299,13 +299,13 @@ def set_heartbeats(target: zmq.Socket[bytes]) -> None:
 
 
 def allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
-    """Have a socket bind or connect to an IPv6 `address`; must stand before that."""
+    """Enable IPv6 on a socket for an IPv6 `address`; call it before bind or connect."""
     if "[" in address:
         target.setsockopt(zmq.IPV6, 1)
 
 
 def _is_served(address: str) -> bool:
-    """Tell whether a process listens on an ipc:// path (a file left by one that crashed does not count)."""
+    """Return whether a process listens on an ipc:// path (a file left by one that crashed does not count)."""
     if not address.startswith("ipc://") or not hasattr(socket, "AF_UNIX"):
         return False
     with socket.socket(socket.AF_UNIX) as probe:

@@ -208,7 +208,7 @@ METRICS = (
     _of_stages("stage_open_files", "gauge", "Files, sockets and pipes that the process has open.",
                lambda s: s.open_files),
 )  # fmt: skip
-"""All there are, in the order of the answer and of docs/monitoring.md."""
+"""All metrics, in the order of the answer and of docs/monitoring.md."""
 
 
 def metrics_table() -> str:

@@ -130,7 +130,7 @@ class Monitor:
 
 
 def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
-    """Return a process as it is shown."""
+    """Return a process as it is in the snapshot."""
     limit_s = row.startup_limit_s if health.state == "starting" else row.silent_limit_s
     return StageSnapshot(
         name=row.name,
@@ -189,7 +189,7 @@ def _aged(figures: CameraFigures, seconds: float) -> CameraFigures:
 
 
 def added(parts: Iterable[CameraFigures]) -> CameraFigures:
-    """Return counts added up; what is as of now (age, stride) is the last one's."""
+    """Return the sum of counts; values of the moment (age, stride) are those of the last part."""
     every = list(parts)
     if not every:
         return CameraFigures()
