@@ -1,18 +1,20 @@
-"""Writes pictures to an MP4 through FFmpeg, in a thread of its own: the window never waits for a disk or a codec."""
+"""Writes pictures to an MP4 in a thread of its own: the window never waits for a disk or a codec."""
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import shutil
-import subprocess
 import threading
-from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PyQt6.QtCore import QCoreApplication, Qt
 from PyQt6.QtGui import QImage
 
-from .state.recording import FPS, Pace, even, ffmpeg_command
+from .state.recording import FPS, Pace, even
+
+if TYPE_CHECKING:
+    from stream_i3d.mp4 import Mp4Writer
 
 _WAITING = 8
 _END_WITHIN_S = 20.0
@@ -25,21 +27,22 @@ class RecordingError(Exception):
 class Recorder:
     """One recording. Drop policy: a picture that finds 8 waiting is left out, counted; the pace stays right."""
 
-    def __init__(self, path: str, first: QImage, now: float, find: Callable[[str], str | None] = shutil.which) -> None:
-        """Start FFmpeg for pictures of the size of `first`.
+    def __init__(self, path: str, first: QImage, now: float) -> None:
+        """Open the file for pictures of the size of `first`.
+
+        Args:
+            path: The file; one that exists is overwritten.
+            first: The first picture.
+            now: The time, in seconds, monotonic.
 
         Raises:
-            RecordingError: There is no FFmpeg, or it cannot be started.
+            RecordingError: The file cannot be written, or there is no encoder for H.264.
         """
-        program = find("ffmpeg")
-        if program is None:
-            raise RecordingError(
-                QCoreApplication.translate(
-                    "Recorder",
-                    "Recording needs the program ffmpeg, which is not installed"
-                    " (on Debian or Ubuntu: apt install ffmpeg)",
-                )
-            )
+        from stream_i3d.mp4 import Mp4Writer, can_write_mp4  # a window that records nothing need not load FFmpeg
+
+        if not can_write_mp4():
+            words = "Recording needs H.264, which this PyAV cannot write; install av from PyPI"
+            raise RecordingError(QCoreApplication.translate("Recorder", words))
         self.path = path
         self.dropped = 0
         self.problem = ""
@@ -47,16 +50,12 @@ class Recorder:
         self._pace = Pace(now)
         self._pictures: queue.Queue[tuple[bytes, int] | None] = queue.Queue(_WAITING)
         try:
-            self._process = subprocess.Popen(
-                ffmpeg_command(program, self._size, path), stdin=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            file = Mp4Writer(Path(path), FPS)
+            file.begin(*self._size)
         except OSError as error:
-            words = QCoreApplication.translate("Recorder", "cannot start {program}: {why}")
-            raise RecordingError(words.format(program=program, why=error.strerror)) from None
-        self._errors: list[bytes] = []
-        self._listener = threading.Thread(target=self._listen, name="ffmpeg-errors", daemon=True)
-        self._listener.start()
-        self._writer = threading.Thread(target=self._write, name="recorder", daemon=True)
+            words = QCoreApplication.translate("Recorder", "cannot write {path}: {why}")
+            raise RecordingError(words.format(path=path, why=error.strerror or error)) from None
+        self._writer = threading.Thread(target=self._write, args=(file,), name="recorder", daemon=True)
         self._writer.start()
         self.add(first, now)
 
@@ -87,50 +86,44 @@ class Recorder:
             self._pace.written -= times  # the next picture stands in for it
 
     def finish(self) -> str:
-        """End the recording; returns what went wrong, or an empty string. Waits for the file to be complete."""
+        """End the recording and wait for the file to be complete.
+
+        Returns:
+            What went wrong, in one line; "" where nothing did.
+        """
         try:
             self._pictures.put(None, timeout=_END_WITHIN_S)
-        except queue.Full:  # FFmpeg takes nothing any more (a disk that hangs); without it the writer ends
-            self._process.kill()
-            self._pictures.put(None)
-        self._writer.join(_END_WITHIN_S)
-        try:
-            code = self._process.wait(_END_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        self._listener.join(1.0)
-        if code:
-            lines = b"".join(self._errors).decode(errors="replace").split("\n")
-            output = [line.strip() for line in lines if line.strip()]
-            words = QCoreApplication.translate("Recorder", "ffmpeg ended with code {code}")
-            self.problem = output[-1] if output else words.format(code=code)
+            self._writer.join(_END_WITHIN_S)
+        except queue.Full:  # a disk that hangs
+            pass
+        if self._writer.is_alive() and not self.problem:
+            words = QCoreApplication.translate("Recorder", "the disk has not taken the file within {seconds:g} s")
+            self.problem = words.format(seconds=_END_WITHIN_S)
         return self.problem
 
     @property
     def failed(self) -> bool:
-        """Whether FFmpeg has ended by itself."""
-        return self._process.poll() is not None
+        """Whether the recording has ended by itself."""
+        return bool(self.problem)
 
-    def _write(self) -> None:
-        stream = self._process.stdin
-        assert stream is not None
+    def _write(self, file: Mp4Writer) -> None:
+        """Encode pictures until the None that ends them; after a failure only take them away."""
+        from stream_i3d.mp4 import frame_of
+
+        width, height = self._size
         while (item := self._pictures.get()) is not None:
             data, times = item
             try:
-                for _ in range(times):
-                    stream.write(data)
-            except OSError:  # FFmpeg is gone (a full disk); `finish` says why
-                while self._pictures.get() is not None:
-                    pass
-                break
-        with contextlib.suppress(OSError):
-            stream.close()
-
-    def _listen(self) -> None:
-        stream = self._process.stderr
-        assert stream is not None
-        for line in stream:
-            self._errors.append(line)
-            del self._errors[:-20]
-        stream.close()
+                if not self.problem:
+                    for _ in range(times):
+                        pixels = np.frombuffer(data, np.uint8).reshape(height, width, 4)
+                        file.add(frame_of(pixels, "bgra"), file.frames)
+            except OSError as error:  # a full disk
+                self.problem = error.strerror or str(error)
+        try:
+            if not self.problem:
+                file.finish()
+                return
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+        file.abort()

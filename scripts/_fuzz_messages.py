@@ -94,7 +94,7 @@ def addresses() -> list[Parts]:
 def relayed() -> list[Parts]:
     """Return messages from workers to the publisher."""
     greeting = relay_wire.Greeting(worker="worker", pid=1, life=2, session=3, first=4, next=5, cameras=["a"])
-    return [(encode(greeting),), relay_wire.encode_said(0, RECOGNITION), relay_wire.encode_said(5, EVENT)]
+    return [(encode(greeting),), relay_wire.encode_publication(0, RECOGNITION), relay_wire.encode_publication(5, EVENT)]
 
 
 def relay_answers() -> list[Parts]:

@@ -163,17 +163,21 @@ def _address(data: bytes) -> None:
 
 
 def _relay(data: bytes) -> None:
-    from stream_i3d.transport.relay_wire import Greeting, decode_from_worker, encode_said, encode_word
+    from stream_i3d.transport.relay_wire import Greeting, decode_from_worker, encode_control, encode_publication
 
     message = decode_from_worker(_parts(data))
-    again = [encode_word(message)] if isinstance(message, Greeting) else encode_said(message.number, message.message)
+    again = (
+        [encode_control(message)]
+        if isinstance(message, Greeting)
+        else encode_publication(message.number, message.message)
+    )
     assert decode_from_worker(again) == message
 
 
 def _answer(data: bytes) -> None:
-    from stream_i3d.transport.relay_wire import decode_answer, encode_word
+    from stream_i3d.transport.relay_wire import decode_answer, encode_control
 
-    assert decode_answer(encode_word(decode_answer(data))) == decode_answer(data)
+    assert decode_answer(encode_control(decode_answer(data))) == decode_answer(data)
 
 
 def _wire_seeds() -> list[tuple[int, bytes]]:

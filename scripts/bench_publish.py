@@ -88,7 +88,7 @@ def relayed(folder: str, count: int) -> list[float]:
             sender.arrive(30.0)
 
             def write(said: Published) -> None:
-                sender.attend()
+                sender.process_answers()
                 sender.write(said)
 
             return measure(write, subscriber, count)

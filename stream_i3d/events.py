@@ -36,7 +36,7 @@ class EventDetector:
         return self._running
 
     def update(self, label: str | None, confidence: float, own_confidence: float, time: float) -> list[ActionEvent]:
-        """Take in one window's outcome.
+        """Process the result of one window.
 
         Args:
             label: The likeliest label, or None when idle.
@@ -61,7 +61,7 @@ class EventDetector:
         return [structs.replace(running, event="end", end_time=self._last_end)]
 
     def reset(self, time: float) -> list[ActionEvent]:
-        """End what runs and forget what came before: the stream was cut, and its clock may start anew."""
+        """End the running action and forget its history: the stream was cut, and its clock may start again."""
         self._candidate = None
         ended = self.finish(time)
         self._last_end = None
@@ -140,5 +140,5 @@ def _segment(video: str, label: str, group: Sequence[tuple[Recognition, float]])
 
 
 def is_wall_clock(time: float) -> bool:
-    """Tell whether an event's time is seconds since 1970, of years that calendars have; else it is a video file's."""
+    """Return whether an event's time is seconds since 1970, of years that calendars have; else it is a video file's."""
     return 1e9 < time < 2.5e11

@@ -103,7 +103,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's result for one clip: (num_classes,) float32 softmax probabilities, and how long it took.
+    """The model's output for one clip: (num_classes,) float32 softmax probabilities, and the time it took.
 
     `streams` has each network's own (num_classes,) probabilities by its name, where several were fused.
     """
@@ -279,7 +279,7 @@ class FrameHeader(FrameStamp, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="report", forbid_unknown_fields=True):
-    """What a capture process says of its camera, on the frame channel, with no second part.
+    """A capture process's report of its camera, on the frame channel, with no second part.
 
     Attributes:
         final: True when no frame will follow: the file ended, or the process stops.

@@ -12,22 +12,29 @@ class CameraHealth:
     """Follows one camera; `now` is the monotonic clock in seconds, given by the caller."""
 
     def __init__(self, camera: str, stall_timeout_s: float, interval_s: float) -> None:
-        """Args: a status is due at every change of state, when the rate is first known, and every `interval_s`."""
+        """Start without a report.
+
+        Args:
+            camera: Name of the camera.
+            stall_timeout_s: Seconds without a new frame after which a live camera is stalled.
+            interval_s: Seconds between two statuses; one is also due at every change of state and when the rate is
+                first known.
+        """
         self._camera = camera
         self._stall_timeout_s = stall_timeout_s
         self._interval_s = interval_s
         self._report = CameraReport(camera=camera, state="connecting", fps=0.0, reconnects=0, detail="starting")
         self._last_new_frame: float | None = None
-        self._last_sent: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
-        self._sent_at = 0.0
+        self._published: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
+        self._published_at = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether the capture process said that no frame will follow."""
+        """Whether the capture process reported that no frame will follow."""
         return self._report.final
 
     def report(self, report: CameraReport) -> None:
-        """Take in what the capture process says."""
+        """Process a report of the capture process."""
         self._report = report
 
     def frame(self, now: float) -> None:
@@ -37,10 +44,10 @@ class CameraHealth:
     def due(self, now: float, frames_dropped: int) -> CameraStatus | None:
         """Return the status to publish now, or None."""
         status = self.status(now, frames_dropped)
-        saying = status.state, status.fps > 0
-        if saying == self._last_sent and now - self._sent_at < self._interval_s:
+        current = status.state, status.fps > 0
+        if current == self._published and now - self._published_at < self._interval_s:
             return None
-        self._last_sent, self._sent_at = saying, now
+        self._published, self._published_at = current, now
         return status
 
     def status(self, now: float, frames_dropped: int) -> CameraStatus:

@@ -1,4 +1,4 @@
-"""What a recording is made with: its file's name, FFmpeg's command line, and which pictures are due. Pure."""
+"""What a recording is made with: its file's name and size, and which pictures are due. Pure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,6 @@ def file_name(camera: str, wall_time: float, suffix: str) -> str:
 def even(width: int, height: int) -> tuple[int, int]:
     """Return the size with both sides even, as H.264 with 4:2:0 colour needs it."""
     return max(2, width - width % 2), max(2, height - height % 2)
-
-
-def ffmpeg_command(program: str, size: tuple[int, int], path: str) -> list[str]:
-    """Return the command that makes an MP4 of raw BGRX pictures on its standard input.
-
-    The codec is FFmpeg's own choice for MP4: H.264 where it was built with it, else MPEG-4.
-    """
-    picture = ["-f", "rawvideo", "-pixel_format", "bgr0", "-video_size", f"{size[0]}x{size[1]}", "-framerate", str(FPS)]
-    output = ["-an", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-y", path]
-    return [program, "-hide_banner", "-loglevel", "error", "-nostdin", *picture, "-i", "-", *output]
 
 
 class Pace:

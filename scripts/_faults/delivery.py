@@ -70,7 +70,7 @@ def _inject(rig: Rig, seconds: float) -> list[Entry]:
             for event in _action(number):
                 sender.write(event)
                 sent.append(Entry(event.camera, event.id, event.event))
-                sender.attend()
+                sender.process_answers()
                 pause(every_s)
         if not sender.leave(10.0):
             raise Unmet("the publisher did not say that the events are safe")

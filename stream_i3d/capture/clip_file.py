@@ -16,9 +16,10 @@ import numpy as np
 
 from stream_i3d.capture.geometry import display_size
 from stream_i3d.errors import ConfigError
+from stream_i3d.mp4 import Mp4Writer, can_write_mp4, frame_of
 from stream_i3d.preprocess import Image
 
-_CODEC: Final = "mp4v"  # MPEG-4 part 2: the OpenCV of PyPI carries no H.264 encoder
+_CRF: Final = 18  # clips are trained on
 _LABEL: Final = re.compile(r"(?!\.)[\w .-]{1,100}(?<![ .])")
 _MIN_SIDE: Final = 64
 _MAX_SIDE: Final = 4096
@@ -69,45 +70,59 @@ class ClipFile:
             fps: Frames per second.
 
         Raises:
-            ConfigError: OpenCV cannot encode here.
+            ConfigError: The file cannot be written, or PyAV cannot encode H.264.
         """
-        self.frames = 0
         self._partial, self._path, self._size = partial, path, size
-        self._writer = cv2.VideoWriter(
-            str(partial.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*_CODEC), fps, size
-        )
-        if not self._writer.isOpened():
-            self.discard()
-            raise ConfigError(
-                f"cannot write {path}: this OpenCV cannot encode {_CODEC}; install opencv-python from PyPI"
-            )
+        if not can_write_mp4():
+            partial.unlink(missing_ok=True)
+            raise ConfigError(f"cannot write {path}: this PyAV cannot encode H.264; install av from PyPI")
+        try:
+            self._writer = Mp4Writer(partial, fps, crf=_CRF)
+            self._writer.begin(*size)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise _cannot_write(path.parent, error) from None
+        self._failure: OSError | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames written."""
+        return self._writer.frames
 
     def write(self, picture: Image) -> None:
-        """Append a (H, W, 3) uint8 BGR picture, resized where it has another size: OpenCV would leave it out."""
+        """Append a picture; where that fails, `keep` raises.
+
+        Args:
+            picture: (H, W, 3) uint8 BGR; resized where it has another size.
+        """
         if picture.shape[1::-1] != self._size:
             picture = np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        self._writer.write(picture)
-        self.frames += 1
+        try:
+            self._writer.add(frame_of(picture, "bgr24"), self._writer.frames)
+        except OSError as error:
+            self._failure = self._failure or error
 
     def keep(self) -> Path:
         """Close the file and give it its name.
 
         Raises:
-            ConfigError: Frames are missing in it; it is removed.
+            ConfigError: A frame or the end of the file could not be written; the file is removed.
         """
-        self._writer.release()
-        # OpenCV does not say when a write fails.
-        if (found := _count_frames(self._partial)) != self.frames:
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self._writer.finish()
+        except OSError as error:
             self.discard()
             raise ConfigError(
-                f"cannot write {self._path}: {found} of {self.frames} frames arrived on disk; is there room left?"
-            )
+                f"cannot write {self._path}: {_reason(error)}; make room on the disk, or give another --output"
+            ) from None
         self._partial.rename(self._path)
         return self._path
 
     def discard(self) -> None:
         """Close the file and remove it."""
-        self._writer.release()
+        self._writer.abort()
         self._partial.unlink(missing_ok=True)
 
 
@@ -162,12 +177,8 @@ class ClipFolder:
 
 
 def _cannot_write(folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write in {folder}: {(error.strerror or str(error)).lower()}; give another --output")
+    return ConfigError(f"cannot write in {folder}: {_reason(error)}; give another --output")
 
 
-def _count_frames(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)  # relative, FFmpeg may take it for a URL
-    try:
-        return round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    finally:
-        capture.release()
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

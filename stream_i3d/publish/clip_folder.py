@@ -1,6 +1,6 @@
-"""The folder of recorded clips: their names, and that they fill no more than their quota. Touches only its own files.
+"""The folder of recorded clips: their names, and the quota of their size. Touches only files that it made.
 
-A clip is written as NAME.mp4.part and renamed when it is whole; what is found half-written is removed.
+A clip is written as NAME.mp4.part and renamed when it is complete; half-written clips are removed at the start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClipFolder:
     """Makes room before anything is written. Drop policy: the oldest clips go."""
 
     def __init__(self, path: Path, quota_bytes: int, min_free_bytes: int) -> None:
-        """Make the folder, readable by its owner only, where there is none, and remove what is half-written in it.
+        """Make the folder, readable by its owner only, where there is none, and remove half-written clips in it.
 
         Raises:
             ConfigError: It cannot be made or read.
@@ -51,11 +51,11 @@ class ClipFolder:
         return self.path / f"{name}{_PART}"
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a clip of that name."""
+        """Return whether there is a clip of that name."""
         return (self.path / name).exists()
 
     def keep(self, name: str) -> None:
-        """Give a clip that is whole its name. OSError where that fails."""
+        """Give a complete clip its name. OSError where that fails."""
         self.part(name).replace(self.path / name)
 
     def drop(self, name: str) -> None:
@@ -96,7 +96,7 @@ class ClipFolder:
         found = []
         for path in self.path.iterdir():
             if _OURS.fullmatch(path.name):
-                with contextlib.suppress(FileNotFoundError):  # somebody else's removal
+                with contextlib.suppress(FileNotFoundError):  # removed by another program
                     stat = path.stat()
                     found.append((stat.st_mtime, stat.st_size, path))
         return sorted(found)

@@ -1,12 +1,8 @@
-"""Writes one clip: JPEGs with their times in, H.264 in MP4 out. PyAV's FFmpeg does the work, in the caller's thread."""
+"""One clip of the recorder: JPEGs with their times in, an MP4 out. Works in the caller's thread."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
-_MS = Fraction(1, 1000)
+from stream_i3d.mp4 import MILLISECOND, Mp4Writer, even
+
 _MAX_PIXELS = 8192 * 8192
 
 
@@ -29,35 +26,42 @@ class ClipWriter:
         Args:
             path: Where to write; must not be there yet.
             mode: The file's mode.
-            fps: What the pictures are at most; their own times count.
-            max_side: Of larger pictures, what the longer side becomes.
+            fps: The highest rate of the pictures; their own times are kept.
+            max_side: Longest side in pixels; larger pictures are scaled down.
             crf: x264's constant rate factor: lower is better and larger.
             title: Written into the file, for players.
-            wall_time: Of the first picture; likewise.
+            wall_time: Time of the first picture, in seconds since 1970; likewise.
 
         Raises:
             OSError: The file cannot be made.
         """
         self.path = path
-        self._file = _File(path, mode)
-        self._fps = fps
+        about = {"title": title, "creation_time": f"{datetime.fromtimestamp(wall_time, UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        self._file = Mp4Writer(path, fps, time_base=MILLISECOND, crf=crf, mode=mode, metadata=about)
         self._max_side = max_side
-        self._crf = crf
-        self._about = {"title": title, "creation_time": f"{datetime.fromtimestamp(wall_time, UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        self._container: Any = None
-        self._stream: Any = None
         self._jpegs: Any = av.CodecContext.create("mjpeg", "r")
         self._began = 0.0
         self._last_ms = -1
-        self.pictures = 0
 
     @property
     def size(self) -> int:
         """Bytes of the file by now."""
-        return self._file.size
+        return self._file.size_bytes
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures in the file."""
+        return self._file.frames
 
     def add(self, jpeg: bytes, time: float) -> bool:
-        """Append a picture captured at `time` (seconds, on any one clock); return whether it could be decoded.
+        """Append a picture.
+
+        Args:
+            jpeg: The picture.
+            time: When it was captured, in seconds on any one clock.
+
+        Returns:
+            Whether it could be decoded.
 
         Raises:
             OSError: The file cannot be written.
@@ -65,45 +69,23 @@ class ClipWriter:
         frame = self._decode(jpeg)
         if frame is None:
             return False
-        if self._container is None:
-            self._begin(frame, time)
+        if self._file.frame_size is None:
+            scale = min(1.0, self._max_side / max(frame.width, frame.height))
+            self._file.begin(even(frame.width * scale), even(frame.height * scale))
+            self._began = time
         ms = round((time - self._began) * 1000)
         if ms > self._last_ms:
-            frame = self._fitted(frame)
-            frame.pts, frame.time_base, self._last_ms = ms, _MS, ms
-            self._write(self._stream.encode(frame))
-            self.pictures += 1
+            self._file.add(self._fitted(frame), ms)
+            self._last_ms = ms
         return True
 
     def finish(self) -> None:
         """Write the end of the file and close it. OSError where that fails: then `abort` is still to be called."""
-        if self._container is not None:
-            self._write(self._stream.encode(None))
-            self._container.close()
-            self._file.check()
-        self._file.sync()
-        self._file.close()
+        self._file.finish()
 
     def abort(self) -> None:
         """Close the file as it is."""
-        self._file.ignore_all = True  # the container writes its end when it is closed
-        if self._container is not None:
-            with contextlib.suppress(av.FFmpegError, OSError):
-                self._container.close()
-        self._file.close()
-
-    def _begin(self, frame: Any, time: float) -> None:
-        scale = min(1.0, self._max_side / max(frame.width, frame.height))
-        self._container = av.open(self._file, "w", format="mp4")
-        self._container.metadata.update(self._about)
-        stream = self._container.add_stream("libx264", rate=Fraction(self._fps).limit_denominator(1000))
-        stream.width, stream.height = _even(frame.width * scale), _even(frame.height * scale)
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": str(self._crf), "preset": "veryfast"}
-        stream.codec_context.time_base = _MS
-        stream.codec_context.thread_count = 1  # beside inference
-        stream.codec_context.color_range = ColorRange.MPEG
-        self._stream, self._began = stream, time
+        self._file.abort()
 
     def _decode(self, jpeg: bytes) -> Any:
         if not jpeg:  # an empty packet would end the decoder
@@ -118,58 +100,15 @@ class ClipWriter:
 
     def _fitted(self, frame: Any) -> Any:
         """Return a picture in the clip's size and colours, its own aspect kept."""
-        width, height = self._stream.width, self._stream.height
+        assert self._file.frame_size is not None
+        width, height = self._file.frame_size
         scale = min(width / frame.width, height / frame.height)
-        w, h = min(width, _even(frame.width * scale)), min(height, _even(frame.height * scale))
+        w, h = min(width, even(frame.width * scale)), min(height, even(frame.height * scale))
         if abs(w - width) <= 2 and abs(h - height) <= 2:
             w, h = width, height
         colours = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.MPEG}
         fitted = frame.reformat(width=w, height=h, format="yuv420p", **colours)
         return fitted if (w, h) == (width, height) else _on_black(fitted, width, height)
-
-    def _write(self, packets: Any) -> None:
-        for packet in packets:
-            self._container.mux(packet)
-        self._file.check()
-
-
-class _File:
-    """What FFmpeg writes to. An error is kept rather than raised through it, for `check` to raise."""
-
-    def __init__(self, path: Path, mode: int) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        os.fchmod(descriptor, mode)  # whatever the umask is
-        self._raw = io.FileIO(descriptor, "r+")
-        self._error: OSError | None = None
-        self.size = 0
-        self.ignore_all = False
-
-    def write(self, data: bytes) -> int:
-        rest = memoryview(data)
-        try:
-            while rest and self._error is None and not self.ignore_all:
-                rest = rest[self._raw.write(rest) :]
-            self.size = max(self.size, self._raw.tell())
-        except OSError as error:
-            self._error = error
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def sync(self) -> None:
-        os.fsync(self._raw.fileno())
-
-    def close(self) -> None:
-        if not self._raw.closed:
-            self._raw.close()
 
 
 def _on_black(frame: Any, width: int, height: int) -> Any:
@@ -186,7 +125,3 @@ def _on_black(frame: Any, width: int, height: int) -> Any:
     made = av.VideoFrame.from_ndarray(whole, format="yuv420p")
     made.color_range = ColorRange.MPEG
     return made
-
-
-def _even(size: float) -> int:
-    return max(2, round(size / 2) * 2)

@@ -1,7 +1,7 @@
 """The MQTT sink: each camera's state (retained), events (QoS 1, in order), predictions (QoS 0); docs/sinks.md.
 
-Its thread connects, and does all of a connection by itself; each connection is a client of its own. What the one before
-had sent and the broker had not confirmed is sent again from the outbox, so that the order stays.
+One thread connects and does all work of a connection; each connection is a new client. Events that the broker had not
+confirmed on the connection before are sent again from the outbox, so that their order is kept.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class MqttSink(Outlet):
         Args:
             settings: Of the broker.
             name: Of this sink.
-            outbox: This sink's from now on.
-            running: Actions that go on, as a publisher before this one left them: they are part of cameras' states.
+            outbox: The queue of its events.
+            running: Actions that were running when the publisher before this one ended; part of cameras' states.
 
         Raises:
             ConfigError: A file of TLS cannot be read.
@@ -98,7 +98,7 @@ class MqttSink(Outlet):
             self._outbox.offer(message)
 
     def follow(self, cameras: Mapping[str, str]) -> None:
-        """Take note of the cameras that there are; what the broker keeps of others is taken back."""
+        """Set the current cameras; retained states of others are removed from the broker."""
         with self._lock:
             self._cameras = frozenset(cameras)
             for camera in self._states.cameras:
@@ -106,7 +106,7 @@ class MqttSink(Outlet):
                     self._states.forget(camera)
 
     def figures(self) -> SinkFigures:
-        """Return how it fares; `queued` are events."""
+        """Return the counters and the state; `queued` are events."""
         return SinkFigures(
             name=self.name,
             queued=self._outbox.waiting,
@@ -117,7 +117,7 @@ class MqttSink(Outlet):
         )
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Deliver what waits and say goodbye, for at most `timeout_s` in all."""
+        """Deliver what is queued and disconnect, within `timeout_s` in all."""
         self._until = time.monotonic() + timeout_s - LEAVE_S
         self._ending.set()
         self._thread.join(timeout_s)
@@ -141,7 +141,7 @@ class MqttSink(Outlet):
         self._outbox.close()
 
     def _greet(self, session: Session) -> None:
-        """Say that the service is there, and have everything retained told again."""
+        """Publish that the service is online, and publish every retained state again."""
         host, port = self._settings.address
         if self._said or self._failure:
             log.info("%s: connected to %s:%d", self.name, host, port)
@@ -180,7 +180,7 @@ class MqttSink(Outlet):
         session.leave(self._topics.availability, OFFLINE)
 
     def _hear(self, session: Session) -> None:
-        """Learn what the broker keeps, and answer a will that was said late."""
+        """Read which states the broker retains, and correct a will that it published late."""
         while session.arrived:
             message = session.arrived.popleft()
             if message.topic == self._topics.availability:
@@ -192,7 +192,7 @@ class MqttSink(Outlet):
                     self._retained.add(camera)
 
     def _tell(self, session: Session) -> None:
-        """Publish what is not delivered: discovery, states, predictions, and that cameras are gone."""
+        """Publish discovery messages, states and predictions that are due, and remove cameras that are gone."""
         with self._lock:
             known = self._cameras
             cameras = set(self._states.cameras) | (known or frozenset())
@@ -217,7 +217,7 @@ class MqttSink(Outlet):
             return self._states.next_due()
 
     def _deliver(self, session: Session) -> None:
-        """Mark what the broker has confirmed, then send what is next, a few at a time."""
+        """Mark events that the broker has confirmed, then send the next few."""
         self._confirmed += session.confirmed()
         now = time.monotonic()
         if now < self._store_again_at:
@@ -231,5 +231,5 @@ class MqttSink(Outlet):
             if room > 0 and self._outbox.waiting > session.in_flight:
                 for pending in self._outbox.fetch(room, after=session.newest):
                     session.deliver(self._topics.of(pending.event.camera, "event"), pending)
-        except OSError:  # of the store, whose own sink says it
+        except OSError:  # of the store, whose own sink reports it
             self._store_again_at = now + _STORE_AGAIN_S

@@ -36,7 +36,7 @@ class PacketTooLong(ValueError):
 
 
 class Oversized(OSError):
-    """The connection was ended for a packet that is too long: somebody's message on our topics, or a hostile broker."""
+    """The connection was ended for a packet that is too long, by another client on our topics or a hostile broker."""
 
 
 class _Client(paho.Client):
@@ -47,16 +47,16 @@ class _Client(paho.Client):
     _raw: socket.socket | None = None
 
     def use_tls(self, context: ssl.SSLContext) -> None:
-        """Have the connection encrypted."""
+        """Encrypt the connection."""
         self._tls = context
         self.tls_set_context(context)
 
     def give_up(self) -> None:
-        """Have the thread that connects fail now, or once it has looked the host up."""
+        """Make the connecting thread fail now, or once it has looked the host up."""
         self.given_up = True
         if self._raw is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self._raw, socket.SHUT_RDWR)  # of TLS too, without a word of TLS
+                socket.socket.shutdown(self._raw, socket.SHUT_RDWR)  # of TLS too, without its close message
 
     def _create_socket_connection(self) -> socket.socket:
         raw: socket.socket = super()._create_socket_connection()
@@ -101,14 +101,14 @@ class Arrived(NamedTuple):
 
 
 class Session:
-    """A clean session of MQTT 3.1.1, whose will says that the service is gone. Whatever ends it is an OSError.
+    """A clean session of MQTT 3.1.1, whose will announces that the service is offline. Every failure is an OSError.
 
     A client of the library for each connection: it would send again what was not confirmed by itself, and behind what
     is new.
     """
 
     def __init__(self, settings: MqttSettings, name: str, tls: ssl.SSLContext | None, will: tuple[str, bytes]) -> None:
-        """Args: `will` is topic and payload of what the broker says when the connection is lost."""
+        """Args: `will` is topic and payload that the broker publishes when the connection is lost."""
         self._settings = settings
         self._name = name
         self._client = _Client(
@@ -176,7 +176,7 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the broker reads what it is sent: nothing waits for it."""
+        """Whether the broker reads: nothing waits to be sent."""
         return not self._client.want_write()
 
     def subscribe(self, *topics: str) -> None:
@@ -189,7 +189,7 @@ class Session:
         self._client.publish(topic, payload, 0, retain)
 
     def deliver(self, topic: str, pending: Pending) -> None:
-        """Publish an event at QoS 1; `confirmed` tells when the broker has it."""
+        """Publish an event at QoS 1; `confirmed` returns it once the broker has it."""
         sent = self._client.publish(topic, msgspec.json.encode(pending.event), 1)
         self._under_way.append((sent.mid, time.monotonic(), pending))
         self.newest = pending.position
@@ -204,7 +204,7 @@ class Session:
         return done
 
     def leave(self, topic: str, last_word: bytes) -> None:
-        """Publish a last, retained word and disconnect, so that the will is not said."""
+        """Publish a last, retained message and disconnect, so that the will is not published."""
         self._client.publish(topic, last_word, 0, retain=True)
         self._client.disconnect()
         until = time.monotonic() + LEAVE_S
@@ -213,7 +213,7 @@ class Session:
                 return
 
     def close(self) -> None:
-        """Drop the connection; what was not said goodbye to is told by the will."""
+        """Drop the connection; without `leave` before it, the broker publishes the will."""
         # Else the client and its sockets would wait for the garbage collector.
         self._client.on_connect = self._client.on_publish = self._client.on_message = None
         if (end := self._client.socket()) is not None:
@@ -229,7 +229,7 @@ class Session:
         self._answer = reason
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
-        if any(mid == sent for sent, _, _ in self._under_way):  # else of QoS 0, told as soon as it is written
+        if any(mid == sent for sent, _, _ in self._under_way):  # else of QoS 0, reported as soon as it is written
             self._confirmed.add(mid)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
@@ -253,7 +253,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
 
 
 def _no_password() -> str:
-    """Have a key with a password refused, where OpenSSL would ask for it on the terminal."""
+    """Refuse a key with a password; OpenSSL would ask for it on the terminal."""
     raise ValueError("the key has a password")
 
 

@@ -1,4 +1,4 @@
-"""What is said on MQTT, and where: topics, each camera's state, and how Home Assistant is told of it. Pure."""
+"""MQTT topics, the state of each camera, and the discovery messages of Home Assistant. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stream_i3d.transport.wire import Published
 ONLINE, OFFLINE = b"online", b"offline"
 
 _WHILE_LIVE = "{{{{ ({}) if value_json.state == 'live' else None }}}}"
-"""Home Assistant shows None as "unknown": nobody knows what is done before a camera that is lost."""
+"""Home Assistant shows None as "unknown": what happens in front of a lost camera is not known."""
 
 _ACTION = _WHILE_LIVE.format("value_json.action or 'none'")
 
@@ -58,11 +58,11 @@ _ENTITIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""What Home Assistant shows of a camera: its component, and what is special to it."""
+"""Entities of a camera in Home Assistant: the component and its own fields."""
 
 
 class MqttState(Struct, frozen=True, kw_only=True):
-    """A camera as it is now: the payload of its state topic.
+    """The current state of a camera: the payload of its state topic.
 
     Attributes:
         state: As in its status; "connecting" before the first.
@@ -96,7 +96,7 @@ class Topics:
         return f"{self._base}/{camera}/{what}"
 
     def camera_of(self, state_topic: str) -> str | None:
-        """Return whose state a topic is; None where that can be none of ours."""
+        """Return the camera whose state a topic is; None where it is no topic of this service."""
         camera = state_topic.removeprefix(f"{self._base}/").removesuffix("/state")
         return camera if _NAME.fullmatch(camera) and state_topic == self.of(camera, "state") else None
 
@@ -129,12 +129,12 @@ class Topics:
 
 
 class MqttStates:
-    """The newest of each camera, and of which it is to be told."""
+    """The newest state of each camera, and which of them are to be published."""
 
     def __init__(self) -> None:
         self._now: dict[str, MqttState] = {}
         self._due: dict[str, None] = {}
-        self._lost: set[str] = set()  # cameras whose newest status says that they are not live
+        self._lost: set[str] = set()  # cameras that are not live by their newest status
 
     @property
     def cameras(self) -> list[str]:
@@ -142,7 +142,7 @@ class MqttStates:
         return list(self._now)
 
     def take(self, message: Published) -> None:
-        """Take in what is published. A prediction is not told by itself, but with what comes next."""
+        """Update from a published message. A prediction alone makes no state due; it goes with the next one."""
         now = self._now.get(message.camera) or MqttState(camera=message.camera)
         if isinstance(message, Recognition):
             self._now[message.camera] = structs.replace(now, confidence=round(message.confidence, 3))
@@ -165,11 +165,11 @@ class MqttStates:
         self._due.pop(camera, None)
 
     def tell_all(self) -> None:
-        """Have all cameras told again: whoever was told them may have forgotten."""
+        """Mark all states as due again: the broker may have lost them."""
         self._due = dict.fromkeys(self._now)
 
     def next_due(self) -> MqttState | None:
-        """Return a camera to tell of now; None where there is none.
+        """Return a camera whose state is due; None where there is none.
 
         What was recognised before a camera was lost is not told of it as if it were so now. An action that goes on
         when the camera is live again is told again.

@@ -1,6 +1,6 @@
-"""What a sink that delivers events has still to deliver: from the event store, or from memory where there is none.
+"""The queue of events that a sink has still to deliver: in the event store, or in memory where there is none.
 
-Delivery is at least once and in order per camera: an event is given out until it is marked as done.
+Delivery is at least once and in order per camera: an event is returned until it is marked as done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stream_i3d.publish.store_file import connect_again, medium_errors
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An event that is not delivered yet, and its place among all of them."""
+    """An event that is not delivered yet, and its position in the order of all events."""
 
     position: int
     event: ActionEvent
@@ -38,13 +38,13 @@ class Outbox(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many events are not delivered."""
+        """Number of events not delivered yet."""
 
     def call_at_news(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, by any thread, when there may be something new."""
+        """Set a function that is called, by any thread, when there may be new events."""
 
     def offer(self, event: ActionEvent) -> None:
-        """Take in what was just published."""
+        """Add an event that was published."""
 
     def fetch(self, limit: int, after: int = 0, without: Collection[str] = ()) -> list[Pending]:
         """Return the oldest events behind the position `after` and not of the cameras `without`, in order.
@@ -60,7 +60,7 @@ class Outbox(Protocol):
         """Mark an event as one that will not be delivered. OSError where that cannot be written."""
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release resources."""
 
 
 class MemoryOutbox:
@@ -76,15 +76,15 @@ class MemoryOutbox:
 
     @property
     def waiting(self) -> int:
-        """How many events are not delivered."""
+        """Number of events not delivered yet."""
         return len(self._events)
 
     def call_at_news(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called when there is something new."""
+        """Set a function that is called when there are new events."""
         self._wake = wake
 
     def offer(self, event: ActionEvent) -> None:
-        """Take in what was just published."""
+        """Add an event that was published."""
         with self._lock:
             if len(self._events) >= self._size:
                 self._events.popleft()
@@ -100,13 +100,13 @@ class MemoryOutbox:
             return [one for one, _ in zip(wanted, range(limit), strict=False)]
 
     def done(self, pending: Sequence[Pending]) -> None:
-        """Forget what is delivered."""
+        """Forget delivered events."""
         positions = {one.position for one in pending}
         with self._lock:
             self._events = deque(one for one in self._events if one.position not in positions)
 
     def refused(self, pending: Pending, reason: str) -> None:
-        """Forget what will not be delivered."""
+        """Forget an event that will not be delivered."""
         self.done([pending])
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class MemoryOutbox:
 
 
 class StoreOutbox:
-    """Events in the store, by a connection of its own; what is marked outlives the process."""
+    """Events in the store, read by a connection of its own; marks outlive the process."""
 
     def __init__(self, path: Path, sink: str) -> None:
         self._path = path
@@ -128,18 +128,18 @@ class StoreOutbox:
 
     @property
     def waiting(self) -> int:
-        """How many events are not delivered."""
+        """Number of events not delivered yet."""
         return max(0, self._waiting)
 
     def call_at_news(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called once events are written."""
+        """Set a function that is called once events are written."""
         self._wake = wake
 
     def offer(self, event: ActionEvent) -> None:
         """Leave it: it comes by the store."""
 
     def written(self, number: int) -> None:
-        """Take note, in the store's thread, that so many new events are in the store."""
+        """Add to the number of new events; called by the store's thread."""
         with self._lock:
             self._waiting += number
         self._wake()
@@ -150,7 +150,7 @@ class StoreOutbox:
             self._waiting = count()
 
     def given_up(self, number: int) -> None:
-        """Take note, in the store's thread, that so many events were passed over because there were too many."""
+        """Add to the number of events that were dropped because there were too many; called by the store's thread."""
         self.dropped += number
 
     def fetch(self, limit: int, after: int = 0, without: Collection[str] = ()) -> list[Pending]:

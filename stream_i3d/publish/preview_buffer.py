@@ -31,7 +31,13 @@ class PictureRing:
     """Bounded by time and by bytes. Drop policy: the oldest go."""
 
     def __init__(self, fps: float, seconds: float, max_bytes: int) -> None:
-        """Args: of faster previews only `fps` pictures a second are kept."""
+        """Start empty.
+
+        Args:
+            fps: Greatest rate of kept pictures; further ones are left out.
+            seconds: Greatest age of a picture.
+            max_bytes: Greatest size of all pictures.
+        """
         self._pace = Sampler(fps)
         self._seconds = seconds
         self._max_bytes = max_bytes
@@ -43,7 +49,7 @@ class PictureRing:
         return len(self._pictures)
 
     def add(self, time: float, jpeg: bytes) -> None:
-        """Take in a picture captured at `time`; one that is not later than the newest is left out."""
+        """Process a picture captured at `time`; one that is not later than the newest is left out."""
         if (self._pictures and time <= self._pictures[-1].time) or not self._pace.push(time):
             return
         self._pictures.append(Picture(self._taken, time, jpeg))
@@ -76,7 +82,13 @@ class PreviewRings:
     """Follows cameras' previews from its beginning to `close`. Drop policy: the oldest pictures go."""
 
     def __init__(self, settings: RecorderSettings, name: str, keys: ClientKeys | None) -> None:
-        """Args: `name` is the sink's; `keys` are those with which previews are to be had, where clients need some."""
+        """Start the thread.
+
+        Args:
+            settings: Of the recorder.
+            name: Of the sink.
+            keys: Authenticate the connection to the previews; None where the service has no keys.
+        """
         self._settings = settings
         self._name = name
         self._keys = keys
@@ -89,7 +101,7 @@ class PreviewRings:
 
     def follow(self, cameras: Mapping[str, str]) -> None:
         """Read the previews of these cameras, from these addresses ("" where there is none), and of no others."""
-        # A service bound to all interfaces says so; from here it is on this machine.
+        # A service bound to all interfaces publishes that address; this process is on the same machine.
         here = {camera: reachable(address, "tcp://127.0.0.1:1") for camera, address in cameras.items() if address}
         with self._lock:
             self._wanted = here

@@ -1,6 +1,6 @@
-"""The publisher process: what the workers say, out to whoever subscribes and into the sinks. Imports no torch.
+"""The publisher process: passes on messages of the workers to subscribers and sinks. Imports no torch.
 
-Workers come and go, and the address that others subscribe to stays; a slow sink holds up no worker.
+Workers are restarted while the address of subscribers stays the same; a slow sink does not stall a worker.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from msgspec import Struct
 from stream_i3d.config import Config
 from stream_i3d.messages import CameraStatus
 from stream_i3d.publish.sinks import Sinks
-from stream_i3d.publish.worker_presence import Attendance
+from stream_i3d.publish.worker_presence import WorkerPresence
 from stream_i3d.stage import CameraNews, Done, PublisherOrder, PublisherSummary, Ready, Stage
 from stream_i3d.transport.relay import RelayReceiver
 from stream_i3d.transport.relay_wire import Greeting
 from stream_i3d.transport.wire import Published
 
 _POLL_S = 0.05
-_AT_ONCE = 500  # messages between two looks at everything else
+_AT_ONCE = 500  # messages taken before other work
 _CHECK_S = 0.25
 _SUMMARY_S = 1.0
 _QUIET_S = 0.05
-_LAST_WORDS_S = 0.5
+_DRAIN_S = 0.5
 
 
 class PublisherJob(Struct, frozen=True, kw_only=True):
-    """What the publisher process is to do.
+    """The work of a publisher process.
 
     Attributes:
-        channel: Where the workers send what is to be published; private.
-        config: Where it goes; its cameras are not looked at.
-        run: Identity of this run of the service, by which the event store tells it from the one before.
-        cameras: The cameras that there are, and where their previews are ("" where that is not known yet).
+        channel: Private address at which the workers send messages.
+        config: The configuration; its cameras are ignored.
+        run: Identity of this run of the service, by which the event store recognises a restart.
+        cameras: The cameras and the addresses of their previews ("" where not known yet).
     """
 
     channel: str
@@ -53,8 +53,8 @@ def publisher_main(stage: Stage, job: PublisherJob) -> None:
 
 
 def run_publisher(stage: Stage, job: PublisherJob) -> None:
-    """Publish until told to stop, in whatever process."""
-    sinks = Sinks(job.config, job.run)  # first: a port in use is told at once
+    """Publish until the stage is stopped."""
+    sinks = Sinks(job.config, job.run)  # first: a port in use is reported at once
     try:
         if job.cameras:
             sinks.follow(job.cameras)
@@ -66,19 +66,19 @@ def run_publisher(stage: Stage, job: PublisherJob) -> None:
 
 
 class PublisherLoop:
-    """Take, publish, tell the workers what is safe, and speak for those that are away."""
+    """Receives and publishes messages, confirms them to workers, and publishes for workers that are away."""
 
     def __init__(self, stage: Stage, receiver: RelayReceiver, sinks: Sinks, status_interval_s: float) -> None:
         self._stage = stage
         self._receiver = receiver
         self._sinks = sinks
-        self._attendance = Attendance(status_interval_s, sinks.running)
+        self._presence = WorkerPresence(status_interval_s, sinks.running)
         # A worker's life and what durable sinks had been given -> its newest message; as many as their queues are long.
         self._unsettled: dict[tuple[int, tuple[int, ...]], int] = {}
         self._check_at = self._summary_at = 0.0
 
     def run(self) -> None:
-        """Serve until told to stop, and then until the workers' last words are out."""
+        """Serve until the stage is stopped, and then until the workers' last messages are published."""
         while not self._stage.stopping.is_set():
             self._stage.beat()
             if (order := self._stage.order()) is not None:
@@ -86,20 +86,20 @@ class PublisherLoop:
                     self._sinks.follow(order.cameras)
                 self._stage.say(Done(number=order.number))
             self.step(_POLL_S)
-        until = time.monotonic() + _LAST_WORDS_S
+        until = time.monotonic() + _DRAIN_S
         while self._receiver.poll(_QUIET_S) and time.monotonic() < until:
             self._take()
         self._stage.say(self._summary())
 
     def step(self, wait_s: float) -> None:
-        """Wait for messages at most `wait_s`, and do all that is due."""
+        """Wait for messages at most `wait_s` seconds, and do everything that is due."""
         if self._receiver.poll(wait_s):
             self._take()
         self._settle()
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + _CHECK_S
-            for message in self._attendance.due(now, _lives):
+            for message in self._presence.due(now, _lives):
                 self._publish(message)
         if now >= self._summary_at:
             self._summary_at = now + _SUMMARY_S
@@ -110,25 +110,25 @@ class PublisherLoop:
             taken = self._receiver.receive()
             if taken is None:
                 return
-            greeting, said = taken
+            greeting, received = taken
             now = time.monotonic()
-            if isinstance(said, Greeting):
-                for message in self._attendance.greeted(said, now):
+            if isinstance(received, Greeting):
+                for message in self._presence.take_greeting(received, now):
                     self._publish(message)
                 continue
-            mark = self._publish(said.message)
-            self._attendance.said(greeting, said.message, now)
-            if said.number:
-                self._unsettled[greeting.life, mark] = said.number
+            mark = self._publish(received.message, received.parts)
+            self._presence.take_message(greeting, received.message, now)
+            if received.number:
+                self._unsettled[greeting.life, mark] = received.number
 
-    def _publish(self, message: Published) -> tuple[int, ...]:
-        mark = self._sinks.write(message)
+    def _publish(self, message: Published, parts: tuple[bytes, bytes] | None = None) -> tuple[int, ...]:
+        mark = self._sinks.write(message, parts)
         if isinstance(message, CameraStatus):
             self._stage.say(CameraNews(status=message))
         return mark
 
     def _settle(self) -> None:
-        """Tell the workers which of their messages the durable sinks have by now."""
+        """Confirm to workers the messages that all durable sinks have handled."""
         safe: dict[int, int] = {}
         for (life, mark), number in list(self._unsettled.items()):
             if not self._sinks.settled(mark):
@@ -143,13 +143,13 @@ class PublisherLoop:
             published=self._sinks.published,
             sinks=self._sinks.figures(),
             rejected_messages=self._receiver.rejected,
-            workers_away=self._attendance.away,
+            workers_away=self._presence.away,
             subscriptions_refused=self._sinks.subscriptions_refused,
         )
 
 
 def _lives(pid: int) -> bool:
-    """Tell whether a process runs; it does where that cannot be looked at, as when too many files are open."""
+    """Return whether a process runs; True where that cannot be read, as when too many files are open."""
     try:
         return psutil.pid_exists(pid)
     except OSError:
@@ -163,10 +163,10 @@ _ARENAS = 2
 
 
 def give_back_freed_memory() -> None:
-    """Have malloc map what is larger than 64 KiB by itself, and keep little of what is freed; before threads begin.
+    """Have malloc return freed memory to the system. Call it before threads start.
 
-    By itself glibc raises both limits to the largest piece that was ever freed, and holes in its heap stay. Where there
-    is another malloc (macOS, Windows, musl), nothing changes.
+    A clip takes megabytes for seconds, in a process that runs for months. glibc raises its limits to the largest piece
+    that was ever freed, and holes in its heap stay. With another malloc (macOS, Windows, musl) nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,7 +1,7 @@
 """The clip recorder: each event as H.264 in MP4, with seconds before and after, made of the camera's previews.
 
-One thread reads previews into a ring per camera (preview_rings.py); another one encodes, so that what is slow there
-costs pictures of a clip at most. Both are this sink's own: nobody else waits.
+One thread reads previews into a ring per camera (preview_buffer.py); another one encodes, so that a slow encoder costs
+pictures of a clip at most. Nothing outside this sink waits for either.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 from stream_i3d.errors import ConfigError
 from stream_i3d.events import is_wall_clock
 from stream_i3d.messages import ActionEvent, Recognition
+from stream_i3d.mp4 import can_write_mp4
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.preview_buffer import PreviewRings
@@ -35,7 +34,7 @@ _TICK_S = 0.1
 _ROOM_EVERY_BYTES = 1_000_000
 
 NoteClip = Callable[[str | None, str], None]
-"""Told an event's id and the name of its clip; None where the clip of that name is gone."""
+"""Called with an event's id and the name of its clip; None for the id where that clip was removed."""
 
 
 def make(settings: RecorderSettings, name: str, context: SinkContext) -> Outlet:
@@ -70,16 +69,19 @@ class RecorderSink(Outlet):
         Args:
             settings: What is recorded, and where.
             name: Of this sink.
-            keys: With which previews are to be had, where clients need keys.
-            note: Told of clips, by the encoding thread.
+            keys: Authenticate the connection to the previews; None where the service has no keys.
+            note: Called by the encoding thread when a clip was made or removed.
 
         Raises:
-            ConfigError: The folder cannot be had, or this PyAV has no encoder for H.264.
+            ConfigError: The folder cannot be used, or this PyAV has no encoder for H.264.
         """
         self.name = name
         self._settings = settings
         self._note = note
-        _check_encoder()
+        if not can_write_mp4():
+            raise ConfigError(
+                "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
+            )
         path = Path(settings.folder).expanduser()
         self._folder = ClipFolder(path, int(settings.quota_mb * 1e6), int(settings.min_free_mb * 1e6))
         self._pictures = PreviewRings(settings, name, keys)
@@ -95,7 +97,7 @@ class RecorderSink(Outlet):
         self._thread.start()
 
     def write(self, message: Published) -> None:
-        """Take one message: events are recorded, predictions tell how their times relate to those of pictures."""
+        """Take one message: events are recorded, predictions relate the times of events to those of pictures."""
         now = time.monotonic()
         if isinstance(message, Recognition):
             self._clocks.take(message, now)
@@ -113,7 +115,7 @@ class RecorderSink(Outlet):
         self._pictures.follow(cameras)
 
     def figures(self) -> SinkFigures:
-        """Return how it fares: `queued` are clips being made, `dropped` those that could not be."""
+        """Return the counters and the state: `queued` are clips being made, `dropped` those that could not be made."""
         return SinkFigures(
             name=self.name,
             queued=len(self._making),
@@ -146,9 +148,9 @@ class RecorderSink(Outlet):
             for event, at in events:
                 self._take(event, at)
             for event_id in list(self._making):
-                self._go_on(event_id, time.monotonic())
+                self._continue(event_id, time.monotonic())
         for event_id in list(self._making):
-            self._go_on(event_id, float("inf"))
+            self._continue(event_id, float("inf"))
 
     def _take(self, event: ActionEvent, at: float) -> None:
         """Begin a clip at an event's start; learn at its end where the clip ends."""
@@ -163,9 +165,9 @@ class RecorderSink(Outlet):
         wall = event.start_time if is_wall_clock(event.start_time) else time.time() - (time.monotonic() - at)
         recording = Recording(event, clip_name(event, wall), start, start + settings.max_s)
         if self._folder.has(recording.name):
-            return  # said again after a restart
+            return  # published again after a restart
         if len(self._making) >= settings.at_once:
-            self._fails(f"{settings.at_once} clips are being made already", recording.name)
+            self._failed(f"{settings.at_once} clips are being made already", recording.name)
             return
         try:
             self._folder.check_disk()
@@ -181,12 +183,12 @@ class RecorderSink(Outlet):
                 wall - settings.before_s,
             )
         except OSError as error:
-            self._fails(str(error), recording.name)
+            self._failed(str(error), recording.name)
             return
         self._making[event.id] = recording, writer
 
-    def _go_on(self, event_id: str, now: float) -> None:
-        """Encode the pictures of a clip that have come; finish it where there are no more."""
+    def _continue(self, event_id: str, now: float) -> None:
+        """Encode the pictures of a clip that have arrived; finish it where there are no more."""
         recording, writer = self._making[event_id]
         camera = recording.event.camera
         newest = self._pictures.newest(camera)
@@ -203,11 +205,11 @@ class RecorderSink(Outlet):
                     self._make_room(_ROOM_EVERY_BYTES)
             if recording.is_over(newest, now):
                 self._finish(recording, writer)
-        except (OSError, av.FFmpegError) as error:
+        except OSError as error:
             del self._making[event_id]
             writer.abort()
             self._folder.drop(recording.name)
-            self._fails(str(error), recording.name)
+            self._failed(str(error), recording.name)
 
     def _finish(self, recording: Recording, writer: ClipWriter) -> None:
         if not writer.pictures:
@@ -227,29 +229,20 @@ class RecorderSink(Outlet):
         for name in self._folder.make_room(sum(writer.size for _, writer in self._making.values()) + more):
             self._note(None, name)
 
-    def _fails(self, reason: str, clip: str) -> None:
-        """Count a clip that is not made; said once until one is."""
+    def _failed(self, reason: str, clip: str) -> None:
+        """Count a clip that could not be made; logged once until one can be."""
         self._dropped += 1
         if not self._failure:
             log.warning("%s: cannot record %s (%s); clips are left out until it works again", self.name, clip, reason)
         self._failure = reason
 
 
-def _check_encoder() -> None:
-    try:
-        av.codec.Codec("libx264", "w")
-    except (av.FFmpegError, av.codec.codec.UnknownCodecError):
-        raise ConfigError(
-            "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
-        ) from None
-
-
 _LATE_S = 1.0
-"""How long a picture may take from its capture to the ring."""
+"""How long a picture may take from its capture to the ring, in seconds."""
 
 
 class Clocks:
-    """From the time of a camera's events (wall clock, or a file's own time) to the monotonic clock of its pictures."""
+    """Converts times of a camera's events (wall clock, or a file's own time) to the monotonic clock of its pictures."""
 
     def __init__(self) -> None:
         self._offsets: dict[str, float] = {}
@@ -262,7 +255,7 @@ class Clocks:
     def of(self, camera: str, time: float, now: float, wall_now: float) -> float:
         """Return an event's `time` on the monotonic clock; before any prediction it is taken for the wall clock's.
 
-        None is of the future: a clip that waited for that would wait for ever.
+        The result is never in the future: a clip would wait for it for ever.
         """
         return min(now, time + self._offsets.get(camera, now - wall_now))
 
@@ -286,9 +279,9 @@ class Recording:
     next_number: int = 0
 
     def ends_at(self, end: float) -> None:
-        """Take note of when its last picture is due; it may have come to its greatest length before."""
+        """Set when the clip ends; its greatest length still limits it."""
         self.end = min(self.end, max(end, self.start))
 
     def is_over(self, newest: float, now: float) -> bool:
-        """Tell whether no picture of it is still to come: a later one is there, or none comes any more."""
+        """Return whether the clip is complete: a later picture has arrived, or none has for too long."""
         return newest > self.end or now > self.end + _LATE_S

@@ -1,6 +1,6 @@
-"""What a sink is, and the bounded queue that keeps a slow one from stalling recognition.
+"""The base of all sinks, and the bounded queue that keeps a slow one from stalling recognition.
 
-A `Sink` is a medium and may take its time; an `Outlet` is what the publisher is given: nothing of it ever blocks.
+A `Sink` writes to a medium and may block; an `Outlet` is what the publisher writes to, and never blocks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _QUEUE = 1000
 
 KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
-"""What settings call the kinds of messages -> the last part of their topics."""
+"""Kinds of messages in settings -> the last part of their topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Sink(Protocol):
         """Take one message."""
 
     def close(self) -> None:
-        """Finish what is begun and release the medium."""
+        """Finish and release the medium."""
 
 
 class Outlet(ABC):
@@ -117,15 +117,15 @@ class Outlet(ABC):
         """Take one message; where there is no room, one is dropped and counted."""
 
     def follow(self, cameras: Mapping[str, str]) -> None:  # noqa: B027  most sinks do nothing about it
-        """Take note of the cameras that there are now, and of their previews' addresses ("" where there is none)."""
+        """Set the current cameras and the addresses of their previews ("" where there is none)."""
 
     @abstractmethod
     def figures(self) -> SinkFigures:
-        """Return how it fares."""
+        """Return the counters and the state."""
 
     @abstractmethod
     def close(self, timeout_s: float = 1.0) -> None:
-        """Finish what is begun, for at most `timeout_s`, and end its threads."""
+        """Finish within `timeout_s` seconds, and end the threads."""
 
 
 class QueuedSink(Outlet):
@@ -143,7 +143,15 @@ class QueuedSink(Outlet):
         what: Collection[str] = ("predictions", "events", "status"),
         durable: bool = False,
     ) -> None:
-        """Args: `size` of the queue in messages, and `what` is written of them (words of `KINDS`)."""
+        """Start the thread.
+
+        Args:
+            sink: Writes the messages.
+            name: Of the sink, in logs and figures.
+            size: Of the queue, in messages; None for 1000.
+            what: Kinds of messages to write (keys of `KINDS`).
+            durable: As of `Outlet`.
+        """
         self._sink = sink
         self.name = name
         self._kinds = {KINDS[word] for word in what}
@@ -165,7 +173,7 @@ class QueuedSink(Outlet):
             self.dropped += 1
 
     def figures(self) -> SinkFigures:
-        """Return how it fares."""
+        """Return the counters and the state."""
         return SinkFigures(
             name=self.name,
             queued=self.accepted - self.handled,
@@ -176,7 +184,7 @@ class QueuedSink(Outlet):
         )
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Write what is queued, for at most `timeout_s`, and close the sink."""
+        """Write what is queued, within `timeout_s` seconds, and close the sink."""
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -189,7 +197,9 @@ class QueuedSink(Outlet):
         while (message := self._queue.get()) is not None:
             try:
                 self._sink.write(message)
-            except OSError as error:  # a full disk, a closed pipe: counted, said once, tried again with the next
+            except (
+                OSError
+            ) as error:  # a full disk, a closed pipe: counted, logged once, tried again with the next message
                 self.dropped += 1
                 lost += 1
                 if not self._failure:
@@ -201,5 +211,5 @@ class QueuedSink(Outlet):
                     log.info("%s: works again; messages lost meanwhile: %d", self.name, lost)
                 self._failure, lost = "", 0
             self.handled += 1
-        with contextlib.suppress(OSError):  # a medium that still fails; what it lost has been counted and said
+        with contextlib.suppress(OSError):  # a medium that still fails; its losses are counted and logged
             self._sink.close()

@@ -179,7 +179,7 @@ class Sinks:
         return tuple(outlet.accepted for outlet in self._outlets if outlet.durable)
 
     def settled(self, mark: tuple[int, ...]) -> bool:
-        """Tell whether every durable sink has handled the message for which `write` returned `mark`."""
+        """Return whether every durable sink has handled the message for which `write` returned `mark`."""
         durable = (outlet for outlet in self._outlets if outlet.durable)
         return all(outlet.handled >= number for outlet, number in zip(durable, mark, strict=True))
 

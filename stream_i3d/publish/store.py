@@ -86,7 +86,7 @@ class EventStore:
             self._db.execute("UPDATE running SET seen_at = ? WHERE run = ?", (now, self._run))
 
     def tidy(self, now: float) -> dict[str, int]:
-        """Delete what is kept long enough; return of each sink how many events it will never deliver because of it.
+        """Delete old events; return for each sink the number of events that it will never deliver because of that.
 
         Raises:
             OSError: The store cannot be written.
@@ -104,7 +104,7 @@ class EventStore:
         return lost
 
     def undelivered(self, sink: str) -> int:
-        """Return how many events a sink has still to deliver. OSError where the store cannot be read."""
+        """Return the number of events that a sink has not delivered yet. OSError where the store cannot be read."""
         with medium_errors():
             return self._value(f"SELECT COUNT(*) {_UNDELIVERED}", sink=sink)
 

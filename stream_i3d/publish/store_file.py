@@ -1,4 +1,4 @@
-"""The file of the event store: made, recognised as ours, opened to write or only to read. Knows no messages.
+"""The file of the event store: created, recognised by its header, opened to write or to read.
 
 SQLite in WAL mode: one process writes while others read. What was committed outlives a killed process, and a machine
 that loses power (`synchronous` is FULL: events are few). Errors of the medium are OSErrors from here on.
@@ -21,7 +21,7 @@ from stream_i3d.files import kind_of
 
 SCHEMA_VERSION = 1
 
-_APPLICATION = 0x53493345  # "SI3E", in the file's header: how one of ours is told from other people's databases
+_APPLICATION = 0x53493345  # "SI3E", in the file's header: distinguishes an event store from other SQLite files
 _BUSY_MS = 5000
 _CACHE_KB = 256  # of SQLite's 2,000 each connection would fill its own as the store grows, for hours
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -108,7 +108,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def claim(path: Path) -> FileLock:
-    """Have the store at `path` for this service alone, until that is released or this process has ended, however.
+    """Lock the store at `path` for this service, until the lock is released or this process has ended.
 
     Two services would end each other's actions and deliver every event twice. A file beside the store is locked, since
     SQLite's own locks of a file are lost when any descriptor of that file is closed.

@@ -47,7 +47,7 @@ class StoreSink(Outlet):
     """Writes events to a store. Drop policy: a full queue drops the new event, one of clips' names the oldest; counted.
 
     Attributes:
-        running: Actions that a publisher of this run, before this one, left going on; empty where the disk was full.
+        running: Actions that were running when the publisher before this one ended; empty where the disk was full.
     """
 
     durable = True
@@ -65,12 +65,12 @@ class StoreSink(Outlet):
         Args:
             settings: Of the store.
             name: Of this sink.
-            delivering: Names of the sinks that deliver from it, each by its own of `outboxes`.
+            delivering: Names of the sinks that deliver from it; `outboxes` has one for each.
             run: Identity of this run of the service; the same when only this process was started again.
             clock: Wall clock in seconds.
 
         Raises:
-            ConfigError: The file is something else than an event store, or damaged, or no place for a file.
+            ConfigError: The file is no event store, is damaged, or cannot be created.
         """
         self.name = name
         self.path = Path(settings.path).expanduser()
@@ -87,12 +87,12 @@ class StoreSink(Outlet):
         self._failure = ""
         self._touch_at = self._tidy_at = 0.0
         self.dropped = self._written = 0
-        self._try([])  # the first time here: what a person must mend is told at once
+        self._try([])  # the first time here: a mistake in the settings is an error at once
         self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
         self._thread.start()
 
     def write(self, message: Published) -> None:
-        """Take one event; all else is left."""
+        """Take one event; other messages are ignored."""
         if not isinstance(message, ActionEvent):
             return
         with self._changed:
@@ -104,14 +104,14 @@ class StoreSink(Outlet):
             self._changed.notify()
 
     def note_clip(self, event_id: str | None, clip: str) -> None:
-        """Have the name of an event's clip noted; without an event, that the clip is gone."""
+        """Store the name of an event's clip; with None for the event, that the clip was removed."""
         with self._changed:
             self.dropped += len(self._clips) == self._clips.maxlen
             self._clips.append((event_id, clip))
             self._changed.notify()
 
     def figures(self) -> SinkFigures:
-        """Return how it fares."""
+        """Return the counters and the state."""
         return SinkFigures(
             name=self.name,
             queued=len(self._events),
@@ -145,12 +145,12 @@ class StoreSink(Outlet):
         return bool(self._events or self._clips)
 
     def _try(self, events: list[ActionEvent]) -> bool:
-        """Write what waits, and what is due beside it; return whether the store took it."""
+        """Write queued events and clip names, and maintain the store; return whether that succeeded."""
         try:
             store = self._store = self._store or self._opened()
             self._write(store, events)
             self._write_clips(store)
-            self._look_after(store)
+            self._maintain(store)
         except OSError as error:
             if not self._failure:
                 log.warning("%s: cannot write %s (%s); events wait until it works again", self.name, self.path, error)
@@ -196,8 +196,8 @@ class StoreSink(Outlet):
                 if self._clips[0] is note:  # else it had to make room meanwhile
                     self._clips.popleft()
 
-    def _look_after(self, store: EventStore) -> None:
-        """Note that running actions go on, and delete what is kept long enough."""
+    def _maintain(self, store: EventStore) -> None:
+        """Update the time of running actions, and delete events that are old enough."""
         now = time.monotonic()
         if now >= self._touch_at:
             store.touch(self._clock())

@@ -1,4 +1,4 @@
-"""The webhook sink: each event posted as JSON to one URL, in order per camera, until it is taken (docs/sinks.md)."""
+"""The webhook sink: posts each event as JSON to one URL, in order per camera, until it is accepted (docs/sinks.md)."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def needs(settings: WebhookSettings) -> Server:
 class WebhookSink(Outlet):
     """Posts events from a thread of its own. Drop policy: the outbox's.
 
-    A camera whose event is not taken waits, with pauses that grow; the events of other cameras go on meanwhile.
+    An event that is not accepted is tried again with growing pauses; events of other cameras are posted meanwhile.
     """
 
     def __init__(self, settings: WebhookSettings, name: str, outbox: Outbox) -> None:
-        """Args: `outbox` is this sink's from now on."""
+        """Args: `outbox` is the queue of its events."""
         self.name = name
         self._settings = settings
         self._outbox = outbox
@@ -76,12 +76,12 @@ class WebhookSink(Outlet):
         self._thread.start()
 
     def write(self, message: Published) -> None:
-        """Take one event; all else is left."""
+        """Take one event; other messages are ignored."""
         if isinstance(message, ActionEvent):
             self._outbox.offer(message)
 
     def figures(self) -> SinkFigures:
-        """Return how it fares."""
+        """Return the counters and the state."""
         return SinkFigures(
             name=self.name,
             queued=self._outbox.waiting,
@@ -104,7 +104,7 @@ class WebhookSink(Outlet):
             self._news.clear()
             try:
                 wait_s = self._step()
-            except OSError as error:  # of the store, whose own sink says it
+            except OSError as error:  # of the store, whose own sink reports it
                 self._failure, wait_s = str(error), _STORE_AGAIN_S
             if wait_s and self._until < float("inf"):
                 break
@@ -117,7 +117,7 @@ class WebhookSink(Outlet):
 
     def _step(self) -> float:
         """Post the oldest event whose turn it is; return the seconds until there can be something to do."""
-        self._settle()  # before anything else: what was taken must not be posted again
+        self._settle()  # first: an event that was accepted must not be posted again
         now = time.monotonic()
         busy = self._schedule.busy(now)
         pending = self._outbox.fetch(1, without=list(busy))
@@ -127,7 +127,7 @@ class WebhookSink(Outlet):
         return 0.0
 
     def _settle(self) -> None:
-        """Have the outbox note what became of the event that was posted last. OSError where it cannot."""
+        """Record the result of the last post in the outbox. OSError where that fails."""
         if self._mark is not None:
             self._mark()
             self._mark = None
@@ -147,17 +147,17 @@ class WebhookSink(Outlet):
         ) as error:  # the last: of a host's name
             reason, verdict, pause_s = redact(f"{type(error).__name__}: {error}"), "again", 0.0
         if verdict == "again":
-            self._fails(reason)
+            self._failed(reason)
             if not self._schedule.failed(camera, time.monotonic(), pause_s):
                 return
             reason = f"given up after {self._settings.give_up_s:g} s: {reason}"
         self._schedule.settled(camera)
         if verdict == "done":
             self._mark = partial(self._outbox.done, [pending])
-            self._works()
+            self._succeeded()
         else:
             self._mark = partial(self._outbox.refused, pending, reason)
-            self._refuses(pending.event, reason)
+            self._rejected(pending.event, reason)
 
     def _ask(self, request: dict[str, Any]) -> httpx.Response:
         """Post, and return the answer, of which status and headers have come.
@@ -197,20 +197,20 @@ class WebhookSink(Outlet):
             headers[SIGNATURE_HEADER] = sign(self._settings.secret, int(time.time()), body)
         return {"content": body, "headers": headers}
 
-    def _works(self) -> None:
+    def _succeeded(self) -> None:
         self._written += 1
         if self._failure:
             log.info("%s: %s takes events again", self.name, self._where)
             self._failure = ""
 
-    def _fails(self, reason: str) -> None:
+    def _failed(self, reason: str) -> None:
         if not self._failure:
             log.warning(
                 "%s: %s does not take events now (%s); they wait, and are tried again", self.name, self._where, reason
             )
         self._failure = reason
 
-    def _refuses(self, event: ActionEvent, reason: str) -> None:
+    def _rejected(self, event: ActionEvent, reason: str) -> None:
         self._refused += 1
         if self._refused == 1:
             log.error(
@@ -226,7 +226,7 @@ class WebhookSink(Outlet):
 def _read_away(answer: httpx.Response, until: float) -> None:
     """Read an answer so that its connection can be used again; a long or slow one is left, with the connection.
 
-    One that breaks off is left too: its status was there, and has said what became of the event.
+    One that breaks off is left too: its status had arrived, and decides about the event.
     """
     read = 0
     with contextlib.suppress(httpx.HTTPError):
@@ -272,7 +272,7 @@ def judge(status: int) -> Verdict:
 
 
 def retry_after(value: str | None, now: float) -> float:
-    """Return the seconds that a Retry-After header asks for, at most an hour; 0 where it says nothing.
+    """Return the seconds that a Retry-After header asks for, at most an hour; 0 where it has none.
 
     Args:
         value: The header: seconds, or a date.
@@ -296,7 +296,7 @@ class Schedule:
     """When each camera's oldest event may be tried; `now` is the monotonic clock in seconds."""
 
     def __init__(self, rng: random.Random, first_s: float, limit_s: float, give_up_s: float | None) -> None:
-        """Args: `give_up_s` is how long one event is tried; None for ever."""
+        """Args: `give_up_s` is the time for which one event is tried; None for ever."""
         self._rng = rng
         self._first_s = first_s
         self._limit_s = limit_s

@@ -19,7 +19,7 @@ class OpenEvents:
     """At most one running action per camera."""
 
     def __init__(self, running: Iterable[ActionEvent] = ()) -> None:
-        """Args: `running` is what ran before, `end_time` being when it was last seen."""
+        """Args: `running` has actions that run already, with `end_time` as the time they were last seen."""
         self._running = {event.camera: event for event in running}
 
     def event(self, event: ActionEvent) -> None:
@@ -30,7 +30,7 @@ class OpenEvents:
             del self._running[event.camera]
 
     def recognition(self, recognition: Recognition) -> None:
-        """Note how long the camera's action has been seen, and how surely."""
+        """Update the time and the confidence of the camera's running action."""
         running = self._running.get(recognition.camera)
         if running is not None and recognition.label == running.label:
             self._running[recognition.camera] = structs.replace(
@@ -40,7 +40,7 @@ class OpenEvents:
             )
 
     def compare(self, cameras: Iterable[str], running: Sequence[ActionEvent]) -> list[ActionEvent]:
-        """Take note of what runs on these cameras, by who must know; end what does not."""
+        """Set the running actions of these cameras; return ends of those that no longer run."""
         known = {event.id for event in running}
         ended = self.end(
             camera for camera in cameras if camera in self._running and self._running[camera].id not in known
@@ -60,7 +60,7 @@ class OpenEvents:
 
 
 SILENT_S = 20.0
-"""A worker that lives but has not been heard for so long is away too; it greets every second, between two windows."""
+"""Seconds without a message after which a worker whose process runs is away too; it greets every second."""
 
 STARTING_AGAIN = "the worker is starting again"
 NOT_ANSWERING = "the worker does not answer"
@@ -70,9 +70,9 @@ REMOVED = "removed"
 class _Worker:
     def __init__(self, greeting: Greeting) -> None:
         self.greeting = greeting
-        self.heard_at = 0.0
+        self.last_message_at = 0.0
         self.away = ""  # why, for the status of its cameras
-        self.said_at = 0.0
+        self.published_at = 0.0
 
 
 class _LastStatus:
@@ -81,11 +81,16 @@ class _LastStatus:
         self.at = at
 
 
-class Attendance:
-    """Follows the workers by what they say; `now` is the monotonic clock in seconds."""
+class WorkerPresence:
+    """Follows workers by their messages; `now` is the monotonic clock in seconds."""
 
     def __init__(self, interval_s: float, running: Iterable[ActionEvent] = ()) -> None:
-        """Args: `interval_s` is how often a camera's status is published, `running` what a publisher before left so."""
+        """Start without workers.
+
+        Args:
+            interval_s: Seconds between two statuses of a camera.
+            running: Actions that were running when the publisher before this one ended.
+        """
         self._interval_s = interval_s
         self._workers: dict[str, _Worker] = {}
         self._statuses: dict[str, _LastStatus] = {}
@@ -93,33 +98,33 @@ class Attendance:
 
     @property
     def away(self) -> int:
-        """How many workers are away."""
+        """Number of workers that are away."""
         return sum(bool(worker.away) for worker in self._workers.values())
 
-    def greeted(self, greeting: Greeting, now: float) -> list[Published]:
-        """Take in a greeting.
+    def take_greeting(self, greeting: Greeting, now: float) -> list[Published]:
+        """Process a greeting.
 
         Returns:
-            What is to be published: of cameras that the worker no longer has, and of actions that it knows nothing of,
-            as it was killed since, maybe together with the publisher before this one.
+            Messages to publish: statuses of cameras that the worker no longer has, and ends of actions that it does
+            not know, because it was killed since (possibly with the publisher before this one).
         """
         before = self._workers.get(greeting.worker)
-        said: list[Published] = []
+        messages: list[Published] = []
         if before is not None:
             if before.greeting.life != greeting.life:
-                said += self._open.end(before.greeting.cameras)
+                messages += self._open.end(before.greeting.cameras)
             left = [camera for camera in before.greeting.cameras if camera not in greeting.cameras]
-            said += self._part_with([camera for camera in left if not self._is_of_another(camera, greeting.worker)])
+            messages += self._removed([camera for camera in left if not self._is_of_another(camera, greeting.worker)])
         worker = self._workers[greeting.worker] = _Worker(greeting)
-        worker.heard_at = now
+        worker.last_message_at = now
         if greeting.running is not None:
-            said += self._open.compare(greeting.cameras, greeting.running)
-        return said
+            messages += self._open.compare(greeting.cameras, greeting.running)
+        return messages
 
-    def said(self, greeting: Greeting, message: Published, now: float) -> None:
-        """Take in what a worker publishes."""
+    def take_message(self, greeting: Greeting, message: Published, now: float) -> None:
+        """Process a message that a worker publishes."""
         if (worker := self._workers.get(greeting.worker)) is not None and worker.greeting.life == greeting.life:
-            worker.heard_at, worker.away = now, ""
+            worker.last_message_at, worker.away = now, ""
         if isinstance(message, ActionEvent):
             self._open.event(message)
         elif isinstance(message, Recognition):
@@ -128,38 +133,38 @@ class Attendance:
             self._statuses[message.camera] = _LastStatus(message, now)
 
     def due(self, now: float, lives: Callable[[int], bool]) -> list[Published]:
-        """Return what is to be published now for workers that are away.
+        """Return the messages that are due for workers that are away.
 
         Args:
             now: The time.
-            lives: Whether the process of a number still runs.
+            lives: Returns whether a process id still runs.
         """
-        said: list[Published] = []
+        messages: list[Published] = []
         for worker in self._workers.values():
             greeting = worker.greeting
             if greeting.leaving:
                 continue
             if not lives(greeting.pid):
                 reason = STARTING_AGAIN
-            elif now - worker.heard_at > SILENT_S:
+            elif now - worker.last_message_at > SILENT_S:
                 reason = NOT_ANSWERING
             else:
                 worker.away = ""
                 continue
             if reason != worker.away:
-                worker.away, worker.said_at = reason, float("-inf")
-                said += self._open.end(greeting.cameras)
-            if now - worker.said_at >= self._interval_s:
-                worker.said_at = now
-                said += [self._away_status(camera, reason, now) for camera in greeting.cameras]
-        return said
+                worker.away, worker.published_at = reason, float("-inf")
+                messages += self._open.end(greeting.cameras)
+            if now - worker.published_at >= self._interval_s:
+                worker.published_at = now
+                messages += [self._away_status(camera, reason, now) for camera in greeting.cameras]
+        return messages
 
-    def _part_with(self, cameras: Sequence[str]) -> list[Published]:
-        said: list[Published] = list(self._open.end(cameras))
+    def _removed(self, cameras: Sequence[str]) -> list[Published]:
+        messages: list[Published] = list(self._open.end(cameras))
         for camera in cameras:
             last = self._statuses.pop(camera, None)
             if last is not None and (last.status.state != "stopped" or last.status.paused):
-                said.append(
+                messages.append(
                     structs.replace(
                         last.status,
                         state="stopped",
@@ -171,7 +176,7 @@ class Attendance:
                         paused=False,
                     )
                 )
-        return said
+        return messages
 
     def _is_of_another(self, camera: str, name: str) -> bool:
         return any(
@@ -179,7 +184,7 @@ class Attendance:
         )
 
     def _away_status(self, camera: str, reason: str, now: float) -> CameraStatus:
-        """Return the camera's last status as it is without its worker; one that has stopped stays so."""
+        """Return the camera's last status, changed for a worker that is away; one that is stopped stays so."""
         last = self._statuses.get(camera)
         if last is None:
             return CameraStatus(

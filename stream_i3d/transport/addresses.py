@@ -33,7 +33,7 @@ def check_address(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host's name or number is one of this machine's own; an IPv6 number is without its brackets."""
+    """Return whether a host's name or number is one of this machine's own; an IPv6 number is without its brackets."""
     if host == "localhost":
         return True
     try:
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def leaves_host(address: str) -> bool:
-    """Tell whether others than this machine could connect to what is bound at `address`."""
+    """Return whether other machines can connect to a socket bound at `address`."""
     match = _TCP.fullmatch(address)
     return match is not None and not is_loopback(match["host"].strip("[]"))
 
@@ -120,7 +120,7 @@ def preview_address(publish: str, control: str | None, number: int) -> str | Non
 
 
 def reachable(told: str, asked: str) -> str:
-    """Return the address that a service told, as a client can connect to it that asked at the address `asked`.
+    """Return an address that a service published, as a client that reached it at `asked` can connect to it.
 
     A service bound to all interfaces cannot know by which of them its clients come, and says 0.0.0.0 or [::]; that is
     the host at which it was asked, or this one where that was no TCP.
@@ -139,7 +139,7 @@ def frame_channel(folder: Path, camera_index: int) -> str:
 
 
 def relay_channel(folder: Path) -> str:
-    """Return the private address at which the publisher takes what workers say: ipc on POSIX, else loopback TCP."""
+    """Return the private address at which the publisher receives from workers: ipc on POSIX, else loopback TCP."""
     if os.name == "posix":
         return f"ipc://{folder / 'relay'}"
     return f"tcp://127.0.0.1:{_free_port()}"
@@ -179,7 +179,7 @@ class Purpose:
     """What a socket is for.
 
     Attributes:
-        what: In a message's words.
+        what: Its name in messages.
         setting: The flag that chooses its address; None where it is made up in a private temporary folder.
     """
 
@@ -195,7 +195,7 @@ RELAY: Final = Purpose("results of the workers, private")
 
 
 def bind_refusal(purpose: Purpose, address: str, code: int) -> str:
-    """Return one line for a bind that failed.
+    """Return a one-line message for a bind that failed.
 
     Args:
         purpose: Of the socket.

@@ -1,8 +1,8 @@
-"""Lets only known clients in: CURVE on a bound socket, and the ZAP handler of its context (RFC 27).
+"""Authentication of clients: CURVE on a bound socket with the ZAP handler of its context (RFC 27), and refusals.
 
-CURVE alone lets every key in, so there is no way here to have the one without the other: without an answer of the
-handler, ZeroMQ refuses (ZAP_ENFORCE_DOMAIN). Who comes without a key, or with another service's public one, fails in
-ZeroMQ itself and is not seen here.
+CURVE alone accepts every key, so the two are always set together: without an answer of the handler, ZeroMQ refuses
+(ZAP_ENFORCE_DOMAIN). A client without a key, or with the public key of another service, fails in ZeroMQ itself and is
+not seen here.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ _MAX_REMEMBERED = 1000
 
 
 class Refusals:
-    """Counts refused handshakes; says each key once, and one in ten seconds, however many come. Pure."""
+    """Counts refused handshakes; each key is logged once, and at most one in ten seconds. Pure."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._said: set[bytes] = set()
+        self._logged: set[bytes] = set()
         self._quiet_until = float("-inf")
 
     def note(self, key: bytes, now: float) -> bool:
-        """Take note of a key refused at `now` (monotonic, s); tell whether to say so."""
+        """Count a key refused at `now` (monotonic, seconds); return whether to log it."""
         self.count += 1
-        if key in self._said or now < self._quiet_until:
+        if key in self._logged or now < self._quiet_until:
             return False
-        if len(self._said) >= _MAX_REMEMBERED:
-            self._said.clear()
-        self._said.add(key)
+        if len(self._logged) >= _MAX_REMEMBERED:
+            self._logged.clear()
+        self._logged.add(key)
         self._quiet_until = now + _QUIET_S
         return True
 
 
-class Gate:
-    """Says of each client's key whether it is let in: what zmq.auth calls a credentials provider."""
+class ClientAuthenticator:
+    """Accepts or refuses each client's key: what zmq.auth calls a credentials provider."""
 
     def __init__(
         self, clients: AllowList, clock: Callable[[], float] = time.monotonic, own: bytes | None = None
     ) -> None:
-        """Args: `own` is the service's own public key: who has its secret one is a process of the service."""
+        """Args: `own` is the service's own public key; its processes connect with the same pair."""
         self._clients = clients
         self._own = own
         self._clock = clock
         self.refusals = Refusals()
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Tell whether a client with this public key (Z85) is let in."""
+        """Return whether a client with this public key (Z85) may connect."""
         if key == self._own or key in self._clients:
             return True
         if self.refusals.note(key, self._clock()):
@@ -74,21 +74,28 @@ class Gate:
         return False
 
 
-def admit_only(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], keys: ServerKeys) -> Gate:
-    """Have `socket`, which is not bound yet and the only one of `context` that will be, let in allowed clients only.
+def admit_only(
+    context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], keys: ServerKeys
+) -> ClientAuthenticator:
+    """Accept only allowed clients on a socket.
 
-    Handshakes are answered by a thread that ends with the context.
+    HandshakeMonitor are answered by a thread that ends with the context.
+
+    Args:
+        context: The context of `socket`; no other socket of it is bound.
+        socket: Not bound yet.
+        keys: Keys of the service, and its allowed clients.
     """
-    gate = Gate(keys.clients, own=keys.public)
+    provider = ClientAuthenticator(keys.clients, own=keys.public)
     authenticator = Authenticator(context)
-    authenticator.configure_curve_callback(_DOMAIN, gate)
+    authenticator.configure_curve_callback(_DOMAIN, provider)
     authenticator.start()
     threading.Thread(target=_answer, args=(authenticator,), name="zap", daemon=True).start()
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
     socket.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-    return gate
+    return provider
 
 
 def _answer(authenticator: Authenticator) -> None:
@@ -102,8 +109,8 @@ def _answer(authenticator: Authenticator) -> None:
             return
 
 
-_PATIENCE = 3
-"""Times that a service may hang up on a client with keys before it is called a refusal."""
+_MAX_DISCONNECTS = 3
+"""Number of times that a service may close the connection of a client with keys before that is a refusal."""
 
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -113,29 +120,31 @@ _EVENTS = (
 )
 
 
-class Handshakes:
-    """Watches the handshakes of one socket, which is not connected yet.
+class HandshakeMonitor:
+    """Watches the handshakes of one socket, which is not connected yet, for refusals by the other end.
+
+    ZeroMQ itself does not report them, and after some it never tries again.
 
     Attributes:
         events: Readable when there is something for `read`.
-        refusal: Why the other end refuses this one, "" where it does not.
+        refusal: Why the other end refuses the connection; "" where it does not.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], address: str, keyed: bool) -> None:
-        """Args: `address` is where it will connect to, `keyed` whether it has keys."""
+        """Args: `address` is the address it will connect to; `keyed`: whether it has keys."""
         self.events: zmq.Socket[bytes] = socket.get_monitor_socket(_EVENTS)
         self.refusal = ""
         self._address = address
         self._keyed = keyed
-        self._let_in = False
-        self._hung_up = 0
+        self._accepted = False
+        self._disconnects = 0
 
     def read(self) -> None:
-        """Take in what happened since."""
+        """Process the events since the last call."""
         while self.events.poll(0, zmq.POLLIN):
             event = recv_monitor_message(self.events)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._let_in, self.refusal = True, ""
+                self._accepted, self.refusal = True, ""
             elif reason := self._reason(event):
                 self.refusal = f"{self._address} {reason}"
 
@@ -143,8 +152,8 @@ class Handshakes:
         """Return why a handshake failed, or "" where that need not be a refusal."""
         if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             # A wrong server key looks like a tunnel whose service is down; ZeroMQ tries on in both cases.
-            self._hung_up += 1
-            if not self._keyed or self._let_in or self._hung_up % _PATIENCE:
+            self._disconnects += 1
+            if not self._keyed or self._accepted or self._disconnects % _MAX_DISCONNECTS:
                 return ""
             return "hangs up: --server-key is not its public key, or it uses no keys, or is no service"
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -154,5 +163,5 @@ class Handshakes:
         return "lets in clients with keys only: give --key and --server-key (`stream-i3d keys new NAME` makes keys)"
 
     def close(self) -> None:
-        """Stop watching; stands before the socket is closed."""
+        """Stop watching; call it before the socket is closed."""
         self.events.close()

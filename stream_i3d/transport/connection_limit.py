@@ -71,7 +71,7 @@ class ConnectionLimit:
     """Watches the bound sockets of one ZeroMQ context, in a thread that ends with the context."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], most: int | None = None) -> None:
-        """Args: `most` connections are kept of one socket; for one that only processes of the service connect to."""
+        """Args: `most` is the limit of one socket that only processes of the service connect to."""
         self._context = context
         self._most = most
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class ConnectionLimit:
         return new
 
     def close(self) -> None:
-        """Have the thread end; stands before the context is ended."""
+        """End the thread; call it before the context is ended."""
         with self._lock:
             if self._wake is not None:
                 self._wake.close()
@@ -134,7 +134,7 @@ class _Watched:
         self.hidden: Path | None = None
 
     def hide(self, endpoint: bytes) -> None:
-        """Take the path of an ipc address away while there are too many connections.
+        """Remove the path of an ipc address while there are too many connections.
 
         ZeroMQ accepts faster than this thread can close, and aborts the process where there is no file left. Clients
         try again by themselves.
@@ -247,7 +247,7 @@ class _Limiter:
         )
 
     def _still_waits(self, one: _Watched, file: int) -> bool:
-        """Tell whether a connection's handshake is not over; False where that cannot be told."""
+        """Return whether a connection's handshake is pending; False where that is not known."""
         with self._taken(file, one.waiting[file]) as connection:
             received = None if connection is None else _bytes_received(connection)
         if received is not None and received < one.handshake_bytes:
@@ -277,7 +277,7 @@ class _Limiter:
 
 
 def _is_accepted(connection: socket.socket, endpoint: bytes) -> bool:
-    """Tell whether a socket is a connection that was accepted at a ZeroMQ endpoint."""
+    """Return whether a socket is a connection that was accepted at a ZeroMQ endpoint."""
     try:
         connection.getpeername()
         name = connection.getsockname()
@@ -288,7 +288,7 @@ def _is_accepted(connection: socket.socket, endpoint: bytes) -> bool:
 
 
 def _bytes_received(connection: socket.socket) -> int | None:
-    """Return how much a TCP connection has received so far; None where the system does not tell."""
+    """Return how much a TCP connection has received so far; None where the system does not report it."""
     if not sys.platform.startswith("linux") or connection.family == socket.AF_UNIX:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)

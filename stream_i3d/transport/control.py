@@ -1,4 +1,4 @@
-"""The control channel's messages: what may be asked of a running service, and what it answers. Pure.
+"""The control channel's messages: requests to a running service, and its replies. Pure.
 
 JSON, one request and one reply at a time; `id` comes back as it was sent. Every byte that comes in is checked.
 """
@@ -23,7 +23,7 @@ Source = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class ControlMessage(Struct, frozen=True, kw_only=True):
-    """Base of requests and replies; `id` tells to which request a reply belongs."""
+    """Base of requests and replies; `id` of a reply is that of its request."""
 
     schema: Schema = "stream-i3d/control/1"
     id: Count = 0
@@ -45,7 +45,7 @@ class AddCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", 
 
 
 class RemoveCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="remove"):
-    """End a camera; its last status says "stopped"."""
+    """End a camera; the state in its last status is "stopped"."""
 
     camera: CameraName
 
@@ -58,7 +58,7 @@ class RenameCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request
 
 
 class ChangeSource(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="source"):
-    """Have a camera show another source under the same name; it goes on or stays paused as it was."""
+    """Change the source of a camera, whose name stays; a paused camera stays paused."""
 
     camera: CameraName
     source: Source
@@ -87,7 +87,7 @@ class GetSettings(ControlMessage, frozen=True, kw_only=True, tag_field="request"
 
 
 class ListStages(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="stages"):
-    """Ask how the service's processes fare; answered with StagesReply."""
+    """Ask for the state of the service's processes; answered with StagesReply."""
 
 
 class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="hello"):
@@ -170,13 +170,13 @@ class StagesReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", 
 
 
 class SettingsReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="settings"):
-    """All settings as they are now, by the words of the YAML file ("window.stride")."""
+    """All settings as they are now, by their names in the YAML file ("window.stride")."""
 
     settings: dict[str, bool | int | float | str]
 
 
 class ErrorReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="error"):
-    """The request was refused, and nothing was changed; one line that says why."""
+    """The request was refused, and nothing was changed; `message` is one line with the reason."""
 
     message: str
 

@@ -34,7 +34,7 @@ class FrameSender(BoundedSocket):
         self.dropped = 0
 
     def connected(self, wait_s: float) -> bool:
-        """Wait at most `wait_s` for a worker with room at the other end; tell whether there is one."""
+        """Wait at most `wait_s` for a worker with room at the other end; return whether there is one."""
         return bool(self._socket.poll(int(wait_s * 1000), zmq.POLLOUT))
 
     def send(self, frame: Frame, wait_s: float = 0.0) -> bool:
@@ -108,7 +108,7 @@ class FrameReceivers(SocketOwner):
         return number
 
     def remove(self, number: int) -> None:
-        """Close one channel; what it still held is lost."""
+        """Close one channel; messages in its queue are lost."""
         self._sockets.pop(number).close()
 
     def poll(self, timeout_s: float, wanted: Collection[int]) -> list[int]:

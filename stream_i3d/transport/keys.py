@@ -48,9 +48,9 @@ def default_folder() -> Path:
 
 
 def fingerprint(public: bytes) -> str:
-    """Return what a public key (Z85) is known by in a log: the first 16 hexadecimal digits of its SHA-256.
+    """Return the name of a public key (Z85) in logs: the first 16 hexadecimal digits of its SHA-256.
 
-    Not the key itself, since Z85 has ':' and '@' in it: some keys look like user:password@host, and redact hides them.
+    The key itself may contain ':' and '@', so that it looks like user:password@host, which `redact` hides.
     """
     return hashlib.sha256(public).hexdigest()[:16]
 
@@ -133,7 +133,7 @@ def read_secret_key(path: Path) -> tuple[bytes, bytes]:
 
 
 def read_public_key(path: Path) -> bytes:
-    """Return the key of a NAME.key; ConfigError where it is none, or a secret one, which has no business there."""
+    """Return the key of a NAME.key; ConfigError where it is none, or holds a secret key."""
     keys = read_key_file(path)
     if keys.secret is not None:
         raise ConfigError(f"{path} holds a secret key, which should never be given away; here give NAME.key")
@@ -141,7 +141,7 @@ def read_public_key(path: Path) -> bytes:
 
 
 class AllowList:
-    """The public keys that are let in: of files, and of all *.key in folders; read again when these have changed."""
+    """Public keys of allowed clients, of files and of all *.key in folders; read again when these have changed."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         """Raises ConfigError where a place cannot be read, or a key in it."""
@@ -158,15 +158,15 @@ class AllowList:
         self._keys = frozenset(read_public_key(path) for path in self._seen)
 
     def __contains__(self, key: bytes) -> bool:
-        """Tell whether a key (Z85) is let in now; what cannot be read any more lets nobody in."""
+        """Return whether a key (Z85) is allowed now; a file that cannot be read any more allows none."""
         try:
             self._read_again()
-        except OSError as error:  # the files cannot be looked at now, which says nothing of the keys in them
+        except OSError as error:  # the files cannot be read now; their keys may still be valid
             log.warning("cannot look for changed keys: %s; those that were known are let in", error.strerror)
         return key in self._keys
 
     def _read_again(self) -> None:
-        """Read the keys anew where files have changed. OSError where this process may open no more files just now."""
+        """Read the keys again where files have changed. OSError where this process cannot open more files now."""
         seen: dict[Path, tuple[int, int]] = {}
         for place in self.places:
             try:
@@ -190,7 +190,7 @@ def _look(place: Path) -> dict[Path, tuple[int, int]]:
 
 
 def _readable(paths: Iterable[Path]) -> list[bytes]:
-    """Return the keys of files, leaving out with a warning what is no key."""
+    """Return the keys of files; a file without a key is left out with a warning."""
     keys = []
     for path in paths:
         try:
@@ -201,7 +201,7 @@ def _readable(paths: Iterable[Path]) -> list[bytes]:
 
 
 def _is_key(text: bytes) -> bool:
-    """Tell whether `text` is Z85 of 32 bytes."""
+    """Return whether `text` is Z85 of 32 bytes."""
     try:
         return len(z85.decode(text)) == 32
     except (KeyError, ValueError, struct.error):
@@ -210,7 +210,7 @@ def _is_key(text: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """What a client needs, in Z85: its own pair, and the public key of the only service that it will talk to."""
+    """Keys of a client, in Z85: its own pair, and the public key of the only service that it accepts."""
 
     secret: bytes = field(repr=False)
     public: bytes
@@ -219,7 +219,7 @@ class ClientKeys:
 
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
-    """What a service needs: its own pair in Z85, and whose clients it lets in."""
+    """Keys of a service: its own pair in Z85, and the allowed clients."""
 
     secret: bytes = field(repr=False)
     public: bytes
@@ -268,8 +268,8 @@ def load_server_keys(config: SecurityConfig) -> ServerKeys | None:
     return ServerKeys(secret=secret, public=public, clients=clients)
 
 
-def identify(socket: zmq.Socket[bytes], keys: ClientKeys) -> None:
-    """Have `socket`, which is not connected yet, show its key and talk to nobody but the service."""
+def set_client_keys(socket: zmq.Socket[bytes], keys: ClientKeys) -> None:
+    """Set the keys of a socket that is not connected yet; it then accepts only the service with that key."""
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
     socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)

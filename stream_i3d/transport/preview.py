@@ -29,7 +29,7 @@ class PreviewPublisher(PublishingSocket):
         self._topics: set[bytes] = set()
 
     def watched(self, wait_s: float = 0.0) -> bool:
-        """Tell whether somebody is subscribed, after waiting for news of that at most `wait_s`."""
+        """Return whether somebody is subscribed, after waiting for news of that at most `wait_s`."""
         wait_ms = int(wait_s * 1000)
         while self._socket.poll(wait_ms, zmq.POLLIN):
             self._take(self._socket.recv(zmq.NOBLOCK))

@@ -1,8 +1,8 @@
-"""The channel between workers and the publisher: private, bounded, and no event is lost where an end of it is killed.
+"""The channel between workers and the publisher: private, bounded, and no event is lost where either end is killed.
 
-DEALER and ROUTER rather than PUSH and PULL: ZeroMQ does not say what had reached a process that was killed, so the
-publisher answers with what is safe, and a worker keeps events and statuses until then. Recognitions are not kept: the
-next one makes up for one that is lost.
+DEALER and ROUTER rather than PUSH and PULL: ZeroMQ does not report which messages reached a process that was killed, so
+the publisher confirms messages, and a worker keeps events and statuses until then. Recognitions are not kept: the next
+one replaces one that is lost.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from stream_i3d.transport.relay_wire import (
     Answer,
     Backlog,
     Greeting,
-    Said,
+    Publication,
     decode_answer,
     decode_from_worker,
-    encode_said,
-    encode_word,
+    encode_control,
+    encode_publication,
     must_arrive,
 )
 from stream_i3d.transport.sockets import BoundedSocket, connect
@@ -79,7 +79,7 @@ class RelaySender(BoundedSocket):
 
     @property
     def waiting(self) -> int:
-        """Messages that are kept until they are safe."""
+        """Number of messages that are kept until they are confirmed."""
         return len(self._backlog)
 
     def write(self, message: Published) -> None:
@@ -87,16 +87,16 @@ class RelaySender(BoundedSocket):
         if isinstance(message, ActionEvent):
             self._note(message)
         if must_arrive(message):
-            self._backlog.keep(encode_said(self._backlog.next_number, message))
+            self._backlog.keep(encode_publication(self._backlog.next_number, message))
             self._flush()
-        elif not (self._welcome and self._send(encode_said(0, message))):
+        elif not (self._welcome and self._send(encode_publication(0, message))):
             self._lost += 1
 
-    def attend(self) -> None:
-        """Read what the publisher answers, and send what it has not got; call it often."""
+    def process_answers(self) -> None:
+        """Read the publisher's answers, and send what it has not received; call it often."""
         while (part := self._receive()) is not None:
             try:
-                self._heed(decode_answer(part))
+                self._process(decode_answer(part))
             except WireError as error:
                 log.warning("the publisher's answer is rejected: %s", error)
         if time.monotonic() >= self._greet_at:
@@ -104,24 +104,28 @@ class RelaySender(BoundedSocket):
         self._flush()
 
     def set_cameras(self, cameras: Sequence[str]) -> None:
-        """Tell whose words are published from now on."""
+        """Set the cameras whose messages this worker publishes."""
         self._cameras = list(cameras)
         self._greet()
 
     def arrive(self, wait_s: float) -> bool:
-        """Wait at most `wait_s` until the publisher is there; tell whether it is."""
+        """Wait at most `wait_s` seconds for the publisher; return whether it is connected."""
         until = time.monotonic() + wait_s
-        self.attend()
+        self.process_answers()
         while not self._welcome:
             if not self._wait(until):
                 return False
         return True
 
     def leave(self, wait_s: float) -> bool:
-        """Say goodbye, and wait at most `wait_s` until all that must not be lost is safe; tell whether it is."""
+        """Announce the end of this worker, and wait at most `wait_s` seconds until all kept messages are confirmed.
+
+        Returns:
+            Whether they are.
+        """
         self._leaving, until = True, time.monotonic() + wait_s
         self._greet_at = 0.0
-        self.attend()
+        self.process_answers()
         while len(self._backlog) or not self._welcome:
             if not self._wait(until):
                 return False
@@ -132,10 +136,10 @@ class RelaySender(BoundedSocket):
         if (left := until - time.monotonic()) <= 0:
             return False
         self._socket.poll(max(1, int(min(left, _GREET_AGAIN_S) * 1000)), zmq.POLLIN)
-        self.attend()
+        self.process_answers()
         return True
 
-    def _heed(self, answer: Answer) -> None:
+    def _process(self, answer: Answer) -> None:
         if answer.session == self._session:
             self._backlog.settle(answer.settled)
         if not answer.known or answer.session != self._session:  # it knows nothing of what was sent so far
@@ -155,7 +159,7 @@ class RelaySender(BoundedSocket):
             running=list(self._running.values()),
             leaving=self._leaving,
         )
-        sent = self._send((encode_word(greeting),))
+        sent = self._send((encode_control(greeting),))
         self._greet_at = time.monotonic() + (_GREET_S if sent and self._welcome else _GREET_AGAIN_S)
         return sent
 
@@ -194,14 +198,14 @@ class _Peer:
     def __init__(self, greeting: Greeting, expected: int) -> None:
         self.greeting = greeting
         self.expected = expected
-        self.told = False  # of a hole, since it last greeted
+        self.gap_reported = False  # since its last greeting
 
 
 class RelayReceiver(BoundedSocket):
     """The publisher's end: of all workers, each known by its connection once it has greeted.
 
-    What must not be lost is given out in order and once in the life of a worker and this receiver; what comes before a
-    greeting, or after a hole, is not taken, and its worker sends it again.
+    Events and statuses are returned in order and once in the life of a worker and this receiver. A message before a
+    greeting, or after a gap, is not accepted, and its worker sends it again.
     """
 
     most_connections = 32
@@ -217,13 +221,13 @@ class RelayReceiver(BoundedSocket):
         self._bind(address, None, RELAY)
 
     def poll(self, timeout_s: float) -> bool:
-        """Wait for a message at most `timeout_s`; tell whether there is one."""
+        """Wait for a message at most `timeout_s` seconds; return whether there is one."""
         return bool(self._socket.poll(int(timeout_s * 1000), zmq.POLLIN))
 
-    def receive(self) -> tuple[Greeting, Greeting | Said] | None:
-        """Return the next message, with the newest greeting of the worker that it is of; None where there is none.
+    def receive(self) -> tuple[Greeting, Greeting | Publication] | None:
+        """Return the next message with the newest greeting of its worker; None where there is none.
 
-        Messages that are not ours are counted and passed over.
+        Messages that are not valid are counted and skipped.
         """
         while True:
             try:
@@ -241,20 +245,20 @@ class RelayReceiver(BoundedSocket):
                 return taken
 
     def settle(self, life: int, number: int) -> None:
-        """Tell a worker that its messages up to `number` are safe."""
+        """Confirm to a worker its messages up to `number`."""
         for identity, peer in self._peers.items():
             if peer.greeting.life == life:
                 self._answer(identity, Answer(session=self._session, known=True, settled=number))
 
-    def _take(self, identity: bytes, message: Greeting | Said) -> tuple[Greeting, Greeting | Said] | None:
+    def _take(self, identity: bytes, message: Greeting | Publication) -> tuple[Greeting, Greeting | Publication] | None:
         if isinstance(message, Greeting):
-            return self._meet(identity, message)
+            return self._register(identity, message)
         peer = self._peers.get(identity)
         if peer is None or message.number > peer.expected:
-            if peer is None or not peer.told:
+            if peer is None or not peer.gap_reported:
                 self._answer(identity, Answer(session=self._session, known=False))
             if peer is not None:
-                peer.told = True
+                peer.gap_reported = True
             return None
         if message.number:
             if message.number < peer.expected:
@@ -262,8 +266,8 @@ class RelayReceiver(BoundedSocket):
             peer.expected += 1
         return peer.greeting, message
 
-    def _meet(self, identity: bytes, greeting: Greeting) -> tuple[Greeting, Greeting] | None:
-        """Know a worker by this connection from now on, and no more by another one."""
+    def _register(self, identity: bytes, greeting: Greeting) -> tuple[Greeting, Greeting] | None:
+        """Register a worker under this connection, and remove its earlier connection."""
         if greeting.session != self._session:
             self._answer(identity, Answer(session=self._session, known=False))
             return None
@@ -276,11 +280,11 @@ class RelayReceiver(BoundedSocket):
         if len(self._peers) >= _MAX_WORKERS:
             raise WireError(f"a worker beyond the {_MAX_WORKERS} that are allowed")
         self._peers[identity] = _Peer(greeting, expected)
-        said = greeting if expected >= greeting.next else structs.replace(greeting, running=None)
-        return greeting, said
+        message = greeting if expected >= greeting.next else structs.replace(greeting, running=None)
+        return greeting, message
 
     def _answer(self, identity: bytes, answer: Answer) -> None:
         try:
-            self._socket.send_multipart((identity, encode_word(answer)), zmq.NOBLOCK)
+            self._socket.send_multipart((identity, encode_control(answer)), zmq.NOBLOCK)
         except zmq.Again:
             log.debug("a worker does not read its answers; it will be answered again")

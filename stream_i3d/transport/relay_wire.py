@@ -1,4 +1,4 @@
-"""What workers and the publisher say to each other, as bytes and back. Pure; all that comes in is checked first.
+"""Messages between workers and the publisher, as bytes and back. Pure; everything received is checked first.
 
 Worker -> publisher: `[greeting JSON]`, or `[number, topic, JSON]` where the last two are what will be published. The
 number is 8 bytes, big-endian: of messages that must not be lost (events, statuses) 1, 2, 3 ... in the life of the
@@ -28,19 +28,19 @@ _MAX_CAMERAS = 256
 
 
 class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greeting", forbid_unknown_fields=True):
-    """A worker's word about itself: at first, when its cameras change, every second, and when it leaves.
+    """A worker's message about itself: at first, when its cameras change, every second, and when it ends.
 
     Attributes:
         worker: Its name.
         pid: Its process, whose end the publisher notices.
         life: Another one for every process of that name.
-        session: The publisher that it means, from its answer; 0 for not known yet.
+        session: Session of the publisher, from its answer; 0 for not known yet.
         first: Number of the first message that must not be lost and will follow.
         next: Number that the next such message will get; from `first` on, those before it are sent again if need be.
-        cameras: Whose words it publishes.
+        cameras: Cameras whose messages it publishes.
         running: The actions that had started and not ended before `next`, as they started; None from a receiver that
             has not got all messages before `next`, and so cannot compare.
-        leaving: Whether it ends well, so that nothing is left to be told of its cameras.
+        leaving: Whether it ends in order, so that nothing is to be published for its cameras afterwards.
     """
 
     version: Literal[1] = 1
@@ -56,7 +56,7 @@ class Greeting(Struct, frozen=True, kw_only=True, tag_field="kind", tag="greetin
 
 
 class Answer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="answer", forbid_unknown_fields=True):
-    """The publisher's word to a worker.
+    """The publisher's message to a worker.
 
     Attributes:
         session: Another one for every publisher process.
@@ -71,11 +71,18 @@ class Answer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="answer", 
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One message to be published; `number` is 0 where it may be lost."""
+class Publication:
+    """A message to be published.
+
+    Attributes:
+        number: 0 where it may be lost; else its place among the messages of its worker.
+        message: The message.
+        parts: Its topic and JSON as the worker encoded them, to be published as they are.
+    """
 
     number: int
     message: Published
+    parts: tuple[bytes, bytes]
 
 
 _encoder = msgspec.json.Encoder()
@@ -84,21 +91,21 @@ _decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 def must_arrive(message: Published) -> bool:
-    """Tell whether a message must not be lost; the next prediction makes up for one that is."""
+    """Return whether a message must not be lost; the next prediction makes up for one that is."""
     return not isinstance(message, Recognition)
 
 
-def encode_said(number: int, message: Published) -> tuple[bytes, bytes, bytes]:
+def encode_publication(number: int, message: Published) -> tuple[bytes, bytes, bytes]:
     """Return the parts of a message that is to be published."""
     return (_NUMBER.pack(number), *encode_published(message))
 
 
-def encode_word(word: Greeting | Answer) -> bytes:
-    """Return the only part of what one end says about itself."""
-    return _encoder.encode(word)
+def encode_control(message: Greeting | Answer) -> bytes:
+    """Return the only part of a greeting or an answer."""
+    return _encoder.encode(message)
 
 
-def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
+def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Publication:
     """Decode a worker's message.
 
     Raises:
@@ -110,10 +117,12 @@ def decode_from_worker(parts: Sequence[bytes]) -> Greeting | Said:
         raise WireError(f"a message of {len(parts)} parts; allowed are 1 (a greeting) and 3 (number, topic, JSON)")
     if len(parts[0]) != _NUMBER.size:
         raise WireError(f"a number of {len(parts[0])} bytes; allowed are {_NUMBER.size}")
-    said = Said(_NUMBER.unpack(parts[0])[0], decode_published(parts[1:]))
-    if must_arrive(said.message) != bool(said.number):
-        raise WireError(f"number {said.number} on a {type(said.message).__name__}; allowed is 0 on predictions only")
-    return said
+    publication = Publication(_NUMBER.unpack(parts[0])[0], decode_published(parts[1:]), (parts[1], parts[2]))
+    if must_arrive(publication.message) != bool(publication.number):
+        raise WireError(
+            f"number {publication.number} on a {type(publication.message).__name__}; allowed is 0 on predictions only"
+        )
+    return publication
 
 
 def decode_answer(part: bytes) -> Answer:
@@ -129,7 +138,7 @@ class Backlog:
     """Numbered messages in order, the first being 1. Drop policy: a full backlog drops its oldest, counted."""
 
     def __init__(self, limit: int) -> None:
-        """Args: `limit` is how many are kept at most."""
+        """Args: `limit` is the greatest number of messages kept."""
         self._kept: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._limit = limit
         self._newest = 0
@@ -157,7 +166,7 @@ class Backlog:
             self.dropped += 1
 
     def settle(self, number: int) -> None:
-        """Forget all messages up to `number`: they are safe."""
+        """Forget all messages up to `number`: they are confirmed."""
         while self._kept and self._kept[0][0] <= number:
             self._kept.popleft()
 

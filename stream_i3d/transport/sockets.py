@@ -1,4 +1,4 @@
-"""What all ZeroMQ sockets of ours have in common, and those of predictions. Knows bytes and bounds, not what they mean.
+"""The base of all ZeroMQ sockets, and those of predictions. Handles bytes and limits, not the meaning of messages.
 
 A context is made by each socket, in the process that uses it, and ended with it. Defaults of ZeroMQ that are wrong for
 a service are set here once: LINGER (-1 hangs at exit), HWM, MAXMSGSIZE, heartbeats, the mode of ipc files. What others
@@ -56,14 +56,14 @@ class SocketOwner(ABC):
         """All its sockets: what `wait_for_any` waits on."""
 
     def close(self) -> None:
-        """Close all; waits at most the linger time for what is still to be sent."""
+        """Close the socket and its context; waits at most the linger time for messages still to be sent."""
         for one in self.readable:
             one.close()
         self._limit.close()
         self._context.term()
 
     def _limit_connections(self, target: zmq.Socket[bytes], keyed: bool) -> None:
-        """Have a socket, which is not bound yet, drop clients that do not finish their handshake, or are too many."""
+        """Have a socket that is not bound yet drop clients beyond the limit, or with an unfinished handshake."""
         target.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._limit.watch(target, keyed)
 
@@ -100,7 +100,7 @@ class BoundedSocket(SocketOwner):
         """
         try:
             if keys is not None:
-                # Here, because nobody else needs asyncio.
+                # Here, because nothing else needs asyncio.
                 from stream_i3d.transport.authentication import admit_only
 
                 admit_only(self._context, self._socket, keys)
@@ -148,7 +148,7 @@ class PublishingSocket(BoundedSocket):
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
     def close(self) -> None:
-        """Close the socket, and then the proxy, which sends what is left."""
+        """Close the socket, and then the proxy, which sends the rest."""
         super().close()
         if self._proxy is not None:
             self._proxy.close()
@@ -159,9 +159,11 @@ class ConnectingSocket(BoundedSocket):
 
     def _connect(self, address: str, keys: ClientKeys | None) -> None:
         """Connect, closing the socket where the address means nothing."""
-        from stream_i3d.transport.authentication import Handshakes  # here, because those who only bind do not need it
+        from stream_i3d.transport.authentication import (
+            HandshakeMonitor,  # here, because those who only bind do not need it
+        )
 
-        self._handshakes = Handshakes(self._socket, address, keys is not None)
+        self._handshakes = HandshakeMonitor(self._socket, address, keys is not None)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._handshakes.events, zmq.POLLIN)
@@ -172,7 +174,7 @@ class ConnectingSocket(BoundedSocket):
             raise
 
     def _wait(self, timeout_s: float) -> bool:
-        """Wait for a message at most `timeout_s`; tell whether there is one.
+        """Wait for a message at most `timeout_s` seconds; return whether there is one.
 
         Raises:
             TransportError: There is none, and the service refuses this client.
@@ -185,7 +187,7 @@ class ConnectingSocket(BoundedSocket):
         return True
 
     def _check_let_in(self) -> None:
-        """Raise TransportError where the service refuses this client, for good or until it is let in."""
+        """Raise TransportError where the service refuses this client, permanently or until its key is added."""
         self._handshakes.read()
         if self._handshakes.refusal:
             raise TransportError(self._handshakes.refusal)
@@ -197,7 +199,7 @@ class ConnectingSocket(BoundedSocket):
 
 
 def wait_for_any(ends: Iterable[SocketOwner], timeout_s: float) -> bool:
-    """Wait until one of several ends has a message, at most `timeout_s`; tell whether one has."""
+    """Wait at most `timeout_s` seconds until one of several sockets has a message; return whether one has."""
     poller = zmq.Poller()
     for end in ends:
         for one in end.readable:
@@ -260,7 +262,7 @@ def _of_interface(name: str) -> str | None:
 
 @contextmanager
 def _only_for_this_user() -> Iterator[None]:
-    """Have a file that is made in the block get mode 0600: from its beginning, which a chmod would not."""
+    """Create files in the block with mode 0600 from the beginning, unlike a later chmod."""
     with _umask_lock:
         before = os.umask(0o177)
         try:
@@ -270,7 +272,7 @@ def _only_for_this_user() -> Iterator[None]:
 
 
 def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:
-    """Connect a socket in the background, with keys to nobody but their service.
+    """Connect a socket in the background; with keys, only to their service.
 
     Raises:
         TransportError: The address means nothing.
@@ -278,16 +280,16 @@ def connect(target: zmq.Socket[bytes], address: str, keys: ClientKeys | None) ->
     allow_ipv6(target, address)
     try:
         if keys is not None:
-            from stream_i3d.transport.keys import identify
+            from stream_i3d.transport.keys import set_client_keys
 
-            identify(target, keys)
+            set_client_keys(target, keys)
         target.connect(address)
     except zmq.ZMQError as error:
         raise TransportError(f"cannot connect to {address}: {zmq.strerror(error.errno or 0)}") from None
 
 
 def set_heartbeats(target: zmq.Socket[bytes]) -> None:
-    """Have a socket notice a peer that is gone without a word (a pulled cable). Must stand before bind or connect.
+    """Have a socket detect a peer that is gone without closing (a pulled cable). Call it before bind or connect.
 
     Not for the frame channels: a reader that holds a file back reads no pings either, and would be cut off, losing
     frames (seen); on one host a dead peer is noticed anyway.
@@ -297,13 +299,13 @@ def set_heartbeats(target: zmq.Socket[bytes]) -> None:
 
 
 def allow_ipv6(target: zmq.Socket[bytes], address: str) -> None:
-    """Have a socket bind or connect to an IPv6 `address`; must stand before that."""
+    """Enable IPv6 on a socket for an IPv6 `address`; call it before bind or connect."""
     if "[" in address:
         target.setsockopt(zmq.IPV6, 1)
 
 
 def _is_served(address: str) -> bool:
-    """Tell whether a process listens on an ipc:// path (a file left by one that crashed does not count)."""
+    """Return whether a process listens on an ipc:// path (a file left by one that crashed does not count)."""
     if not address.startswith("ipc://") or not hasattr(socket, "AF_UNIX"):
         return False
     with socket.socket(socket.AF_UNIX) as probe:
@@ -318,7 +320,7 @@ class Publisher(PublishingSocket):
     """PUB end of the prediction channel. Drop policy: a subscriber that does not read loses the newest messages."""
 
     def __init__(self, address: str, keys: ServerKeys | None = None) -> None:
-        # A little linger, so that the last words (an action's end, "stopped") leave the process; bounded.
+        # A little linger, so that the last messages (an action's end, "stopped") leave the process; bounded.
         super().__init__(zmq.PUB, linger_ms=300)
         self._socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 256
 _SILENT_S = 10.0
-"""How long a connection may say nothing."""
+"""How long a connection may be silent, in seconds."""
 _CHUNK = 65536
 _SIGNATURE = b"\xff" + bytes(7) + b"\x01\x7f"
 """How ZeroMQ begins. It is sent to a subscriber at once, though the socket is connected to later: were the parts of the
@@ -232,7 +232,7 @@ class SubscriberProxy:
                 one.up = one.up[one.inner.send(one.up) :]
             except BlockingIOError:
                 pass
-            except OSError:  # the socket has hung up; what it said before that is still to be read
+            except OSError:  # the socket has closed; what it sent before that is still to be read
                 one.up = b""
 
     def _read_inner(self, one: _Connection) -> None:
@@ -250,7 +250,7 @@ class SubscriberProxy:
             with contextlib.suppress(BlockingIOError):
                 one.down = one.down[one.outer.send(one.down) :]
         if one.ended and not one.down:
-            with contextlib.suppress(OSError):  # what is unread at the end would have the last words thrown away
+            with contextlib.suppress(OSError):  # unread bytes at the end would have the last messages discarded
                 one.outer.shutdown(socket.SHUT_WR)
                 while one.outer.recv(_CHUNK):
                     pass

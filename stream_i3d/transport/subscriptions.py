@@ -1,4 +1,4 @@
-"""What subscribers may ask of a PUB socket: their frames are read, and what is beyond the limits is left out. Pure.
+"""Limits of subscriptions to a PUB socket: frames of subscribers are read, and those beyond the limits dropped. Pure.
 
 ZeroMQ keeps subscriptions as a tree with a node for each byte (some 50 bytes of memory each) and has no limit for
 them: 200 connections with 100 topics of 900 bytes took 880 MB and stopped publishing for six seconds. So nothing may
@@ -38,7 +38,7 @@ class SubscriptionPool:
     """
 
     def __init__(self, limit: int = SHARED_BYTES) -> None:
-        """Args: `limit` is of what the connections use beyond their free bytes."""
+        """Args: `limit` is for all connections together, beyond the bytes that are free for each."""
         self._left = limit
         self.refused = 0
 
@@ -52,12 +52,12 @@ class SubscriptionPool:
         return True
 
     def give_back(self, used: int, less: int) -> None:
-        """Take back `less` bytes from a connection that uses `used`."""
+        """Release `less` bytes of a connection that uses `used`."""
         self._left += max(0, used - FREE_BYTES) - max(0, used - less - FREE_BYTES)
 
 
 class SubscriptionFilter:
-    """Reads what one connection sends, and passes on what is within the limits.
+    """Reads the bytes of one connection, and passes on those within the limits.
 
     Attributes:
         subscribed: Whether a subscription was passed on.
@@ -78,7 +78,7 @@ class SubscriptionFilter:
         return self._used
 
     def feed(self, data: bytes) -> bytes:
-        """Take in what came, and return what is to be passed on.
+        """Process received bytes, and return those to be passed on.
 
         Raises:
             WireError: It is not ZMTP 3, or a frame is too long.
@@ -148,7 +148,7 @@ class SubscriptionFilter:
     def _passes_hidden(self, size: int) -> bool:
         if self._frames <= _HANDSHAKE_FRAMES:
             return True
-        self.subscribed = True  # or it is known to be let in, at least
+        self.subscribed = True  # or it is at least authenticated
         if size <= _HEARTBEAT_BYTES:
             return True
         cost = size - _CURVE_BYTES + TOPIC_BYTES
@@ -158,7 +158,7 @@ class SubscriptionFilter:
         return True
 
     def _adds(self, topic: bytes) -> bool:
-        """Take note of a subscription; return whether it is new and within the limits."""
+        """Note a subscription; return whether it is new and within the limits."""
         if topic in self._topics:
             return False  # ZeroMQ would make nothing of it
         cost = len(topic) + TOPIC_BYTES
@@ -170,7 +170,7 @@ class SubscriptionFilter:
         return True
 
     def _removes(self, topic: bytes) -> bool:
-        """Take note that a subscription ends; return whether there was one."""
+        """Note that a subscription ends; return whether there was one."""
         if topic not in self._topics:
             return False
         self._topics.remove(topic)
@@ -189,7 +189,7 @@ class TokenBucket:
         self._at = float("-inf")
 
     def take(self, amount: float, now: float) -> None:
-        """Take an amount at `now` (monotonic, s), which may leave a debt."""
+        """Use an amount at `now` (monotonic, seconds), which may leave a debt."""
         self._fill(now)
         self._left -= amount
 

@@ -165,17 +165,17 @@ def decode_preview(message: bytes) -> Preview:
 def decode_json(
     decode: Callable[[bytes | memoryview], _T], part: bytes | memoryview, limit: int, what: str, version: str
 ) -> _T:
-    """Decode a part of JSON that came from others, on whatever channel.
+    """Decode a JSON part received on any channel.
 
     Args:
         decode: Of a msgspec.json.Decoder.
         part: The part.
-        limit: How many bytes are allowed.
-        what: Names it for people, with its article.
-        version: Of what it must be.
+        limit: Greatest allowed number of bytes.
+        what: Its name in messages, with its article.
+        version: The version that is expected.
 
     Raises:
-        WireError: It is longer, or something else.
+        WireError: It is too long, or no such message.
     """
     if len(part) > limit:
         raise WireError(f"{what} of {len(part)} bytes; at most {limit} are allowed")

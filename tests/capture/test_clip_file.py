@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from stream_i3d import mp4
 from stream_i3d.capture import clip_file
 from stream_i3d.capture.clip_file import ClipFile, ClipFolder, check_label, fitted_size, parse_side
 from stream_i3d.errors import ConfigError
@@ -118,36 +122,29 @@ def test_a_picture_of_another_size_is_not_lost(tmp_path: Path) -> None:
 def test_frames_that_did_not_reach_the_disk_are_told_and_the_file_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = cv2.VideoWriter
+    real, written = io.FileIO.write, 0
 
-    class FullDisk:
-        """Writes the first three pictures only, and says nothing of it, as OpenCV."""
+    class FullDisk(io.FileIO):
+        def write(self, data: Any) -> int:
+            nonlocal written
+            written += len(data)
+            if written > 100:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(self, data)
 
-        fourcc = real.fourcc
-
-        def __init__(self, *arguments: Any) -> None:
-            self._writer, self._left = real(*arguments), 3
-
-        def write(self, picture: Image) -> None:
-            self._left -= 1
-            if self._left >= 0:
-                self._writer.write(picture)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._writer, name)
-
-    monkeypatch.setattr(clip_file.cv2, "VideoWriter", FullDisk)
+    monkeypatch.setattr(mp4.io, "FileIO", FullDisk)
     file = start(tmp_path)
     for _ in range(5):
         file.write(grey(9))
-    with pytest.raises(ConfigError, match=r"001\.mp4: 3 of 5 frames arrived on disk; is there room left\?"):
+    with pytest.raises(ConfigError, match=r"001\.mp4: no space left on device; make room on the disk"):
         file.keep()
     assert names(tmp_path / "wave") == []
 
 
-def test_an_opencv_that_cannot_encode_is_told_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="this OpenCV cannot encode mp4v"):
-        ClipFolder(tmp_path, "wave", STAMP).start((0, 0), 25)
+def test_a_pyav_that_cannot_encode_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_file, "can_write_mp4", lambda: False)
+    with pytest.raises(ConfigError, match=r"this PyAV cannot encode H\.264"):
+        ClipFolder(tmp_path, "wave", STAMP).start((64, 48), 25)
     assert names(tmp_path / "wave") == []
 
 

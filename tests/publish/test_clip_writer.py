@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stream_i3d.publish import clip_writer
+from stream_i3d import mp4
 from stream_i3d.publish.clip_writer import ClipWriter
 
 RED, GREEN = (0, 0, 200), (0, 200, 0)
@@ -111,7 +111,7 @@ class SmallDisk(io.FileIO):
 
 
 def test_a_full_disk_is_an_error_and_the_file_can_be_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_writer.io, "FileIO", SmallDisk)
+    monkeypatch.setattr(mp4.io, "FileIO", SmallDisk)
     writer = make(tmp_path / "a.mp4", crf=1)
     with pytest.raises(OSError, match="No space left"):
         for index in range(100):

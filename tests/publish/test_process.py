@@ -112,7 +112,7 @@ def test_messages_are_safe_only_once_they_are_written(rig: Rig, monkeypatch: pyt
     worker = rig.start().worker()
     worker.write(event())
     rig.stage.wait_until(lambda: rig.summary.published == 1)
-    worker.attend()
+    worker.process_answers()
     assert worker.waiting == 1
     free.set()
     assert worker.leave(WAIT_S)
@@ -169,7 +169,7 @@ def test_an_action_that_ran_when_publisher_and_worker_were_killed_together_is_en
     killed = Rig(tmp_path, store).start()
     worker = killed.worker()
     worker.write(event())
-    wait_until(lambda: (worker.attend(), not worker.waiting)[1])
+    wait_until(lambda: (worker.process_answers(), not worker.waiting)[1])
     killed.end()
     again = Rig(tmp_path, store).start()
     again.worker()

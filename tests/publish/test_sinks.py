@@ -20,7 +20,7 @@ from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import SinkSettings
 from stream_i3d.stage import SinkFigures
 from stream_i3d.transport.sockets import Publisher, Subscriber
-from stream_i3d.transport.wire import Published
+from stream_i3d.transport.wire import Published, encode_published
 from tests.keys import Ring
 from tests.samples import event, status
 from tests.waiting import WAIT_S, wait_until
@@ -210,3 +210,18 @@ def test_every_sink_that_can_be_configured_has_a_row_and_a_module_that_makes_it(
 )
 def test_a_sink_says_what_it_needs(entry: dict[str, Any], needed: object) -> None:
     assert sink_needs(converted(entry).sinks[0]) == needed
+
+
+def test_a_message_whose_bytes_are_known_is_published_as_it_is(tmp_path: Path) -> None:
+    sinks = Sinks(config_of(tmp_path), "run")
+    topic, body = encode_published(event())
+    parts = (topic, b" " + body)  # what encoding it again would not give
+    try:
+        with Subscriber(sinks.address) as subscriber:
+            for _ in range(500):
+                sinks.write(event(), parts)
+                if (received := subscriber.receive(0.02)) is not None:
+                    break
+            assert received is not None and tuple(received) == parts
+    finally:
+        sinks.close()

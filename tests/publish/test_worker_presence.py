@@ -3,7 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 from stream_i3d.messages import ActionEvent, CameraStatus
-from stream_i3d.publish.worker_presence import NOT_ANSWERING, REMOVED, SILENT_S, STARTING_AGAIN, Attendance, OpenEvents
+from stream_i3d.publish.worker_presence import (
+    NOT_ANSWERING,
+    REMOVED,
+    SILENT_S,
+    STARTING_AGAIN,
+    OpenEvents,
+    WorkerPresence,
+)
 from stream_i3d.transport.relay_wire import Greeting
 from stream_i3d.transport.wire import Published
 from tests.samples import event, recognition, status, window
@@ -55,20 +62,20 @@ ALIVE = greeting()
 
 
 class Rig:
-    """An attendance, and processes that live or not."""
+    """A presence, and processes that live or not."""
 
     def __init__(self, *running: ActionEvent) -> None:
-        self.attendance = Attendance(interval_s=5.0, running=running)
+        self.presence = WorkerPresence(interval_s=5.0, running=running)
         self.dead: set[int] = set()
 
     def greet(self, now: float = 0.0, **more: Any) -> list[Published]:
-        return self.attendance.greeted(greeting(**more), now)
+        return self.presence.take_greeting(greeting(**more), now)
 
     def said(self, message: Published, now: float = 0.0, of: Greeting = ALIVE) -> None:
-        self.attendance.said(of, message, now)
+        self.presence.take_message(of, message, now)
 
     def due(self, now: float) -> list[Published]:
-        return self.attendance.due(now, lambda pid: pid not in self.dead)
+        return self.presence.due(now, lambda pid: pid not in self.dead)
 
 
 def told(messages: list[Published]) -> list[tuple[str, str]]:
@@ -86,7 +93,7 @@ def test_nothing_is_said_for_a_worker_that_is_there() -> None:
     rig.said(status())
     rig.said(event())
     assert rig.due(1.0) == [] and rig.due(SILENT_S) == []
-    assert rig.attendance.away == 0
+    assert rig.presence.away == 0
 
 
 def test_a_worker_that_was_killed_has_its_actions_ended_and_its_cameras_stalled_at_every_interval() -> None:
@@ -104,7 +111,7 @@ def test_a_worker_that_was_killed_has_its_actions_ended_and_its_cameras_stalled_
     door = said[1]
     assert isinstance(door, CameraStatus)
     assert (door.last_frame_age_s, door.fps, door.reconnects) == (2.5, 0.0, 3)
-    assert rig.attendance.away == 1
+    assert rig.presence.away == 1
     assert rig.due(7.9) == []
     assert [one.camera for one in rig.due(8.0)] == ["door", "hall"]
 
@@ -116,7 +123,7 @@ def test_once_it_is_there_again_nothing_more_is_said() -> None:
     assert rig.due(1.0)
     assert rig.greet(2.0, pid=8, life=2) == []
     assert rig.due(10.0) == []
-    assert rig.attendance.away == 0
+    assert rig.presence.away == 0
 
 
 def test_an_action_of_the_life_before_is_ended_by_the_greeting_where_its_end_was_not_noticed() -> None:

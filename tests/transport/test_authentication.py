@@ -12,10 +12,10 @@ import pytest
 import zmq
 
 from stream_i3d.errors import ServiceError, TransportError
-from stream_i3d.transport.authentication import Gate, Handshakes, Refusals
+from stream_i3d.transport.authentication import ClientAuthenticator, HandshakeMonitor, Refusals
 from stream_i3d.transport.control import GetSettings, Request, SayHello, SettingsReply
 from stream_i3d.transport.control_sockets import ControlClient, ControlServer
-from stream_i3d.transport.keys import AllowList, ClientKeys, ServerKeys, fingerprint, identify
+from stream_i3d.transport.keys import AllowList, ClientKeys, ServerKeys, fingerprint, set_client_keys
 from stream_i3d.transport.preview import PreviewPublisher, PreviewReceivers
 from stream_i3d.transport.sockets import Publisher, Subscriber, wait_for_any
 from stream_i3d.transport.wire import Preview, encode_published
@@ -42,9 +42,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def refused(socket: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> str:
     """Connect a socket and return why it was refused."""
-    handshakes = Handshakes(socket, address, keys is not None)
+    handshakes = HandshakeMonitor(socket, address, keys is not None)
     if keys is not None:
-        identify(socket, keys)
+        set_client_keys(socket, keys)
     socket.connect(address)
     try:
         while not handshakes.refusal and handshakes.events.poll(int(SOON_S * 1000)):
@@ -270,11 +270,11 @@ def test_a_flood_of_keys_is_counted_in_bounded_memory():
     refusals = Refusals()
     said = sum(refusals.note(str(number).encode(), 20.0 * number) for number in range(5000))
     assert said == refusals.count == 5000
-    assert len(refusals._said) <= 1000
+    assert len(refusals._logged) <= 1000
 
 
 def test_a_gate_lets_a_key_in_and_counts_others(ring, caplog):
-    gate = Gate(AllowList([ring.clients]), clock=lambda: 0.0)
+    gate = ClientAuthenticator(AllowList([ring.clients]), clock=lambda: 0.0)
     assert gate.callback("any", ring.client().public)
     assert not gate.callback("any", ring.client("stranger").public)
     assert not gate.callback("any", ring.client("other").public)

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from stream_i3d.transport.relay import RelayReceiver, RelaySender
-from stream_i3d.transport.relay_wire import Greeting, Said, encode_said, encode_word
+from stream_i3d.transport.relay_wire import Greeting, Publication, encode_control, encode_publication
 from stream_i3d.transport.wire import Published
 from tests.samples import event, recognition, status
 from tests.transport.test_relay_wire import greeting
@@ -26,7 +26,7 @@ class Relay:
         self.address = f"ipc://{folder}/relay"
         self._stack = stack
         self.senders: list[RelaySender] = []
-        self.said: list[Said] = []
+        self.said: list[Publication] = []
         self.greetings: list[Greeting] = []
         self.receiver = RelayReceiver(self.address)
 
@@ -37,7 +37,7 @@ class Relay:
     def turn(self, settle: bool = True) -> None:
         """Let both ends do what is due."""
         for sender in self.senders:
-            sender.attend()
+            sender.process_answers()
         if not self.receiver.poll(0.005):
             return
         while (taken := self.receiver.receive()) is not None:
@@ -95,7 +95,7 @@ def test_without_a_publisher_predictions_are_dropped_and_events_wait(relay: Rela
     for number in range(5):
         sender.write(recognition())
         sender.write(event(id=str(number)))
-        sender.attend()
+        sender.process_answers()
     assert (sender.dropped, sender.waiting) == (5, 5)
     relay.receiver = RelayReceiver(relay.address)
     relay.until(lambda: not sender.waiting)
@@ -213,9 +213,9 @@ def test_strangers_are_counted_and_do_no_harm(relay: Relay, caplog: pytest.LogCa
     junk: list[list[bytes]] = [[b""], [b"x", b"y"], [b"\xff" * 8, b"v1/door/event", b"{}"], [b"[" * 5000]]
     for parts in junk:
         stranger.send_multipart(parts)
-    stranger.send_multipart(encode_said(5, event(id="unasked")))  # from somebody who did not greet
-    stranger.send_multipart([encode_word(greeting(session=1))])  # and means another publisher
-    stranger.send_multipart(encode_said(1, event(id="unasked")))
+    stranger.send_multipart(encode_publication(5, event(id="unasked")))  # from somebody who did not greet
+    stranger.send_multipart([encode_control(greeting(session=1))])  # and means another publisher
+    stranger.send_multipart(encode_publication(1, event(id="unasked")))
     relay.until(lambda: relay.receiver.rejected == len(junk))
     sender.write(event(id="ours"))
     relay.until(lambda: not sender.waiting)

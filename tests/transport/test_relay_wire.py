@@ -15,11 +15,11 @@ from stream_i3d.transport.relay_wire import (
     Answer,
     Backlog,
     Greeting,
-    Said,
+    Publication,
     decode_answer,
     decode_from_worker,
-    encode_said,
-    encode_word,
+    encode_control,
+    encode_publication,
     must_arrive,
 )
 from stream_i3d.transport.wire import encode_published
@@ -41,7 +41,8 @@ def greeting(**more: Any) -> Greeting:
 
 @pytest.mark.parametrize(("number", "message"), [(0, recognition()), (1, event()), (2**63, status())])
 def test_what_is_said_comes_back_with_its_number(number: int, message: Any) -> None:
-    assert decode_from_worker(encode_said(number, message)) == Said(number, message)
+    parts = encode_publication(number, message)
+    assert decode_from_worker(parts) == Publication(number, message, (parts[1], parts[2]))
 
 
 def test_only_predictions_may_be_lost() -> None:
@@ -50,13 +51,13 @@ def test_only_predictions_may_be_lost() -> None:
 
 def test_greetings_and_answers_come_back() -> None:
     full = greeting(cameras=["c" * 64] * 64, leaving=True)
-    assert decode_from_worker([encode_word(full)]) == full
+    assert decode_from_worker([encode_control(full)]) == full
     answer = Answer(session=5, known=True, settled=9)
-    assert decode_answer(encode_word(answer)) == answer
+    assert decode_answer(encode_control(answer)) == answer
 
 
 def changed(**fields: Any) -> list[bytes]:
-    return [msgspec.json.encode({**msgspec.json.decode(encode_word(greeting())), **fields})]
+    return [msgspec.json.encode({**msgspec.json.decode(encode_control(greeting())), **fields})]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,8 @@ def changed(**fields: Any) -> list[bytes]:
         ([], "0 parts"),
         ([b"", b""], "2 parts"),
         ([b"", *encode_published(event())], "a number of 0 bytes"),
-        (encode_said(0, event()), "number 0 on a ActionEvent"),
-        (encode_said(1, recognition()), "number 1 on a Recognition"),
+        (encode_publication(0, event()), "number 0 on a ActionEvent"),
+        (encode_publication(1, recognition()), "number 1 on a Recognition"),
         ([b"\0" * 8, b"v1/door/event", b"{}"], "not a event message"),
         ([b""], "not a greeting of version 1"),
         ([b"[" * 9000], "not a greeting of version 1"),
@@ -86,7 +87,7 @@ def test_what_is_not_ours_is_refused_with_the_reason(parts: Sequence[bytes], pro
         decode_from_worker(parts)
 
 
-@pytest.mark.parametrize("part", [b"", b"{}", b"\xff", b" " * (MAX_ANSWER_BYTES + 1), encode_word(greeting())])
+@pytest.mark.parametrize("part", [b"", b"{}", b"\xff", b" " * (MAX_ANSWER_BYTES + 1), encode_control(greeting())])
 def test_an_answer_that_is_not_ours_is_refused(part: bytes) -> None:
     with pytest.raises(WireError):
         decode_answer(part)
@@ -95,11 +96,11 @@ def test_an_answer_that_is_not_ours_is_refused(part: bytes) -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.binary(max_size=100), max_size=4), st.integers(0, 2), st.integers(0, 400), st.binary(max_size=3))
 def test_anything_at_all_is_refused_or_ours(parts: list[bytes], which: int, at: int, junk: bytes) -> None:
-    ours = list(encode_said(1, event()))
+    ours = list(encode_publication(1, event()))
     ours[which] = ours[which][:at] + junk + ours[which][at + len(junk) :]
-    for candidate in (parts, ours, [encode_word(greeting())[:at] + junk]):
+    for candidate in (parts, ours, [encode_control(greeting())[:at] + junk]):
         try:
-            assert isinstance(decode_from_worker(candidate), Greeting | Said)
+            assert isinstance(decode_from_worker(candidate), Greeting | Publication)
         except WireError as error:
             assert len(str(error)) < 1000
 

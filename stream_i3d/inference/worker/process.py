@@ -166,7 +166,7 @@ class WorkerLoop:
         wait_s = _POLL_S
         while not self._stage.stopping.is_set():
             self._stage.beat()
-            self._publisher.attend()
+            self._publisher.process_answers()
             self._drain.check()
             order = self._stage.order()
             if isinstance(order, WorkerOrder):

@@ -16,7 +16,7 @@ from stream_i3d.config import MonitoringConfig
 from stream_i3d.errors import ConfigError
 from stream_i3d.service.monitoring.http_server import Request, Response
 from stream_i3d.service.monitoring.metrics import CONTENT_TYPE, render_metrics
-from stream_i3d.service.monitoring.snapshot import Snapshot, whats_dead, whats_degraded, whats_missing
+from stream_i3d.service.monitoring.snapshot import Snapshot, degradations, liveness_problems, readiness_problems
 from stream_i3d.transport.addresses import is_loopback
 
 DEFAULT_ADDRESS = "127.0.0.1:8556"
@@ -94,13 +94,13 @@ class MonitorRoutes:
     """Answers requests from snapshots."""
 
     def __init__(self, snapshot: Callable[[], Snapshot], token: str | None) -> None:
-        """Args: without `token`, anyone may ask who calls this machine by a name of loopback."""
+        """Args: without `token`, every client that uses a loopback name of this machine is answered."""
         self._snapshot = snapshot
         self._token = token
         self._routes: dict[str, Callable[[Snapshot], Response]] = {
             "/metrics": lambda now: Response(200, render_metrics(now), CONTENT_TYPE),
-            "/healthz": lambda now: _verdict(whats_dead(now)),
-            "/readyz": lambda now: _verdict(whats_missing(now), whats_degraded(now)),
+            "/healthz": lambda now: _verdict(liveness_problems(now)),
+            "/readyz": lambda now: _verdict(readiness_problems(now), degradations(now)),
             "/status": lambda now: Response(200, msgspec.json.encode(now) + b"\n", _JSON),
         }
 
@@ -115,7 +115,7 @@ class MonitorRoutes:
 
     def _refusal(self, request: Request) -> Response | None:
         if self._token is None:
-            # A web page may have a browser on this machine ask us, by a name that it has made point here.
+            # Against DNS rebinding: a web page may point a name of its own at this machine.
             if _names_loopback(request.headers.get("host", "localhost")):
                 return None
             return Response(421, b"without a token, ask by localhost, 127.0.0.1 or [::1]\n")
@@ -126,8 +126,8 @@ class MonitorRoutes:
 
 
 def _verdict(problems: list[str], degraded: list[str] | None = None) -> Response:
-    said = {"ok": not problems, "problems": problems} | ({"degraded": degraded} if degraded else {})
-    body = msgspec.json.encode(said) + b"\n"
+    answer = {"ok": not problems, "problems": problems} | ({"degraded": degraded} if degraded else {})
+    body = msgspec.json.encode(answer) + b"\n"
     return Response(503 if problems else 200, body, _JSON)
 
 

@@ -1,8 +1,8 @@
-"""A small HTTP server that strangers may talk to: GET and HEAD, one request a connection, and limits on everything.
+"""A small HTTP server for untrusted clients: GET and HEAD, one request per connection, and limits on everything.
 
-A client that is slow, floods, or sends what is no HTTP costs a thread for a few seconds at most and holds up nobody:
-when all places are taken, the connection whose request has been awaited longest is closed in favour of the new one.
-What is answered, and to whom, is its `answer`'s business.
+A client that is slow, floods, or sends something other than HTTP costs a thread for a few seconds at most and delays no
+other client: when all places are taken, the connection that has waited longest for its request is closed in favour of
+the new one. The answers come from `answer`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is answered."""
+    """An answer."""
 
     status: int
     body: bytes
@@ -101,14 +101,14 @@ class _Server(socketserver.TCPServer):
         self.answer = answer
         self.request_s = request_s
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, bool] = {}  # in the order of their coming; whether their request is there
+        self._open: dict[socket.socket, bool] = {}  # in the order of their arrival; whether their request has arrived
         # Not HTTPServer, which asks the network for this host's name when it binds.
         [family, *_] = socket.getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
         self.address_family = family
         super().__init__(address, _Handler)
 
     def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection; where this process may have no more files it waits a little, and is tried again."""
+        """Accept a connection; where this process cannot open more files, wait a little and raise."""
         try:
             return super().get_request()
         except OSError as error:
@@ -137,13 +137,13 @@ class _Server(socketserver.TCPServer):
             self.shutdown_request(request)
 
     def has_request(self, request: socket.socket) -> None:
-        """Note that a connection's request has come, so that it keeps its place."""
+        """Note that a connection's request has arrived, so that it keeps its place."""
         with self._lock:
             if request in self._open:
                 self._open[request] = True
 
     def _close_one(self) -> None:
-        """Throw out who has kept us waiting longest for a request, or else for taking the answer."""
+        """Close the connection that has taken longest to send its request, or else to receive its answer."""
         slowest = next((one for one, there in self._open.items() if not there), next(iter(self._open)))
         del self._open[slowest]
         with contextlib.suppress(OSError):
@@ -174,7 +174,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
-        """Read the head; the parser is then given what is there, and no socket to wait for."""
+        """Read the head; the parser then reads from memory, not from the socket."""
         self.connection: socket.socket = self.request
         self.close_connection = True
         self._too_large = False
@@ -232,7 +232,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request that is not in order, in one word and without showing it."""
+        """Refuse an invalid request, in a few words and without showing it."""
         code = 405 if code == 501 else code  # http.server's for a method that there is no function for
         words = {400: "bad request", 405: "only GET and HEAD", 414: "the address is too long", 431: "too many headers"}
         more = {"Allow": "GET, HEAD"} if code == 405 else {}

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from stream_i3d.buffer import DropReason
 from stream_i3d.histogram import Histogram
 from stream_i3d.messages import CameraState, CameraStatus, RecognitionState
-from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot, whats_dead, whats_missing
+from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot, liveness_problems, readiness_problems
 from stream_i3d.stage import CameraFigures, SinkFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,7 +30,7 @@ Row = tuple[tuple[str, ...], Value]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: its name without the prefix, kind, labels, what it says, and its values in a snapshot.
+    """One metric: its name without the prefix, kind, labels, its help text, and its values in a snapshot.
 
     A value of None is left out: it is not known, and nought would be a lie.
     """
@@ -61,7 +61,7 @@ class _Collector(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric, also one without values: its help and kind are said from the first answer on."""
+        """Yield every metric, also one without values: its help and kind are in every answer."""
         for metric in METRICS:
             yield _family(metric, self._snapshot)
 
@@ -105,7 +105,7 @@ def _of_sinks(name: str, kind: Kind, help_: str, value: Callable[[SinkFigures], 
 def _counts(
     name: str, label: str, help_: str, known: tuple[str, ...], counts: Callable[[CameraFigures], dict[str, int]]
 ) -> Metric:
-    """Give the counts of all known words, 0 too, since an alert cannot see what is not there yet, and of others."""
+    """Yield the counts of all known reasons, also 0, since an alert cannot see a missing series, and of others."""
 
     def rows(snapshot: Snapshot) -> Iterator[Row]:
         for camera in snapshot.cameras:
@@ -150,8 +150,8 @@ METRICS = (
     Metric("engine_rejected", "gauge", ("backend", "precision", "device"),
            "1 for a way to run the network that failed the check and is not used.", _rejected_engines),
     _of_service("start_time_seconds", "gauge", "When the service started, since 1970.", lambda s: s.started_at),
-    _of_service("healthy", "gauge", "1 while /healthz says 200.", lambda s: float(not whats_dead(s))),
-    _of_service("ready", "gauge", "1 while /readyz says 200.", lambda s: float(not whats_missing(s))),
+    _of_service("healthy", "gauge", "1 while /healthz says 200.", lambda s: float(not liveness_problems(s))),
+    _of_service("ready", "gauge", "1 while /readyz says 200.", lambda s: float(not readiness_problems(s))),
     _of_service("supervisor_loop_age_seconds", "gauge", "Since the supervisor's loop last turned.",
                 lambda s: s.loop_age_s),
     _of_service("messages_published_total", "counter", "Messages that went out on the PUB socket.",
@@ -208,7 +208,7 @@ METRICS = (
     _of_stages("stage_open_files", "gauge", "Files, sockets and pipes that the process has open.",
                lambda s: s.open_files),
 )  # fmt: skip
-"""All there are, in the order of the answer and of docs/monitoring.md."""
+"""All metrics, in the order of the answer and of docs/monitoring.md."""
 
 
 def metrics_table() -> str:

@@ -1,4 +1,4 @@
-"""Gathers what the processes say of themselves into snapshots. Fed by the supervisor's thread, asked by HTTP's."""
+"""Collects messages of the processes into snapshots. Filled by the supervisor's thread, read by the HTTP server's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from stream_i3d.overload import Overload
 from stream_i3d.redact import redact
 from stream_i3d.service.camera_names import camera_of
 from stream_i3d.service.footprint import measure_footprint
-from stream_i3d.service.monitoring.snapshot import LOOP_LIMIT_S, CameraSnapshot, Snapshot, StageSnapshot, whats_missing
+from stream_i3d.service.monitoring.snapshot import (
+    LOOP_LIMIT_S,
+    CameraSnapshot,
+    Snapshot,
+    StageSnapshot,
+    readiness_problems,
+)
 from stream_i3d.service.plan import StageRow
 from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraFigures, CameraNews, PublisherSummary, Ready, StageMessage, Summary
@@ -44,7 +50,7 @@ class Monitor:
         self._overloads: dict[str, Overload] = {}
 
     def on_message(self, name: str, pid: int, message: StageMessage) -> None:
-        """Take in what the process `pid` of the stage `name` says."""
+        """Process a message of the process `pid` of the stage `name`."""
         with self._lock:
             if isinstance(message, Ready):
                 if camera_of(name) is None:  # cameras' are of previews, and there is no end of their names
@@ -98,7 +104,7 @@ class Monitor:
                 },
                 subscriptions_refused=self._publisher.subscriptions_refused,
             )
-        return structs.replace(known, ready=not whats_missing(known))
+        return structs.replace(known, ready=not readiness_problems(known))
 
     def _own(self) -> StageSnapshot:
         """Return this process, which has no heartbeat but its loop's."""
@@ -124,7 +130,7 @@ class Monitor:
 
 
 def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
-    """Return a process as it is shown."""
+    """Return a process as it is in the snapshot."""
     limit_s = row.startup_limit_s if health.state == "starting" else row.silent_limit_s
     return StageSnapshot(
         name=row.name,
@@ -141,37 +147,37 @@ def stage_snapshot(row: StageRow, health: StageHealth) -> StageSnapshot:
 
 
 _AGE_SLACK_S = 2.0
-"""A worker tells the age of a frame once a second; what comes on top of that is added to the age."""
+"""A worker reports the age of a frame once a second; a longer silence is added to the age."""
 
 
 class CameraTotals:
     """Keeps, for each worker and camera, the newest figures and those of the worker's earlier processes.
 
-    A camera that a worker has no longer, is forgotten with all its counts: one that comes later by its name is another.
+    The counts of a camera that a worker no longer has are dropped: a later one with the same name is another camera.
     """
 
     def __init__(self) -> None:
         self._pids: dict[str, int] = {}
-        self._told_at: dict[str, float] = {}
+        self._updated_at: dict[str, float] = {}
         self._now: dict[str, dict[str, CameraFigures]] = {}
         self._before: dict[str, dict[str, CameraFigures]] = {}
 
     def take(self, worker: str, pid: int, summary: Summary, now: float) -> None:
-        """Take in what the process `pid` of the stage `worker` says; it counts from its start."""
+        """Process a summary of the process `pid` of the stage `worker`; its counts are since its start."""
         before = self._before.setdefault(worker, {})
         if self._pids.get(worker, pid) != pid:
             for name, figures in self._now[worker].items():
                 before[name] = added([before[name], figures]) if name in before else figures
-        self._pids[worker], self._now[worker], self._told_at[worker] = pid, dict(summary.cameras), now
+        self._pids[worker], self._now[worker], self._updated_at[worker] = pid, dict(summary.cameras), now
         for name in before.keys() - summary.cameras.keys():
             del before[name]
 
     def of(self, camera: str, now: float) -> CameraFigures:
-        """Return all that was counted for a camera; a frame is older where its worker has not spoken for long."""
+        """Return all that was counted for a camera; a frame is older where its worker has been silent."""
         parts = []
         for worker, newest in self._now.items():
             if camera in newest:
-                late_s = max(0.0, now - self._told_at[worker] - _AGE_SLACK_S)
+                late_s = max(0.0, now - self._updated_at[worker] - _AGE_SLACK_S)
                 parts += [one for one in (self._before[worker].get(camera),) if one is not None]
                 parts.append(_aged(newest[camera], late_s))
         return added(parts)
@@ -183,7 +189,7 @@ def _aged(figures: CameraFigures, seconds: float) -> CameraFigures:
 
 
 def added(parts: Iterable[CameraFigures]) -> CameraFigures:
-    """Return counts added up; what is as of now (age, stride) is the last one's."""
+    """Return the sum of counts; values of the moment (age, stride) are those of the last part."""
     every = list(parts)
     if not every:
         return CameraFigures()

@@ -108,8 +108,8 @@ LOOP_LIMIT_S = 10.0
 _ESSENTIAL = ("worker", "publisher")
 
 
-def whats_dead(snapshot: Snapshot) -> list[str]:
-    """Return which loops do not turn, a line each; nothing where the service is alive."""
+def liveness_problems(snapshot: Snapshot) -> list[str]:
+    """Return which loops are stuck, one line each; empty where the service is alive."""
     problems = []
     if snapshot.loop_age_s > LOOP_LIMIT_S:
         problems.append(f"supervisor: its loop has not turned for {snapshot.loop_age_s:.0f} s")
@@ -119,16 +119,16 @@ def whats_dead(snapshot: Snapshot) -> list[str]:
     return problems
 
 
-def whats_missing(snapshot: Snapshot) -> list[str]:
-    """Return why predictions are not published now, a line each; nothing where the service is ready."""
+def readiness_problems(snapshot: Snapshot) -> list[str]:
+    """Return why predictions are not published now, one line each; empty where the service is ready."""
     missing = [
         f"{one.name}: {one.state}" for one in snapshot.stages if one.role in _ESSENTIAL and one.state != "running"
     ]
     return missing or ([] if snapshot.ready else ["the model is not loaded yet"])
 
 
-def whats_degraded(snapshot: Snapshot) -> list[str]:
-    """Return what is done less well than asked for, a line each: no reason to restart the service."""
+def degradations(snapshot: Snapshot) -> list[str]:
+    """Return what works below its settings, one line each: no reason to restart the service."""
     lines = [f"{worker}: {describe(overload)}" for worker, overload in snapshot.overloads.items()]
     waiting = [one.name for one in snapshot.cameras if one.status and one.status.waiting_since is not None]
     return lines + ([f"cameras that wait for their turn: {', '.join(waiting)}"] if lines and waiting else [])

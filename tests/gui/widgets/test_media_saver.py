@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import errno
+import threading
 
-import pytest
+import av
 from PyQt6.QtCore import QStandardPaths, Qt
 from PyQt6.QtGui import QImage
 from PyQt6.QtTest import QTest
 from stream_i3d_gui.recorder import Recorder
 
+from stream_i3d import mp4
 from tests.gui.widgets.conftest import SOON_MS, add, send, until
 from tests.samples import recognition
 
@@ -44,7 +45,6 @@ def test_a_folder_that_cannot_be_made_is_named(watching, tmp_path, monkeypatch):
     assert watching.line.service.accessibleDescription() == f"Cannot write {tmp_path / 'stream-i3d'}"
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_a_recording_goes_on_under_the_cameras_new_name(watching, service, qtbot, tmp_path):
     watching.window_settings.prefer(folder=str(tmp_path))
     QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
@@ -57,7 +57,6 @@ def test_a_recording_goes_on_under_the_cameras_new_name(watching, service, qtbot
     assert watching.actions_.by_id["record"].isChecked()
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_what_is_recorded_is_labelled_though_another_camera_is_enlarged(watching, service, qtbot, tmp_path):
     add(watching, qtbot, "yard")
     watching.grid.choose("door")
@@ -69,7 +68,6 @@ def test_what_is_recorded_is_labelled_though_another_camera_is_enlarged(watching
     assert not view.isVisible()
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_a_recording_ends_with_the_service_that_is_let_go(watching, qtbot, tmp_path):
     watching.window_settings.prefer(folder=str(tmp_path))
     QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
@@ -79,21 +77,30 @@ def test_a_recording_ends_with_the_service_that_is_let_go(watching, qtbot, tmp_p
     assert not watching.actions_.by_id["snapshot"].isEnabled()
 
 
-def test_a_recording_whose_codec_hangs_ends_all_the_same(application, qtbot, tmp_path, monkeypatch):
+def test_a_recording_whose_disk_hangs_ends_all_the_same(application, qtbot, tmp_path, monkeypatch):
     monkeypatch.setattr("stream_i3d_gui.recorder._END_WITHIN_S", 0.1)
-    hanging = tmp_path / "ffmpeg"
-    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
-    hanging.chmod(0o755)
+    free = threading.Event()
+    monkeypatch.setattr(mp4.Mp4Writer, "add", lambda self, frame, time: free.wait(60))
     picture = QImage(640, 480, QImage.Format.Format_RGB32)
-    recorder = Recorder(str(tmp_path / "x.mp4"), picture, 0.0, find=lambda _: str(hanging))
+    recorder = Recorder(str(tmp_path / "x.mp4"), picture, 0.0)
     until(qtbot, recorder._pictures.empty)  # the first is under way, and stays so
     for number in range(1, 20):
         recorder.add(picture, number / 20)
     assert recorder.dropped > 0
-    assert recorder.finish() == "ffmpeg ended with code -9"
+    assert recorder.finish() == "the disk has not taken the file within 0.1 s"
+    free.set()
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_full_disk_ends_a_recording_with_its_reason(application, qtbot, tmp_path, monkeypatch):
+    def full(self, frame, time):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mp4.Mp4Writer, "add", full)
+    recorder = Recorder(str(tmp_path / "x.mp4"), QImage(640, 480, QImage.Format.Format_RGB32), 0.0)
+    until(qtbot, lambda: recorder.failed)
+    assert recorder.finish() == "No space left on device"
+
+
 def test_a_recording_is_a_video_that_plays(watching, service, qtbot, tmp_path):
     watching.window_settings.prefer(folder=str(tmp_path))
     QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
@@ -107,19 +114,17 @@ def test_a_recording_is_a_video_that_plays(watching, service, qtbot, tmp_path):
     ):
         QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
     (video,) = tmp_path.glob("door-*.mp4")
-    probe = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=width,height,nb_read_frames"]
-    told = subprocess.run(
-        [*probe, "-of", "csv=p=0", str(video)], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    width, height, frames = (int(number) for number in told.split(","))
+    with av.open(str(video)) as container:
+        pictures = list(container.decode(video=0))
+    width, height, frames = pictures[0].width, pictures[0].height, len(pictures)
     assert (width, height) == (320, 240) and frames >= 10
 
 
-def test_without_ffmpeg_one_clear_line_is_said(watching, qtbot, tmp_path, monkeypatch):
+def test_without_an_encoder_one_clear_line_is_said(watching, qtbot, tmp_path, monkeypatch):
     watching.window_settings.prefer(folder=str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mp4, "can_write_mp4", lambda: False)
     QTest.keyClick(watching, Qt.Key.Key_R, CTRL)
-    assert "needs the program ffmpeg" in watching.line.service.accessibleDescription()
+    assert "Recording needs H.264" in watching.line.service.accessibleDescription()
     assert not watching.actions_.by_id["record"].isChecked()
 
 
