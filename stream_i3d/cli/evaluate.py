@@ -18,10 +18,9 @@ from stream_i3d.files import kind_of
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine
     from stream_i3d.inference.stream_engine import StreamEngine
-    from stream_i3d.training.calibration import Calibration
     from stream_i3d.training.config import TrainConfig
     from stream_i3d.training.evaluation import NamedDataset, Network, Progress
-    from stream_i3d.training.results import Average, Evaluation
+    from stream_i3d.training.results import Average, Calibration, Evaluation
     from stream_i3d.training.streaming_report import StreamingReport
 
 
