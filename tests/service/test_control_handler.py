@@ -127,6 +127,7 @@ def test_hello_tells_what_runs_once_the_worker_has_said_it(rig: Rig) -> None:
     assert isinstance(hello, HelloReply)
     assert (hello.ready, hello.model, hello.labels, hello.publish) == (True, model, ["a"], "tcp://x")
     assert (hello.device, hello.precision, hello.pid) == ("cpu", "bf16", loading.pid)
+    assert hello.facts == facts
 
 
 def test_cameras_are_listed_with_what_is_known_and_without_passwords(rig: Rig) -> None:
