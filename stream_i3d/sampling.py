@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Final
+
+from stream_i3d.preprocess import Preprocessing
 
 # A frame counts for a tick up to 0.7 of a tick early. With one threshold at the tick itself a 25 fps camera
 # sampled at 25 would flap between 0 and 2 copies whenever jitter crosses the tick; this leaves it 0.7 tick of room.
@@ -95,3 +98,46 @@ class RateMeter:
         if len(self._times) < 2:
             return 0.0
         return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)
+
+
+LEAST_PICTURES: Final = 2
+"""Real pictures that a window must hold on average. With one, every window is a picture that stands still."""
+
+
+def too_short(name: str, pictures: int, seconds: float, needed_frames: int, sample_fps: float) -> str:
+    """Return one line about a video of which no prediction, or no stack of features, could be made.
+
+    Args:
+        name: Of the video.
+        pictures: How many there are in it.
+        seconds: How long it lasts.
+        needed_frames: Sampled frames that the first prediction takes.
+        sample_fps: Sampled frames per second.
+    """
+    if pictures == 1:
+        return f"{name} holds a single picture; nothing is recognised, since an action takes time"
+    return (
+        f"{name} lasts {seconds:.2f} s ({pictures} pictures); nothing is recognised in less than "
+        f"{needed_frames / sample_fps:.2f} s ({needed_frames} frames at {sample_fps:g} a second)"
+    )
+
+
+def too_slow(name: str, pictures: int, seconds: float, preprocessing: Preprocessing) -> str | None:
+    """Return one line about a video with too few pictures a second; None where there are enough.
+
+    Args:
+        name: Of the video.
+        pictures: How many there are in it.
+        seconds: How long it lasts.
+        preprocessing: Of the frames; a window lasts `window_frames` of them.
+    """
+    window_s = preprocessing.window_frames / preprocessing.sample_fps
+    least = LEAST_PICTURES / window_s
+    if seconds <= 0 or pictures / seconds >= least:
+        return None
+    if pictures == 1:
+        return f"{name} holds a single picture; what is recognised in it means nothing, since an action takes time"
+    return (
+        f"{name} has {pictures / seconds:.2g} pictures a second, fewer than {LEAST_PICTURES} in a window of "
+        f"{window_s:.2f} s, so what is recognised in it means little; give at least {least:.1f} a second"
+    )

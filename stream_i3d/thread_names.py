@@ -1,7 +1,7 @@
 """Names of threads, as the system shows them (`ps -L`, `top -H`); Linux only, elsewhere nothing happens.
 
 The supervisor tells by the name whether a thread works beside the main loop: one that goes on by itself does not show
-that the loop does (service/activity.py).
+that the loop does (service/hang.py).
 """
 
 from __future__ import annotations

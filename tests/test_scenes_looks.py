@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from stream_i3d.scenes import shapes
-from stream_i3d.scenes.dead_leaves import _owners, dead_leaves
 from stream_i3d.scenes.motions import Pose
 from stream_i3d.scenes.noise import light_field
-from stream_i3d.scenes.occluders import draw_occluder, hidden_share
 from stream_i3d.scenes.render import Scene, blend, place_part
-from stream_i3d.scenes.sprites import Surroundings, draw_object, make_sprite, moments, object_texture
-from stream_i3d.scenes.textures import background, texture
+from stream_i3d.scenes.sprites import (
+    Surroundings,
+    draw_object,
+    draw_occluder,
+    hidden_share,
+    make_sprite,
+    moments,
+    object_texture,
+)
+from stream_i3d.scenes.textures import _owners, background, dead_leaves, texture
 
 GREY = Surroundings(np.array([128.0, 128.0, 128.0]), 0.0)
 

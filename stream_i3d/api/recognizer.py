@@ -151,7 +151,7 @@ class Recognizer:
 
     def _configure(self, config: Config) -> None:
         from stream_i3d.api.model import Model
-        from stream_i3d.capture.decoder_logging import silence_ffmpeg
+        from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 
         silence_ffmpeg()  # it would print URLs with their passwords
         self._model: Model = Model(config)

@@ -1,7 +1,7 @@
-"""Hands FFmpeg its options through OpenCV, which reads them from an environment variable at every open.
+"""FFmpeg as OpenCV runs it: its options and its log level. To be imported before OpenCV.
 
-The variable belongs to the whole process, so opens with different options wait for each other; those with the same
-options, as of a data set's files, run side by side.
+OpenCV reads the options from an environment variable at every open. The variable belongs to the whole process, so opens
+with different options wait for each other; those with the same options, as of a data set's files, run side by side.
 """
 
 from __future__ import annotations
@@ -60,3 +60,14 @@ def _leave() -> None:
         else:
             os.environ[_OPTIONS] = _before
         _changed.notify_all()
+
+
+def silence_ffmpeg() -> None:
+    """Have FFmpeg say nothing; a level that is set in the environment already stays."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def silence_opencv() -> None:
+    """Have FFmpeg and OpenCV say nothing: when a disk is full, OpenCV has a word for every frame."""
+    silence_ffmpeg()
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

@@ -19,16 +19,16 @@ from stream_i3d.capture.frozen_picture import FrozenPictureWatch
 from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
-from stream_i3d.capture.remote_file import comes_in_segments
-from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
+from stream_i3d.capture.stream_answers import comes_in_segments
 from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.messages import CameraReport, CameraState, Frame
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.redact import redact
+from stream_i3d.sampling import too_short, too_slow
 from stream_i3d.stage import CaptureOrder, Done, SourceNews, Stage
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,8 @@ from typing import Protocol
 
 from msgspec import structs
 
-from stream_i3d.capture.playout import PlayoutQueue
 from stream_i3d.capture.reader import Clock, FrameReader
-from stream_i3d.capture.timing import Mapping, StreamTiming
+from stream_i3d.capture.timing import Mapping, PlayoutQueue, StreamTiming
 from stream_i3d.messages import Frame
 from stream_i3d.preprocess import Image
 

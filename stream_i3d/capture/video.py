@@ -22,17 +22,15 @@ from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
 from stream_i3d.capture.image_size import image_size
 from stream_i3d.capture.key_frames import KeyFrameGate
-from stream_i3d.capture.local_file import find_file, shown
 from stream_i3d.capture.picture_memory import (
     MemoryLimit,
     automatic_limit_mb,
     bytes_per_pixel,
     size_refusal,
 )
-from stream_i3d.capture.remote_file import comes_in_segments, server_names_a_length
-from stream_i3d.capture.stream_answers import encoding_hint, explain_silence
-from stream_i3d.capture.webcams import check_webcam
-from stream_i3d.capture.webcams import list_webcams as list_webcams
+from stream_i3d.capture.preflight import check_webcam, find_file, shown
+from stream_i3d.capture.preflight import list_webcams as list_webcams
+from stream_i3d.capture.stream_answers import comes_in_segments, encoding_hint, explain_silence, server_names_a_length
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
 from stream_i3d.redact import redact

@@ -22,9 +22,9 @@ from av.stream import Disposition
 
 from stream_i3d.capture.frame_times import CUT_STILL_S, FrameTimes
 from stream_i3d.capture.geometry import UPRIGHT, display_size, orientation_of, pixel_aspect_of
-from stream_i3d.capture.local_file import FILE_OPTIONS
 from stream_i3d.capture.picture_memory import MemoryLimit, automatic_limit_mb, size_refusal
-from stream_i3d.capture.remote_file import broke_off
+from stream_i3d.capture.preflight import FILE_OPTIONS
+from stream_i3d.capture.stream_answers import broke_off
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, brief
 from stream_i3d.preprocess import Image
 

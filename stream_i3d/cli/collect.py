@@ -62,7 +62,7 @@ def collect(
     stream-i3d collect --source 0 --label wave
     stream-i3d collect --source 0 --label nothing --clips 1 --seconds 60 --split 3   # the empty scene
     """
-    from stream_i3d.capture.decoder_logging import silence_opencv
+    from stream_i3d.capture.ffmpeg_options import silence_opencv
 
     silence_opencv()
     from rich.console import Console

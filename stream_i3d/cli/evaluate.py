@@ -99,7 +99,7 @@ def evaluate(
 
     KEY=VALUE arguments, such as run.device=cpu, override CONFIG.
     """
-    from stream_i3d.capture.decoder_logging import silence_ffmpeg
+    from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.errors import ConfigError

@@ -51,7 +51,7 @@ def export(**flags: Any) -> None:
     labels, preprocessing and temperature, so that `run` and `recognize` take .xml and .onnx as a checkpoint. With
     --mode streaming it takes 8 frames, the number of earlier steps, and the contexts that the last step returned.
     """
-    from stream_i3d.capture.decoder_logging import silence_ffmpeg
+    from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 
     silence_ffmpeg()
     from rich.console import Console

@@ -44,7 +44,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 
     A video whose files are all there is skipped, so a call that was cut off can be repeated.
     """
-    from stream_i3d.capture.decoder_logging import silence_ffmpeg
+    from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.config import TWO_STREAM

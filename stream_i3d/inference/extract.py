@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import SourceAddress
 from stream_i3d.capture.reader import FrameReader
-from stream_i3d.capture.shortfall import too_slow
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError, EngineError
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import frames_of, offline_address, offline_reader, open_offline
 from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
 from stream_i3d.redact import redact
+from stream_i3d.sampling import too_slow
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import TorchEngine

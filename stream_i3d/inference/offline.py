@@ -10,7 +10,6 @@ from msgspec import Struct, structs
 
 from stream_i3d.capture.address import SourceAddress, parse_source, parse_synthetic
 from stream_i3d.capture.reader import Clock, FrameReader
-from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import CaptureConfig, Config
 from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
@@ -24,6 +23,7 @@ from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.redact import redact
+from stream_i3d.sampling import too_short, too_slow
 
 if TYPE_CHECKING:
     from stream_i3d.inference.engine import Engine

@@ -18,9 +18,8 @@ from stream_i3d.scenes.camera import Camera, draw_camera, metered
 from stream_i3d.scenes.motion_sampling import Shot, draw_motion
 from stream_i3d.scenes.motions import Pose
 from stream_i3d.scenes.noise import Pixels, light_field
-from stream_i3d.scenes.occluders import draw_occluder
 from stream_i3d.scenes.schedule import Schedule, Segment
-from stream_i3d.scenes.sprites import SPRITE_PX, Part, Sprite, Surroundings, draw_object, moments
+from stream_i3d.scenes.sprites import SPRITE_PX, Part, Sprite, Surroundings, draw_object, draw_occluder, moments
 from stream_i3d.scenes.textures import background
 
 _MARGIN = 0.03

@@ -21,9 +21,8 @@ from stream_i3d.backoff import Backoff
 from stream_i3d.capture.picture_memory import LEAST_LIMIT_MB
 from stream_i3d.errors import ServiceError
 from stream_i3d.logs import current_logging
-from stream_i3d.service.activity import look_at_activity
 from stream_i3d.service.footprint import FootprintWatch
-from stream_i3d.service.hang import HangWatch
+from stream_i3d.service.hang import HangWatch, look_at_activity
 from stream_i3d.service.plan import StageRow
 from stream_i3d.service.stage_health import StageHealth, StageState
 from stream_i3d.stage import (

@@ -18,15 +18,13 @@ from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.inference.setup import with_checkpoint_threshold
 from stream_i3d.inference.worker.process import worker_main
-from stream_i3d.service.camera_log import CameraLog
-from stream_i3d.service.camera_names import ends_without_camera, name_cameras
+from stream_i3d.service.camera_names import CameraLog, ends_without_camera, name_cameras
 from stream_i3d.service.control_handler import ControlHandler
 from stream_i3d.service.monitoring.endpoint import MonitorRoutes, monitor_address, monitor_token
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.plan import Plan
-from stream_i3d.service.process_limits import raise_open_files_limit, tighten_umask
-from stream_i3d.service.run_folder import RunFolder
+from stream_i3d.service.run_folder import RunFolder, raise_open_files_limit, tighten_umask
 from stream_i3d.service.saved_changes import ChangeSaver, StateFile, apply
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.service.systemd import SystemdNotifier

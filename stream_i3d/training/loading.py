@@ -15,7 +15,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stream_i3d.capture.decoder_logging import silence_ffmpeg
+from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.config import DataConfig
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from stream_i3d.capture.address import parse_source
-from stream_i3d.capture.preflight import check_present
-from stream_i3d.capture.webcams import check_webcam
+from stream_i3d.capture.preflight import check_present, check_webcam, find_file, is_playlist, kind_refusal, shown
+from stream_i3d.capture.video import open_file
 from stream_i3d.errors import SourceNotFound
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="devices are Linux's")
@@ -78,3 +82,123 @@ def test_run_fails_before_a_process_is_started_or_a_network_loaded(tmp_path: Pat
         assert done.returncode == 2
         assert done.stderr == f"error: no such file: {missing}; give a video file, a webcam index or a URL\n"
         assert done.stdout == "set()\n"
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="such names and kinds are POSIX's")
+
+NAMES = [
+    "http:video.mp4",
+    "file:x",
+    "concat:a|b",
+    "-i.mp4",
+    "data:x.mp4",
+    "a:b.mp4",
+    "x%03d.mp4",
+    "pipe:0",
+    "tcp:1.2.3.4:80",
+    "rtsp:clip.mp4",
+    "subfile,,start,0,end,9,,:x.mp4",
+    "?.mp4",
+    "#.mp4",
+    "100%.mp4",
+    " blank at both ends .mp4 ",
+    "two\nlines.mp4",
+    "\x1b[31mred.mp4",
+    "~",
+    "C:\\x.mp4",
+    "日本.mp4",
+]
+
+
+@posix
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_that_of_a_file_in_the_working_folder(
+    make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    video = make_video(25.0, 0.4)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(video, name)
+    source = open_file(name)
+    pictures = 0
+    while source.grab() is not None:
+        pictures += 1
+    source.close()
+    assert pictures == 10
+
+
+def test_a_picture_whose_name_is_a_number_pattern_is_that_picture_and_no_series(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    for name, grey in (("im%03d.png", 200), ("im000.png", 10), ("im001.png", 20)):
+        cv2.imwrite(str(tmp_path / name), np.full((48, 64, 3), grey, np.uint8))
+    with pytest.raises(SourceNotFound, match=r"im%03d\.png is a single picture; give a video"):
+        open_file(str(tmp_path / "im%03d.png"))
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n",
+    "hls of files": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{file}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {file}\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>',
+    "pls": "[playlist]\nFile1=http://127.0.0.1:{port}/a.mp4\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("ending", ["mp4", "m3u8"])
+@pytest.mark.parametrize("prefix", [b"", b"ID3\x04\x00\x00\x00\x00\x00\x05hello"], ids=["bare", "after ID3"])
+def test_a_playlist_is_refused_whatever_its_name_and_nothing_is_connected_to(
+    make_video, tmp_path: Path, kind: str, ending: str, prefix: bytes
+) -> None:
+    video = make_video(25.0, 0.4)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        path = tmp_path / f"list.{ending}"
+        path.write_bytes(prefix + PLAYLISTS[kind].format(port=server.getsockname()[1], file=video.name).encode())
+        with pytest.raises(
+            SourceNotFound, match=r"list\.\w+ is a playlist, which names other files or addresses; give"
+        ):
+            open_file(str(path))
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_video_is_no_playlist(make_video) -> None:
+    assert not is_playlist(make_video(25.0, 0.4).read_bytes())
+
+
+@posix
+def test_each_kind_of_thing_that_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{short}/s")
+        for path, words in (
+            (str(tmp_path / "pipe"), r"pipe is a pipe \(FIFO\), which cannot be read as a video file"),
+            (str(tmp_path / "folder"), "folder is a folder; give a video file in it"),
+            (f"{short}/s", "s is a socket, not a video file; give a video file, or the stream's URL"),
+            ("/dev/null", "null is a character device, not a video file; give a camera by its number"),
+        ):
+            with pytest.raises(SourceNotFound, match=words):
+                open_file(path)
+    assert "a block device" in str(kind_refusal(stat.S_IFBLK | 0o600))
+    assert kind_refusal(stat.S_IFREG | 0o600) is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="as root nothing is unreadable but by a device")
+def test_a_file_that_cannot_be_read_says_why() -> None:
+    with pytest.raises(SourceNotFound, match="cannot be read: "):
+        find_file("/proc/self/mem")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("clip.mp4", "clip.mp4"), ("a\nb.mp4", r"'a\nb.mp4'"), ("a.mp4 ", "'a.mp4 '"), ("\x1b[2J", r"'\x1b[2J'")],
+)
+def test_a_name_is_shown_in_one_line_without_control_codes(path: str, text: str) -> None:
+    assert shown(path) == text
+    with pytest.raises(SourceNotFound) as caught:
+        find_file(f"/none/{path}")
+    assert str(caught.value).isprintable()

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stream_i3d.service.activity import Activity, look_at_activity
-from stream_i3d.service.hang import HangLimits, HangWatch
+from stream_i3d.service.hang import Activity, HangLimits, HangWatch, look_at_activity
 from tests.waiting import wait_until
 
 LIMITS = HangLimits(idle_s=8.0, silent_s=60.0)
