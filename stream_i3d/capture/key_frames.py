@@ -1,4 +1,4 @@
-"""Which decoded pictures can be trusted: those from a key picture on, up to damage. Pure.
+"""Which decoded pictures can be trusted: those from a key picture on, up to damage.
 
 Measured with OpenCV 5.0 (FFmpeg 8): who joins an H.264 or H.265 stream between two key pictures is given nothing until
 the next one, but of MPEG-4 part 2 grey pictures come (all 30). What is damaged on the way is concealed and handed out,
@@ -6,6 +6,9 @@ and stays damaged until the next key picture (36 to 40 pictures of a group of 50
 """
 
 from __future__ import annotations
+
+from stream_i3d.capture.source import Source
+from stream_i3d.capture.stderr import CapturedStderr
 
 KEY = ord("I")
 _WITH_A_KIND = (KEY, ord("P"), ord("B"))
@@ -34,3 +37,18 @@ class KeyFrameGate:
         """Trust no picture until the next key picture; not where none ever comes."""
         if not self._never:
             self.open = False
+
+
+class DamageWatch:
+    """Tells a source when the decoder reports damage, from its first intact picture on."""
+
+    def __init__(self, source: Source, stderr: CapturedStderr) -> None:
+        self._source = source
+        self._stderr = stderr
+        self._joined = False
+
+    def look(self) -> None:
+        """Check for new damage; call it after each picture."""
+        if self._stderr.damage() and self._joined:  # else of what came before the first key picture, or connection
+            self._source.doubt()
+        self._joined = self._joined or self._source.intact

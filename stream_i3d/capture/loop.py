@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -16,9 +15,10 @@ from msgspec import Struct, structs
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress
 from stream_i3d.capture.frozen_picture import FrozenPictureWatch
+from stream_i3d.capture.key_frames import DamageWatch
 from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
-from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
+from stream_i3d.capture.reader import NO_TROUBLE, Clock, FrameReader, PreviewTap, Trouble, rate_trouble
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
 from stream_i3d.capture.stream_answers import comes_in_segments
@@ -38,22 +38,9 @@ _WAIT_S = 0.1
 _OPEN_SLACK_S = 10.0
 _READ_SLACK_S = 2.0
 _WEBCAM_READ_S = 10.0  # OpenCV's own limit for V4L2
-_MAX_REPEATS = 8  # of sampling.Sampler
 _LEAST_ROUND_S = 1.0
 _HELD_BACK_S = 0.25
 _SEGMENT_LIMIT_S = 22.0  # a read for the next segment may take as long; see video.open_url
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What is wrong with a camera: the fields of the same names in CameraReport."""
-
-    problem: str = ""
-    retry_in_s: int | None = None
-    too_slow: bool = False
-
-
-_NO_TROUBLE = Trouble()
 
 
 class CaptureJob(Struct, frozen=True, kw_only=True):
@@ -177,7 +164,7 @@ class CaptureLoop:
         if not source.live and not self._wait_for_worker():
             return True
         self._tell_memory(source)
-        damage = _DamageWatch(source, self._stderr)
+        damage = DamageWatch(source, self._stderr)
         reader = self._begin(source, self._now(), damage)
         if isinstance(reader, PacedReader):
             return self._pass_on_paced(source, reader, damage)
@@ -187,7 +174,7 @@ class CaptureLoop:
             if not source.live:
                 self._media_start_s = reader.end_s
 
-    def _pass_on_paced(self, source: Source, reader: PacedReader, damage: _DamageWatch) -> bool:
+    def _pass_on_paced(self, source: Source, reader: PacedReader, damage: DamageWatch) -> bool:
         """Send what a network stream gives, which is read in another thread; returns and raises as `_stream`.
 
         Heartbeats follow that thread: `_beat_with` gives one for each picture that it reads.
@@ -200,7 +187,7 @@ class CaptureLoop:
                 while not self._stage.stopping.is_set() and not reader.close(_WAIT_S):
                     self._beat_with(reader)
 
-    def _pass_on(self, source: Source, reader: FrameReader | PacedReader, damage: _DamageWatch) -> bool:
+    def _pass_on(self, source: Source, reader: FrameReader | PacedReader, damage: DamageWatch) -> bool:
         """Send what the reader gives until it ends; returns and raises as `_stream`."""
         config, started = self._job.config, self._now()
         while not self._stage.stopping.is_set():
@@ -257,7 +244,7 @@ class CaptureLoop:
         elif (problem := too_slow(name, reader.pictures, reader.end_s, made)) is not None:
             log.warning("%s", problem)
 
-    def _begin(self, source: Source, now: float, damage: _DamageWatch) -> FrameReader | PacedReader:
+    def _begin(self, source: Source, now: float, damage: DamageWatch) -> FrameReader | PacedReader:
         """Take note of a new connection."""
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         if not self._rounds:
@@ -274,7 +261,7 @@ class CaptureLoop:
             return self._paced(source, damage)
         return self._reader(source, None, self._previewer)
 
-    def _paced(self, source: Source, damage: _DamageWatch) -> PacedReader:
+    def _paced(self, source: Source, damage: DamageWatch) -> PacedReader:
         """Return a started reader of a network stream."""
         segmented = comes_in_segments(self._address.target)
         reader = PacedReader(
@@ -325,7 +312,7 @@ class CaptureLoop:
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
         self._delay_s = round(reader.delay_s, 1)
         if source.intact:
-            trouble = self._rate_trouble(source, reader.fps)
+            trouble = rate_trouble(reader.fps, self._job.preprocessing.sample_fps, source.live)
             self._report("live", self._live_detail(source, trouble), reader.fps, trouble)
         elif self._last_sent is None or self._last_sent[0] != "live":
             self._report(self._state_before_live(), "connected; waiting for a key picture")
@@ -388,15 +375,6 @@ class CaptureLoop:
             shown += f"; comes in bursts, so it is shown {max(0.5, round(2 * self._delay_s) / 2):g} s late"
         return f"{shown}; {trouble.problem}" if trouble.problem else shown
 
-    def _rate_trouble(self, source: Source, fps: float) -> Trouble:
-        wanted = self._job.preprocessing.sample_fps
-        if not fps or fps >= 0.9 * wanted:
-            return _NO_TROUBLE
-        least = wanted / _MAX_REPEATS
-        if source.live and fps < least:
-            return Trouble(f"delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})", too_slow=True)
-        return Trouble(f"delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated")
-
     def _explained(self, error: SourceUnavailable) -> str:
         reason = self._stderr.reason()
         return f"{error} (FFmpeg: {reason})" if reason else str(error)
@@ -423,7 +401,7 @@ class CaptureLoop:
             if self._paused:
                 return
 
-    def _report(self, state: CameraState, detail: str, fps: float = 0.0, trouble: Trouble = _NO_TROUBLE) -> None:
+    def _report(self, state: CameraState, detail: str, fps: float = 0.0, trouble: Trouble = NO_TROUBLE) -> None:
         """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
         now = self._clock.monotonic_ns() * 1e-9
         if (state, detail) == self._last_sent and now - self._reported_at < _REPORT_INTERVAL_S:
@@ -453,7 +431,7 @@ class CaptureLoop:
         detail: str,
         fps: float = 0.0,
         final: bool = False,
-        trouble: Trouble = _NO_TROUBLE,
+        trouble: Trouble = NO_TROUBLE,
     ) -> CameraReport:
         return CameraReport(
             camera=self._job.camera,
@@ -470,18 +448,3 @@ class CaptureLoop:
             retry_in_s=trouble.retry_in_s,
             too_slow=trouble.too_slow,
         )
-
-
-class _DamageWatch:
-    """Has a source distrust its pictures where the decoder complained, since the first that was whole."""
-
-    def __init__(self, source: Source, stderr: CapturedStderr) -> None:
-        self._source = source
-        self._stderr = stderr
-        self._joined = False
-
-    def look(self) -> None:
-        """To be called after each picture."""
-        if self._stderr.damage() and self._joined:  # else of what came before the first key picture, or connection
-            self._source.doubt()
-        self._joined = self._joined or self._source.intact

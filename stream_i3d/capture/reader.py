@@ -17,6 +17,8 @@ from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
 from stream_i3d.sampling import FileSampler, RateMeter, Sampler
 
+_MAX_REPEATS = 8  # of sampling.Sampler
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -256,3 +258,31 @@ class FrameReader:
         if self._start_s is None:
             self._start_s = now - media_time
         return self._clock.sleep_until(self._start_s + media_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a camera: the fields of the same names in CameraReport."""
+
+    problem: str = ""
+    retry_in_s: int | None = None
+    too_slow: bool = False
+
+
+NO_TROUBLE = Trouble()
+
+
+def rate_trouble(fps: float, wanted_fps: float, live: bool) -> Trouble:
+    """Return what is wrong with the rate of a source.
+
+    Args:
+        fps: Pictures per second that it delivers; 0 where not known yet.
+        wanted_fps: Frames per second that the model samples.
+        live: Whether it is a live source.
+    """
+    if not fps or fps >= 0.9 * wanted_fps:
+        return NO_TROUBLE
+    least = wanted_fps / _MAX_REPEATS
+    if live and fps < least:
+        return Trouble(f"delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})", too_slow=True)
+    return Trouble(f"delivers {fps:.0f} fps, fewer than the model's {wanted_fps:g}: pictures are repeated")

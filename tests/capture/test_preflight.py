@@ -61,8 +61,12 @@ def test_a_pipe_in_place_of_a_camera_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["rtsp://192.0.2.1/live", "synthetic://", "http://host/a.m3u8"])
-def test_what_may_be_there_is_left_to_the_capture_process(text: str) -> None:
+def test_a_stream_or_scene_passes_without_any_connection(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: calls.append(arguments) or [])
+    monkeypatch.setattr(socket.socket, "connect", lambda *arguments: calls.append(arguments))
     check_present(parse_source(text))
+    assert calls == []
 
 
 def test_run_fails_before_a_process_is_started_or_a_network_loaded(tmp_path: Path) -> None:
