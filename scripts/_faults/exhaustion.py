@@ -17,7 +17,7 @@ from _faults.rig import Rig, until
 from _faults.service import START_S, Service, ended, pause
 from _faults.table import Fault, NotAllowed, Outcome
 from _faults.watch import Unmet
-from stream_i3d.service.run_folder import raise_open_files_limit
+from stream_i3d.service.process_limits import raise_open_files_limit
 from stream_i3d.transport.addresses import control_address
 from stream_i3d.transport.control import (
     AddCamera,

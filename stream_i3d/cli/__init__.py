@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from stream_i3d.display_text import clean_text
     from stream_i3d.errors import StreamI3DError
     from stream_i3d.redact import redact
-    from stream_i3d.service.run_folder import tighten_umask
+    from stream_i3d.service.process_limits import tighten_umask
 
     sys.excepthook = _print_unexpected_error
     tighten_umask()

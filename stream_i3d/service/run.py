@@ -24,7 +24,8 @@ from stream_i3d.service.monitoring.endpoint import MonitorRoutes, monitor_addres
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.plan import Plan
-from stream_i3d.service.run_folder import RunFolder, raise_open_files_limit, tighten_umask
+from stream_i3d.service.process_limits import raise_open_files_limit, tighten_umask
+from stream_i3d.service.run_folder import RunFolder
 from stream_i3d.service.saved_changes import ChangeSaver, StateFile, apply
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
 from stream_i3d.service.systemd import SystemdNotifier

@@ -1,8 +1,7 @@
-"""What a service needs of its system: a private temporary folder, its limit of open files and its umask.
+"""A private temporary folder that goes with its process: at its end, or where it was killed, at the next start.
 
-The folder is removed at the end of its process or, where that was killed, at the next start. Its owner holds a lock of
-a file in it, which the system releases however the process ends; a process id could belong to somebody else by then.
-Imports neither OpenCV nor torch.
+The owner holds a lock of a file in it, which the system releases however the process ends; a process id could belong to
+somebody else by then. Imports neither OpenCV nor torch.
 """
 
 from __future__ import annotations
@@ -86,37 +85,3 @@ def _lock_of(folder: Path) -> FileLock:
 def _is_ours(folder: Path) -> bool:
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
-
-
-_EVERYBODY_WRITES = 0o002
-_TIGHTENED = 0o027
-_MACOS_FILES = 10_240
-
-
-def raise_open_files_limit() -> int | None:
-    """Raise the soft limit of open files to the hard one, and return it; None where the system has no such limit.
-
-    The soft one is 256 to 1,024 by default: for programs that use select(), which nothing here does with a
-    connection of a stranger (transport/connection_limit.py).
-    """
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for wanted in (hard, _MACOS_FILES):  # macOS names no limit as the hard one, and does not take that
-        if soft == resource.RLIM_INFINITY or soft == wanted:
-            break
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            break
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def tighten_umask() -> None:
-    """Have new files closed to others where the umask would let everybody write to them; any other umask stays.
-
-    Under umask 000, as some container images and cron jobs have it, files become 0640 and folders 0750.
-    """
-    before = os.umask(_TIGHTENED)
-    os.umask(before if before & _EVERYBODY_WRITES else before | _TIGHTENED)

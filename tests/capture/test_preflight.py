@@ -1,4 +1,4 @@
-"""Sources that can never be read, told before anything is loaded."""
+"""Sources that can never be read, rejected before anything is loaded."""
 
 from __future__ import annotations
 
