@@ -174,7 +174,7 @@ class Recognizer:
         return tuple(self._model.engine.labels)
 
     @overload
-    def __call__(self, video: str | Path) -> VideoResult: ...
+    def __call__(self, video: str | Path) -> VideoResult: ...  # type: ignore[overload-overlap]  # a str is iterable
 
     @overload
     def __call__(self, video: Iterable[str | Path]) -> Iterator[VideoResult]: ...

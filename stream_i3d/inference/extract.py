@@ -110,7 +110,7 @@ class Extractor:
         """
         found = self.extract(video, progress)
         arrays: dict[str, NDArray[Any]] = {
-            **found.features,
+            **{str(stream): features for stream, features in found.features.items()},
             "fps": np.array(self._job.fps),
             "timestamps_ms": found.times_ms,
         }
