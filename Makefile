@@ -16,7 +16,7 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults fuzz clean system-test node
+.PHONY: help setup demo test check docs bench faults fuzz clean system-test node
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +30,16 @@ test: $(STAMP) node  ## Run the tests (ARGS="-k name" for some of them, JOBS=0 f
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # scripts/rtsp-server has no suffix, so the tools must be told that it is Python.
-check: $(STAMP)  ## Lint, format, types, and which module may import which
+check: $(STAMP)  ## Lint, format, types, which module may import which, and the documentation's links
 	$(BIN)/ruff check . scripts/rtsp-server
 	$(BIN)/ruff format --check . scripts/rtsp-server
 	$(BIN)/mypy
 	$(BIN)/mypy scripts/rtsp-server
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+docs: $(STAMP)  ## Build the documentation as a site, in build/docs; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 
 bench: $(STAMP)  ## Run every scripts/bench_*.py
 	@set -e; for bench in scripts/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done

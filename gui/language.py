@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PyQt6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
-from .state import words
+from .state import translation
 
 FOLDER = Path(__file__).parent / "translations"
 
@@ -19,7 +19,7 @@ def speak(locale: QLocale, folder: Path = FOLDER) -> None:
         folder: Where our translations are.
     """
     app = QCoreApplication.instance()
-    words.install(QCoreApplication.translate)
+    translation.install(QCoreApplication.translate)
     qt = QTranslator(app)
     if qt.load(locale, "qtbase", "_", QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)):
         QCoreApplication.installTranslator(qt)

@@ -41,7 +41,7 @@ class Mailbox:
         self._lock = threading.Lock()
         self._messages: deque[tuple[Message, float]] = deque(maxlen=MAX_MESSAGES)
         self._now = Delivery()
-        self._told = False
+        self._notified = False
 
     def put_message(self, message: Message, now: float) -> bool:
         """Keep a message. Drop policy: the oldest goes where 2000 wait, counted."""
@@ -79,9 +79,9 @@ class Mailbox:
             taken, self._now = self._now, Delivery(malformed=self._now.malformed)
             taken.messages = list(self._messages)
             self._messages.clear()
-            self._told = False
+            self._notified = False
             return taken
 
     def _tell(self) -> bool:
-        told, self._told = self._told, True
-        return not told
+        notified, self._notified = self._notified, True
+        return not notified

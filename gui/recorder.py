@@ -102,9 +102,9 @@ class Recorder:
         self._listener.join(1.0)
         if code:
             lines = b"".join(self._errors).decode(errors="replace").split("\n")
-            said = [line.strip() for line in lines if line.strip()]
+            output = [line.strip() for line in lines if line.strip()]
             words = QCoreApplication.translate("Recorder", "ffmpeg ended with code {code}")
-            self.problem = said[-1] if said else words.format(code=code)
+            self.problem = output[-1] if output else words.format(code=code)
         return self.problem
 
     @property

@@ -65,7 +65,7 @@ class Session(QObject):
     event_seen: An event started or ended.
     settings_known: The service's settings are these.
     state_changed: Another state of the service.
-    said: A line for people, and whether it is bad news.
+    notice: A line for people, and whether it is bad news.
     """
 
     changed = pyqtSignal()
@@ -75,7 +75,7 @@ class Session(QObject):
     event_seen = pyqtSignal(object)
     settings_known = pyqtSignal(dict)
     state_changed = pyqtSignal(str)
-    said = pyqtSignal(str, bool)
+    notice = pyqtSignal(str, bool)
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class Session(QObject):
     def ask(self, request: Request) -> None:
         """Ask the service for something."""
         if self._reader is None or not self.can_ask:
-            self.said.emit(self.tr("There is no service that could do this now"), True)
+            self.notice.emit(self.tr("There is no service that could do this now"), True)
             return
         self._reader.ask(request)
 
@@ -236,7 +236,7 @@ class Session(QObject):
 
     def _take_answer(self, request: Request, reply: Any, now: float) -> None:
         if isinstance(reply, ErrorReply):
-            self.said.emit(reply.message, True)
+            self.notice.emit(reply.message, True)
             if isinstance(request, ChangeSettings):
                 self.settings_known.emit(self.settings)  # the controls show what is, not what was wished
             return
@@ -283,7 +283,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _refused(self, why: str) -> None:
-        self.said.emit(why, True)
+        self.notice.emit(why, True)
 
     def tick(self) -> None:
         """Look whether the service still lives."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .state.words import translate
+from .state.translation import translate
 
 
 @dataclass(frozen=True, slots=True)

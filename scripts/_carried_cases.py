@@ -13,6 +13,7 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
+from stream_i3d.errors import DeviceError
 from stream_i3d.inference.backends import BACKENDS, load_carried_engine
 from stream_i3d.inference.export.parity import Logits, compare
 from stream_i3d.inference.setup import settle_model
@@ -48,7 +49,10 @@ class CarriedNetwork:
                 continue
             file = self._quantised(folder, streams) if int8 else checkpoint
             config = ModelConfig(checkpoint=file, backend=backend, precision=precision, device="cpu")
-            self.engines[case] = load_carried_engine(settle_model(config, WindowConfig(mode="streaming")))
+            try:
+                self.engines[case] = load_carried_engine(settle_model(config, WindowConfig(mode="streaming")))
+            except DeviceError:
+                continue  # this machine has not the precision: the case is left out
             print(f"{Path(file).name}: {self.engines[case].description}", flush=True)
 
     def calls(self) -> dict[str, Callable[[], object]]:

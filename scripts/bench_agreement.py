@@ -75,8 +75,8 @@ def engines(
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnxscript"):
         path = folder / f"{spec.preprocessing.clip_len}{ONNX}"
         write_graph(program, spec, path)
-        providers, named = on_cpu("fp32")
-        session = OnnxRunner(path, spec, providers, 0, named)
+        providers, facts = on_cpu("fp32")
+        session = OnnxRunner(path, spec, providers, 0, facts)
         yield "onnxruntime fp32", np.concatenate([session(clip[None]) for clip in clips])
 
 

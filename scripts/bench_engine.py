@@ -22,6 +22,7 @@ worker does at stride 8.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import statistics
@@ -35,11 +36,12 @@ from typing import Any
 import click
 import numpy as np
 from _bench import report
-from _carried_cases import CarriedNetwork, held_out_streams
+from _carried_cases import CASES, CarriedNetwork, held_out_streams
 from _full_checkpoint import full_checkpoint
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
+from stream_i3d.errors import DeviceError
 from stream_i3d.inference.backends import BACKENDS, load_engine
 from stream_i3d.inference.export.parity import Logits, compare
 from stream_i3d.inference.export.sample_clips import generated_clips, video_clips
@@ -68,6 +70,7 @@ GPU_BATCHES = (1, 32)
 EAGER, PEAK, PEAK_INT8 = "eager-fp32", "matmul-peak", "matmul-peak-int8"
 MATRIX, MATRIX_ON_GPU = 2048, 8192  # a small product would measure how fast a GPU is asked, not how fast it is
 HELD_OUT_SEED = 7_000_000
+NOT_HERE = "not measured: this machine lacks the precision, or the backend is not installed"
 QUANTISED_ON = 300
 """Clips for int8 of the carried model; of the full one 8, as its figures do not depend on the values."""
 QUANTISED_ON_STREAMS = 30
@@ -90,7 +93,8 @@ class Network:
         for case, (backend, precision, int8) in (ON_CPU if device == "cpu" else ON_GPU).items():
             if BACKENDS[backend].installed and not (int8 and importlib.util.find_spec("nncf") is None):
                 file = self._quantised(folder, quantised_on) if int8 else checkpoint
-                self.calls[case] = self._engine(file, backend, precision)
+                with contextlib.suppress(DeviceError):  # this machine has not the precision: the case is left out
+                    self.calls[case] = self._engine(file, backend, precision)
         if device != "cpu":
             self.calls[GPU_RING] = self._from_rings()
 
@@ -130,7 +134,7 @@ class Network:
             for ring, clip in zip(rings, clips, strict=False):
                 for frame in clip if not ring.end else clip[-stride:]:
                     ring.push(stamp, frame)
-            places = [ring.elsewhere(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
+            places = [ring.device_frames(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
             return engine.logits(engine.gather(places))
 
         return call
@@ -312,6 +316,8 @@ def main(rounds: int, batches: tuple[int, ...], clips: int, streams: int, media:
         network = Network(full, Path(folder), 8)
         carried = CarriedNetwork(full, network.spec, Path(folder), 1)
         rows = timing_rows(network, batches, rounds, carried.calls())
+        measured = {*network.calls, *carried.engines}
+        rows += [{"case": case, "note": NOT_HERE} for case in (*ON_CPU, *CASES) if case not in measured]
         motion = Network(CARRIED_CHECKPOINT, Path(folder), QUANTISED_ON)
         found = accuracy(motion, held_out(motion.spec, clips))
         if streams:

@@ -43,7 +43,7 @@ class SlowEngine:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.labels, self.description = engine.labels, f"{engine.description}, slowed"
-        self.temperature = engine.temperature
+        self.temperature, self.facts = engine.temperature, engine.facts
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
         """As the other engine."""

@@ -111,6 +111,8 @@ class GuiService:
             reconnects=2 if gone else 0,
             frames_dropped=0,
             detail=f"{self._lost[name]}; next try in {left} s" if gone else "made scene",
+            problem=self._lost[name] if gone else "",
+            retry_in_s=left if gone else None,
         )
 
     def _recognition(self, name: str, number: int, now: float) -> Recognition:

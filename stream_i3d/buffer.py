@@ -240,8 +240,8 @@ class CameraFeed:
             self.windows_dropped["overrun"] += 1
             return None
         frames = self._ring.view(due.first, due.last, self._interval)
-        elsewhere = self._ring.elsewhere(due.first, due.last, self._interval)
-        return Clip(self._window(due), self._ring.stamp(due.last), frames, due.first, elsewhere=elsewhere)
+        device_frames = self._ring.device_frames(due.first, due.last, self._interval)
+        return Clip(self._window(due), self._ring.stamp(due.last), frames, due.first, device_frames=device_frames)
 
     def intact(self, clip: Clip) -> bool:
         """Tell whether a clip just read was not overwritten meanwhile; counts it as dropped where it was."""

@@ -57,7 +57,7 @@ class LabelsError(StreamI3DError):
 
 
 class EngineError(StreamI3DError):
-    """A network whose output is not finite on this machine, so that nothing can be said of its input."""
+    """A network whose output is not finite on this machine, so its input cannot be judged."""
 
 
 class DeviceError(StreamI3DError):

@@ -20,8 +20,8 @@ from typing import Any
 
 from stream_i3d.config import LoggingConfig
 from stream_i3d.display_text import clean_lines, clean_text
+from stream_i3d.log_throttle import LogThrottle, RepeatedMessage
 from stream_i3d.redact import redact
-from stream_i3d.repeats import Repeated, Repeats
 from stream_i3d.stderr_writer import StderrWriter
 
 OURS = "stream_i3d"
@@ -112,7 +112,7 @@ class _JsonLine:
         self._process = process
 
     def line(self, record: logging.LogRecord, message: str) -> str:
-        said = {
+        fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "process": self._process,
@@ -121,16 +121,16 @@ class _JsonLine:
             "message": message,
         }
         error = _error_text(record)
-        return json.dumps(said | ({"error": error} if error else {}), ensure_ascii=False)
+        return json.dumps(fields | ({"error": error} if error else {}), ensure_ascii=False)
 
 
 class _StderrHandler(logging.Handler):
     """Writes whole lines to whatever sys.stderr is at the time (a capture process moves it); repeats are summed up."""
 
-    def __init__(self, form: _TextLine | _JsonLine, repeats: Repeats | None = None) -> None:
+    def __init__(self, form: _TextLine | _JsonLine, repeats: LogThrottle | None = None) -> None:
         super().__init__()
         self._form = form
-        self._repeats = repeats or Repeats()
+        self._repeats = repeats or LogThrottle()
         self._timer: threading.Timer | None = None
         self._writer: StderrWriter | None = None
 
@@ -175,7 +175,7 @@ class _StderrHandler(logging.Handler):
         finally:
             self.release()
 
-    def _tell(self, repeated: list[Repeated]) -> None:
+    def _tell(self, repeated: list[RepeatedMessage]) -> None:
         for one in repeated:
             level, name, path, line = one.place
             record = logging.LogRecord(str(name), int(level), str(path), int(line), one.text, None, None)

@@ -23,6 +23,7 @@ CameraName = Annotated[
     Meta(
         pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)",
         description="1 to 64 letters, digits, '_', '.' or '-'; part of the topic",
+        extra={"expected": "1 to 64 letters, digits, '_', '.' or '-'"},
     ),
 ]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -90,19 +91,19 @@ class Clip:
     """What the model is given: `frames` is (clip_len, size, size, C) uint8, often a view into the ring.
 
     C is 3, RGB, or 5: RGB and the codes of the optical flow from the frame before, x and y (`flow.quantise`).
-    `elsewhere` is what an engine finds the same frames by on its own device, where they are there already.
+    `device_frames` is what an engine finds the same frames by on its own device, where they are there already.
     """
 
     window: Window
     newest: FrameStamp
     frames: NDArray[np.uint8]
     first_position: int
-    elsewhere: object = field(default=None, kw_only=True)
+    device_frames: object = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of one clip: (num_classes,) float32 softmax probabilities, and how long it took.
+    """The model's result for one clip: (num_classes,) float32 softmax probabilities, and how long it took.
 
     `streams` has each network's own (num_classes,) probabilities by its name, where several were fused.
     """
@@ -199,6 +200,9 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         last_frame_age_s: Seconds since its last new frame; None before the first.
         reconnects: Times the connection was opened again.
         detail: One line for people: the reason, and what happens next. Never holds a password.
+        problem: One line for people: what is wrong, without what happens next; "" where nothing is.
+        retry_in_s: Seconds until the next attempt to connect; null where none is planned.
+        too_slow: Whether the camera delivers too few pictures to be recognised.
         paused: Whether it is "stopped" because somebody paused it.
         previews_dropped: Pictures that were due for those who watch, and not made for want of time.
         stride: Frames between windows now; larger than was asked for where the machine cannot keep up. None where
@@ -226,6 +230,25 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     waiting_since: float | None = None
     windows_failed: Count = 0
     delay_s: Annotated[float, Meta(ge=0)] = 0.0
+    problem: str = ""
+    retry_in_s: Annotated[float, Meta(ge=0)] | None = None
+    too_slow: bool = False
+
+
+class EngineFacts(Struct, frozen=True, kw_only=True):
+    """What runs the network.
+
+    Attributes:
+        backend: "torch", "openvino", "onnxruntime" or "tensorrt".
+        device: Such as "cpu" or "cuda:0".
+        precision: "fp32", "bf16" or "fp16"; "int8 and fp32" (or "int8 and bf16") for a quantised graph.
+        compiled: Whether torch.compile runs it.
+    """
+
+    backend: str
+    device: str
+    precision: str
+    compiled: bool = False
 
 
 class Segment(Struct, frozen=True, kw_only=True):
@@ -261,7 +284,7 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     Attributes:
         final: True when no frame will follow: the file ended, or the process stops.
         lossless: True when frames wait for room on the channel instead of being dropped, so the worker must hold back.
-        delay_s: As in CameraStatus.
+        delay_s, problem, retry_in_s, too_slow: As in CameraStatus.
     """
 
     version: Literal[1] = 1
@@ -275,6 +298,9 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     previews_dropped: Count = 0
     lossless: bool = False
     delay_s: Annotated[float, Meta(ge=0)] = 0.0
+    problem: str = ""
+    retry_in_s: Annotated[float, Meta(ge=0)] | None = None
+    too_slow: bool = False
 
 
 PUBLISHED = (Recognition, ActionEvent, CameraStatus, Segment)

@@ -26,7 +26,7 @@ class RingMemory(Protocol):
     def written(self, slot: int) -> None:
         """Take note that a frame was put into `frames[slot]`."""
 
-    def elsewhere(self, first: int, last: int, interval: int) -> object:
+    def device_frames(self, first: int, last: int, interval: int) -> object:
         """Return what an engine finds the frames at these positions by, without `frames`; None where it does not."""
 
 
@@ -46,7 +46,7 @@ class HostMemory:
     def written(self, slot: int) -> None:
         """Nobody else wants it."""
 
-    def elsewhere(self, first: int, last: int, interval: int) -> object:
+    def device_frames(self, first: int, last: int, interval: int) -> object:
         """It is nowhere else."""
         return None
 
@@ -119,13 +119,13 @@ class FrameRing:
         slots = np.arange(first, last + 1, interval) % self.capacity
         return self._frames[slots]
 
-    def elsewhere(self, first: int, last: int, interval: int = 1) -> object:
+    def device_frames(self, first: int, last: int, interval: int = 1) -> object:
         """Return what an engine finds the same frames by, where the ring's memory passes them on; else None.
 
         As with `view`, they are newer ones once overwritten: check `holds(first)` after the engine has been told to
         read them.
         """
-        return self._memory.elsewhere(first, last, interval)
+        return self._memory.device_frames(first, last, interval)
 
 
 def stretches(first: int, last: int, interval: int, capacity: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Settings as files: YAML over defaults, `key=value` over YAML, unknown keys refused, mistakes said in one line.
+"""Settings as files: YAML over defaults, `key=value` over YAML, unknown keys refused, one line for a mistake.
 
 Any tree of `Section`s can be read; knows nothing of what the settings are for (config.py, training/config.py).
 """
@@ -8,20 +8,19 @@ from __future__ import annotations
 import copy
 import os
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import msgspec.inspect
 import yaml
-from msgspec import Struct
+from msgspec import NODEFAULT, Meta, Struct, structs
 
-from stream_i3d.errors import ConfigError, brief, did_you_mean
-from stream_i3d.redact import HIDDEN, names_a_secret, redact_data
+from stream_i3d.errors import ConfigError, brief
+from stream_i3d.redact import redact_data
+from stream_i3d.validation import field_names, shortened, shown, validate
 from stream_i3d.yaml_text import MAX_BYTES, parse_yaml
-
-_SHOWN = 200
 
 Reading = Callable[[dict[str, Any]], dict[str, Any]]
 """Plain data as it was written -> as everyone means it."""
@@ -29,6 +28,87 @@ Reading = Callable[[dict[str, Any]], dict[str, Any]]
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all settings: immutable, and strict about keys."""
+
+
+FlagGroup = Literal["recognition", "service", "sources", "keys"]
+"""Which commands have a flag: those that recognise, that start a service, that read sources, or `run` alone."""
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting, as its class declares it.
+
+    Attributes:
+        key: Dotted.
+        hint: Its type hint, with limits.
+        default: The value where none is given; `msgspec.NODEFAULT` where one must be.
+        description: One or two sentences.
+        flag: On the command line, as click writes it; "" for none.
+        group: Which commands have the flag.
+        completes: The function of cli/completion.py that completes a value; "" for the words of the type, if any.
+        bare_value: What the flag means without a value; None where it needs one.
+        live: Whether it can be changed while a service runs.
+    """
+
+    key: str
+    hint: Any
+    default: Any
+    description: str
+    flag: str = ""
+    group: FlagGroup = "recognition"
+    completes: str = ""
+    bare_value: str | None = None
+    live: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that it allows as a value, of `Literal` and `bool`; none for numbers, texts and lists."""
+        return _words(self.hint)
+
+
+def setting(
+    description: str,
+    *,
+    flag: str = "",
+    group: FlagGroup = "recognition",
+    completes: str = "",
+    bare_value: str | None = None,
+    live: bool = False,
+) -> Meta:
+    """Describe a setting where it is declared; the arguments are the attributes of `Setting`.
+
+    Example:
+        >>> stride: Annotated[int, Meta(ge=1), setting("Frames to the next window.", flag="--stride")] = 8
+    """
+    more = {"flag": flag, "group": group, "completes": completes, "bare_value": bare_value, "live": live}
+    return Meta(description=description, extra=more)
+
+
+def settings_of(kind: type[Struct], prefix: str = "") -> list[Setting]:
+    """Return all settings of a section and of the sections in it, in order."""
+    found: list[Setting] = []
+    hints = get_type_hints(kind, include_extras=True)
+    for field in structs.fields(kind):
+        hint, key = hints[field.name], f"{prefix}{field.name}"
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            found += settings_of(hint, f"{key}.")
+            continue
+        default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        made = next((one for one in get_args(hint)[1:] if isinstance(one, Meta) and one.description), Meta())
+        found.append(
+            Setting(key=key, hint=hint, default=default, description=made.description or "", **(made.extra or {}))
+        )
+    return found
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    if hint is bool:
+        return ("true", "false")
+    origin = get_origin(hint)
+    if origin is Literal:
+        return tuple(str(word) for word in get_args(hint))
+    if origin in (Union, types.UnionType, Annotated):
+        return tuple(word for argument in get_args(hint) for word in _words(argument))
+    return ()
 
 
 _Settings = TypeVar("_Settings", bound=Section)
@@ -84,13 +164,10 @@ def convert_settings(kind: type[_Settings], data: Any, as_meant: Reading = lambd
     Raises:
         ConfigError: Names the key, what was given and what is allowed.
     """
-    _refuse_unknown_keys(data, kind, "")
     if isinstance(data, dict):
-        data = as_meant({key: value for key, value in data.items() if value is not None})
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(kind, str(error), data)) from None
+        data = {key: value for key, value in data.items() if value is not None or key not in field_names(kind)}
+        data = as_meant(data)
+    return validate(kind, data)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -103,12 +180,12 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not (equals and key):
-            raise ConfigError(f"{_shortened(repr(argument))} is no setting: write key=value, such as optimizer.lr=0.01")
+            raise ConfigError(f"{shortened(repr(argument))} is no setting: write key=value, such as optimizer.lr=0.01")
         try:
             parsed = parse_yaml(value, key)
         except ConfigError:
             raise ConfigError(
-                f"{brief(key)}: {_shortened(repr(value))} is not valid YAML; quote it if it is meant as text"
+                f"{brief(key)}: {shortened(repr(value))} is not valid YAML; quote it if it is meant as text"
             ) from None
         # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); everyone means the number.
         if isinstance(parsed, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", parsed):
@@ -138,7 +215,9 @@ def _read_yaml(kind: type[Struct], path: Path, environ: Mapping[str, str]) -> An
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}; allowed is a mapping of {', '.join(_fields(kind))}")
+        raise ConfigError(
+            f"{path} holds a {type(data).__name__}; allowed is a mapping of {', '.join(field_names(kind))}"
+        )
     return data
 
 
@@ -167,115 +246,6 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
         if inner is None:
             inner = data[parent] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"{parent}: expected a mapping, got {_shown(parent, inner)}")
+            raise ConfigError(f"{parent}: expected a mapping, got {shown(parent, inner)}")
         data = inner
     data[last] = value
-
-
-def _shortened(text: str) -> str:
-    """Return what somebody gave as a part of one line."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _fields(kind: type[Struct]) -> tuple[str, ...]:
-    return kind.__struct_encode_fields__
-
-
-def _refuse_unknown_keys(data: Any, kind: type[Struct], where: str) -> None:
-    if not isinstance(data, dict):
-        return
-    hints, tag_field = get_type_hints(kind), kind.__struct_config__.tag_field
-    for key, value in data.items():
-        here = f"{where}.{key}" if where else str(key)
-        if key == tag_field:
-            continue
-        if key not in hints:
-            hint = did_you_mean(str(key)[:_SHOWN], hints)
-            raise ConfigError(f"unknown key {_shortened(repr(here))}{hint}; allowed here: {', '.join(_fields(kind))}")
-        inner = _structs_in(hints[key])
-        for index, item in enumerate(value if isinstance(value, list) else [value]):
-            place = f"{here}[{index}]" if isinstance(value, list) else here
-            for one in _tagged(item, inner, place):
-                _refuse_unknown_keys(item, one, place)
-
-
-def _tagged(item: Any, kinds: Sequence[type[Struct]], where: str) -> Sequence[type[Struct]]:
-    """Return which of `kinds` an item is meant to be: where a tag tells them apart, the one that it names."""
-    field = kinds[0].__struct_config__.tag_field if kinds else None
-    if field is None or not isinstance(item, dict):
-        return kinds
-    tags = {str(kind.__struct_config__.tag): kind for kind in kinds}
-    given = item.get(field)
-    if not isinstance(given, str) or given not in tags:
-        hint = did_you_mean(str(given)[:_SHOWN], tags) if field in item else ""
-        what = f"unknown {field} {_shortened(repr(given))}{hint}" if field in item else f"no {field}"
-        raise ConfigError(f"{where}: {what}; allowed: {', '.join(tags)}")
-    return [tags[given]]
-
-
-def _structs_in(hint: Any) -> list[type[Struct]]:
-    if isinstance(hint, type) and issubclass(hint, Struct):
-        return [hint]
-    return [inner for argument in get_args(hint) for inner in _structs_in(argument)]
-
-
-def _explain(kind: type[Struct], message: str, data: Any) -> str:
-    """Turn msgspec's "Expected `int` >= 1 - at `$.window.stride`" into ours, with the value that was given."""
-    text, _, path = message.partition(" - at `")
-    if path.startswith("key` in `"):  # it is not of a value, but of a key that is no text
-        where = path.removeprefix("key` in `").rstrip("`").removeprefix("$").lstrip(".")
-        return f"{where or 'the configuration'}: a key that is no text; put it in quotes"
-    dotted = path.rstrip("`").removeprefix("$").lstrip(".")
-    text = (text[:1].lower() + text[1:]).replace("`", "")
-    if not dotted:
-        return text
-    given: Any = data
-    for part in re.findall(r"[^.\[\]]+", dotted):
-        try:
-            given = given[int(part)] if part.isdigit() and isinstance(given, list) else given[part]
-        except (KeyError, IndexError, TypeError):
-            return f"{dotted}: {text}"
-    if text.startswith("invalid enum value"):
-        words = ", ".join(_choices(kind, dotted))
-        text = f"expected a number or {words}" if _takes_number(kind, dotted) else f"expected one of {words}"
-    if "matching regex" in text and dotted.endswith("mode"):
-        text = "expected three octal digits, such as 0600"
-    elif "matching regex" in text:  # all other settings with a pattern are names
-        text = "expected 1 to 64 letters, digits, '_', '.' or '-'"
-    got = "" if ", got" in text or isinstance(given, dict) else f", got {_shown(dotted, given)}"
-    return f"{dotted}: {text}{got}"
-
-
-def _shown(dotted: str, given: Any) -> str:
-    """Return a value as an error may show it."""
-    secret = any(names_a_secret(part) for part in re.findall(r"[^.\[\]]+", dotted))
-    return HIDDEN if secret else _shortened(repr(redact_data(given)))
-
-
-def _choices(kind: type[Struct], dotted: str) -> tuple[str, ...]:
-    """Return what a Literal setting of `kind` allows."""
-    return _literals(_hint_of(kind, dotted))
-
-
-def _takes_number(kind: type[Struct], dotted: str) -> bool:
-    """Tell whether a setting may be a number beside the words it allows, such as `8` or `auto`."""
-    kinds = msgspec.inspect.type_info(_hint_of(kind, dotted))
-    one_of = kinds.types if isinstance(kinds, msgspec.inspect.UnionType) else (kinds,)
-    return any(isinstance(one, msgspec.inspect.IntType | msgspec.inspect.FloatType) for one in one_of)
-
-
-def _hint_of(kind: type[Struct], dotted: str) -> Any:
-    """Return the type hint of a setting of `kind`."""
-    hint: Any = kind
-    for part in re.findall(r"[^.\[\]]+", dotted):
-        if not part.isdigit():  # of a list, every item is alike, or is of the kind that has this key
-            known = [get_type_hints(one, include_extras=True) for one in _structs_in(hint)]
-            hint = next(hints[part] for hints in known if part in hints)
-    return hint
-
-
-def _literals(hint: Any) -> tuple[str, ...]:
-    """Return the words of the Literals anywhere in a type hint."""
-    if isinstance(hint, str | int):
-        return (str(hint),)
-    return tuple(word for argument in get_args(hint) for word in _literals(argument))

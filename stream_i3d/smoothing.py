@@ -1,18 +1,21 @@
 """Smooths probabilities over time. Pure: (probabilities, time) in, probabilities out.
 
-Three ways behind one small protocol. Each starts anew at `reset()`, which the recognizer calls at a new epoch.
+A rule is a class with the methods of `Smoother` and a row in `SMOOTHERS`; its name stands in `config.SmoothingName`. A
+smoother is reset at a new epoch.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.config import SmoothingConfig
+from stream_i3d.config import SmoothingConfig, SmoothingName
 
 Probabilities = NDArray[np.float32]
 """(num_classes,) float32, each in [0, 1], summing to 1."""
@@ -26,6 +29,9 @@ class Smoother(Protocol):
 
     def reset(self) -> None:
         """Forget what came before."""
+
+    def resume(self, other: Self) -> None:
+        """Go on from where another of the same class is: its settings were changed."""
 
 
 class ExponentialSmoother:
@@ -51,6 +57,9 @@ class ExponentialSmoother:
     def reset(self) -> None:  # noqa: D102
         self._mean = None
 
+    def resume(self, other: Self) -> None:  # noqa: D102
+        self._mean, self._time = other._mean, other._time
+
 
 class MeanSmoother:
     """Mean of the last `count` windows."""
@@ -65,6 +74,9 @@ class MeanSmoother:
 
     def reset(self) -> None:  # noqa: D102
         self._last.clear()
+
+    def resume(self, other: Self) -> None:  # noqa: D102
+        self._last.extend(other._last)
 
 
 class VoteSmoother:
@@ -89,6 +101,9 @@ class VoteSmoother:
     def reset(self) -> None:  # noqa: D102
         self._votes.clear()
 
+    def resume(self, other: Self) -> None:  # noqa: D102
+        self._votes.extend(other._votes)
+
 
 class NoSmoother:
     """Every window stands for itself."""
@@ -99,25 +114,29 @@ class NoSmoother:
     def reset(self) -> None:  # noqa: D102
         return
 
+    def resume(self, other: Self) -> None:  # noqa: D102
+        return
 
-def retune_smoother(smoother: Smoother, config: SmoothingConfig) -> Smoother:
-    """Return a smoother as `config` says, which goes on from where `smoother` stood if it is of the same method."""
-    tuned = make_smoother(config)
-    if isinstance(smoother, ExponentialSmoother) and isinstance(tuned, ExponentialSmoother):
-        tuned._mean, tuned._time = smoother._mean, smoother._time
-    elif isinstance(smoother, MeanSmoother) and isinstance(tuned, MeanSmoother):
-        tuned._last.extend(smoother._last)
-    elif isinstance(smoother, VoteSmoother) and isinstance(tuned, VoteSmoother):
-        tuned._votes.extend(smoother._votes)
-    return tuned
+
+SMOOTHERS: Mapping[SmoothingName, Callable[[SmoothingConfig], Smoother]] = MappingProxyType(
+    {
+        "ema": lambda config: ExponentialSmoother(config.time_constant_s),
+        "mean": lambda config: MeanSmoother(config.last),
+        "vote": lambda config: VoteSmoother(config.last),
+        "none": lambda config: NoSmoother(),
+    }
+)
+"""What makes a smoother, by `smoothing.method`."""
 
 
 def make_smoother(config: SmoothingConfig) -> Smoother:
     """Return a fresh smoother as `config` says."""
-    if config.method == "ema":
-        return ExponentialSmoother(config.time_constant_s)
-    if config.method == "mean":
-        return MeanSmoother(config.last)
-    if config.method == "vote":
-        return VoteSmoother(config.last)
-    return NoSmoother()
+    return SMOOTHERS[config.method](config)
+
+
+def retune_smoother(smoother: Smoother, config: SmoothingConfig) -> Smoother:
+    """Return a smoother as `config` says, which goes on from where `smoother` is if it is of the same rule."""
+    tuned = make_smoother(config)
+    if type(tuned) is type(smoother):
+        tuned.resume(smoother)
+    return tuned

@@ -1,4 +1,4 @@
-"""What one process of the service is given: a way to be told to stop, to show that it lives, and to say how it fares.
+"""What one process of the service is given: a way to be told to stop, to show that it lives, and to report its state.
 
 Both ends of the link are here: `StageLink` crosses from supervisor to child, `Stage` is the child's side. Which stages
 there are, and when they are restarted, is the supervisor's business.
@@ -24,7 +24,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import brief
 from stream_i3d.histogram import Histogram
 from stream_i3d.message_pipe import MessagePipe
-from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.messages import CameraStatus, EngineFacts, ModelName
 from stream_i3d.overload import Overload
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
         detail: What it is, for people.
         address: Where the publisher publishes, or a capture process its previews; "" where neither.
         model: Of the worker, the network it runs; `labels` are its.
+        engine: Of the worker, what runs the network, for people.
+        facts: Of the worker, the same as fields.
         check: Of the worker, how its engine compares with float32.
         control: Where the supervisor takes requests; filled in by the supervisor, as is `monitor`.
         monitor: Where metrics and health are, over HTTP.
@@ -101,6 +103,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     model: ModelName | None = None
     labels: list[str] = []
     engine: str = ""
+    facts: EngineFacts | None = None
     check: EngineCheck | None = None
     control: str = ""
     monitor: str = ""
@@ -122,7 +125,7 @@ class CameraFigures(Struct, frozen=True, kw_only=True):
         events: Published, by kind: "start", "end".
         queue: From the newest frame's capture to inference, as in messages.Latency; `inference` and `total` likewise.
         frame_age_s: Seconds since the last new frame; None before the first.
-        stride: Sampled frames from one window to the next as it is now; None where nobody has said.
+        stride: Sampled frames from one window to the next as it is now; None where it is not known.
         waiting: Whether it waits for its turn at the network, since the machine cannot keep up; None as before.
     """
 
@@ -170,7 +173,7 @@ class Summary(Struct, frozen=True, kw_only=True, tag="summary"):
 
 
 class SinkFigures(Struct, frozen=True, kw_only=True):
-    """How one sink fares, since it was made.
+    """Counts of one sink, since it was made.
 
     Attributes:
         queued: Messages that wait now; of one that delivers from the event store, what is not delivered yet.

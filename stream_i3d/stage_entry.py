@@ -31,7 +31,7 @@ EXIT_FATAL = 2
 EXIT_CRASHED = 1
 """Exit code of a stage that met any other error; it is started again."""
 
-EXIT_TOLD = 128 + signal.SIGTERM
+EXIT_STOPPED = 128 + signal.SIGTERM
 """Exit code of a stage that was told to end, and did; if not by the supervisor, it is started again."""
 
 _EXIT_ORPHANED = 3
@@ -69,7 +69,7 @@ def enter_stage(
 ) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
-    Who was told to end, ends with EXIT_TOLD. An error of our own tree is sent to the supervisor and ends the process
+    Who was told to end, ends with EXIT_STOPPED. An error of our own tree is sent to the supervisor and ends the process
     with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
     end, beat, long_call = side
@@ -83,7 +83,7 @@ def enter_stage(
     try:
         main(stage, job)
         if stage.stopping.is_set():
-            sys.exit(EXIT_TOLD)
+            sys.exit(EXIT_STOPPED)
     except StreamI3DError as error:
         stage.say(Failed(message=redact(str(error))))
         sys.exit(EXIT_FATAL)

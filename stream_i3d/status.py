@@ -18,8 +18,8 @@ class CameraHealth:
         self._interval_s = interval_s
         self._report = CameraReport(camera=camera, state="connecting", fps=0.0, reconnects=0, detail="starting")
         self._last_new_frame: float | None = None
-        self._said: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
-        self._said_at = 0.0
+        self._last_sent: tuple[CameraState, bool] | None = None  # the state, and whether its rate was known
+        self._sent_at = 0.0
 
     @property
     def finished(self) -> bool:
@@ -38,17 +38,19 @@ class CameraHealth:
         """Return the status to publish now, or None."""
         status = self.status(now, frames_dropped)
         saying = status.state, status.fps > 0
-        if saying == self._said and now - self._said_at < self._interval_s:
+        if saying == self._last_sent and now - self._sent_at < self._interval_s:
             return None
-        self._said, self._said_at = saying, now
+        self._last_sent, self._sent_at = saying, now
         return status
 
     def status(self, now: float, frames_dropped: int) -> CameraStatus:
         """Return the state as of `now`."""
         age = None if self._last_new_frame is None else max(0.0, now - self._last_new_frame)
         state, detail, fps = self._report.state, self._report.detail, self._report.fps
+        problem, too_slow = self._report.problem, self._report.too_slow
         if state == "live" and age is not None and age > self._stall_timeout_s:
-            state, detail, fps = "stalled", f"no new frame for over {self._stall_timeout_s:g} s", 0.0
+            problem, too_slow = f"no new frame for over {self._stall_timeout_s:g} s", False
+            state, detail, fps = "stalled", problem, 0.0
         return CameraStatus(
             camera=self._camera,
             state=state,
@@ -60,4 +62,7 @@ class CameraHealth:
             paused=self._report.paused,
             previews_dropped=self._report.previews_dropped,
             delay_s=self._report.delay_s,
+            problem=problem,
+            retry_in_s=self._report.retry_in_s,
+            too_slow=too_slow,
         )

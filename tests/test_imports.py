@@ -71,7 +71,7 @@ def test_the_packages_keep_the_contracts(packages):
         ("stream_i3d/sampling.py", "import time", "The pure core touches no socket, process, thread or terminal"),
         ("stream_i3d_gui/__init__.py", "import cv2", "The GUI reaches neither OpenCV"),
         ("stream_i3d_gui/__init__.py", "import stream_i3d.inference.engine", "The GUI reaches neither OpenCV"),
-        ("stream_i3d_gui/state/words.py", "import stream_i3d_gui.picture", "What the window shows is worked out"),
+        ("stream_i3d_gui/state/translation.py", "import stream_i3d_gui.picture", "What the window shows is worked out"),
     ],
 )
 def test_an_import_that_goes_the_wrong_way_is_noticed(packages, module, line, contract):

@@ -116,6 +116,9 @@ ADDED_LATER = {
     "waiting_since",
     "windows_failed",
     "delay_s",
+    "problem",
+    "retry_in_s",
+    "too_slow",
 }
 """Fields that messages of older services lack, so readers must not require them."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.scenes import LABELS, SceneRenderer, Schedule, render_clip
 from stream_i3d.scenes.camera import CLEAN_CAMERA
-from stream_i3d.scenes.draws import Shot, draw_motion
+from stream_i3d.scenes.motion_sampling import Shot, draw_motion
 from stream_i3d.scenes.render import Scene
 
 SIZE = (120, 90)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stream_i3d.scenes import shapes
-from stream_i3d.scenes.leaves import _owners, dead_leaves
+from stream_i3d.scenes.dead_leaves import _owners, dead_leaves
 from stream_i3d.scenes.motions import Pose
 from stream_i3d.scenes.noise import light_field
 from stream_i3d.scenes.occluders import draw_occluder, hidden_share

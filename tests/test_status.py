@@ -131,3 +131,12 @@ def test_pauses_and_dropped_previews_are_passed_on():
     camera.report(report(state="stopped", detail="paused", paused=True, previews_dropped=4))
     status = camera.status(100.0, 0)
     assert (status.state, status.paused, status.previews_dropped) == ("stopped", True, 4)
+
+
+def test_what_is_wrong_and_the_next_attempt_are_fields():
+    camera = health()
+    camera.report(report(state="reconnecting", detail="cut; next try in 4 s", problem="cut", retry_in_s=4))
+    status = camera.status(100.0, 0)
+    assert (status.problem, status.retry_in_s, status.too_slow) == ("cut", 4, False)
+    stalled = live(100.0, stall_timeout_s=5.0).status(110.0, 0)
+    assert (stalled.problem, stalled.retry_in_s) == ("no new frame for over 5 s", None)

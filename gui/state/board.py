@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from stream_i3d.messages import ActionEvent, CameraStatus, Recognition
 
 from .camera import CameraTrack
-from .figures import CameraFigures
 from .history import History, HistoryEvent
+from .statistics import CameraStatistics
 from .timeline import Timeline
 
 Message = Recognition | ActionEvent | CameraStatus
@@ -26,7 +26,7 @@ class CameraBoard:
 
     track: CameraTrack
     timeline: Timeline = field(default_factory=Timeline)
-    figures: CameraFigures = field(default_factory=CameraFigures)
+    figures: CameraStatistics = field(default_factory=CameraStatistics)
 
 
 class Board:

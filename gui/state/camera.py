@@ -5,21 +5,17 @@ Knows no pixel: `shown` says the words and numbers, the widget where they stand.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from stream_i3d.messages import CameraStatus, Recognition
 
 from .formats import age, percent, rate
-from .words import translate
+from .translation import translate
 
 Kind = Literal["action", "idle", "warming", "waiting"]
 
 _STALE_S = 3.0
-_NEXT_TRY = re.compile(r";?\s*next try in (\d+) s")
-_TOO_SLOW = "too slow to recognise"
-_LOW_RATE = "fewer than the model's"
 
 
 def _state_words(state: str) -> str:
@@ -163,11 +159,10 @@ class CameraTrack:
         if status is None:
             return False, "", None
         if status.state == "live":
-            reason = status.detail.partition("; ")[2]
-            return _TOO_SLOW in reason, reason if _TOO_SLOW in reason or _LOW_RATE in reason else "", None
-        match = _NEXT_TRY.search(status.detail)
-        wait = None if match is None else max(0, round(int(match[1]) - (now - self._status_at)))
-        return True, _NEXT_TRY.sub("", status.detail), wait
+            return status.too_slow, status.problem, None
+        retry = status.retry_in_s
+        wait = None if retry is None else max(0, round(retry - (now - self._status_at)))
+        return True, status.problem or status.detail, wait
 
     def _words(self, now: float, dimmed: bool, hidden: frozenset[str]) -> tuple[Kind, str, float | None, str]:
         seen = self.recognition

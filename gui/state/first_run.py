@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .words import translate
+from .translation import translate
 
 _ABOUT_THE_MODEL = re.compile(r"checkpoint|weights|model|labels", re.IGNORECASE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .words import translate
+from .translation import translate
 
 NOTHING = "\N{EN DASH}"
 """Stands where there is no value."""

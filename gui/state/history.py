@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from stream_i3d.messages import ActionEvent
 
 from .formats import duration, percent, stream_time
-from .words import translate
+from .translation import translate
 
 MAX_EVENTS = 2000
 COLUMNS = ("camera", "label", "start_time", "end_time", "duration_s", "peak_confidence", "id")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .formats import age
-from .words import translate
+from .translation import translate
 
 ServiceState = Literal["searching", "up", "lost"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .words import translate
+from .translation import translate
 
 
 @dataclass(frozen=True, slots=True)

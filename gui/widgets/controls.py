@@ -25,7 +25,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from .column import scrolled
+from .scrolling import scrolled
 from .theme import outlined
 
 SettingValue = bool | int | float | str

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
-from ..state.figures import CameraFigures
-from .column import scrolled
+from ..state.statistics import CameraStatistics
 from .curves import Curve
+from .scrolling import scrolled
 from .theme import Theme
 
 
@@ -53,7 +53,7 @@ class DetailsPanel(QWidget):
             curve.theme = theme
             curve.update()
 
-    def refresh(self, camera: str, figures: CameraFigures | None, facts: Mapping[str, str], now: float) -> None:
+    def refresh(self, camera: str, figures: CameraStatistics | None, facts: Mapping[str, str], now: float) -> None:
         """Show one camera's figures, and facts by their names."""
         self.camera.setText(self.tr("Camera {name}").format(name=camera) if camera else self.tr("No camera"))
         for name, curve in self.curves.items():

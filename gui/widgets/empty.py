@@ -7,7 +7,7 @@ from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..state.first_run import Emptiness, Offer
-from .column import scrolled
+from .scrolling import scrolled
 
 _MARGIN = 24
 _GAP = 10

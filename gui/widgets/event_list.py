@@ -154,10 +154,10 @@ class EventList(QWidget):
     """The panel of events.
 
     Signals:
-        said: A line for people: what was copied or written, or why not.
+        notice: A line for people: what was copied or written, or why not.
     """
 
-    said = pyqtSignal(str)
+    notice = pyqtSignal(str)
 
     def __init__(self, history: History, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -264,7 +264,7 @@ class EventList(QWidget):
         events = self.chosen_events()
         if clipboard is not None and events:
             clipboard.setText("\n".join(event.line for event in events))
-            self.said.emit(self.tr("{number} events copied").format(number=len(events)))
+            self.notice.emit(self.tr("{number} events copied").format(number=len(events)))
 
     def ask_and_export(self) -> None:
         """Ask for a file and write the listed events to it."""
@@ -280,6 +280,6 @@ class EventList(QWidget):
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            self.said.emit(self.tr("Cannot write {path}: {why}").format(path=path, why=error.strerror))
+            self.notice.emit(self.tr("Cannot write {path}: {why}").format(path=path, why=error.strerror))
             return
-        self.said.emit(self.tr("{number} events written to {path}").format(number=len(self.model.rows), path=path))
+        self.notice.emit(self.tr("{number} events written to {path}").format(number=len(self.model.rows), path=path))

@@ -15,19 +15,19 @@ from ..settings_store import SettingsStore
 from ..sources import FoundCamera, found_cameras
 from ..state.history import HistoryEvent
 from .actions import Actions
-from .asking import Asking
-from .choices import Choices
+from .dialogs import Dialogs
 from .event_list import THUMBNAIL
 from .help_sheet import HelpSheet
-from .keeper import Keeper
+from .media_saver import MediaSaver
 from .picture_area import PictureArea
 from .previews import Previews
+from .service_notices import ServiceNotices
 from .side_panel import CONTROLS, DETAILS, EVENTS, SidePanel
-from .starting import Starting
+from .source_starter import SourceStarter
 from .status_bar import StatusLine
-from .surroundings import Surroundings
-from .telling import Telling
 from .theme import Theme, apply_theme, current_theme
+from .window_frame import WindowFrame
+from .window_settings import WindowSettings
 
 _REFRESH_MS = 200
 _SLOW_MS = 1000
@@ -47,22 +47,22 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.session = session
         self.setWindowTitle(self.tr("stream-i3d"))
-        self.choices = Choices(store, self)
-        self.asking = Asking(self, session, find_cameras)
-        self.starting = Starting(self, session, self.asking, demo)
+        self.window_settings = WindowSettings(store, self)
+        self.dialogs = Dialogs(self, session, find_cameras)
+        self.source_starter = SourceStarter(self, session, self.dialogs, demo)
         self._make_widgets(store)
-        self.keeper = Keeper(self._tile_view, self)
-        self.previews = Previews(session, self.pictures, self.keeper, self)
-        self.telling = Telling(session, self.line, self.pictures, lambda: len(find_cameras()), self)
+        self.media_saver = MediaSaver(self._tile_view, self)
+        self.previews = Previews(session, self.pictures, self.media_saver, self)
+        self.notices = ServiceNotices(session, self.line, self.pictures, lambda: len(find_cameras()), self)
         self.actions_ = Actions(self, self.grid, self._handlers())
         self.addToolBar(self.actions_.toolbar)
-        self.surroundings = Surroundings(self, self.actions_.toolbar, self.panel)
+        self.window_frame = WindowFrame(self, self.actions_.toolbar, self.panel)
         self._refresher = self._timer(_REFRESH_MS, self.refresh)
         self._slow = self._timer(_SLOW_MS, self.refresh_slowly)
         self._connect()
         self._show_choices(set())
         self.resize(1280, 720)
-        self.choices.restore_place(self, self.splitter)
+        self.window_settings.restore_place(self, self.splitter)
         self.apply_theme()
         self.refresh_slowly()
         self.actions_.set_available(False, False)
@@ -95,7 +95,7 @@ class MainWindow(QMainWindow):
     def _connect(self) -> None:
         session, panel = self.session, self.panel
         session.cameras_changed.connect(self._cameras_changed)
-        for part in (self.grid, self.keeper, panel.events):
+        for part in (self.grid, self.media_saver, panel.events):
             session.camera_renamed.connect(part.renamed)
         session.pictures_came.connect(self.grid.show_pictures)
         session.event_seen.connect(self._event_seen)
@@ -103,26 +103,26 @@ class MainWindow(QMainWindow):
         self.grid.chosen_changed.connect(self._chosen_changed)
         self.grid.menu_asked.connect(self._show_menu)
         self.grid.painted.connect(self._painted)
-        self.pictures.empty.taken.connect(self.starting.take_offer)
-        self.pictures.banner.taken.connect(self.starting.take_offer)
-        self.keeper.said.connect(self.telling.say)
-        self.keeper.recording_changed.connect(lambda camera: self.actions_.set_checked("record", bool(camera)))
-        self.choices.changed.connect(self._choices_changed)
-        panel.events.said.connect(lambda words: self.telling.say(words, False))
-        panel.controls.top_k_changed.connect(lambda number: self.choices.prefer(top_k=number))
-        panel.controls.hidden_changed.connect(lambda labels: self.choices.prefer(hidden_labels=labels))
-        panel.currentChanged.connect(lambda tab: self.choices.prefer(panel_tab=tab))
+        self.pictures.empty.taken.connect(self.source_starter.take_offer)
+        self.pictures.banner.taken.connect(self.source_starter.take_offer)
+        self.media_saver.notice.connect(self.notices.say)
+        self.media_saver.recording_changed.connect(lambda camera: self.actions_.set_checked("record", bool(camera)))
+        self.window_settings.changed.connect(self._choices_changed)
+        panel.events.notice.connect(lambda words: self.notices.say(words, False))
+        panel.controls.top_k_changed.connect(lambda number: self.window_settings.prefer(top_k=number))
+        panel.controls.hidden_changed.connect(lambda labels: self.window_settings.prefer(hidden_labels=labels))
+        panel.currentChanged.connect(lambda tab: self.window_settings.prefer(panel_tab=tab))
         hints = QGuiApplication.styleHints()
         if hints is not None:
             hints.colorSchemeChanged.connect(lambda _: self.apply_theme())
 
     def _handlers(self) -> dict[str, Callable[[bool], object]]:
         """Return what each action of `state.shortcuts` does; called with whether it is checked."""
-        prefer = self.choices.prefer
+        prefer = self.window_settings.prefer
         return {
-            "add": lambda _: self.asking.camera(),
-            "rename": lambda _: self.asking.name(self.grid.chosen),
-            "remove": lambda _: self.asking.removal(self.grid.chosen),
+            "add": lambda _: self.dialogs.camera(),
+            "rename": lambda _: self.dialogs.name(self.grid.chosen),
+            "remove": lambda _: self.dialogs.removal(self.grid.chosen),
             "pause": lambda on: self.session.pause_camera(self.grid.chosen, on),
             "enlarge": lambda _: self.grid.enlarge(self.grid.chosen or None),
             "back": lambda _: self.go_back(),
@@ -135,8 +135,10 @@ class MainWindow(QMainWindow):
             "panel": lambda on: prefer(show_panel=on),
             "bars": lambda on: prefer(show_bars=on),
             "strip": lambda on: prefer(show_strip=on),
-            "snapshot": lambda _: self.keeper.snapshot(self.grid.chosen, self.choices.now.folder),
-            "record": lambda on: self.keeper.record(self.grid.chosen if on else "", self.choices.now.folder),
+            "snapshot": lambda _: self.media_saver.snapshot(self.grid.chosen, self.window_settings.now.folder),
+            "record": lambda on: self.media_saver.record(
+                self.grid.chosen if on else "", self.window_settings.now.folder
+            ),
             "export": lambda _: self.panel.events.ask_and_export(),
             "events": lambda _: self.open_tab(EVENTS),
             "controls": lambda _: self.open_tab(CONTROLS),
@@ -160,17 +162,17 @@ class MainWindow(QMainWindow):
 
     def refresh(self) -> None:
         """Show what changes by the moment, where it can be seen or is recorded."""
-        now, top_k, hidden = self.session.clock(), self.choices.now.top_k, self.choices.hidden
+        now, top_k, hidden = self.session.clock(), self.window_settings.now.top_k, self.window_settings.hidden
         if self.pictures.shows_cameras and self.isVisible() and not self.isMinimized():
             self.grid.refresh(now, top_k, hidden)
-        recorded = self.grid.tiles.get(self.keeper.camera)
+        recorded = self.grid.tiles.get(self.media_saver.camera)
         if recorded is not None:
             recorded.refresh(now, top_k, hidden)
 
     def refresh_slowly(self) -> None:
         """Show what may be a second old."""
-        self.telling.refresh()
-        self.panel.refresh(self.grid.chosen, self.choices.hidden)
+        self.notices.refresh()
+        self.panel.refresh(self.grid.chosen, self.window_settings.hidden)
 
     def _choices_changed(self, names: set[str]) -> None:
         self._show_choices(names)
@@ -178,13 +180,13 @@ class MainWindow(QMainWindow):
 
     def _show_choices(self, names: set[str]) -> None:
         """Show what is chosen; `names` of what was just chosen."""
-        chosen = self.choices.now
-        self.surroundings.want_panel(chosen.show_panel, unfold="show_panel" in names)
-        self.surroundings.stay_on_top(chosen.on_top)
+        chosen = self.window_settings.now
+        self.window_frame.want_panel(chosen.show_panel, unfold="show_panel" in names)
+        self.window_frame.stay_on_top(chosen.on_top)
         self.panel.setCurrentIndex(chosen.panel_tab)
         self.grid.set_parts(chosen.show_strip, chosen.show_bars)
         self.panel.controls.set_top_k(chosen.top_k)
-        self.actions_.set_checked("panel", self.surroundings.panel_shown)
+        self.actions_.set_checked("panel", self.window_frame.panel_shown)
         self.actions_.set_checked("bars", chosen.show_bars)
         self.actions_.set_checked("strip", chosen.show_strip)
         self.actions_.set_checked("on_top", chosen.on_top)
@@ -197,8 +199,8 @@ class MainWindow(QMainWindow):
 
     def _cameras_changed(self) -> None:
         self.grid.settle()
-        if self.keeper.camera and self.keeper.camera not in self.session.board.cameras:
-            self.keeper.record("", "")
+        if self.media_saver.camera and self.media_saver.camera not in self.session.board.cameras:
+            self.media_saver.record("", "")
         self.panel.refresh_events()
         self.refresh_slowly()
         self.refresh()
@@ -232,11 +234,11 @@ class MainWindow(QMainWindow):
 
     def start(self, config: Config) -> None:
         """Start a service of our own."""
-        self.starting.start(config)
+        self.source_starter.start(config)
 
     def open_tab(self, tab: int) -> None:
         """Show the side panel with this tab."""
-        self.choices.prefer(show_panel=True, panel_tab=tab)
+        self.window_settings.prefer(show_panel=True, panel_tab=tab)
         self.panel.enter()
 
     def go_back(self) -> None:
@@ -251,7 +253,7 @@ class MainWindow(QMainWindow):
 
     def set_full_screen(self, on: bool) -> None:
         """Fill the screen with the pictures alone, or go back."""
-        self.surroundings.fill_screen(on)
+        self.window_frame.fill_screen(on)
 
     def _show_menu(self, camera: str, where: QPoint) -> None:
         menu = QMenu(self)
@@ -265,22 +267,22 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Fold the panel away where there is no room for it."""
         super().resizeEvent(event)
-        if self.surroundings.resized():
-            self.actions_.set_checked("panel", self.surroundings.panel_shown)
+        if self.window_frame.resized():
+            self.actions_.set_checked("panel", self.window_frame.panel_shown)
         self.previews.ask_soon()
 
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
         """Follow the window into full screen and back, and ask for no pictures while it is minimised."""
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.WindowStateChange:
-            self.actions_.set_checked("full_screen", self.surroundings.follow_screen())
-            self.actions_.set_checked("panel", self.surroundings.panel_shown)
+            self.actions_.set_checked("full_screen", self.window_frame.follow_screen())
+            self.actions_.set_checked("panel", self.window_frame.panel_shown)
             self.previews.ask_soon()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
         """Write down what is remembered, end the recording, let go of the service."""
-        self.choices.save(self, self.splitter, self.grid.cameras)
-        self.keeper.close()
+        self.window_settings.save(self, self.splitter, self.grid.cameras)
+        self.media_saver.close()
         self._refresher.stop()
         self._slow.stop()
         self.session.end()

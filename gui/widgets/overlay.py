@@ -209,8 +209,8 @@ class OverlayPainter:
             track = QRectF(box.left() + names, top + row * 0.26, box.width() - names - share, row * 0.48)
             self._bar(track, label, value)
             # The bar moves; the number is the value at once.
-            told = percent(values.get(label, value))
-            self._text(QRectF(box.right() - share, top, share, row), told, font, flags=_RIGHT)
+            shown = percent(values.get(label, value))
+            self._text(QRectF(box.right() - share, top, share, row), shown, font, flags=_RIGHT)
 
     def _bar(self, track: QRectF, label: str, value: float) -> None:
         painter, radius = self._painter, track.height() / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PyQt6.QtCore import QObject, QSize, QTimer
 
 from ..session import Session
-from .keeper import Keeper
+from .media_saver import MediaSaver
 from .picture_area import PictureArea
 
 _SETTLE_MS = 120
@@ -14,17 +14,19 @@ _SETTLE_MS = 120
 class Previews(QObject):
     """Tells the session which previews are wanted."""
 
-    def __init__(self, session: Session, pictures: PictureArea, keeper: Keeper, parent: QObject | None = None) -> None:
+    def __init__(
+        self, session: Session, pictures: PictureArea, saver: MediaSaver, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self._session = session
         self._pictures = pictures
-        self._keeper = keeper
+        self._saver = saver
         self._settler = QTimer(self)
         self._settler.setInterval(_SETTLE_MS)
         self._settler.setSingleShot(True)
         self._settler.timeout.connect(self.ask)
         pictures.grid.layout_changed.connect(self.ask_soon)
-        keeper.recording_changed.connect(self.ask)
+        saver.recording_changed.connect(self.ask)
 
     def ask_soon(self) -> None:
         """Ask once the window has its size: it may still be dragged."""
@@ -36,6 +38,6 @@ class Previews(QObject):
         seen = self._pictures.shows_cameras and window is not None and not window.isMinimized()
         tiles = self._pictures.grid.visible_tiles if seen else []
         wanted: dict[str, QSize | None] = {tile.camera: tile.view.pixels_wanted for tile in tiles}
-        if self._keeper.camera:
-            wanted[self._keeper.camera] = None
+        if self._saver.camera:
+            wanted[self._saver.camera] = None
         self._session.show_previews(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PyQt6.QtWidgets import QTabWidget, QWidget
 
 from ..session import Session
-from ..state.facts import facts
+from ..state.details import facts
 from .controls import ControlPanel
 from .details import DetailsPanel
 from .event_list import EventList

@@ -8,7 +8,7 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
-from ..state.figures import Figure
+from ..state.statistics import Statistic
 from .theme import Theme, current_theme
 
 
@@ -23,7 +23,7 @@ class StatusLine(QWidget):
         self.service.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.service.setAccessibleName(self.tr("Service"))
         self._figures: dict[str, QLabel] = {}
-        self._shown: dict[str, Figure] = {}
+        self._shown: dict[str, Statistic] = {}
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(10, 2, 10, 2)
         self._row.setSpacing(16)
@@ -45,7 +45,7 @@ class StatusLine(QWidget):
         self.service.setToolTip(words)
         self._elide()
 
-    def set_figures(self, figures: Sequence[Figure]) -> None:
+    def set_figures(self, figures: Sequence[Statistic]) -> None:
         """Show figures, most important first; those that are not among them any more go."""
         for name in self._figures.keys() - {figure.name for figure in figures}:
             label = self._figures.pop(name)

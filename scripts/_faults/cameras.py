@@ -170,7 +170,7 @@ def _of(camera: str, state: str) -> Callable[[Published], bool]:
 
 def _tried_again(camera: str) -> Callable[[Published], bool]:
     return lambda message: (
-        isinstance(message, CameraStatus) and message.camera == camera and "next try in" in message.detail
+        isinstance(message, CameraStatus) and message.camera == camera and message.retry_in_s is not None
     )
 
 

@@ -151,7 +151,7 @@ class Recognizer:
 
     def _configure(self, config: Config) -> None:
         from stream_i3d.api.model import Model
-        from stream_i3d.capture.silence import silence_ffmpeg
+        from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
         silence_ffmpeg()  # it would print URLs with their passwords
         self._model: Model = Model(config)
@@ -174,7 +174,7 @@ class Recognizer:
         return tuple(self._model.engine.labels)
 
     @overload
-    def __call__(self, video: str | Path) -> VideoResult: ...  # type: ignore[overload-overlap]  # a str is iterable
+    def __call__(self, video: str | Path) -> VideoResult: ...  # type: ignore[overload-overlap]  # str is iterable, too
 
     @overload
     def __call__(self, video: Iterable[str | Path]) -> Iterator[VideoResult]: ...
@@ -231,7 +231,7 @@ class Recognizer:
         from stream_i3d.api.stream import Stream
         from stream_i3d.capture.address import split_name
         from stream_i3d.files import kind_of
-        from stream_i3d.service.names import name_cameras
+        from stream_i3d.service.camera_names import name_cameras
 
         if not sources:
             raise ConfigError("stream: give a source, such as a webcam's index, a URL, a video file or synthetic://")

@@ -150,7 +150,7 @@ def _check_packages(name: str, packages: Sequence[str]) -> None:
 
 def _prepare() -> None:
     """Set what must be set before OpenCV and torch are imported."""
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
     from stream_i3d.inference.setup import wait_passively
 
     silence_ffmpeg()

@@ -6,10 +6,11 @@ Pure but for asking what stands at a path under /dev.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from stream_i3d.errors import ConfigError, brief, did_you_mean
@@ -18,6 +19,25 @@ from stream_i3d.redact import redact
 
 SourceKind = Literal["webcam", "url", "file", "synthetic"]
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+
+
+class SourceType(NamedTuple):
+    """A row of `SOURCES`.
+
+    Attributes:
+        kind: Its name.
+        opener: "module:function" that opens it, of the address's target and a `CaptureConfig`; see `source.Source`.
+        live: Whether time is the clock's (a camera) and not the medium's own.
+        schemes: The URL schemes that mean it.
+        target: Returns the target of such a URL; ConfigError where it is not allowed.
+    """
+
+    kind: SourceKind
+    opener: str
+    live: bool
+    schemes: tuple[str, ...] = ()
+    target: Callable[[str], str] = str
+
 
 VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".mts", ".m2ts", ".ts", ".3gp",
@@ -41,7 +61,7 @@ class SourceAddress:
     @property
     def live(self) -> bool:
         """Whether time is the clock's (a camera) and not the medium's own; see `may_be_file`."""
-        return self.kind in ("webcam", "url")
+        return SOURCES[self.kind].live
 
     @property
     def may_be_file(self) -> bool:
@@ -129,17 +149,27 @@ def parse_source(text: str) -> SourceAddress:
         # As it was given: blanks at its ends belong to a file's name.
         return SourceAddress("file", _in_home(given))
     scheme = match[1].lower()
-    if scheme == "synthetic":
-        parse_synthetic(text.split("://", 1)[1])
-        return SourceAddress("synthetic", text.split("://", 1)[1])
-    if scheme == "file":
-        return SourceAddress("file", _path_of_file_url(text[len("file://") :]))
-    if scheme not in URL_SCHEMES:
-        hint = did_you_mean(scheme, (*URL_SCHEMES, "synthetic"))
-        raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(URL_SCHEMES)}, synthetic")
+    for source in SOURCES.values():
+        if scheme in source.schemes:
+            return SourceAddress(source.kind, source.target(text))
+    schemes = [one for source in SOURCES.values() for one in source.schemes]
+    hint = did_you_mean(scheme, schemes)
+    raise ConfigError(f"source {scheme}://...: unknown kind{hint}; allowed are {', '.join(schemes)}")
+
+
+def _checked_url(text: str) -> str:
+    """Return a URL as it is; ConfigError where there is a blank in it."""
     if any(character.isspace() for character in text):
+        scheme = text.partition("://")[0].lower()
         raise ConfigError(f"source {scheme}://...: there is a blank in it; write %20 in its place")
-    return SourceAddress("url", text)
+    return text
+
+
+def _checked_scene(text: str) -> str:
+    """Return what follows synthetic://; ConfigError where an option is not allowed."""
+    query = text.split("://", 1)[1]
+    parse_synthetic(query)
+    return query
 
 
 def _in_home(path: str) -> str:
@@ -152,14 +182,15 @@ def _in_home(path: str) -> str:
         return path
 
 
-def _path_of_file_url(rest: str) -> str:
-    """Return the path of a file URL by what follows `file://`, percent-decoded (RFC 8089).
+def _path_of_file_url(text: str) -> str:
+    """Return the path that a file URL names, percent-decoded (RFC 8089).
 
     Without a slash after it, as many write it, it is a path from the working folder.
 
     Raises:
         ConfigError: It names no file.
     """
+    rest = text.split("://", 1)[1]
     path = unquote(rest[len("localhost") :] if rest.startswith("localhost/") else rest, errors="surrogateescape")
     if not path.strip("/"):
         raise ConfigError("source file://: it names no file; write file:///folder/clip.mp4, or the path itself")
@@ -200,6 +231,20 @@ _OWN_DESCRIPTORS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/pr
 """Paths that lead elsewhere in each process."""
 
 _SYNTHETIC_ALLOWED = "allowed are ?seed=0..&fps=0.1..240&size=WxH (64 to 4096)&duration=SECONDS (0: endless)"
+
+
+SOURCES: Mapping[SourceKind, SourceType] = MappingProxyType(
+    {
+        source.kind: source
+        for source in (
+            SourceType("webcam", "stream_i3d.capture.source:open_webcam", live=True),
+            SourceType("url", "stream_i3d.capture.source:open_url", True, URL_SCHEMES, _checked_url),
+            SourceType("synthetic", "stream_i3d.capture.source:open_scene", False, ("synthetic",), _checked_scene),
+            SourceType("file", "stream_i3d.capture.source:open_file", False, ("file",), _path_of_file_url),
+        )
+    }
+)
+"""The table of sources. A new one is a file with a function that opens it, and its row and kind here."""
 
 
 def _slug(text: str) -> str:

@@ -13,9 +13,9 @@ from typing import Final, Literal, Protocol
 
 from stream_i3d.capture.address import parse_source
 from stream_i3d.capture.clip_file import ClipFile, ClipFolder, check_label, fitted_size, parse_side
+from stream_i3d.capture.collect_schedule import STALL_S, CollectPlan, CollectSchedule, Cue
 from stream_i3d.capture.reader import Clock
 from stream_i3d.capture.source import Source, open_source
-from stream_i3d.capture.takes import STALL_S, CollectPlan, Cue, Takes
 from stream_i3d.config import CaptureConfig
 from stream_i3d.errors import SourceError, SourceUnavailable
 from stream_i3d.preprocess import Image
@@ -64,7 +64,7 @@ class Collected:
 
 
 class Observer(Protocol):
-    """Who is told what goes on."""
+    """Follows what goes on."""
 
     def opened(self, description: str) -> None:
         """The source is open."""
@@ -80,20 +80,20 @@ class Stop:
     """A request to end. A plain flag: a signal handler must not wait for a lock, as threading.Event would."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.stopped = False
 
     def tell(self) -> None:
         """Ask for the end; may be called from a signal handler."""
-        self.told = True
+        self.stopped = True
 
     def clock(self) -> Clock:
         """Return the machine's clock; its sleep ends when told to stop."""
         return Clock(time.monotonic_ns, time.time, self._sleep_until)
 
     def _sleep_until(self, until_s: float) -> bool:
-        while not self.told and (left := until_s - time.monotonic()) > 0:
+        while not self.stopped and (left := until_s - time.monotonic()) > 0:
             time.sleep(min(left, _NAP_S))
-        return not self.told
+        return not self.stopped
 
 
 class Collector:
@@ -121,7 +121,7 @@ class Collector:
             source: Opened; closed by whoever opened it.
             plan: How many clips, how long.
             folder: Where they go.
-            observer: Is told.
+            observer: Follows what goes on.
             clock: Gives a camera's pictures their time, and holds back files.
             stopped: Whether to end now.
             side: Pixels that the longer side of a clip may have.
@@ -136,7 +136,7 @@ class Collector:
         self._side = side
         self._paced = paced and not source.live
         self._start_s: float | None = None
-        self._takes = Takes(plan, _SETTLE_S if source.live else 0.0)
+        self._takes = CollectSchedule(plan, _SETTLE_S if source.live else 0.0)
         self._file: ClipFile | None = None
         self._picture: Image | None = None
         self.kept: list[Path] = []
@@ -217,7 +217,7 @@ def collect_clips(job: CollectJob, observer: Observer, stop: Stop) -> Collected:
         folder = ClipFolder(job.output, job.label, stamp)
         observer.opened(f"{name}: {source.description}")
         collector = Collector(
-            source, job.plan, folder, observer, clock, lambda: stop.told, side=side, paced=not job.fast
+            source, job.plan, folder, observer, clock, lambda: stop.stopped, side=side, paced=not job.fast
         )
         try:
             ending = collector.run()

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct, structs
 
 from stream_i3d.backoff import Backoff
 from stream_i3d.capture.address import SourceAddress
-from stream_i3d.capture.medium import comes_in_segments
+from stream_i3d.capture.frozen_picture import FrozenPictureWatch
 from stream_i3d.capture.paced import PacedReader
 from stream_i3d.capture.previews import Previewer
 from stream_i3d.capture.reader import Clock, FrameReader, PreviewTap
+from stream_i3d.capture.remote_file import comes_in_segments
 from stream_i3d.capture.shortfall import too_short, too_slow
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.stderr import CapturedStderr
-from stream_i3d.capture.stillness import Stillness
 from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.config import CaptureConfig, PreviewConfig, SecurityConfig
 from stream_i3d.errors import SourceNotFound, SourceUnavailable
@@ -41,6 +42,18 @@ _MAX_REPEATS = 8  # of sampling.Sampler
 _LEAST_ROUND_S = 1.0
 _HELD_BACK_S = 0.25
 _SEGMENT_LIMIT_S = 22.0  # a read for the next segment may take as long; see video.open_url
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a camera: the fields of the same names in CameraReport."""
+
+    problem: str = ""
+    retry_in_s: int | None = None
+    too_slow: bool = False
+
+
+_NO_TROUBLE = Trouble()
 
 
 class CaptureJob(Struct, frozen=True, kw_only=True):
@@ -102,7 +115,7 @@ class CaptureLoop:
         # A host that does not answer is asked up to five times while a camera is opened; see video.open_url.
         self._open_limit_s = 5 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
         self._read_limit_s = max(config.read_timeout_s, _WEBCAM_READ_S) + _READ_SLACK_S
-        self._stillness = Stillness(config.frozen_timeout_s if address.live else None)
+        self._stillness = FrozenPictureWatch(config.frozen_timeout_s if address.live else None)
         self._watched = address.live
         self._rounds = 0  # of a file that is read again and again
         self._media_start_s = 0.0
@@ -111,7 +124,7 @@ class CaptureLoop:
         self._backoff = Backoff(random.Random(), config.backoff_first_s, config.backoff_limit_s)
         self._epoch = 0
         self._connections = 0
-        self._said: tuple[CameraState, str] | None = None
+        self._last_sent: tuple[CameraState, str] | None = None
         self._news = SourceNews(memory_limit_mb=0.0)
         self._reported_at = -_REPORT_INTERVAL_S
 
@@ -251,7 +264,7 @@ class CaptureLoop:
             self._connections += 1
         log.debug("%s: connected (%s)", self._job.camera, source.description)
         if source.live != self._watched:  # only opening could tell
-            self._stillness = Stillness(self._job.config.frozen_timeout_s if source.live else None)
+            self._stillness = FrozenPictureWatch(self._job.config.frozen_timeout_s if source.live else None)
             self._watched = source.live
         self._stillness.opened(now)
         if not source.live:
@@ -301,7 +314,8 @@ class CaptureLoop:
         """Say that the picture has been the same for too long, where that is so: nothing is recognised in it."""
         if (seconds := self._stillness.frozen_for(self._now())) is None:
             return False
-        self._report("stalled", f"the same picture for over {int(seconds)} s; the camera is frozen, or nothing moves")
+        problem = f"the same picture for over {int(seconds)} s; the camera is frozen, or nothing moves"
+        self._report("stalled", problem, trouble=Trouble(problem))
         return True
 
     def _tell_live(self, source: Source, reader: FrameReader | PacedReader) -> None:
@@ -311,8 +325,9 @@ class CaptureLoop:
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
         self._delay_s = round(reader.delay_s, 1)
         if source.intact:
-            self._report("live", self._live_detail(source, reader.fps), fps=reader.fps)
-        elif self._said is None or self._said[0] != "live":
+            trouble = self._rate_trouble(source, reader.fps)
+            self._report("live", self._live_detail(source, trouble), reader.fps, trouble)
+        elif self._last_sent is None or self._last_sent[0] != "live":
             self._report(self._state_before_live(), "connected; waiting for a key picture")
         else:
             self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
@@ -367,16 +382,20 @@ class CaptureLoop:
         while not self._stage.stopping.is_set() and not self._sender.send(frame, _WAIT_S):
             self._stage.beat()
 
-    def _live_detail(self, source: Source, fps: float) -> str:
-        wanted, shown = self._job.preprocessing.sample_fps, source.description
+    def _live_detail(self, source: Source, trouble: Trouble) -> str:
+        shown = source.description
         if self._delay_s >= _HELD_BACK_S:  # rounded, for another detail is another report
             shown += f"; comes in bursts, so it is shown {max(0.5, round(2 * self._delay_s) / 2):g} s late"
+        return f"{shown}; {trouble.problem}" if trouble.problem else shown
+
+    def _rate_trouble(self, source: Source, fps: float) -> Trouble:
+        wanted = self._job.preprocessing.sample_fps
         if not fps or fps >= 0.9 * wanted:
-            return shown
-        if source.live and fps < wanted / _MAX_REPEATS:
-            least = wanted / _MAX_REPEATS
-            return f"{shown}; delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})"
-        return f"{shown}; delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated"
+            return _NO_TROUBLE
+        least = wanted / _MAX_REPEATS
+        if source.live and fps < least:
+            return Trouble(f"delivers {fps:.1f} fps, too slow to recognise (at least {least:.1f})", too_slow=True)
+        return Trouble(f"delivers {fps:.0f} fps, fewer than the model's {wanted:g}: pictures are repeated")
 
     def _explained(self, error: SourceUnavailable) -> str:
         reason = self._stderr.reason()
@@ -396,20 +415,21 @@ class CaptureLoop:
         until = self._clock.monotonic_ns() * 1e-9 + delay
         state: CameraState = "reconnecting" if self._connections else "connecting"
         while (left := until - self._clock.monotonic_ns() * 1e-9) > 0:
-            self._report(state, f"{problem}; next try in {max(1, round(left))} s")
+            seconds = max(1, round(left))
+            self._report(state, f"{problem}; next try in {seconds} s", trouble=Trouble(problem, retry_in_s=seconds))
             if not self._clock.sleep_until(min(until, until - left + _REPORT_INTERVAL_S)):
                 return
             self._obey()
             if self._paused:
                 return
 
-    def _report(self, state: CameraState, detail: str, fps: float = 0.0) -> None:
+    def _report(self, state: CameraState, detail: str, fps: float = 0.0, trouble: Trouble = _NO_TROUBLE) -> None:
         """Tell the worker, at every change of state and every second (an early report may find no worker yet)."""
         now = self._clock.monotonic_ns() * 1e-9
-        if (state, detail) == self._said and now - self._reported_at < _REPORT_INTERVAL_S:
+        if (state, detail) == self._last_sent and now - self._reported_at < _REPORT_INTERVAL_S:
             return
-        if self._sender.report(self._report_of(state, detail, fps)):
-            self._said = (state, detail)
+        if self._sender.report(self._report_of(state, detail, fps, trouble=trouble)):
+            self._last_sent = (state, detail)
         self._reported_at = now
 
     def _report_final(self) -> None:
@@ -427,7 +447,14 @@ class CaptureLoop:
                 return
         self._stage.say(structs.replace(self._news, ended=True))
 
-    def _report_of(self, state: CameraState, detail: str, fps: float = 0.0, final: bool = False) -> CameraReport:
+    def _report_of(
+        self,
+        state: CameraState,
+        detail: str,
+        fps: float = 0.0,
+        final: bool = False,
+        trouble: Trouble = _NO_TROUBLE,
+    ) -> CameraReport:
         return CameraReport(
             camera=self._job.camera,
             state=state,
@@ -439,6 +466,9 @@ class CaptureLoop:
             previews_dropped=0 if self._previewer is None else self._previewer.dropped,
             lossless=self._lossless,
             delay_s=self._delay_s if state == "live" else 0.0,
+            problem=redact(trouble.problem),
+            retry_in_s=trouble.retry_in_s,
+            too_slow=trouble.too_slow,
         )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from stream_i3d.capture.frozen_picture import FrozenPictureWatch
 from stream_i3d.capture.source import Source
-from stream_i3d.capture.stillness import Stillness
 from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
@@ -69,7 +69,7 @@ class FrameReader:
         clock: Clock,
         paced: bool,
         preview: PreviewTap | None = None,
-        stillness: Stillness | None = None,
+        stillness: FrozenPictureWatch | None = None,
         timing: StreamTiming | None = None,
         media_start_s: float = 0.0,
     ):

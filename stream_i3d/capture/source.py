@@ -1,12 +1,14 @@
-"""The protocol all sources share, and the factory that picks one. Sources give BGR pictures and, where they have
-one, media time; sampling, pacing and retrying are others' work.
+"""The protocol of all sources, and what opens one by the table in address.py.
+
+Sources return BGR pictures and, where they have one, media time. They neither sample, pace nor retry.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Protocol
 
-from stream_i3d.capture.address import SourceAddress
+from stream_i3d.capture.address import SOURCES, SourceAddress
 from stream_i3d.config import CaptureConfig
 from stream_i3d.preprocess import Image
 
@@ -68,15 +70,37 @@ def open_source(address: SourceAddress, config: CaptureConfig) -> Source:
         SourceNotFound: It does not exist or is no video; trying again is pointless.
         SourceUnavailable: It cannot be reached now.
     """
-    # Imported here: only the process that opens a source pays for OpenCV.
-    if address.kind == "synthetic":
-        from stream_i3d.capture.synthetic import SyntheticSource
+    module, _, function = SOURCES[address.kind].opener.partition(":")
+    source: Source = getattr(importlib.import_module(module), function)(address.target, config)
+    return source
 
-        return SyntheticSource(address.target)
+
+# OpenCV is imported where it is used: only the process that opens a source pays for it.
+
+
+def open_webcam(target: str, config: CaptureConfig) -> Source:
+    """Open a webcam by its index or device path."""
     from stream_i3d.capture import video
 
-    if address.kind == "webcam":
-        return video.open_webcam(address.target)
-    if address.kind == "file":
-        return video.open_file(address.target, config.max_memory_mb)
-    return video.open_url(address.target, config.open_timeout_s, config.read_timeout_s, config.max_memory_mb)
+    return video.open_webcam(target)
+
+
+def open_file(target: str, config: CaptureConfig) -> Source:
+    """Open a video file."""
+    from stream_i3d.capture import video
+
+    return video.open_file(target, config.max_memory_mb)
+
+
+def open_url(target: str, config: CaptureConfig) -> Source:
+    """Open a stream."""
+    from stream_i3d.capture import video
+
+    return video.open_url(target, config.open_timeout_s, config.read_timeout_s, config.max_memory_mb)
+
+
+def open_scene(target: str, config: CaptureConfig) -> Source:
+    """Open a synthetic scene by the query of synthetic://."""
+    from stream_i3d.capture.synthetic import SyntheticSource
+
+    return SyntheticSource(target)

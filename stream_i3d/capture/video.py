@@ -20,16 +20,16 @@ import numpy as np
 
 from stream_i3d.capture.ffmpeg_options import ffmpeg_options
 from stream_i3d.capture.geometry import display_size, pixel_aspect_of
-from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.image_size import image_size
+from stream_i3d.capture.key_frames import KeyFrameGate
 from stream_i3d.capture.local_file import find_file, shown
-from stream_i3d.capture.medium import comes_in_segments, server_names_a_length
 from stream_i3d.capture.picture_memory import (
     MemoryLimit,
     automatic_limit_mb,
     bytes_per_pixel,
     size_refusal,
 )
-from stream_i3d.capture.still_size import still_size
+from stream_i3d.capture.remote_file import comes_in_segments, server_names_a_length
 from stream_i3d.capture.stream_answers import encoding_hint, explain_silence
 from stream_i3d.capture.webcams import check_webcam
 from stream_i3d.capture.webcams import list_webcams as list_webcams
@@ -72,7 +72,7 @@ class VideoSource:
         self,
         capture: cv2.VideoCapture,
         name: str,
-        gate: KeyPictureGate | None = None,
+        gate: KeyFrameGate | None = None,
         stamped: bool = False,
         memory_limit: MemoryLimit = None,
     ) -> None:
@@ -204,7 +204,7 @@ def open_file(path: str, memory_limit: MemoryLimit = "auto") -> VideoFile:
     """
     name, file = shown(path), find_file(path)
     with Path(file).open("rb") as content:  # FFmpeg decodes a still picture to open it
-        still = still_size(content)
+        still = image_size(content)
     if still is not None and (refusal := size_refusal(memory_limit, *still, pictures=1)) is not None:
         raise SourceNotFound(f"{name}: {refusal}")
     from stream_i3d.capture.video_file import open_video_file  # here: cameras do without PyAV, 17 MB and 0.1 s
@@ -241,7 +241,7 @@ def open_url(
             from stream_i3d.capture.video_file import open_remote_file
 
             return open_remote_file(url, name, open_timeout_s, read_timeout_s, memory_limit)
-    gate = KeyPictureGate()
+    gate = KeyFrameGate()
     return VideoSource(capture, name=name, gate=gate, stamped=True, memory_limit=memory_limit)
 
 

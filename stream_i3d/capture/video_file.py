@@ -20,11 +20,11 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
+from stream_i3d.capture.frame_times import CUT_STILL_S, FrameTimes
 from stream_i3d.capture.geometry import UPRIGHT, display_size, orientation_of, pixel_aspect_of
 from stream_i3d.capture.local_file import FILE_OPTIONS
-from stream_i3d.capture.medium import broke_off
 from stream_i3d.capture.picture_memory import MemoryLimit, automatic_limit_mb, size_refusal
-from stream_i3d.capture.picture_times import CUT_STILL_S, PictureTimes
+from stream_i3d.capture.remote_file import broke_off
 from stream_i3d.errors import SourceNotFound, SourceUnavailable, brief
 from stream_i3d.preprocess import Image
 
@@ -89,7 +89,7 @@ class VideoFile:
             self._check_size(context.width, context.height, context.format)
             self._stream.thread_type = "NONE"  # one camera, one process: threads only add frames in flight
             self._nominal_fps = float(self._stream.guessed_rate or self._stream.average_rate or 0)
-            self._times = PictureTimes(self._nominal_fps)
+            self._times = FrameTimes(self._nominal_fps)
             self._damaged = 0
             self._encrypted = False
             self._pictures = self._decoded()

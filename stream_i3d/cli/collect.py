@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.options import split_source
 from stream_i3d.cli.output import say
 from stream_i3d.display_text import clean_text
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from stream_i3d.capture.collect import CollectJob
-    from stream_i3d.capture.takes import Cue
+    from stream_i3d.capture.collect_schedule import Cue
 
 _NOTHING = "nothing"
 _RECIPE = "finetune"
@@ -28,7 +29,8 @@ _RECIPE = "finetune"
 @click.option(
     "--source",
     required=True,
-    help="Webcam index, /dev path, URL, file or synthetic://.",
+    metavar="[NAME=]SOURCE",
+    help="Webcam index, /dev path, URL, file or synthetic://; the name is that of `run` and not used here.",
     shell_complete=completion.sources,
 )
 @click.option("--label", required=True, help="The class; its clips go to OUTPUT/LABEL.")
@@ -60,18 +62,18 @@ def collect(
     stream-i3d collect --source 0 --label wave
     stream-i3d collect --source 0 --label nothing --clips 1 --seconds 60 --split 3   # the empty scene
     """
-    from stream_i3d.capture.silence import silence_opencv
+    from stream_i3d.capture.decoder_logging import silence_opencv
 
     silence_opencv()
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     from stream_i3d.capture.collect import CollectJob, Stop, collect_clips
-    from stream_i3d.capture.takes import CollectPlan
+    from stream_i3d.capture.collect_schedule import CollectPlan
     from stream_i3d.service.supervisor import stop_on_signals
 
     plan = CollectPlan(clips, seconds, split, countdown, pause, fps)
-    job = CollectJob(source, label, output, plan, size, fast)
+    job = CollectJob(split_source(source)[1], label, output, plan, size, fast)
     columns = (TextColumn("{task.description}", markup=False), BarColumn())
     progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
     stop = Stop()

@@ -6,13 +6,14 @@ waits for them, and has no place for an error.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
+
+from stream_i3d.settings import settings_of
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -27,11 +28,6 @@ _CONTROL_WAIT_S = 1.0
 def words(*values: str) -> Completer:
     """Complete one of some words."""
     return lambda ctx, param, incomplete: matching(values, incomplete)
-
-
-def words_of(hint: Any) -> Completer:
-    """Complete one of the words that a `Literal` allows."""
-    return words(*literal_words(hint))
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -124,14 +120,14 @@ def train_settings(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
     before = tuple(ctx.params.get(param.name or "") or ())
     named = configurations("train")(ctx, param, incomplete) if not before and "=" not in incomplete else []
-    return [*named, *setting_items(settings_of(TrainConfig), before, incomplete)]
+    return [*named, *setting_items(words_by_key(TrainConfig), before, incomplete)]
 
 
 def live_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete KEY=VALUE of what can be changed while a service runs."""
     from stream_i3d.config import LIVE_SETTINGS, Config
 
-    every = settings_of(Config)
+    every = words_by_key(Config)
     before = tuple(ctx.params.get(param.name or "") or ())
     return setting_items({key: every[key] for key in LIVE_SETTINGS}, before, incomplete)
 
@@ -145,7 +141,7 @@ def evaluation_arguments(ctx: click.Context, param: click.Parameter, incomplete:
         return configurations("train")(ctx, param, incomplete)
     if len(before) == 1:
         return checkpoints(ctx, param, incomplete)
-    return setting_items(settings_of(TrainConfig), before, incomplete)
+    return setting_items(words_by_key(TrainConfig), before, incomplete)
 
 
 def setting_items(known: dict[str, tuple[str, ...]], before: Sequence[str], incomplete: str) -> list[CompletionItem]:
@@ -170,28 +166,9 @@ def setting_items(known: dict[str, tuple[str, ...]], before: Sequence[str], inco
     return [CompletionItem(f"{one}=") for one in keys]
 
 
-def settings_of(kind: type[Struct], prefix: str = "") -> dict[str, tuple[str, ...]]:
+def words_by_key(kind: type[Struct]) -> dict[str, tuple[str, ...]]:
     """Return a settings tree's dotted keys with the words that each allows; none for numbers, texts and lists."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name, hint in get_type_hints(kind).items():
-        key = f"{prefix}{name}"
-        if hasattr(hint, "__struct_fields__"):
-            found |= settings_of(hint, f"{key}.")
-        else:
-            found[key] = literal_words(hint)
-    return found
-
-
-def literal_words(hint: Any) -> tuple[str, ...]:
-    """Return the words that a type hint allows as a single value: of `Literal` and `bool`, also within a union."""
-    if hint is bool:
-        return ("true", "false")
-    origin = get_origin(hint)
-    if origin is Literal:
-        return tuple(str(word) for word in get_args(hint))
-    if origin in (Union, types.UnionType, Annotated):
-        return tuple(word for argument in get_args(hint) for word in literal_words(argument))
-    return ()
+    return {one.key: one.words for one in settings_of(kind)}
 
 
 def matching(values: Iterable[str], incomplete: str) -> list[CompletionItem]:

@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-from stream_i3d.cli.completion import sources as sources_completion
 from stream_i3d.cli.config_files import ConfigFile
-from stream_i3d.cli.options import config_of, recognition_options
+from stream_i3d.cli.options import (
+    cameras_of,
+    config_of,
+    group_options,
+    recognition_options,
+    service_options,
+    source_options,
+)
 from stream_i3d.cli.output import say, say_lines
 from stream_i3d.shipped_configs import ConfigKind, shipped_configs, summary
 
@@ -32,14 +38,16 @@ def list_configs() -> None:
 
 
 @config.command()
-@click.option("--source", "sources", multiple=True, help="As for run.", shell_complete=sources_completion)
+@source_options
 @recognition_options
-def show(sources: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:
+@service_options
+@group_options("keys")
+def show(sources: tuple[str, ...], config_file: Path | None, duration: float | None, quiet: bool, **flags: Any) -> None:
     """Print the whole configuration that run would use, defaults included; passwords are hidden."""
     from stream_i3d.settings import to_yaml
 
-    cameras = {"cameras": [{"source": source} for source in sources] or None}
-    say_lines(to_yaml(config_of(config_file, flags, cameras)))
+    given = {**cameras_of(sources), "logging.level": "warning" if quiet else None}
+    say_lines(to_yaml(config_of(config_file, flags, given)))
 
 
 @config.command()
@@ -49,8 +57,8 @@ def check(files: tuple[Path, ...]) -> None:
     from stream_i3d.config import load_config
     from stream_i3d.inference.setup import settle_model
     from stream_i3d.publish.factory import check_sinks
+    from stream_i3d.service.camera_names import name_cameras
     from stream_i3d.service.monitoring.access import monitor_token
-    from stream_i3d.service.names import name_cameras
     from stream_i3d.transport.addresses import check_bind
     from stream_i3d.transport.curve import load_server_keys
 
@@ -63,3 +71,11 @@ def check(files: tuple[Path, ...]) -> None:
         setup = settle_model(loaded.model, loaded.window)
         names = ", ".join(f"{name} ({address.kind})" for name, address, _ in cameras)
         say(f"{file}: ok: {names}; {setup.model_name.name} with {setup.model_name.checkpoint}")
+
+
+@config.command()
+def reference() -> None:
+    """Print the reference of all settings, as Markdown: allowed values, defaults, flags."""
+    from stream_i3d.cli.reference import make_reference
+
+    say_lines(make_reference())

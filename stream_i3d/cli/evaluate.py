@@ -11,6 +11,7 @@ import click
 
 from stream_i3d.cli.completion import evaluation_arguments, files, words
 from stream_i3d.cli.extras import check_extra
+from stream_i3d.cli.options import SETTINGS
 from stream_i3d.cli.output import say
 from stream_i3d.files import kind_of
 
@@ -60,14 +61,14 @@ if TYPE_CHECKING:
 @click.option("--streaming", is_flag=True, help="Play the videos through the live path too; measure smoothing.")
 @click.option(
     "--mode",
-    type=click.Choice(["window", "streaming"]),
+    type=click.Choice(SETTINGS["window.mode"].words),
     default="window",
     show_default=True,
     help="Mode of the live path, with --streaming.",
 )
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "torch", "openvino", "onnxruntime", "tensorrt"]),
+    type=click.Choice(SETTINGS["model.backend"].words),
     help="What runs the live path, with --streaming (default: torch).",
 )
 @click.option(
@@ -99,7 +100,7 @@ def evaluate(
 
     KEY=VALUE arguments, such as run.device=cpu, lie over CONFIG.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.errors import ConfigError

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from stream_i3d.cli import completion
+from stream_i3d.cli.options import SETTINGS
 from stream_i3d.cli.output import say
 
 
@@ -27,7 +28,7 @@ from stream_i3d.cli.output import say
 )
 @click.option(
     "--mode",
-    type=click.Choice(["window", "streaming"]),
+    type=click.Choice(SETTINGS["window.mode"].words),
     default="window",
     show_default=True,
     help="Take clips, or be one step of a network that is carried along streams.",
@@ -50,7 +51,7 @@ def export(**flags: Any) -> None:
     carries labels, preprocessing and temperature, so `run` and `recognize` take .xml and .onnx as a checkpoint.
     With --mode streaming it takes 8 frames, the number of steps before, and what it gave as contexts then.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from rich.console import Console

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from stream_i3d.cli import completion
-from stream_i3d.cli.options import config_of
+from stream_i3d.cli.options import config_of, setting_option
 from stream_i3d.cli.output import say
-from stream_i3d.config import FlowName, Precision
 from stream_i3d.display_text import clean_text
 
 
@@ -28,20 +27,12 @@ from stream_i3d.display_text import clean_text
 @click.option("--step-size", default=64, show_default=True, type=click.IntRange(1, 10000), help="Frames to the next.")
 @click.option("--fps", default=25.0, show_default=True, type=click.FloatRange(1, 240), help="Frames sampled a second.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the files; made if missing.")
-@click.option(
-    "--checkpoint",
-    help="Weights of the RGB network: a name of `weights list`, or a file.",
-    shell_complete=completion.checkpoints,
-)
-@click.option("--flow-checkpoint", help="Weights of the flow network.", shell_complete=completion.checkpoints)
-@click.option(
-    "--flow",
-    help="Optical flow: dis (default), farneback or tvl1 (slow).",
-    shell_complete=completion.words_of(FlowName),
-)
-@click.option("--device", help="auto, cpu, cuda, cuda:N.", shell_complete=completion.devices)
-@click.option("--precision", help="auto, fp32, bf16 or fp16.", shell_complete=completion.words_of(Precision))
-@click.option("--threads", type=int, help="CPU threads for inference (0: torch decides).")
+@setting_option("model.checkpoint", "Weights of the RGB network: a name of `weights list`, or a file.")
+@setting_option("model.flow_checkpoint", "Weights of the flow network.")
+@setting_option("model.flow")
+@setting_option("model.device")
+@setting_option("model.precision")
+@setting_option("model.threads")
 @click.option("--force", is_flag=True, help="Extract again what is there already.")
 def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **flags: Any) -> None:
     """Write I3D features of video files: 1024 numbers per stack and stream.
@@ -53,7 +44,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
 
     A video whose files are all there is skipped, so a call that was cut off can be repeated.
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.config import TWO_STREAM
@@ -63,7 +54,7 @@ def extract(videos: tuple[str, ...], streams: str, force: bool, output: Path, **
     chosen = parse_streams(streams)
     sizes = {name: flags.pop(name) for name in ("stack_size", "step_size", "fps")}
     if "flow" not in chosen:
-        flags["flow_checkpoint"] = None  # given, but of no use: not an error
+        flags["model__flow_checkpoint"] = None  # given, but of no use: not an error
     name = TWO_STREAM if "flow" in chosen else "i3d"
     job = ExtractJob(streams=chosen, model=config_of(None, flags, {"model.name": name}).model, output=output, **sizes)
     check_videos(videos)

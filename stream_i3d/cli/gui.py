@@ -49,8 +49,7 @@ def gui(
     stream-i3d gui --source 0                   # with a service of its own; takes the options of `run` but its keys
     stream-i3d gui --source clip.mp4 --source rtsp://camera/stream --fast
     """
-    flags["log_level"] = "warning" if quiet else None
-    own = bool(sources) or config_file is not None or any(value is not None for value in flags.values())
+    own = bool(sources) or quiet or config_file is not None or any(value is not None for value in flags.values())
     keys = client_keys(key, server_key)
     if own and (connect is not None or keys is not None):
         raise ConfigError(
@@ -61,7 +60,7 @@ def gui(
     if not own:
         open_window(connect=connect, keys=keys, **given)
         return
-    config = config_of(config_file, flags, cameras_of(sources))
+    config = config_of(config_file, flags, {**cameras_of(sources), "logging.level": "warning" if quiet else None})
     open_window(config=config, **given)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from stream_i3d.cli import completion
 from stream_i3d.cli.options import (
     CARRIED_MODEL_NOTE,
     cameras_of,
     config_of,
+    group_options,
     recognition_options,
     service_options,
     source_options,
@@ -25,17 +25,7 @@ from stream_i3d.display_text import clean_text
 @source_options
 @recognition_options
 @service_options
-@click.option(
-    "--key",
-    help="The service's secret key file; with it, only --clients can connect, also from elsewhere.",
-    shell_complete=completion.files,
-)
-@click.option(
-    "--clients",
-    multiple=True,
-    help="Folder of clients' public key files, or such a file; repeatable.",
-    shell_complete=completion.files,
-)
+@group_options("keys")
 @click.option("--gui", is_flag=True, help="Open the window on it; the service ends with the window.")
 @click.option("--end-with-input", is_flag=True, hidden=True)
 def run(
@@ -45,7 +35,6 @@ def run(
     quiet: bool,
     gui: bool,
     end_with_input: bool,
-    clients: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Recognise actions in cameras and publish them, until Ctrl-C.
@@ -58,9 +47,7 @@ def run(
 
     Where all sources are files, it ends with the last; with exit code 2 if none of them gave a prediction.
     """
-    flags["clients"] = list(clients) or None
-    flags["log_level"] = "warning" if quiet else None
-    config = config_of(config_file, flags, cameras_of(sources))
+    config = config_of(config_file, flags, {**cameras_of(sources), "logging.level": "warning" if quiet else None})
     if gui:
         from stream_i3d.cli.gui import open_window  # before anything else is imported: no OpenCV in that process
 

@@ -40,7 +40,7 @@ def train(
 
     Under torchrun, all its processes train together: torchrun --nproc-per-node 2 -m stream_i3d train ...
     """
-    from stream_i3d.capture.silence import silence_ffmpeg
+    from stream_i3d.capture.decoder_logging import silence_ffmpeg
 
     silence_ffmpeg()
     from stream_i3d.api.training import train as run_training

@@ -288,7 +288,7 @@ def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> N
     if check is not None and check.facts.rejected:
         name, reason = check.facts.backend, "passes the self-check"
     log.info("engine: %s (%s: %s)", engine.description, name, reason)
-    if setup.config.compile and ", compiled" not in engine.description:
+    if setup.config.compile and not engine.facts.compiled:
         log.warning("model.compile has no effect here: only one network alone, in window mode on torch, is compiled")
 
 
@@ -341,12 +341,12 @@ def _reader(config: ModelConfig, backend: Backend) -> Reader:
     from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
 
     if backend.name == "onnxruntime":
-        providers, named = on_cpu(config.precision)
-        return lambda path, spec, kept: OnnxRunner(path, spec, providers, config.threads, named)
+        providers, facts = on_cpu(config.precision)
+        return lambda path, spec, kept: OnnxRunner(path, spec, providers, config.threads, facts)
 
     def read(path: Path, spec: ModelSpec, kept: Path | None) -> Runner:
-        providers, named = on_tensorrt(config.precision, int(config.device.partition(":")[2] or 0), kept)
-        return OnnxRunner(path, spec, providers, config.threads, named)
+        providers, facts = on_tensorrt(config.precision, int(config.device.partition(":")[2] or 0), kept)
+        return OnnxRunner(path, spec, providers, config.threads, facts)
 
     return read
 

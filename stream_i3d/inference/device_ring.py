@@ -136,7 +136,7 @@ class DeviceRing:
             mark = self._queues.upload(self._device[slot], self._host[slot], self._gathered)
             self._uploaded[slot] = self._newest = mark
 
-    def elsewhere(self, first: int, last: int, interval: int) -> DeviceClip:
+    def device_frames(self, first: int, last: int, interval: int) -> DeviceClip:
         """Return where the frames at these positions are on the device."""
         return DeviceClip(self, tuple(stretches(first, last, interval, self._capacity)))
 

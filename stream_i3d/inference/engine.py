@@ -20,6 +20,7 @@ from stream_i3d.config import Precision
 from stream_i3d.errors import DeviceError
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.folding import in_half, inference_form, is_folded, separate_pools
 from stream_i3d.models.memory_format import lay_out
@@ -41,6 +42,9 @@ class Engine(Protocol):
 
     description: str
     """What it is and where it runs, for people."""
+
+    facts: EngineFacts
+    """The same as fields."""
 
     temperature: float
     """What logits are divided by before the softmax, so that probabilities mean what they say."""
@@ -74,6 +78,7 @@ class MixedPrecision:
         self._memory_format = lay_out(self.model)
         form = "BatchNorm folded" if whole else "autocast" if half else "eager"
         self.description = f"torch {torch.__version__.split('+')[0]}, {device}, {precision}, {form}"
+        self.facts = EngineFacts(backend="torch", device=str(device), precision=precision)
 
     def inputs(self, clips: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
         """(B, T, H, W, C) uint8, anywhere -> (B, C, T, H, W) on the device, normalised, as the network takes it."""
@@ -122,10 +127,11 @@ class TorchEngine:
         self._channels = spec.in_channels
         self._network = MixedPrecision(model, device, precision)
         self._forward: Callable[..., torch.Tensor] = self._network.model
-        self.description = self._network.description
+        self.description, self.facts = self._network.description, self._network.facts
         if compiled:
             self._forward = torch.compile(self._network.model)
             self.description += ", compiled"
+            self.facts = structs.replace(self.facts, compiled=True)
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:  # noqa: D102 (the protocol says it)
         stacked = clips[0][None] if len(clips) == 1 else np.stack(clips)

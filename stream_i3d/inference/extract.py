@@ -109,11 +109,8 @@ class Extractor:
             ConfigError: The files cannot be written.
         """
         found = self.extract(video, progress)
-        arrays: dict[str, NDArray[Any]] = {
-            **{str(stream): features for stream, features in found.features.items()},
-            "fps": np.array(self._job.fps),
-            "timestamps_ms": found.times_ms,
-        }
+        arrays: dict[str, NDArray[Any]] = {str(stream): rows for stream, rows in found.features.items()}
+        arrays |= {"fps": np.array(self._job.fps), "timestamps_ms": found.times_ms}
         _write_all({path: arrays[kind] for kind, path in self._job.files(video).items()})
         return len(found.times_ms)
 

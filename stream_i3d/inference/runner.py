@@ -53,10 +53,10 @@ class GatheringEngine(Protocol):
     """An `Engine` on a device that keeps cameras' rings there, so that each frame goes up once."""
 
     def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
-        """Return memory for a ring; clips from it have an `elsewhere`."""
+        """Return memory for a ring; clips from it have an `device_frames`."""
 
     def gather(self, clips: Sequence[Any]) -> Any:
-        """Return what `prepare` does of as many clips, given by their `elsewhere`; the next call may overwrite it."""
+        """Return what `prepare` does, of clips given by their `device_frames`; the next call may overwrite it."""
 
 
 @dataclass(slots=True)
@@ -181,8 +181,8 @@ class WindowRunner:
 
     def _prepare(self, clips: Sequence[Clip]) -> Any:
         """Return the clips as a batch: gathered where their frames are on the device already, else brought there."""
-        if isinstance(self._engine, GatheringEngine) and all(clip.elsewhere is not None for clip in clips):
-            return self._engine.gather([clip.elsewhere for clip in clips])
+        if isinstance(self._engine, GatheringEngine) and all(clip.device_frames is not None for clip in clips):
+            return self._engine.gather([clip.device_frames for clip in clips])
         return self._engine.prepare([clip.frames for clip in clips])
 
     def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:

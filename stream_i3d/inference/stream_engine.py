@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream_i3d.config import Precision
 from stream_i3d.inference.engine import MixedPrecision, choose_device, choose_precision, set_threads
 from stream_i3d.inference.setup import ModelSetup, check_carried, label_names
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.spec import ModelSpec
@@ -38,6 +39,9 @@ class StreamEngine(Protocol):
 
     description: str
     """What it is and where it runs, for people."""
+
+    facts: EngineFacts
+    """The same as fields."""
 
     temperature: float
     """What logits are divided by before the softmax, so that probabilities mean what they say."""
@@ -80,7 +84,7 @@ class TorchStreamEngine:
         self._network = MixedPrecision(model, device, precision)
         self._streaming = StreamingI3D(cast(I3D, self._network.model))  # in the form in which it runs
         self._blank: StreamState | None = None
-        self.description = f"{self._network.description}, streaming"
+        self.description, self.facts = f"{self._network.description}, streaming", self._network.facts
 
     def prepare(self, chunks: Sequence[NDArray[np.uint8]]) -> torch.Tensor:  # noqa: D102 (the protocol says it)
         stacked = chunks[0][None] if len(chunks) == 1 else np.stack(chunks)

@@ -46,7 +46,7 @@ class TwoStreamEngine:
 
     def __init__(self, rgb: TorchEngine, flow: TorchEngine, fusion: FusionName) -> None:
         self.labels = rgb.labels
-        self.description = f"{rgb.description}, RGB and flow, fused by {fusion}"
+        self.description, self.facts = f"{rgb.description}, RGB and flow, fused by {fusion}", rgb.facts
         self.temperature = 1.0  # of what `fuse` returns: each network's own stands before that
         self.temperatures = {"rgb": rgb.temperature, "flow": flow.temperature}
         self._rgb, self._flow, self._fusion = rgb, flow, fusion

@@ -115,7 +115,18 @@ class Attendance:
         for camera in cameras:
             last = self._statuses.pop(camera, None)
             if last is not None and (last.status.state != "stopped" or last.status.paused):
-                said.append(structs.replace(last.status, state="stopped", fps=0.0, detail=REMOVED, paused=False))
+                said.append(
+                    structs.replace(
+                        last.status,
+                        state="stopped",
+                        fps=0.0,
+                        detail=REMOVED,
+                        problem="",
+                        retry_in_s=None,
+                        too_slow=False,
+                        paused=False,
+                    )
+                )
         return said
 
     def _is_of_another(self, camera: str, name: str) -> bool:
@@ -135,10 +146,22 @@ class Attendance:
                 reconnects=0,
                 frames_dropped=0,
                 detail=reason,
+                problem=reason,
             )
         if last.status.state == "stopped":
             return last.status
         age = last.status.last_frame_age_s
         aged = None if age is None else round(age + now - last.at, 3)
-        away = {"stride": None, "overloaded": False, "waiting_since": None}
-        return structs.replace(last.status, state="stalled", fps=0.0, last_frame_age_s=aged, detail=reason, **away)
+        return structs.replace(
+            last.status,
+            state="stalled",
+            fps=0.0,
+            last_frame_age_s=aged,
+            detail=reason,
+            problem=reason,
+            retry_in_s=None,
+            too_slow=False,
+            stride=None,
+            overloaded=False,
+            waiting_since=None,
+        )

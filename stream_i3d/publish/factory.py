@@ -1,18 +1,22 @@
-"""From a configuration to its sinks at work: each with threads, queue and outbox of its own.
+"""The table of sinks, and from a configuration to its sinks at work.
 
-What a sink needs that is installed by an extra is imported only where such a sink is asked for.
+A new sink is a file in this folder and a row in `SINKS`; its settings are a class in `stream_i3d.sink_settings`. The
+file has two functions, `make_sink` and `needs` (see `SinkModule`). What a sink needs that is installed by an extra is
+imported only where such a sink is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
-from stream_i3d.config import Config, SecurityConfig, name_sink
+from stream_i3d.config import Config, name_sink
 from stream_i3d.errors import ConfigError
-from stream_i3d.publish.jsonl import JsonLinesSink
-from stream_i3d.publish.outbox import MemoryOutbox, Outbox
-from stream_i3d.publish.sink import Outlet, QueuedSink
+from stream_i3d.publish.outbox import MemoryOutbox
+from stream_i3d.publish.sink import Need, Outlet, SinkContext
 from stream_i3d.publish.store_sink import StoreSink
 from stream_i3d.sink_settings import (
     JsonLinesSettings,
@@ -24,12 +28,49 @@ from stream_i3d.sink_settings import (
 )
 from stream_i3d.transport.curve import load_server_keys
 
-_EXTRAS: dict[type[SinkSettings], tuple[str, str]] = {
-    MqttSettings: ("paho", "mqtt"),
-    WebhookSettings: ("httpx", "webhook"),
-    RecorderSettings: ("av", "recorder"),
-}
-"""What a sink imports, and the extra that installs it."""
+
+class SinkType(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        module: The file in this folder.
+        package: What it imports that may not be installed; "" for nothing.
+        extra: The extra of stream-i3d that installs the package.
+        delivers: Whether it delivers events from the store, where there is one, until they are acknowledged.
+    """
+
+    module: str
+    package: str = ""
+    extra: str = ""
+    delivers: bool = False
+
+
+class SinkModule(Protocol):
+    """What the file of a sink has."""
+
+    def make_sink(self, settings: Any, context: SinkContext) -> Outlet:
+        """Return the sink at work; ConfigError where that is not possible."""
+
+    def needs(self, settings: Any) -> Need:
+        """Return what it needs of the machine or the network, for `doctor`."""
+
+
+SINKS: Mapping[type[SinkSettings], SinkType] = MappingProxyType(
+    {
+        JsonLinesSettings: SinkType("jsonl"),
+        StoreSettings: SinkType("store_sink"),
+        MqttSettings: SinkType("mqtt", package="paho", extra="mqtt", delivers=True),
+        WebhookSettings: SinkType("webhook", package="httpx", extra="webhook", delivers=True),
+        RecorderSettings: SinkType("recorder", package="av", extra="recorder"),
+    }
+)
+"""By the class of their settings."""
+
+
+def sink_module(settings: SinkSettings) -> SinkModule:
+    """Return the file of a sink; its package must be installed."""
+    module: Any = importlib.import_module(f"stream_i3d.publish.{SINKS[type(settings)].module}")
+    return module  # type: ignore[no-any-return]
 
 
 class MissingPackage(NamedTuple):
@@ -41,10 +82,10 @@ class MissingPackage(NamedTuple):
 
 def missing_package(settings: SinkSettings) -> MissingPackage | None:
     """Return what such a sink imports where it is not installed."""
-    package, extra = _EXTRAS.get(type(settings), ("", ""))
-    if not package or importlib.util.find_spec(package) is not None:
+    row = SINKS[type(settings)]
+    if not row.package or importlib.util.find_spec(row.package) is not None:
         return None
-    return MissingPackage(package, f"pip install 'stream-i3d[{extra}]'")
+    return MissingPackage(row.package, f"pip install 'stream-i3d[{row.extra}]'")
 
 
 def name_sinks(config: Config) -> dict[str, SinkSettings]:
@@ -82,42 +123,25 @@ def make_outlets(config: Config, run: str) -> list[Outlet]:
     made: list[Outlet] = []
     try:
         named = name_sinks(config)
-        store = _make_store(named, run)
-        if store is not None:
-            made.append(store)
-        for name, settings in named.items():
-            if not isinstance(settings, StoreSettings):
-                # The recorder first: what it has to say of clips is the store's.
-                made.insert(0, _make(name, settings, config.security, store))
+        keys = load_server_keys(config.security)
+        delivering = tuple(name for name, settings in named.items() if SINKS[type(settings)].delivers)
+        store: StoreSink | None = None
+        # The store first, which others deliver from; it is closed last, for it notes the recorder's clips.
+        for name, settings in sorted(named.items(), key=lambda one: not isinstance(one[1], StoreSettings)):
+            outbox = None if store is None else store.outboxes.get(name)
+            context = SinkContext(
+                name=name,
+                run=run,
+                keys=None if keys is None else keys.own_client(),
+                delivering=delivering,
+                outbox=outbox or MemoryOutbox(settings.queue),
+                store=store,
+            )
+            outlet = sink_module(settings).make_sink(settings, context)
+            store = outlet if isinstance(outlet, StoreSink) else store
+            made.insert(0, outlet)
     except BaseException:
         for outlet in made:
             outlet.close(0.0)
         raise
     return made
-
-
-def _make_store(named: dict[str, SinkSettings], run: str) -> StoreSink | None:
-    delivering = [name for name, settings in named.items() if isinstance(settings, MqttSettings | WebhookSettings)]
-    stores = [(name, settings) for name, settings in named.items() if isinstance(settings, StoreSettings)]
-    return StoreSink(stores[0][1], stores[0][0], delivering, run) if stores else None
-
-
-def _make(name: str, settings: SinkSettings, security: SecurityConfig, store: StoreSink | None) -> Outlet:
-    if isinstance(settings, JsonLinesSettings):
-        lines = JsonLinesSink(settings.path, settings.max_bytes, settings.keep)
-        return QueuedSink(lines, name, settings.queue, settings.what, durable=True)
-    outbox: Outbox = store.outboxes[name] if store and name in store.outboxes else MemoryOutbox(settings.queue)
-    if isinstance(settings, MqttSettings):
-        from stream_i3d.publish.mqtt import MqttSink
-
-        return MqttSink(settings, name, outbox, store.running if store else ())
-    if isinstance(settings, WebhookSettings):
-        from stream_i3d.publish.webhook import WebhookSink
-
-        return WebhookSink(settings, name, outbox)
-    assert isinstance(settings, RecorderSettings)
-    from stream_i3d.publish.recorder import RecorderSink
-
-    keys = load_server_keys(security)
-    note = {} if store is None else {"note": store.note_clip}
-    return RecorderSink(settings, name, None if keys is None else keys.own_client(), **note)

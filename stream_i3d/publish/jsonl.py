@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stream_i3d.errors import ConfigError
+from stream_i3d.publish.sink import QueuedSink, SinkContext, Writable
+from stream_i3d.sink_settings import JsonLinesSettings
 from stream_i3d.transport.wire import Published, to_json_line
 
 
@@ -97,3 +99,14 @@ def _last_byte(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1)
+
+
+def make_sink(settings: JsonLinesSettings, context: SinkContext) -> QueuedSink:
+    """Return the sink at work; ConfigError where its file cannot be opened."""
+    lines = JsonLinesSink(settings.path, settings.max_bytes, settings.keep)
+    return QueuedSink(lines, context.name, settings.queue, settings.what, durable=True)
+
+
+def needs(settings: JsonLinesSettings) -> Writable | None:
+    """Return the folder that must be there."""
+    return None if settings.path == "-" else Writable(Path(settings.path).expanduser().absolute().parent)

@@ -18,7 +18,7 @@ from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.publish.mqtt_session import LEAVE_S, Oversized, Session, tls_context
 from stream_i3d.publish.mqtt_topics import MAX_CAMERAS, OFFLINE, ONLINE, MqttState, MqttStates, Topics
 from stream_i3d.publish.outbox import Outbox, Pending
-from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.sink import Outlet, Reachable, SinkContext
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import MqttSettings
 from stream_i3d.stage import SinkFigures
@@ -222,3 +222,13 @@ class MqttSink(Outlet):
                     session.deliver(self._topics.of(pending.event.camera, "event"), pending)
         except OSError:  # of the store, whose own sink says it
             self._store_again_at = now + _STORE_AGAIN_S
+
+
+def make_sink(settings: MqttSettings, context: SinkContext) -> MqttSink:
+    """Return the sink at work; ConfigError where its certificates cannot be read."""
+    return MqttSink(settings, context.name, context.outbox, () if context.store is None else context.store.running)
+
+
+def needs(settings: MqttSettings) -> Reachable:
+    """Return the broker."""
+    return Reachable(*settings.address)

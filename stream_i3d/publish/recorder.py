@@ -21,7 +21,7 @@ from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.preview_rings import PreviewRings
 from stream_i3d.publish.recording import Clocks, Recording, is_wall_clock
-from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.sink import Outlet, SinkContext, Writable
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread
@@ -224,3 +224,24 @@ def _check_encoder() -> None:
         raise ConfigError(
             "the recorder needs H.264, which this PyAV cannot write: pip install 'stream-i3d[recorder]'"
         ) from None
+
+
+def make_sink(settings: RecorderSettings, context: SinkContext) -> RecorderSink:
+    """Return the sink at work; ConfigError where its folder cannot be written to, or PyAV has no encoder for H.264."""
+    note = {} if context.store is None else {"note": context.store.note_clip}
+    return RecorderSink(settings, context.name, context.keys, **note)
+
+
+def needs(settings: RecorderSettings) -> Writable:
+    """Return the folder of clips, with room for those that the quota still allows."""
+    folder = Path(settings.folder).expanduser().absolute()
+    room_mb = settings.min_free_mb + max(0.0, settings.quota_mb - _clips_mb(folder))
+    return Writable(folder, room_mb, made=True)
+
+
+def _clips_mb(folder: Path) -> float:
+    """Return the size of the clips that are there, which counts towards the quota."""
+    try:
+        return sum(clip.stat().st_size for clip in folder.glob("*.mp4")) / 2**20
+    except OSError:
+        return 0.0

@@ -11,11 +11,18 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread
 from stream_i3d.transport.wire import TOPICS, Published
+
+if TYPE_CHECKING:
+    from stream_i3d.messages import ActionEvent
+    from stream_i3d.publish.outbox import Outbox
+    from stream_i3d.transport.curve import ClientKeys
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +30,55 @@ _QUEUE = 1000
 
 KINDS = {"predictions": "prediction", "events": "event", "status": "status"}
 """What settings call the kinds of messages -> the last part of their topics."""
+
+
+class Writable(NamedTuple):
+    """A folder that must be there, unless it is made, with room for `room_mb` (MB)."""
+
+    folder: Path
+    room_mb: float = 0.0
+    made: bool = False
+
+
+class Reachable(NamedTuple):
+    """A host that should take connections."""
+
+    host: str
+    port: int
+
+
+Need = Writable | Reachable | None
+"""What a sink needs of the machine or the network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkContext:
+    """What a sink is given beside its settings.
+
+    Attributes:
+        name: Of this sink.
+        run: Identity of this run of the service; the same when only this process was started again.
+        keys: Of the service as its own client; None where nobody needs keys.
+        delivering: Names of the sinks that deliver from the store.
+        outbox: Where events wait to be delivered: the store's, or one in memory.
+        store: The event store; None where there is none.
+    """
+
+    name: str
+    run: str
+    keys: ClientKeys | None
+    delivering: tuple[str, ...]
+    outbox: Outbox
+    store: EventRecord | None
+
+
+class EventRecord(Protocol):
+    """What other sinks use of the event store."""
+
+    running: list[ActionEvent]
+
+    def note_clip(self, event_id: str | None, clip: str) -> None:
+        """Note the name of an event's clip; without an event, that the clip is gone."""
 
 
 class Sink(Protocol):

@@ -17,7 +17,7 @@ from pathlib import Path
 from stream_i3d.errors import ConfigError
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import StoreOutbox
-from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.sink import Outlet, SinkContext, Writable
 from stream_i3d.publish.store import EventStore
 from stream_i3d.sink_settings import StoreSettings
 from stream_i3d.stage import SinkFigures
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
 _TOUCH_S = 5.0
 _TIDY_S = 60.0
+_STORE_MB = 500.0
 
 
 class StoreSink(Outlet):
@@ -197,3 +198,13 @@ class StoreSink(Outlet):
             for sink, outbox in self.outboxes.items():
                 outbox.recount(partial(store.undelivered, sink))
             self._tidy_at = now + _TIDY_S
+
+
+def make_sink(settings: StoreSettings, context: SinkContext) -> StoreSink:
+    """Return the sink at work; ConfigError where its file is no event store."""
+    return StoreSink(settings, context.name, context.delivering, context.run)
+
+
+def needs(settings: StoreSettings) -> Writable:
+    """Return the folder that must be there, with room for a million events."""
+    return Writable(Path(settings.path).expanduser().absolute().parent, room_mb=_STORE_MB)

@@ -19,7 +19,7 @@ from stream_i3d import __version__
 from stream_i3d.deadline import call_within
 from stream_i3d.messages import ActionEvent
 from stream_i3d.publish.outbox import Outbox, Pending
-from stream_i3d.publish.sink import Outlet
+from stream_i3d.publish.sink import Outlet, Reachable, SinkContext
 from stream_i3d.publish.webhook_policy import DELIVERY_HEADER, SIGNATURE_HEADER, Schedule, judge, retry_after, sign
 from stream_i3d.redact import redact
 from stream_i3d.sink_settings import WebhookSettings
@@ -225,3 +225,14 @@ def _origin(url: str) -> str:
     """Return scheme and host of a URL: the path of a webhook may be a secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def make_sink(settings: WebhookSettings, context: SinkContext) -> WebhookSink:
+    """Return the sink at work."""
+    return WebhookSink(settings, context.name, context.outbox)
+
+
+def needs(settings: WebhookSettings) -> Reachable:
+    """Return the host that events are posted to."""
+    parts = urlsplit(settings.url)
+    return Reachable(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.scenes.camera import CLEAN_CAMERA, Camera
 from stream_i3d.scenes.compression import InterFrameCodec, draw_codec
-from stream_i3d.scenes.draws import Shot
+from stream_i3d.scenes.motion_sampling import Shot
 from stream_i3d.scenes.noise import Pixels
 from stream_i3d.scenes.render import Scene
 

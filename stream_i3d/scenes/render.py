@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.scenes.camera import Camera, draw_camera, metered
-from stream_i3d.scenes.draws import Shot, draw_motion
+from stream_i3d.scenes.motion_sampling import Shot, draw_motion
 from stream_i3d.scenes.motions import Pose
 from stream_i3d.scenes.noise import Pixels, light_field
 from stream_i3d.scenes.occluders import draw_occluder

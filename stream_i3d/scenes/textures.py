@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.scenes.leaves import dead_leaves
+from stream_i3d.scenes.dead_leaves import dead_leaves
 from stream_i3d.scenes.noise import Pixels, fractal_noise, palette, stretch
 from stream_i3d.scenes.shapes import random_shape
 

@@ -1,9 +1,8 @@
-"""Says each change of a camera's state once, as one line of the log. Pure but for logging."""
+"""Logs each change of a camera's state, or of what is wrong with it, as one line."""
 
 from __future__ import annotations
 
 import logging
-import re
 
 from stream_i3d.messages import CameraStatus
 from stream_i3d.stage import CameraNews, StageMessage
@@ -11,30 +10,35 @@ from stream_i3d.stage import CameraNews, StageMessage
 log = logging.getLogger(__name__)
 
 _WORRYING = ("stalled", "reconnecting")
-_MOST = 256
-_TRIES = "next try in"
-_NUMBER = re.compile(r"\d+(\.\d+)?")
+_MAX_CAMERAS = 256
 
 
 class CameraLog:
-    """Knows what was last said of each camera."""
+    """Remembers what was last logged of each camera."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[str, str]] = {}
+        self._logged: dict[str, tuple[object, ...]] = {}
 
-    def heard(self, name: str, pid: int, said: StageMessage) -> None:
-        """Take what a stage says; only statuses of cameras matter."""
-        if isinstance(said, CameraNews):
-            self.take(said.status)
+    def on_message(self, name: str, pid: int, message: StageMessage) -> None:
+        """Take a message of a stage; only statuses of cameras matter."""
+        if isinstance(message, CameraNews):
+            self.take(message.status)
 
     def take(self, status: CameraStatus) -> None:
-        """Log the status where its state or the reason for it is new, and not for other numbers in that reason."""
-        state = status.state, _NUMBER.sub("0", status.detail)
-        if self._said.get(status.camera) == state:
+        """Log a status whose state or problem is new; a rate that varies is not."""
+        key = _key(status)
+        if self._logged.get(status.camera) == key:
             return
-        self._said.pop(status.camera, None)
-        self._said[status.camera] = state
-        if len(self._said) > _MOST:  # of those that were removed long ago
-            del self._said[next(iter(self._said))]
-        level = logging.WARNING if status.state in _WORRYING or _TRIES in status.detail else logging.INFO
+        self._logged.pop(status.camera, None)
+        self._logged[status.camera] = key
+        if len(self._logged) > _MAX_CAMERAS:
+            del self._logged[next(iter(self._logged))]
+        level = logging.WARNING if status.state in _WORRYING or status.retry_in_s is not None else logging.INFO
         log.log(level, "%s: %s (%s)", status.camera, status.state, status.detail)
+
+
+def _key(status: CameraStatus) -> tuple[object, ...]:
+    """Return what makes a status worth another line."""
+    if status.state == "live":  # its problem names a rate, and its detail a size
+        return status.state, bool(status.problem), status.too_slow, status.delay_s > 0
+    return status.state, status.problem or status.detail

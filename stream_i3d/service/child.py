@@ -24,8 +24,8 @@ from stream_i3d.logs import current_logging
 from stream_i3d.service.activity import look_at_activity
 from stream_i3d.service.footprint import FootprintWatch
 from stream_i3d.service.hang import HangWatch
-from stream_i3d.service.health import StageHealth, StageState
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth, StageState
 from stream_i3d.stage import (
     CameraNews,
     Done,
@@ -122,7 +122,7 @@ class Child:
             self._check(now)
 
     def health(self) -> StageHealth:
-        """Return how it fares, as of the last look; may be called from any thread."""
+        """Return its state, as of the last look; may be called from any thread."""
         link, held = self._link, self._watch.footprint
         return StageHealth(
             name=self.row.name,

@@ -21,7 +21,7 @@ from msgspec import structs
 from stream_i3d.config import Config, PublishConfig, SecurityConfig
 from stream_i3d.errors import ServiceError
 from stream_i3d.files import PRIVATE, replace_file
-from stream_i3d.service.run_folder import RunFolder
+from stream_i3d.service.run_folder import WINDOW_PREFIX, RunFolder
 from stream_i3d.transport.control import HelloReply, SayHello
 from stream_i3d.transport.control_sockets import ControlClient
 
@@ -40,7 +40,7 @@ class LaunchedService:
 
     def __init__(self, config: Config) -> None:
         """Start it; returns at once."""
-        self._folder = RunFolder("stream-i3d-window-")
+        self._folder = RunFolder(WINDOW_PREFIX)
         folder = self._folder.path
         self.publish = _given_or(config.publish.address, PublishConfig().address, _address(folder, "publish"))
         self.control = _given_or(config.control.address, "auto", _address(folder, "control"))
@@ -68,9 +68,9 @@ class LaunchedService:
         with self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode("utf-8", errors="replace").split("\n")
-        said = [line for line in lines if line.strip()]
-        errors = [line for line in said if line.startswith("error: ")]  # libraries may have words after it
-        last = (errors or said or [""])[-1]
+        output = [line for line in lines if line.strip()]
+        errors = [line for line in output if line.startswith("error: ")]  # libraries may have words after it
+        last = (errors or output or [""])[-1]
         return last.removeprefix("error: ") or f"the service ended with code {self.poll()}"
 
     def wait_ready(self, timeout_s: float = 120.0) -> HelloReply:

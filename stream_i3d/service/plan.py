@@ -22,8 +22,8 @@ from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.publish.factory import check_sinks
 from stream_i3d.publish.process import PublisherJob, publisher_main
+from stream_i3d.service.camera_names import capture_stage, ends_without_camera, free_name, name_cameras
 from stream_i3d.service.hang import BUSY_STARTUP, HangLimits
-from stream_i3d.service.names import capture_stage, ends_without_camera, free_name, name_cameras
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import CameraSlot, Stage
 from stream_i3d.transport.addresses import (

@@ -13,24 +13,24 @@ from typing import Any
 
 from msgspec import structs
 
-from stream_i3d.capture.presence import check_present
+from stream_i3d.capture.preflight import check_present
 from stream_i3d.config import Config, MonitoringConfig
 from stream_i3d.errors import ConfigError, TransportError
 from stream_i3d.inference.setup import with_checkpoint_threshold
 from stream_i3d.inference.worker.process import worker_main
 from stream_i3d.service.camera_log import CameraLog
-from stream_i3d.service.desk import ControlDesk
-from stream_i3d.service.kept import Keeper, StateFile, apply
+from stream_i3d.service.camera_names import ends_without_camera, name_cameras
+from stream_i3d.service.control_handler import ControlHandler
 from stream_i3d.service.monitoring.access import monitor_address, monitor_token
 from stream_i3d.service.monitoring.http_server import HttpServer
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitoring.routes import MonitorRoutes
-from stream_i3d.service.names import ends_without_camera, name_cameras
-from stream_i3d.service.notify import Notifier
 from stream_i3d.service.plan import Plan
 from stream_i3d.service.process_limits import raise_open_files_limit, tighten_umask
 from stream_i3d.service.run_folder import RunFolder
+from stream_i3d.service.saved_changes import ChangeSaver, StateFile, apply
 from stream_i3d.service.supervisor import Supervisor, stop_on_signals
+from stream_i3d.service.systemd import SystemdNotifier
 from stream_i3d.stage import Ready, Stage, Summary
 from stream_i3d.transport.addresses import control_address
 from stream_i3d.transport.control_sockets import ControlServer
@@ -72,19 +72,19 @@ def run_service(
     ):
         plan = Plan(config, folder.path, worker)
         _check_sources(config)
-        desk = None if server is None else ControlDesk(plan, server, keeper)
-        notifier = Notifier()
-        told = {"control": "" if server is None else server.address, "monitor": endpoint}
+        desk = None if server is None else ControlHandler(plan, server, keeper)
+        notifier = SystemdNotifier()
+        addresses = {"control": "" if server is None else server.address, "monitor": endpoint}
 
         def tell_ready(ready: Ready) -> None:
             notifier.ready(f"publishing on {ready.address}: {ready.detail}")
-            on_ready(structs.replace(ready, **told))
+            on_ready(structs.replace(ready, **addresses))
 
         def turned(now: float) -> None:
             notifier.alive(now)
             monitor.turned()
 
-        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.heard, CameraLog().heard))
+        supervisor = Supervisor(plan.rows, tell_ready, desk, turned, (monitor.on_message, CameraLog().on_message))
         monitor.stages = lambda: [stage_snapshot(row, health) for row, health in supervisor.stages()]
 
         def stop() -> None:
@@ -108,7 +108,7 @@ def _check_sources(config: Config) -> None:
             check_present(address)
 
 
-def _with_what_was_kept(config: Config) -> tuple[Config, Keeper | None]:
+def _with_what_was_kept(config: Config) -> tuple[Config, ChangeSaver | None]:
     """Return the configuration with what was changed of it in earlier runs, and who keeps what will be."""
     if config.control.state is None:
         return config, None
@@ -121,7 +121,7 @@ def _with_what_was_kept(config: Config) -> tuple[Config, Keeper | None]:
         name_cameras(settled)
     except ConfigError as error:
         raise ConfigError(f"{error} (kept in {file.path}; remove it to start with the configuration alone)") from None
-    return settled, Keeper(base, file)
+    return settled, ChangeSaver(base, file)
 
 
 @contextmanager

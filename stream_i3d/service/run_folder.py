@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import stat
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
 
@@ -20,9 +18,9 @@ from filelock import FileLock, Timeout
 
 from stream_i3d.errors import ServiceError
 
-PREFIX = "stream-i3d-"
+RUN_PREFIX = "stream-i3d-run-"
+WINDOW_PREFIX = "stream-i3d-window-"
 _LOCK = "owner.lock"
-_YOUNG_S = 60.0
 
 
 class RunFolder:
@@ -32,7 +30,7 @@ class RunFolder:
         path: Where it is.
     """
 
-    def __init__(self, prefix: str = PREFIX) -> None:
+    def __init__(self, prefix: str = RUN_PREFIX) -> None:
         """Make it, and remove those that processes of this user left behind.
 
         Raises:
@@ -64,16 +62,18 @@ class RunFolder:
 def clear_left_folders(place: Path) -> list[Path]:
     """Remove the folders of processes that are gone; return which.
 
-    Only this user's own, of mode 0700, which nobody else can have put anything into; never through a link.
+    Only folders with the lock file of a RunFolder, this user's own, of mode 0700, which nobody else can have put
+    anything into; never through a link. A folder without the lock may be anybody's, whatever its name, so it stays.
     """
     if os.name != "posix":
         return []
     removed = []
     with contextlib.suppress(OSError):
-        for folder in sorted(place.glob(f"{PREFIX}*")):
+        for folder in sorted([*place.glob(f"{RUN_PREFIX}*"), *place.glob(f"{WINDOW_PREFIX}*")]):
             with contextlib.suppress(OSError, Timeout, NotImplementedError):
-                if _is_ours(folder) and _is_left(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
+                if _is_ours(folder) and (folder / _LOCK).is_file():
+                    with _lock_of(folder):  # Timeout where its owner lives
+                        shutil.rmtree(folder, ignore_errors=True)
                     removed.append(folder)
     return removed
 
@@ -85,26 +85,3 @@ def _lock_of(folder: Path) -> FileLock:
 def _is_ours(folder: Path) -> bool:
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
-
-
-def _is_left(folder: Path) -> bool:
-    """Tell whether the process that made a folder is gone."""
-    if (folder / _LOCK).exists():
-        with _lock_of(folder):  # Timeout where its owner lives
-            return True
-    # Without a lock: it is just being made, or of a version before there were locks, which serves sockets in it.
-    return time.time() - folder.lstat().st_mtime > _YOUNG_S and not any(map(_is_served, folder.iterdir()))
-
-
-def _is_served(path: Path) -> bool:
-    if not stat.S_ISSOCK(path.lstat().st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True
-    return True

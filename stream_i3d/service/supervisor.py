@@ -2,7 +2,8 @@
 
 A process that fails with an error of ours (exit code 2) ends the run with that error: trying again would not mend it.
 One that crashes, or is silent too long, is started again with backoff (service/child.py). Nothing here waits for a
-process: one that hangs holds up no other, nor the desk. Start method is spawn: nothing is inherited by chance.
+process: one that hangs delays neither the others nor the control channel. Start method is spawn: nothing is
+inherited by chance.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from msgspec import structs
 from stream_i3d.errors import ServiceError
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.publish.process import PublisherJob
+from stream_i3d.service.camera_names import camera_of
 from stream_i3d.service.child import Child, Said
-from stream_i3d.service.figures import RunFigures
-from stream_i3d.service.health import StageHealth
-from stream_i3d.service.names import camera_of
 from stream_i3d.service.plan import Role, StageRow
+from stream_i3d.service.run_totals import RunTotals
+from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraNews, Order, PublisherOrder, PublisherSummary, Ready, Summary
 
 _TICK_S = 0.05
@@ -38,14 +39,14 @@ _STARTING_S = 30.0
 """Seconds after which a process that still starts holds up no other."""
 
 
-class Desk(Protocol):
+class ControlSide(Protocol):
     """Who takes requests while the service runs; called by the supervisor's own thread only."""
 
     def attend(self, supervisor: Supervisor, wait_s: float) -> None:
         """See to what is asked, waiting for it at most `wait_s`."""
 
-    def heard(self, name: str, said: Ready | CameraNews) -> None:
-        """Take note of what the process `name` has said."""
+    def on_message(self, name: str, message: Ready | CameraNews) -> None:
+        """Take note of what the process `name` has sent."""
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
         """Take note that a process which is not essential cannot go on."""
@@ -73,7 +74,7 @@ class Supervisor:
         self,
         rows: Sequence[StageRow],
         on_ready: Callable[[Ready], None] = lambda ready: None,
-        desk: Desk | None = None,
+        control: ControlSide | None = None,
         on_turn: Callable[[float], None] = lambda now: None,
         on_said: Sequence[Callable[[str, int, Said], None]] = (),
     ) -> None:
@@ -82,13 +83,13 @@ class Supervisor:
         Args:
             rows: What to run.
             on_ready: Called once, when predictions are published.
-            desk: May change what runs meanwhile.
+            control: May change what runs meanwhile.
             on_turn: Called at every turn of the loop, with the monotonic clock: the supervisor itself lives.
             on_said: Each is called with all that processes say, their stage's name and their number.
         """
         self._rows = rows
         self._on_ready = on_ready
-        self._desk = desk
+        self._control = control
         self._on_turn = on_turn
         self._on_said = on_said
         self._all_ready = False
@@ -97,7 +98,7 @@ class Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._running: list[Child] = []
         self._stopping = False  # no Event: a signal handler that sets one can wait for a lock that its own thread holds
-        self._figures = RunFigures()
+        self._figures = RunTotals()
         self._previews: dict[str, str] = {}
         self._cut_short: list[str] = []
 
@@ -143,7 +144,7 @@ class Supervisor:
         self._named(row.name).replace(time.monotonic(), row)
 
     def retire(self, name: str) -> None:
-        """End a process for good; the desk is told when it is gone."""
+        """End a process for good; the control channel is told when it is gone."""
         self._named(name).retire(time.monotonic())
 
     def is_ready(self, name: str) -> bool:
@@ -151,11 +152,11 @@ class Supervisor:
         return any(one.state == "running" for one in self._running if one.row.name == name)
 
     def health(self) -> list[StageHealth]:
-        """Return how each process fares; may be called from any thread."""
+        """Return the state of each process; may be called from any thread."""
         return [health for _, health in self.stages()]
 
     def stages(self) -> list[tuple[StageRow, StageHealth]]:
-        """Return every process and how it fares; may be called from any thread."""
+        """Return every process and its state; may be called from any thread."""
         return [(one.row, one.health()) for one in list(self._running)]
 
     def _named(self, name: str) -> Child:
@@ -228,13 +229,13 @@ class Supervisor:
 
     def _attend(self, wait_s: float) -> None:
         """Wait for a request, or a stop, and see to it."""
-        if self._desk is None:
+        if self._control is None:
             time.sleep(wait_s)
         else:
-            self._desk.attend(self, wait_s)
+            self._control.attend(self, wait_s)
 
     def _look_after(self, one: Child, now: float, may_start: bool) -> None:
-        """Hear one process, take the next step with it, and tell the desk what became of it."""
+        """Hear one process, take the next step with it, and tell the control what became of it."""
         self._hear(one)
         before = one.state
         one.look(now, may_start)
@@ -245,14 +246,14 @@ class Supervisor:
         failed = one.state == "failed" and before != "failed"
         if failed and one.row.essential:
             self._cut_short.append(f"{camera_of(one.row.name) or one.row.name}: {one.failure}")
-        if self._desk is None:
+        if self._control is None:
             if failed and one.row.essential:
                 raise ServiceError(self._cut_short[0])
             return
         if failed:
-            self._desk.gave_up(self, one.row.name, one.failure)
+            self._control.gave_up(self, one.row.name, one.failure)
         if one.state == "gone":
-            self._desk.gone(self, one.row.name)
+            self._control.gone(self, one.row.name)
 
     def _hear(self, one: Child) -> None:
         for message in one.listen():
@@ -260,8 +261,8 @@ class Supervisor:
                 on_said(one.row.name, one.pid, message)
             if isinstance(message, Summary | PublisherSummary):
                 self._figures.take(one.row.name, one.pid, message)
-            elif self._desk is not None:
-                self._desk.heard(one.row.name, message)
+            elif self._control is not None:
+                self._control.on_message(one.row.name, message)
 
     def _end_in_order(self) -> None:
         """End everything, in the order of the plan, within `_SHUTDOWN_S` whatever hangs."""

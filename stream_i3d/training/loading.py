@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct
 from torch.utils.data import DataLoader
 
-from stream_i3d.capture.silence import silence_ffmpeg
+from stream_i3d.capture.decoder_logging import silence_ffmpeg
 from stream_i3d.errors import ConfigError
 from stream_i3d.training.config import DataConfig
 from stream_i3d.training.sample import Batch, ClipDataset, Sample, SampleKey

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.messages import CameraName, CameraStatus, Count, ModelName
+from stream_i3d.messages import CameraName, CameraStatus, Count, EngineFacts, ModelName
 from stream_i3d.stage import EngineCheck
 from stream_i3d.transport.wire import decode_json
 
@@ -101,8 +101,9 @@ class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
         publish: Address of the PUB socket; "" until first ready.
         model: The network; None until first ready, as are `labels` (empty) and `engine`, `device`, `precision` ("").
         engine: What runs the network, for people.
-        device: Such as "cpu" or "cuda:0".
-        precision: "fp32", "bf16" or "fp16".
+        facts: The same as fields; None until first ready.
+        device: `facts.device`; "" until first ready.
+        precision: `facts.precision`; "" until first ready.
         check: How the engine compares with float32, and what failed that before it.
     """
 
@@ -116,6 +117,7 @@ class HelloReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
     engine: str = ""
     device: str = ""
     precision: str = ""
+    facts: EngineFacts | None = None
     check: EngineCheck | None = None
 
 

@@ -11,8 +11,8 @@ import pytest
 from stream_i3d.capture import collect
 from stream_i3d.capture.clip_file import ClipFolder
 from stream_i3d.capture.collect import Collected, CollectJob, Collector, Stop, collect_clips
+from stream_i3d.capture.collect_schedule import CollectPlan, Cue
 from stream_i3d.capture.reader import Clock
-from stream_i3d.capture.takes import CollectPlan, Cue
 from stream_i3d.errors import ConfigError, SourceError, SourceNotFound, SourceUnavailable
 from stream_i3d.preprocess import Image
 

@@ -63,6 +63,8 @@ def test_a_camera_too_slow_for_windows_is_said_to_be_too_slow(rig: Rig) -> None:
     rig.openings = [rig.camera(20, fps=2.0, then_stop=True)]
     rig.run()
     assert rig.details("live")[-1].endswith("delivers 2.0 fps, too slow to recognise (at least 3.1)")
+    last = [report for report in rig.channel.reports if report.state == "live"][-1]
+    assert last.too_slow and last.problem == "delivers 2.0 fps, too slow to recognise (at least 3.1)"
 
 
 def test_live_is_reported_every_second_and_not_with_every_frame(rig: Rig) -> None:
@@ -146,6 +148,9 @@ def test_while_waiting_the_reason_and_the_seconds_to_the_next_try_are_told(rig: 
     assert len(seconds) >= 3
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[-1] == 1
+    reports = [report for report in rig.channel.reports if report.state == "reconnecting"]
+    assert [report.retry_in_s for report in reports] == seconds
+    assert {report.problem for report in reports} == {"webcam 0: the stream ended"}
 
 
 def test_a_camera_that_was_never_there_is_connecting_and_says_when_it_is_tried_again(rig: Rig) -> None:

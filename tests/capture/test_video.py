@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stream_i3d.capture import video
-from stream_i3d.capture.key_pictures import KeyPictureGate
+from stream_i3d.capture.key_frames import KeyFrameGate
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.capture.video import VideoSource, open_file, open_url, open_webcam, stream_options
 from stream_i3d.config import CaptureConfig
@@ -428,7 +428,7 @@ def test_a_stream_that_is_joined_between_key_pictures_gives_grey_ones_which_are_
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, number), format="rgb24"))
         ]
     path.write_bytes(b"".join(packets[5:]))
-    source = video.VideoSource(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), name="joined", gate=KeyPictureGate())
+    source = video.VideoSource(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), name="joined", gate=KeyFrameGate())
     seen = []
     for _ in range(30):
         source.grab()

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stream_i3d.capture.collect import CollectJob
-from stream_i3d.capture.takes import CollectPlan, Cue
+from stream_i3d.capture.collect_schedule import CollectPlan, Cue
 from stream_i3d.cli import main
 from stream_i3d.cli.collect import _Prompter
 from stream_i3d.shipped_configs import find_config
@@ -98,6 +98,21 @@ def test_a_scene_is_cut_into_clips_of_the_size_and_rate_asked_for(run: Run, tmp_
     for clip in left_in(tmp_path):
         assert look(clip)[:3] == (12.5, pytest.approx(2), 25)
         assert cv2.VideoCapture(str(clip)).get(cv2.CAP_PROP_FRAME_WIDTH) == 80
+
+
+def test_a_name_before_the_source_is_split_from_it_as_by_run(run: Run, video: Path, tmp_path: Path) -> None:
+    sizes = ("--clips", 1, "--seconds", 1, "--countdown", 0, "--fast")
+    code, lines = run("--source", f"door={video}", "--label", "wave", "--output", tmp_path, *sizes)
+    assert (code, lines[0]) == (0, f"{video}: 96x64, nominally 15 fps")
+    assert lines[-1].startswith(f"next: stream-i3d collect --source {video} ")
+    assert len(left_in(tmp_path)) == 1
+
+
+def test_a_name_that_cannot_be_one_is_one_line(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("collect", "--source", "my door=0", "--label", "wave", "--output", tmp_path)
+    assert done.returncode == 2
+    assert "a camera's name has 1 to 64 letters" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_countdown_is_said_second_by_second(run: Run, video: Path, tmp_path: Path) -> None:

@@ -149,8 +149,8 @@ def _options(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, 
             yield from _options(inner, ctx)
 
 
-FREE = {"address", "camera", "cameras", "connect", "control", "label", "labels", "monitor", "name", "publish", "since"}
-FREE |= {"size", "until"}
+FREE = {"address", "camera", "cameras", "connect", "label", "labels", "name", "since", "size", "until"}
+FREE |= {"control__address", "monitoring__address", "publish__address"}
 """Texts of which there is no list: addresses, dates, names that somebody thinks of."""
 
 

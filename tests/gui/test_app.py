@@ -29,9 +29,9 @@ def test_the_application_speaks_the_languages_of_the_system():
     code = """if True:
         from PyQt6.QtCore import QCoreApplication
         from stream_i3d_gui.app import make_application
-        from stream_i3d_gui.state import words
+        from stream_i3d_gui.state import translation
         app = make_application(["stream-i3d"])
-        print(QCoreApplication.translate("QPlatformTheme", "Cancel"), words.translate("QPlatformTheme", "Cancel"))
+        print(QCoreApplication.translate("QPlatformTheme", "Cancel"), translation.translate("QPlatformTheme", "Cancel"))
     """
     german = {"LANGUAGE": "de", "LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8"}
     told = subprocess.run(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PyQt6.QtCore import QCoreApplication, QLocale, QTranslator
 from stream_i3d_gui.language import speak
-from stream_i3d_gui.state import words
+from stream_i3d_gui.state import translation
 from stream_i3d_gui.state.formats import age
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +31,9 @@ def elf_hash(text: bytes) -> int:
 def write_qm(path: Path, translations: dict[tuple[str, str], str]) -> None:
     """Write what lrelease makes of a .ts file: messages, and where each begins, by hash."""
     messages, places = b"", []
-    for (context, source), translation in translations.items():
+    for (context, source), translated in translations.items():
         places.append((elf_hash(source.encode()), len(messages)))
-        words_ = translation.encode("utf-16-be")
+        words_ = translated.encode("utf-16-be")
         messages += struct.pack(">BI", _TRANSLATION, len(words_)) + words_
         for tag, text in ((_COMMENT, ""), (_SOURCE, source), (_CONTEXT, context)):
             messages += struct.pack(">BI", tag, len(text.encode())) + text.encode()
@@ -57,7 +57,7 @@ def folder(application: object, tmp_path: Path) -> Iterator[Path]:
     for translator in app.findChildren(QTranslator):
         QCoreApplication.removeTranslator(translator)
         translator.deleteLater()
-    words.install(None)
+    translation.install(None)
 
 
 def spoken() -> tuple[str, str]:

@@ -118,7 +118,7 @@ def test_settings_apply_and_a_refused_one_is_said_and_taken_back(connected, serv
     connected.change_settings({"window.stride": 4})
     qtbot.waitUntil(lambda: connected.settings["window.stride"] == 4, timeout=SOON_MS)
     assert isinstance(service.asked[0], ChangeSettings)
-    with qtbot.waitSignals([connected.said, connected.settings_known], timeout=SOON_MS) as seen:
+    with qtbot.waitSignals([connected.notice, connected.settings_known], timeout=SOON_MS) as seen:
         connected.change_settings({"window.stride": 128})
     said = next(one for one in seen.all_signals_and_args if len(one.args) == 2)
     assert said.args == ("window.stride: too large for this camera", True)
@@ -169,11 +169,11 @@ def test_with_keys_a_guarded_service_is_as_any_other(session, guarded, ring, qtb
 @pytest.mark.parametrize("who", ["unknown key", "no key", "wrong server key"])
 def test_without_the_right_keys_the_window_is_told_why_and_gets_nothing(session, guarded, ring, qtbot, who):
     keys, why = ring.refused[who]
-    with qtbot.waitSignal(session.said, timeout=SOON_MS) as said:
+    with qtbot.waitSignal(session.notice, timeout=SOON_MS) as said:
         session.connect_to(guarded.control, keys)
     assert why in said.args[0] and said.args[1] is True
     for _ in range(2):  # and it goes on to be said, whatever else is tried
-        with qtbot.waitSignal(session.said, timeout=SOON_MS) as said:
+        with qtbot.waitSignal(session.notice, timeout=SOON_MS) as said:
             pass
         assert why in said.args[0]
     assert session.state == "searching" and session.hello is None and not session.board.cameras
@@ -182,7 +182,7 @@ def test_without_the_right_keys_the_window_is_told_why_and_gets_nothing(session,
 
 def test_a_key_that_is_let_in_later_lets_the_window_in_by_itself(session, guarded, ring, qtbot):
     keys = ring.client("stranger")
-    with qtbot.waitSignal(session.said, timeout=SOON_MS):
+    with qtbot.waitSignal(session.notice, timeout=SOON_MS):
         session.connect_to(guarded.control, keys)
     assert session.state != "up"
     ring.let_in("stranger")
@@ -191,7 +191,7 @@ def test_a_key_that_is_let_in_later_lets_the_window_in_by_itself(session, guarde
 
 
 def test_what_cannot_be_asked_is_said(session, qtbot):
-    with qtbot.waitSignal(session.said, timeout=SOON_MS) as seen:
+    with qtbot.waitSignal(session.notice, timeout=SOON_MS) as seen:
         session.add_camera("0", None)
     assert seen.args[1] is True
 

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_i3d.messages import EngineFacts
 from tests.samples import number_of
 
 LABELS = ("wave", "clap", "jump")
+
+FACTS = EngineFacts(backend="torch", device="cpu", precision="fp32")
 
 
 class FakeEngine:
@@ -22,7 +25,7 @@ class FakeEngine:
 
     def __init__(self, gated: bool = False, choose: Callable[[NDArray[np.uint8]], int] | None = None) -> None:
         self.labels = LABELS
-        self.description = "a fake"
+        self.description, self.facts = "a fake", FACTS
         self.temperature = 1.0
         self.batches: list[list[NDArray[np.uint8]]] = []
         self.warmed: list[int] = []
@@ -74,7 +77,7 @@ class FakeStreamEngine:
 
     def __init__(self, choose: Callable[[Sequence[int]], int] | None = None) -> None:
         self.labels = LABELS
-        self.description = "a fake that streams"
+        self.description, self.facts = "a fake that streams", FACTS
         self.temperature = 1.0
         self.fed: list[tuple[int, ...]] = []
         self.batches: list[int] = []

@@ -128,7 +128,7 @@ def gathered_and_wanted(seed: int, interval: int, marks: bool = True) -> list[tu
         first = ring.end - 1 - span - chance.randrange(12 - span)
         if first < 0:
             continue
-        clip = ring.elsewhere(first, first + span, interval)
+        clip = ring.device_frames(first, first + span, interval)
         assert isinstance(clip, DeviceClip)
         clip.gather(into)
         for _ in range(chance.randrange(12)):  # the drain thread goes on while the gather waits for its turn
@@ -185,6 +185,7 @@ class Heard:
     def __init__(self, engine: CudaEngine) -> None:
         self._engine, self.gathered, self.prepared = engine, 0, 0
         self.labels, self.temperature, self.description = engine.labels, engine.temperature, engine.description
+        self.facts = engine.facts
         self.make_ring, self.logits, self.warm_up = engine.make_ring, engine.logits, engine.warm_up
         self.rows: list[Any] = []
 
@@ -224,7 +225,7 @@ def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(
         clips = [clip for feed in feeds if (clip := feed.take()) is not None]
         if len(clips) == cameras and seq % 15 == 0:
             wanted = engine.logits(engine.prepare([clip.frames for clip in clips]))
-            given = engine.logits(heard.gather([clip.elsewhere for clip in clips]))  # type: ignore[misc]
+            given = engine.logits(heard.gather([clip.device_frames for clip in clips]))  # type: ignore[misc]
             np.testing.assert_array_equal(given, wanted)
             compared += 1
     assert compared >= 10
@@ -233,7 +234,7 @@ def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(
 
 def test_it_is_gathered_into_what_the_recording_reads(engine: CudaEngine, record: Recorder) -> None:
     ring = engine.make_ring(20, MADE.crop_size, 3)
-    clip = ring.elsewhere(0, 15, 1)
+    clip = ring.device_frames(0, 15, 1)
     assert engine.gather([clip]) is not engine.gather([clip])  # nothing is recorded yet
     engine.warm_up([1])
     batch = engine.gather([clip])
@@ -273,8 +274,8 @@ def test_a_larger_stride_takes_the_frames_along_to_a_larger_ring(engine: CudaEng
     feed.set_stride(15)
     feed.push(stamp(15), pixels(15, MADE.crop_size))
     clip = feed.take()
-    assert clip is not None and isinstance(clip.elsewhere, DeviceClip)
-    assert [number_of(frame.numpy()) for frame in engine.gather([clip.elsewhere])[0]] == list(range(16))
+    assert clip is not None and isinstance(clip.device_frames, DeviceClip)
+    assert [number_of(frame.numpy()) for frame in engine.gather([clip.device_frames])[0]] == list(range(16))
 
 
 def test_two_threads_never_mix_frames_of_different_windows() -> None:
@@ -298,8 +299,8 @@ def test_two_threads_never_mix_frames_of_different_windows() -> None:
             clip = camera.take()
             if clip is None:
                 continue
-            assert isinstance(clip.elsewhere, DeviceClip)
-            clip.elsewhere.gather(into)
+            assert isinstance(clip.device_frames, DeviceClip)
+            clip.device_frames.gather(into)
             whole = camera.intact(clip)
             queues.finish()
             if whole:
@@ -322,7 +323,7 @@ def test_plain_memory_is_nowhere_else() -> None:
     for seq in range(16):
         feed.push(stamp(seq), pixels(seq, MADE.crop_size))
     clip = feed.take()
-    assert clip is not None and clip.elsewhere is None
+    assert clip is not None and clip.device_frames is None
 
 
 def test_a_device_without_queues_does_all_at_once() -> None:
@@ -345,4 +346,4 @@ def test_on_a_gpu_the_same_logits_come_out(tiny_checkpoint: Path) -> None:
         clip = feed.take()
         if clip is not None:
             wanted = engine.logits(engine.prepare([clip.frames]))
-            np.testing.assert_array_equal(engine.logits(engine.gather([clip.elsewhere])), wanted)  # type: ignore[list-item]
+            np.testing.assert_array_equal(engine.logits(engine.gather([clip.device_frames])), wanted)  # type: ignore[list-item]

@@ -68,8 +68,8 @@ def engines(name, model, spec):
         yield ("openvino", precision), GraphEngine(OpenVinoRunner(ir, spec, precision, 1, None), spec, labels)
     if full and spec.width == 1 / 16 and spec.preprocessing.clip_len == 8:
         write_graph(make_program(model, spec.preprocessing), spec, folder / "graph.onnx")
-        providers, named = on_cpu("fp32")
-        runner = OnnxRunner(folder / "graph.onnx", spec, providers, 1, named)
+        providers, facts = on_cpu("fp32")
+        runner = OnnxRunner(folder / "graph.onnx", spec, providers, 1, facts)
         yield ("onnxruntime", "fp32"), GraphEngine(runner, spec, labels)
 
 

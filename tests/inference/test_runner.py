@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
-from stream_i3d.messages import Clip, ModelName
+from stream_i3d.messages import ActionEvent, Clip, ModelName
 from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
 from tests.inference.fakes import LABELS, FakeEngine
@@ -199,8 +199,10 @@ def test_losses_so_far_travel_with_each_recognition() -> None:
 class Spoilt(FakeEngine):
     """Its logits are not finite for clips whose newest frame's number is in `bad`."""
 
-    def __init__(self, bad: set[int], value: float = float("nan")) -> None:
-        super().__init__()
+    def __init__(
+        self, bad: set[int], value: float = float("nan"), choose: Callable[[NDArray[np.uint8]], int] | None = None
+    ) -> None:
+        super().__init__(choose=choose)
         self.bad, self.value = bad, value
 
     def logits(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -239,16 +241,16 @@ def test_nothing_is_published_for_a_window_whose_output_is_not_finite(
 
 
 def test_an_action_ends_where_output_stays_not_finite() -> None:
-    one, runner = camera(), WindowRunner(Spoilt(set(range(8, 200))), 0.0, False)
-    feed(one, 0, 7)
-    [(_, events)] = runner.run([due(one)])
-    started = list(events)
-    for last in range(11, 120, STRIDE):
+    engine = Spoilt(set(range(40, 400)), choose=lambda clip: 0)
+    one, runner = camera(), WindowRunner(engine, 0.0, False)
+    feed(one, 0, 3)
+    events: list[ActionEvent] = []
+    for last in range(7, 240, STRIDE):
         feed(one, last - STRIDE + 1, last)
-        [(recognition, events)] = runner.run([due(one)])
-        assert recognition is None
-        started += events
-    assert [event.event for event in started] in (["start", "end"], [])
+        [(recognition, new)] = runner.run([due(one)])
+        assert (recognition is None) == (last >= 40)
+        events += new
+    assert [event.event for event in events] == ["start", "end"]
 
 
 class SpoiltStreams(FakeEngine):

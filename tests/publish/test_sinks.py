@@ -8,7 +8,7 @@ import pytest
 
 from stream_i3d.config import Config, PublishConfig
 from stream_i3d.errors import ConfigError
-from stream_i3d.publish import factory
+from stream_i3d.publish import jsonl
 from stream_i3d.publish.sink import QueuedSink
 from stream_i3d.publish.sinks import Sinks
 from stream_i3d.stage import SinkFigures
@@ -38,7 +38,7 @@ def test_a_message_is_safe_once_the_file_has_it(tmp_path: Path, monkeypatch: pyt
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(factory, "JsonLinesSink", lambda *given: Held())
+    monkeypatch.setattr(jsonl, "JsonLinesSink", lambda *given: Held())
     sinks = Sinks(config_of(tmp_path, jsonl="out.jsonl"), "run")
     marks = [sinks.write(event(id=str(number))) for number in range(3)]
     assert not sinks.settled(marks[0])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from stream_i3d.messages import LabelScore
 from stream_i3d.scenes import LABELS
+from stream_i3d.service.camera_names import name_cameras
 from stream_i3d.service.demo import DemoScore, demo_config
-from stream_i3d.service.names import name_cameras
 from stream_i3d.transport.addresses import check_bind
 from tests.samples import recognition
 

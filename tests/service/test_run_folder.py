@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stream_i3d.errors import ServiceError
-from stream_i3d.service.run_folder import RunFolder, clear_left_folders
+from stream_i3d.service.run_folder import WINDOW_PREFIX, RunFolder, clear_left_folders
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="folders are cleared on POSIX systems only")
 
@@ -24,10 +23,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def left_by_older_version(place: Path, name: str = "stream-i3d-old") -> Path:
+def left(place: Path, name: str = "stream-i3d-run-old", lock: str = "owner.lock") -> Path:
+    """Make a folder as a killed process of long ago left it."""
     folder = place / name
     folder.mkdir(mode=0o700)
-    (folder / "settings.yaml").touch()
+    for file in ("settings.yaml", lock):
+        (folder / file).touch()
     os.utime(folder, (LONG_AGO, LONG_AGO))
     return folder
 
@@ -55,25 +56,24 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start_and_what_lives_
         "folder = RunFolder(); (folder.path / 'settings.yaml').write_text('a password')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    with RunFolder("stream-i3d-window-") as living:
+    with RunFolder(WINDOW_PREFIX) as living:
         subprocess.run([sys.executable, "-c", code, str(place)], check=False)
         assert len(list(place.iterdir())) == 2
         with RunFolder() as mine:
             assert set(place.iterdir()) == {living.path, mine.path}
 
 
-def test_a_folder_without_a_lock_goes_when_it_is_old_and_serves_nothing(place: Path) -> None:
-    gone = left_by_older_version(place)
-    fresh = place / "stream-i3d-just-being-made"
-    fresh.mkdir(mode=0o700)
-    serving = place / "stream-i3d-serving"
-    serving.mkdir(mode=0o700)
-    with socket.socket(socket.AF_UNIX) as served:
-        served.bind(str(serving / "relay"))
-        served.listen()
-        os.utime(serving, (LONG_AGO, LONG_AGO))
-        assert clear_left_folders(place) == [gone]
-    assert not gone.exists() and fresh.exists() and serving.exists()
+@pytest.mark.parametrize("name", ["stream-i3d-data", "stream-i3d-bench-a1b2", "stream-i3d-run-mine"])
+def test_a_folder_without_the_lock_of_a_run_is_somebody_elses(place: Path, name: str) -> None:
+    mine = left(place, name, lock="notes.txt")
+    assert clear_left_folders(place) == []
+    assert (mine / "notes.txt").exists()
+
+
+def test_a_folder_with_another_name_stays_whatever_is_in_it(place: Path) -> None:
+    mine = left(place, "stream-i3d-data")
+    assert clear_left_folders(place) == []
+    assert (mine / "owner.lock").exists()
 
 
 def test_nothing_is_removed_through_a_link_nor_what_others_may_have_put_there(place: Path) -> None:
@@ -81,17 +81,17 @@ def test_nothing_is_removed_through_a_link_nor_what_others_may_have_put_there(pl
     precious.mkdir(mode=0o700)
     (precious / "file").touch()
     os.utime(precious, (LONG_AGO, LONG_AGO))
-    (place / "stream-i3d-link").symlink_to(precious)
-    open_to_all = left_by_older_version(place, "stream-i3d-open")
+    (place / "stream-i3d-run-link").symlink_to(precious)
+    open_to_all = left(place, "stream-i3d-run-open")
     open_to_all.chmod(0o777)
-    (place / "stream-i3d-file").touch()
+    (place / "stream-i3d-run-file").touch()
     assert clear_left_folders(place) == []
     assert (precious / "file").exists() and open_to_all.exists()
 
 
 def test_a_link_in_a_folder_of_ours_is_removed_and_what_it_leads_to_stays(place: Path) -> None:
     (place / "precious").touch()
-    gone = left_by_older_version(place)
+    gone = left(place)
     (gone / "link").symlink_to(place / "precious")
     os.utime(gone, (LONG_AGO, LONG_AGO))
     assert clear_left_folders(place) == [gone]

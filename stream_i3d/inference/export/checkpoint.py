@@ -32,6 +32,7 @@ from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu
 from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, the_core, write_ir
 from stream_i3d.inference.selfcheck.reference import make_values, model_values
 from stream_i3d.inference.setup import check_carried
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
@@ -252,8 +253,8 @@ def _runner(kind: Format, path: Path, spec: ModelSpec) -> Runner:
     if kind == "openvino":
         return OpenVinoRunner(path, spec, "fp32", 0, None)
     if kind == "onnx":
-        providers, named = on_cpu("fp32")
-        return OnnxRunner(path, spec, providers, 0, named)
+        providers, facts = on_cpu("fp32")
+        return OnnxRunner(path, spec, providers, 0, facts)
     return _ProgramRunner(path)
 
 
@@ -266,6 +267,7 @@ class _ProgramRunner:
         with quiet():
             self._module: Callable[..., torch.Tensor] = torch.export.load(path).module()
         self.description = f"torch.export {torch.__version__.split('+')[0]}, fp32"
+        self.facts = EngineFacts(backend="torch", device="cpu", precision="fp32")
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():

@@ -18,6 +18,7 @@ from stream_i3d.inference.graphs.engine import Clips
 from stream_i3d.inference.graphs.file import IR, ONNX
 from stream_i3d.inference.graphs.openvino_stepper import OpenVinoStepper
 from stream_i3d.inference.graphs.stream_engine import CONTEXT, FRAMES, STEPS, Stepper
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_i3d import StreamingI3D
@@ -87,6 +88,9 @@ class _FileStepper:
         self._blank = [context.numpy() for context in blank.contexts]
         make = _onnx_call if path.suffix == ONNX else _program_call
         self._call, self.description = make(path)
+        self.facts = EngineFacts(
+            backend="onnxruntime" if path.suffix == ONNX else "torch", device="cpu", precision="fp32"
+        )
 
     def begin(self) -> list[Any]:
         """Return the number of steps, and the contexts."""

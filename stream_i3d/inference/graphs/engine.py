@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Runner(Protocol):
     description: str
     """The library, its version, the device and the precision."""
 
+    facts: EngineFacts
+    """The same as fields."""
+
     int8: bool
     """Whether layers of it are int8."""
 
@@ -40,7 +44,7 @@ class GraphEngine:
     def __init__(self, runner: Runner, spec: ModelSpec, labels: Sequence[str]) -> None:
         """Args: `spec` of the graph; `labels`: one per output."""
         self.labels = tuple(labels)
-        self.description = runner.description
+        self.description, self.facts = runner.description, runner.facts
         self.temperature = spec.temperature
         self.int8 = runner.int8
         self.self_check: SelfCheck | None = None

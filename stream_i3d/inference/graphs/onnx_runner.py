@@ -16,6 +16,7 @@ from stream_i3d.config import Precision
 from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graphs.engine import Clips, check_signature
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
 
 TENSORRT = "TensorrtExecutionProvider"
@@ -29,7 +30,7 @@ class OnnxRunner:
 
     int8 = False
 
-    def __init__(self, path: Path, spec: ModelSpec, providers: Providers, threads: int, named: str) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, providers: Providers, threads: int, facts: EngineFacts) -> None:
         """Read a file and make a session of it.
 
         Args:
@@ -37,7 +38,7 @@ class OnnxRunner:
             spec: What it says of itself.
             providers: What may run its layers, the first that can; as ONNX Runtime takes them.
             threads: 0 takes the cores that this process may use.
-            named: Device and precision, for people.
+            facts: Device and precision.
 
         Raises:
             CheckpointError: The file is damaged.
@@ -60,26 +61,28 @@ class OnnxRunner:
             raise CheckpointError(f"checkpoint {str(path)!r} is no graph from uint8 clips to logits: export it again")
         check_signature(inputs[0].shape[1:], outputs[0].shape[1:], spec, str(path))
         self._input = inputs[0].name
-        self.description = f"ONNX Runtime {onnxruntime.__version__}, {named}"
+        self.facts = facts
+        library = "TensorRT, " if facts.backend == "tensorrt" else ""
+        self.description = f"ONNX Runtime {onnxruntime.__version__}, {library}{facts.device}, {facts.precision}"
 
     def __call__(self, clips: Clips) -> NDArray[np.float32]:
         """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
         return np.asarray(self._session.run(None, {self._input: clips})[0], dtype=np.float32)
 
 
-def on_cpu(precision: Precision) -> tuple[Providers, str]:
-    """Return the providers for a CPU, and what to call them.
+def on_cpu(precision: Precision) -> tuple[Providers, EngineFacts]:
+    """Return the providers for a CPU, and what they are.
 
     Raises:
         DeviceError: The precision is another than float32.
     """
     if precision not in ("auto", "fp32"):
         raise DeviceError(f"precision {precision!r}: onnxruntime on a CPU has fp32; use it, or auto")
-    return [_CPU], "cpu, fp32"
+    return [_CPU], EngineFacts(backend="onnxruntime", device="cpu", precision="fp32")
 
 
-def on_tensorrt(precision: Precision, device: int, cache: Path | None) -> tuple[Providers, str]:
-    """Return the providers for a GPU by TensorRT, and what to call them.
+def on_tensorrt(precision: Precision, device: int, cache: Path | None) -> tuple[Providers, EngineFacts]:
+    """Return the providers for a GPU by TensorRT, and what they are.
 
     Args:
         precision: "auto" is fp16, which every GPU that TensorRT supports has.
@@ -95,7 +98,8 @@ def on_tensorrt(precision: Precision, device: int, cache: Path | None) -> tuple[
     }
     if cache is not None:
         options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
-    return [(TENSORRT, options), (_CUDA, {"device_id": device}), _CPU], f"TensorRT, cuda:{device}, {chosen}"
+    facts = EngineFacts(backend="tensorrt", device=f"cuda:{device}", precision=chosen)
+    return [(TENSORRT, options), (_CUDA, {"device_id": device}), _CPU], facts
 
 
 def has_tensorrt() -> bool:

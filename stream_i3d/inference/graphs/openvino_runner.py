@@ -16,6 +16,7 @@ from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.graphs.engine import Clips, check_signature
 from stream_i3d.inference.graphs.file import CHECK_KEY
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class OpenVinoRunner:
         Raises:
             CheckpointError: The file is damaged.
         """
-        compiled, self.description, self.int8 = compile_graph(
+        compiled, self.description, self.facts, self.int8 = compile_graph(
             path, precision, threads, cache, lambda model: _check(model, spec, path)
         )
         self._request = compiled.create_infer_request()
@@ -66,8 +67,8 @@ class OpenVinoRunner:
 
 def compile_graph(
     path: Path, precision: Precision, threads: int, cache: Path | None, adapt: Callable[[openvino.Model], None]
-) -> tuple[Any, str, bool]:
-    """Return a compiled file, a description of it, and whether layers of it are int8.
+) -> tuple[Any, str, EngineFacts, bool]:
+    """Return a compiled file, a description of it, the same as fields, and whether layers of it are int8.
 
     Args:
         path, precision, threads, cache: As for `OpenVinoRunner`.
@@ -95,7 +96,8 @@ def compile_graph(
         ) from error
     int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
     named = f"int8 and {precision}" if int8 else precision
-    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}", int8
+    facts = EngineFacts(backend="openvino", device="cpu", precision=named)
+    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}", facts, int8
 
 
 def has_bf16() -> bool:

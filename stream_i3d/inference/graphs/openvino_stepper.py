@@ -44,7 +44,7 @@ class OpenVinoStepper:
             _check(model, spec, path)
             _keep_contexts(model)
 
-        self._compiled, self.description, self.int8 = compile_graph(path, precision, threads, cache, adapt)
+        self._compiled, self.description, self.facts, self.int8 = compile_graph(path, precision, threads, cache, adapt)
         self._steps = np.zeros(1, np.int64)
 
     def begin(self) -> OpenVinoMemory:

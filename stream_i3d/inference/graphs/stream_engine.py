@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.inference.graphs.engine import Clips
+from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import STEP_FRAMES
 
@@ -27,6 +28,9 @@ class Stepper(Protocol):
 
     description: str
     """The library, its version, the device and the precision."""
+
+    facts: EngineFacts
+    """The same as fields."""
 
     int8: bool
     """Whether layers of it are int8."""
@@ -44,7 +48,7 @@ class GraphStreamEngine:
     def __init__(self, stepper: Stepper, spec: ModelSpec, labels: Sequence[str]) -> None:
         """Args: `spec` of the graph; `labels`: one per output."""
         self.labels = tuple(labels)
-        self.description = f"{stepper.description}, streaming"
+        self.description, self.facts = f"{stepper.description}, streaming", stepper.facts
         self.temperature = spec.temperature
         self.int8 = stepper.int8
         self.self_check: SelfCheck | None = None

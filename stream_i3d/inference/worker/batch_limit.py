@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from stream_i3d.inference.worker.batching import largest_that_pays
+from stream_i3d.messages import EngineFacts
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ _TRIES = 2
 class Warmable(Protocol):
     """What is measured: any engine."""
 
-    description: str
+    facts: EngineFacts
 
     def warm_up(self, batch_sizes: list[int]) -> None:
         """Run each batch size once."""
@@ -35,7 +36,7 @@ def measured_limit(engine: Warmable, cameras: int) -> int:
         cameras: How many there are, so that no batch will be larger.
     """
     most = min(max(1, cameras), MAX_BATCH)
-    if most == 1 or ", cpu" not in engine.description:
+    if most == 1 or engine.facts.device != "cpu":
         return MAX_BATCH if most > 1 else 1
 
     def time_of(size: int) -> float:

@@ -76,6 +76,7 @@ def serve(
                 model=judging.model,
                 labels=list(engine.labels),
                 engine=engine.description,
+                facts=engine.facts,
                 check=engine.self_check.facts if isinstance(engine, Checkable) and engine.self_check else None,
             )
         )

@@ -18,11 +18,11 @@ from stream_i3d.capture.address import SourceAddress
 from stream_i3d.config import Config
 from stream_i3d.errors import SourceError, StreamI3DError
 from stream_i3d.redact import redact, redact_data
-from stream_i3d.service.doctor import host, reach
+from stream_i3d.service.camera_names import name_cameras
+from stream_i3d.service.doctor import host, probes
 from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.sinks import examine_sinks
-from stream_i3d.service.names import name_cameras
 from stream_i3d.service.plan import MAX_CAMERAS
 from stream_i3d.transport.addresses import control_address, leaves_host, preview_address
 from stream_i3d.transport.curve import load_server_keys
@@ -79,7 +79,7 @@ def _cameras(config: Config) -> Finding:
     try:
         named = name_cameras(config)
     except StreamI3DError as error:
-        return _told("cameras", error, "mend `cameras:`")
+        return _failure("cameras", error, "mend `cameras:`")
     if len(named) > MAX_CAMERAS:
         remedy = f"at most {MAX_CAMERAS} a service: start a second one"
         return Finding(what="cameras", state="fail", found=f"{len(named)}", remedy=remedy)
@@ -96,7 +96,7 @@ def _model(config: Config) -> Iterator[Finding]:
     try:
         setup = settle_model(config.model, config.window)
     except StreamI3DError as error:
-        yield _told("checkpoint", error, "mend `model:` or `window:`")
+        yield _failure("checkpoint", error, "mend `model:` or `window:`")
         return
     checkpoint = setup.model_name.checkpoint
     try:
@@ -104,7 +104,7 @@ def _model(config: Config) -> Iterator[Finding]:
         engine = load_mode_engine(setup, config.window)
         took = time.monotonic() - began
     except StreamI3DError as error:
-        yield _told("checkpoint", error, "mend `model:`")
+        yield _failure("checkpoint", error, "mend `model:`")
         return
     found = f"{checkpoint}: {engine.description}, {len(engine.labels)} classes, loaded in {took:.1f} s"
     yield Finding(what="checkpoint", state="ok", found=found)
@@ -115,7 +115,7 @@ def _keys(config: Config) -> Finding:
     try:
         keys = load_server_keys(config.security)
     except StreamI3DError as error:
-        return _told("keys", error, "docs/security.md says how keys are made and where they lie")
+        return _failure("keys", error, "docs/security.md says how keys are made and where they lie")
     if keys is None:
         return Finding(what="keys", state="ok", found="none: only this machine can connect")
     if not len(keys.clients):
@@ -134,7 +134,7 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
     try:
         keys = load_server_keys(config.security)
     except StreamI3DError:
-        return  # told already
+        return  # reported above
 
     def binds(address: str, kind: type[Publisher] | type[ControlServer]) -> Callable[[], str]:
         def bind() -> str:
@@ -143,16 +143,16 @@ def _addresses(config: Config, running: bool) -> Iterator[Finding]:
 
         return bind
 
-    yield reach.binds("publish.address", binds(publish, Publisher), running)
+    yield probes.binds("publish.address", binds(publish, Publisher), running)
     try:
         control = control_address(config.control.address, publish, keyed)
     except StreamI3DError as error:
-        yield _told("control.address", error, "mend it")
+        yield _failure("control.address", error, "mend it")
         return
     if control is not None:
-        yield reach.binds("control.address", binds(control, ControlServer), running)
+        yield probes.binds("control.address", binds(control, ControlServer), running)
     if keyed and config.preview.enabled and (first := preview_address(publish, control, 0)):
-        yield reach.binds("previews", binds(first, Publisher), running)
+        yield probes.binds("previews", binds(first, Publisher), running)
         if leaves_host(first) and not first.endswith("*"):
             remedy = "open these in the firewall where others should watch"
             yield Finding(what="ports", state="ok", found=f"{publish}, {control}, {first} and on", remedy=remedy)
@@ -166,20 +166,22 @@ def _monitoring(config: Config, running: bool) -> Finding:
     try:
         address, token = monitor_address(config.monitoring), monitor_token(config.monitoring)
     except StreamI3DError as error:
-        return _told(what, error, "mend `monitoring:`")
+        return _failure(what, error, "mend `monitoring:`")
     if address is None:
         return Finding(what=what, state="ok", found="off: no metrics and no health over HTTP")
-    return reach.binds(what, lambda: reach.bind_tcp(*address, "with a token" if token else "without a token"), running)
+    return probes.binds(
+        what, lambda: probes.bind_tcp(*address, "with a token" if token else "without a token"), running
+    )
 
 
 def _places(config: Config) -> Iterator[Finding]:
     """Look at the folders that are written to."""
     from stream_i3d.models.zoo import home_folder
 
-    yield reach.writable("cache", home_folder(), _CACHE_MB)
+    yield probes.writable("cache", home_folder(), _CACHE_MB)
     if config.publish.jsonl not in (None, "-"):
         folder = Path(str(config.publish.jsonl)).expanduser().absolute().parent
-        yield reach.writable("publish.jsonl", folder, made=False)
+        yield probes.writable("publish.jsonl", folder, made=False)
 
 
 def _opened(config: Config) -> Iterator[Finding]:
@@ -187,7 +189,7 @@ def _opened(config: Config) -> Iterator[Finding]:
     try:
         named = name_cameras(config)
     except StreamI3DError:
-        return  # told already
+        return  # reported above
     for name, address, _ in named:
         yield _opens(f"camera {name}", address, config)
 
@@ -203,8 +205,8 @@ def _opens(what: str, address: SourceAddress, config: Config) -> Finding:
             height, width = source.retrieve().shape[:2]
             return Finding(what=what, state="ok", found=f"{source.description}; a picture of {width} x {height}")
     except SourceError as error:
-        return _told(what, error, "it is tried again while the service runs (capture.retry)")
+        return _failure(what, error, "it is tried again while the service runs (capture.retry)")
 
 
-def _told(what: str, error: StreamI3DError, remedy: str) -> Finding:
+def _failure(what: str, error: StreamI3DError, remedy: str) -> Finding:
     return Finding(what=what, state="fail", found=redact(str(error)), remedy=remedy)

@@ -50,8 +50,8 @@ def clock(now: float | None = None) -> Finding:
     if known is False:
         remedy = "timedatectl set-ntp on; until then times of events may be off"
         return Finding(what="clock", state="warn", found=f"{shown}, not synchronised", remedy=remedy)
-    said = "synchronised" if known else "whether it is synchronised cannot be told here"
-    return Finding(what="clock", state="ok", found=f"{shown}, {said}")
+    state = "synchronised" if known else "whether it is synchronised cannot be told here"
+    return Finding(what="clock", state="ok", found=f"{shown}, {state}")
 
 
 def _synchronized() -> bool | None:
@@ -63,7 +63,7 @@ def _synchronized() -> bool | None:
         return None
     try:
         asked = [command, "show", "--property=NTPSynchronized", "--value"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=_ASK_S, check=False).stdout.strip()
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=_ASK_S, check=False).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return {"yes": True, "no": False}.get(said)
+    return {"yes": True, "no": False}.get(answer)

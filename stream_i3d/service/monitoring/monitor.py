@@ -14,13 +14,13 @@ from stream_i3d import __version__
 from stream_i3d.messages import CameraStatus
 from stream_i3d.overload import Overload
 from stream_i3d.redact import redact
+from stream_i3d.service.camera_names import camera_of
 from stream_i3d.service.footprint import measure_footprint
-from stream_i3d.service.health import StageHealth
 from stream_i3d.service.monitoring.camera_totals import CameraTotals
 from stream_i3d.service.monitoring.liveness import LOOP_LIMIT_S, whats_missing
 from stream_i3d.service.monitoring.snapshot import CameraSnapshot, Snapshot, StageSnapshot
-from stream_i3d.service.names import camera_of
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraNews, PublisherSummary, Ready, StageMessage, Summary
 
 
@@ -43,23 +43,23 @@ class Monitor:
         self._rejected: dict[str, int] = {}
         self._overloads: dict[str, Overload] = {}
 
-    def heard(self, name: str, pid: int, said: StageMessage) -> None:
+    def on_message(self, name: str, pid: int, message: StageMessage) -> None:
         """Take in what the process `pid` of the stage `name` says."""
         with self._lock:
-            if isinstance(said, Ready):
+            if isinstance(message, Ready):
                 if camera_of(name) is None:  # cameras' are of previews, and there is no end of their names
-                    self._readies[name] = said
-            elif isinstance(said, CameraNews):
-                self._statuses[said.status.camera] = said.status
-            elif isinstance(said, PublisherSummary):
-                self._publisher = said
-                self._rejected[name] = said.rejected_messages
-            elif isinstance(said, Summary):
-                self._totals.take(name, pid, said, time.monotonic())
+                    self._readies[name] = message
+            elif isinstance(message, CameraNews):
+                self._statuses[message.status.camera] = message.status
+            elif isinstance(message, PublisherSummary):
+                self._publisher = message
+                self._rejected[name] = message.rejected_messages
+            elif isinstance(message, Summary):
+                self._totals.take(name, pid, message, time.monotonic())
                 self._overloads.pop(name, None)
-                if said.overload is not None:
-                    self._overloads[name] = said.overload
-                self._rejected[name] = said.rejected_messages
+                if message.overload is not None:
+                    self._overloads[name] = message.overload
+                self._rejected[name] = message.rejected_messages
 
     def turned(self) -> None:
         """Note that the supervisor's loop turns."""
@@ -84,6 +84,7 @@ class Monitor:
                 publish=self._publish_address(),
                 model=model.model,
                 engine=model.engine,
+                facts=model.facts,
                 check=model.check,
                 stages=stages,
                 cameras=[self._camera(name, now) for name in cameras],

@@ -9,9 +9,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stream_i3d.messages import CameraStatus, ModelName
+from stream_i3d.messages import CameraStatus, EngineFacts, ModelName
 from stream_i3d.overload import Overload
-from stream_i3d.service.health import StageState
+from stream_i3d.service.stage_health import StageState
 from stream_i3d.stage import CameraFigures, EngineCheck, SinkFigures
 
 
@@ -69,6 +69,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         publish: Address of the PUB socket; "" until first ready.
         model: The network; null until first ready.
         engine: What runs the network, for people; "" until first ready.
+        facts: The same as fields; null until first ready.
         check: How the engine compares with float32, and what failed that before it; null until first ready.
         stages: All processes.
         cameras: All cameras, by name.
@@ -89,6 +90,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     publish: str = ""
     model: ModelName | None = None
     engine: str = ""
+    facts: EngineFacts | None = None
     check: EngineCheck | None = None
     stages: list[StageSnapshot] = []
     cameras: list[CameraSnapshot] = []

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from stream_i3d_gui.state.board import MAX_CAMERAS, Board
-from stream_i3d_gui.state.figures import status_line
 from stream_i3d_gui.state.formats import NOTHING
+from stream_i3d_gui.state.statistics import status_line
 
 from stream_i3d.messages import Latency
 from tests.samples import event, recognition, status

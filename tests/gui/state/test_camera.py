@@ -69,7 +69,9 @@ def test_a_camera_in_trouble_is_dimmed_with_the_reason_and_the_seconds_to_the_ne
     state, detail, now, reason, wait
 ):
     track = live()
-    track.take_status(status(state=state, detail=detail, fps=0.0), 100.0)
+    problem, _, rest = detail.partition("; next try in ")
+    retry = float(rest.split()[0]) if rest else None
+    track.take_status(status(state=state, detail=detail, fps=0.0, problem=problem, retry_in_s=retry), 100.0)
     shown = track.shown(now)
     assert shown.dimmed
     assert (shown.reason, shown.next_try_s) == (reason, wait)
@@ -78,10 +80,11 @@ def test_a_camera_in_trouble_is_dimmed_with_the_reason_and_the_seconds_to_the_ne
 
 def test_a_camera_too_slow_to_recognise_is_dimmed_and_one_merely_slow_is_not():
     track = live()
-    track.take_status(status(detail="640x480; delivers 2.0 fps, too slow to recognise (at least 3.1)"), 100.0)
+    problem = "delivers 2.0 fps, too slow to recognise (at least 3.1)"
+    track.take_status(status(detail=f"640x480; {problem}", problem=problem, too_slow=True), 100.0)
     assert track.shown(100.0).dimmed and track.shown(100.0).reason.startswith("delivers 2.0 fps")
     slow = "640x480; delivers 15 fps, fewer than the model's 25: pictures are repeated"
-    track.take_status(status(detail=slow), 100.0)
+    track.take_status(status(detail=slow, problem=slow.partition("; ")[2]), 100.0)
     assert not track.shown(100.0).dimmed
     assert track.shown(100.0).reason == slow.partition("; ")[2]
 
@@ -125,6 +128,15 @@ def test_labels_that_are_not_to_be_shown_are_not():
 def test_a_screen_reader_hears_all_of_it():
     track = live()
     assert track.shown(100.0).spoken == "Camera door, live · 25.0 fps. waving, 80 % sure"
-    track.take_status(status(state="reconnecting", detail="cut; next try in 8 s", fps=0), 100.0)
+    track.take_status(
+        status(state="reconnecting", detail="cut; next try in 8 s", problem="cut", retry_in_s=8, fps=0), 100.0
+    )
     spoken = track.shown(101.0).spoken
     assert spoken == "Camera door, lost, reconnecting: cut, next try in 7 s. No current recognition"
+
+
+def test_an_older_service_that_sends_no_fields_is_shown_by_its_sentence():
+    track = live()
+    track.take_status(status(state="reconnecting", detail="cut; next try in 8 s", fps=0.0), 100.0)
+    shown = track.shown(101.0)
+    assert (shown.dimmed, shown.reason, shown.next_try_s) == (True, "cut; next try in 8 s", None)

@@ -96,7 +96,9 @@ def test_bars_can_be_switched_off(view, picture):
 def test_a_lost_camera_is_dimmed_and_says_why(view, picture):
     view.set_picture(picture(640, 360))
     lost = track()
-    lost.take_status(status(state="reconnecting", fps=0, detail="refused; next try in 8 s"), 1.0)
+    lost.take_status(
+        status(state="reconnecting", fps=0, detail="refused; next try in 8 s", problem="refused", retry_in_s=8), 1.0
+    )
     before = view.grab().toImage()
     view.set_shown(lost.shown(2.0))
     after = view.grab().toImage()
@@ -118,7 +120,9 @@ def test_no_size_and_no_length_of_words_breaks_the_painting(view, picture, width
     lost = track(label=long, top_k=scores)
     view.set_shown(lost.shown(1.0, top_k=10))
     first = view.grab().toImage()
-    lost.take_status(status(state="reconnecting", fps=0, detail=f"{long}; next try in 8 s"), 1.0)
+    lost.take_status(
+        status(state="reconnecting", fps=0, detail=f"{long}; next try in 8 s", problem=long, retry_in_s=8), 1.0
+    )
     view.set_shown(lost.shown(1.0))
     assert changed(first, view.grab().toImage(), QRectF(0, 0, 1, 1)) > 50
 

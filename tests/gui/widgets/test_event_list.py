@@ -121,7 +121,7 @@ def test_selected_events_are_copied_as_text(events, qtbot):
         events.activateWindow()
     events.view.setFocus()
     events.view.setCurrentIndex(events.model.index(2))
-    with qtbot.waitSignal(events.said):
+    with qtbot.waitSignal(events.notice):
         QTest.keyClick(events.view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     clipboard = QGuiApplication.clipboard()
     assert clipboard is not None and clipboard.text() == "door\t0:00.0\twaving\tend not seen\tup to 75 %"
@@ -134,7 +134,7 @@ def test_the_listed_events_are_exported(events, tmp_path, qtbot):
     with (tmp_path / "a.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["right", "waving"]
     assert [row["label"] for row in json.loads((tmp_path / "a.json").read_text())] == ["right", "waving"]
-    with qtbot.waitSignal(events.said) as said:
+    with qtbot.waitSignal(events.notice) as said:
         events.export(tmp_path / "missing" / "a.csv")
     assert said.args[0].startswith("Cannot write")
 

@@ -80,7 +80,7 @@ def test_cameras_are_added_renamed_and_removed_by_keys(watching, service, qtbot)
 
 def test_a_name_that_is_taken_is_refused_here(watching, service, qtbot):
     add(watching, qtbot, "yard")
-    watching.asking._rename("yard", "door")
+    watching.dialogs._rename("yard", "door")
     assert "taken" in watching.line.service.accessibleDescription()
     assert len(service.asked) == 1
 

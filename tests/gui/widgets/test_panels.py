@@ -7,9 +7,9 @@ from PyQt6.QtCore import QRect, Qt
 from PyQt6.QtTest import QTest
 from PyQt6.QtWidgets import QApplication, QDialogButtonBox, QLabel, QScrollArea
 from stream_i3d_gui.sources import FoundCamera
-from stream_i3d_gui.state.figures import CameraFigures, Figure
 from stream_i3d_gui.state.first_run import emptiness
 from stream_i3d_gui.state.shortcuts import actions
+from stream_i3d_gui.state.statistics import CameraStatistics, Statistic
 from stream_i3d_gui.state.timeline import Timeline
 from stream_i3d_gui.widgets.add_camera import SCENE, AddCamera, name_problem
 from stream_i3d_gui.widgets.controls import ControlPanel
@@ -120,7 +120,7 @@ def test_details_show_the_newest_figures_with_units_and_facts_by_name(applicatio
     panel = DetailsPanel()
     qtbot.addWidget(panel)
     panel.resize(320, 900)
-    figures = CameraFigures()
+    figures = CameraStatistics()
     panel.refresh("door", figures, {"Messages that were not ours": "0"}, 1.0)
     blank = panel.curves["total_ms"].grab().toImage()
     assert panel.curves["total_ms"].newest == "no values yet"
@@ -137,7 +137,7 @@ def test_details_show_the_newest_figures_with_units_and_facts_by_name(applicatio
 def test_the_status_line_leaves_out_what_has_no_room_and_cuts_nothing(application, qtbot):
     line = StatusLine()
     qtbot.addWidget(line)
-    figures = [Figure(name, "12.3 ms", "a meaning") for name in ("Pictures", "Inference", "Latency", "Model")]
+    figures = [Statistic(name, "12.3 ms", "a meaning") for name in ("Pictures", "Inference", "Latency", "Model")]
     line.resize(1200, 28)
     line.show()
     line.set_service("Connected to tcp://127.0.0.1:5557", bad=False)
@@ -158,12 +158,12 @@ def test_the_figures_take_over_another_theme_and_go_with_what_they_were_about(ap
     line = StatusLine()
     qtbot.addWidget(line)
     line.set_theme(LIGHT)
-    line.set_figures([Figure("Latency", "22 ms", ""), Figure("Device", "cpu", "")])
+    line.set_figures([Statistic("Latency", "22 ms", ""), Statistic("Device", "cpu", "")])
     line.set_service("Connected", bad=True)
     line.set_theme(DARK)
     assert DARK.muted in line._figures["Device"].text() and LIGHT.muted not in line._figures["Device"].text()
     assert DARK.danger in line.service.styleSheet()
-    line.set_figures([Figure("Latency", "22 ms", "")])
+    line.set_figures([Statistic("Latency", "22 ms", "")])
     assert line.value("Device") == "" and list(line._figures) == ["Latency"]
 
 

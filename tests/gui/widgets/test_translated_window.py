@@ -13,7 +13,7 @@ from PyQt6.QtCore import QCoreApplication, Qt, QTranslator
 from PyQt6.QtGui import QAction
 from PyQt6.QtTest import QTest
 from PyQt6.QtWidgets import QAbstractButton, QComboBox, QGroupBox, QLabel, QLineEdit, QWidget
-from stream_i3d_gui.state import words
+from stream_i3d_gui.state import translation
 from stream_i3d_gui.widgets.add_camera import AddCamera
 from stream_i3d_gui.widgets.help_sheet import HelpSheet
 
@@ -53,9 +53,9 @@ class Marking(QTranslator):
 def marking(application: object) -> Iterator[Marking]:
     translator = Marking()
     QCoreApplication.installTranslator(translator)
-    words.install(QCoreApplication.translate)
+    translation.install(QCoreApplication.translate)
     yield translator
-    words.install(None)
+    translation.install(None)
     QCoreApplication.removeTranslator(translator)
 
 
@@ -104,7 +104,7 @@ def test_no_word_of_the_window_is_left_in_english(marking, watching, service, qt
     until(qtbot, lambda: watching.panel.details.fact("«Device»"))
     QTest.keyClick(watching, Qt.Key.Key_F1)
     watching.findChild(HelpSheet).reject()
-    watching.asking.camera()
+    watching.dialogs.camera()
     watching.findChild(AddCamera).reject()
     assert left_in_english(watching, marking) == set()
 

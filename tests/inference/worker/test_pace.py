@@ -11,6 +11,7 @@ from stream_i3d.config import WindowConfig
 from stream_i3d.inference.chunk_feed import Chunk, ChunkFeed
 from stream_i3d.inference.worker.batch_limit import MAX_BATCH, any_batch, measured_limit
 from stream_i3d.inference.worker.pace import Pace
+from stream_i3d.messages import EngineFacts
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.stage import CameraSlot
 from tests.samples import pixels, stamp, window
@@ -146,8 +147,8 @@ def test_a_stride_that_is_asked_for_meanwhile_is_raised_alike() -> None:
 class FakeTimes:
     """An engine whose batches take as long as given, by a clock of its own."""
 
-    def __init__(self, seconds: dict[int, float], description: str = "a fake, cpu, fp32") -> None:
-        self.description = description
+    def __init__(self, seconds: dict[int, float], device: str = "cpu") -> None:
+        self.facts = EngineFacts(backend="torch", device=device, precision="fp32")
         self.seconds = seconds
         self.ran: list[int] = []
         self.now = 0.0
@@ -167,5 +168,5 @@ def test_on_a_cpu_the_largest_batch_that_pays_is_measured(monkeypatch: pytest.Mo
 
 def test_nothing_is_measured_for_one_camera_or_on_a_gpu() -> None:
     assert measured_limit(FakeTimes({}), 1) == 1
-    assert measured_limit(FakeTimes({}, "torch 2, cuda:0, fp16"), 8) == MAX_BATCH
+    assert measured_limit(FakeTimes({}, "cuda:0"), 8) == MAX_BATCH
     assert any_batch(FakeTimes({}), 1) == MAX_BATCH

@@ -3,11 +3,11 @@ from __future__ import annotations
 import os
 
 from stream_i3d.messages import ModelName
-from stream_i3d.service.health import StageHealth
 from stream_i3d.service.monitoring import monitor as monitor_module
 from stream_i3d.service.monitoring.monitor import Monitor, stage_snapshot
 from stream_i3d.service.monitoring.snapshot import StageSnapshot
 from stream_i3d.service.plan import StageRow
+from stream_i3d.service.stage_health import StageHealth
 from stream_i3d.stage import CameraFigures, CameraNews, PublisherSummary, Ready, SinkFigures, Summary
 from tests.samples import status
 from tests.service.monitoring.snapshots import stage
@@ -35,15 +35,15 @@ def test_before_anybody_has_spoken_nothing_is_known_and_nothing_ready() -> None:
 
 def test_what_each_process_says_stands_in_its_place() -> None:
     monitor = watching()
-    monitor.heard("publisher", 1, Ready(detail="", address="tcp://127.0.0.1:5556"))
-    monitor.heard("capture door", 3, Ready(detail="", address="ipc:///preview"))
-    monitor.heard("worker", 2, Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"), engine="torch"))
-    monitor.heard("worker", 2, summary(250))
-    monitor.heard("publisher", 1, CameraNews(status=status()))
+    monitor.on_message("publisher", 1, Ready(detail="", address="tcp://127.0.0.1:5556"))
+    monitor.on_message("capture door", 3, Ready(detail="", address="ipc:///preview"))
+    monitor.on_message("worker", 2, Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"), engine="torch"))
+    monitor.on_message("worker", 2, summary(250))
+    monitor.on_message("publisher", 1, CameraNews(status=status()))
     sink = SinkFigures(
         name="mqtt", queued=1, written=2, dropped=3, refused=4, failing=True, detail="no rtsp://a:geheim@b"
     )
-    monitor.heard(
+    monitor.on_message(
         "publisher", 1, PublisherSummary(published=9, sinks=[sink], rejected_messages=4, subscriptions_refused=7)
     )
     known = monitor.snapshot()
@@ -61,14 +61,14 @@ def test_it_is_ready_only_while_worker_and_publisher_run() -> None:
     loaded = Ready(detail="", model=ModelName(name="i3d", checkpoint="motion"))
     for state in ("waiting", "starting", "ending"):
         monitor = watching(stage(state=state, pid=None), stage("publisher", pid=None))
-        monitor.heard("worker", 2, loaded)
+        monitor.on_message("worker", 2, loaded)
         assert not monitor.snapshot().ready
 
 
 def test_a_camera_that_was_removed_disappears_and_one_that_comes_by_its_name_is_new() -> None:
     monitor = watching()
-    monitor.heard("worker", 2, summary(250, "door", "hall"))
-    monitor.heard("publisher", 1, CameraNews(status=status(camera="hall")))
+    monitor.on_message("worker", 2, summary(250, "door", "hall"))
+    monitor.on_message("publisher", 1, CameraNews(status=status(camera="hall")))
     assert [camera.name for camera in monitor.snapshot().cameras] == ["door"]
     monitor.stages = lambda: [*ROWS, stage("capture hall", pid=None)]
     [_, hall] = monitor.snapshot().cameras
@@ -79,7 +79,7 @@ def test_counters_do_not_fall_when_the_worker_is_started_again() -> None:
     monitor = watching()
     frames = []
     for pid, count in [(2, 100), (2, 250), (5, 0), (5, 40)]:
-        monitor.heard("worker", pid, summary(count))
+        monitor.on_message("worker", pid, summary(count))
         frames.append(monitor.snapshot().cameras[0].figures.frames)
     assert frames == [100, 250, 250, 290]
 
@@ -88,7 +88,7 @@ def test_a_worker_that_hangs_does_not_hide_the_age_of_a_frame(monkeypatch) -> No
     now = [1000.0]
     monkeypatch.setattr(monitor_module.time, "monotonic", lambda: now[0])
     monitor = watching()
-    monitor.heard("worker", 2, summary(250, age_s=0.5))
+    monitor.on_message("worker", 2, summary(250, age_s=0.5))
 
     def age() -> float | None:
         return monitor.snapshot().cameras[0].figures.frame_age_s

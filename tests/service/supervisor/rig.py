@@ -56,7 +56,7 @@ class FakeDesk:
         elif self._turns[0](supervisor):
             self._turns.pop(0)
 
-    def heard(self, name: str, said: Ready | CameraNews) -> None:
+    def on_message(self, name: str, said: Ready | CameraNews) -> None:
         if isinstance(said, CameraNews):
             self.statuses.append(said.status)
         else:
