@@ -18,15 +18,17 @@ import torch
 from msgspec import structs
 from torch import Tensor, nn
 
+from stream_i3d.api.training import train
 from stream_i3d.inference.setup import wait_passively
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing, normalise
 from stream_i3d.scenes import GENERATOR_VERSION
+from stream_i3d.settings import parse_overrides
 from stream_i3d.training.calibration import calibrate
 from stream_i3d.training.config import SceneConfig, load_train_config
 from stream_i3d.training.console import ConsoleWatcher
 from stream_i3d.training.loading import SampleKey
-from stream_i3d.training.run import CONFIG_NAME, LAST, resumed_config, train
+from stream_i3d.training.run import CONFIG_NAME, LAST
 from stream_i3d.training.run_files import STATE_NAME
 from stream_i3d.training.scene_dataset import SceneDataset
 
@@ -92,12 +94,10 @@ def finish(legs: list[Path], out: Path) -> None:
 def train_leg(name: str, folder: Path, settings: list[str]) -> None:
     """Train one leg, or go on with it where it was interrupted."""
     resume = (folder / STATE_NAME).is_file()
-    if resume:
-        config = resumed_config(folder, settings)
-    else:
-        config = load_train_config(CONFIGS / f"{name}.yaml", [f"output={folder}", *settings])
+    start = None if resume else CONFIGS / f"{name}.yaml"
+    overrides = {**parse_overrides(settings), "output": str(folder)}
     with ConsoleWatcher() as watcher:
-        outcome = train(config, resume=resume, watcher=watcher)
+        outcome = train(start, overrides, resume=folder if resume else None, watcher=watcher)
         watcher.ended(outcome, folder)
 
 

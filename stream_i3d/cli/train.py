@@ -43,8 +43,10 @@ def train(
     from stream_i3d.capture.ffmpeg_options import silence_ffmpeg
 
     silence_ffmpeg()
+    from stream_i3d.api.training import train as run_training
     from stream_i3d.errors import ConfigError
     from stream_i3d.inference.setup import wait_passively
+    from stream_i3d.settings import parse_overrides
 
     check_extra("train", "train", ("lightning_fabric", "tensorboard", "torchmetrics"))
     config_file, arguments = _split(settings, config_file)
@@ -54,19 +56,16 @@ def train(
         arguments.append(f"run.seed={seed}")
     if deterministic:
         arguments.append("run.deterministic=true")
-    wait_passively()
-    from stream_i3d.training.config import load_train_config
+    overrides = parse_overrides(arguments)
+    wait_passively()  # before the next line, which imports torch
     from stream_i3d.training.console import ConsoleWatcher
-    from stream_i3d.training.run import resumed_config
-    from stream_i3d.training.run import train as run_training
 
-    config = load_train_config(config_file, arguments) if resume is None else resumed_config(resume, arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ConsoleWatcher() as watcher:
-        outcome = run_training(config, resume=resume is not None, watcher=watcher, stopping=stop.is_set)
-        watcher.ended(outcome, Path(config.output))
+        outcome = run_training(config_file, overrides, resume=resume, watcher=watcher, stopping=stop.is_set)
+        watcher.ended(outcome, outcome.checkpoint.parent)
 
 
 def _split(settings: tuple[str, ...], config_file: Path | None) -> tuple[Path | None, list[str]]:

@@ -29,7 +29,7 @@ from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.settings import to_yaml
 from stream_i3d.training.calibration import fit_temperature
-from stream_i3d.training.config import TrainConfig, load_train_config
+from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import Datasets, make_datasets, with_clip
 from stream_i3d.training.distribution import make_deterministic, make_fabric
 from stream_i3d.training.head_only import HeadTraining
@@ -129,19 +129,6 @@ def train(
         trainer.restore(state)
     planned = with_plan(config, trainer.plan)
     return _Run(planned, fabric, trainer, data, spec, watcher, state, head).run_to_end(stopping)
-
-
-def resumed_config(folder: Path, arguments: list[str]) -> TrainConfig:
-    """Return the settings of a run to resume, with `key=value` arguments over them.
-
-    Raises:
-        TrainingError: There is no run in the folder.
-        ConfigError: An argument is no setting.
-    """
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        raise TrainingError(f"no run to resume in {folder} (no file {CONFIG_NAME}); give the output folder of a run")
-    return structs.replace(load_train_config(path, arguments), output=str(folder))
 
 
 class _Stopped(Exception):
