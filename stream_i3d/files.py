@@ -30,6 +30,14 @@ def kind_of(path: str | Path) -> Literal["file", "folder", "other"] | None:
     return "file" if stat.S_ISREG(mode) else "other"
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Tell whether two paths lead to one file, by links too; False where one of them leads to none."""
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file whole or not at all.
 

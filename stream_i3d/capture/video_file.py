@@ -301,6 +301,8 @@ def _refuse_still(container: InputContainer, name: str) -> None:
     """Close a container that is a single picture, and raise SourceNotFound."""
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         container.close()
+        if container.format.name == "webp_pipe":
+            raise SourceNotFound(f"{name} is WebP, which cannot be read as a video; convert it to MP4 or GIF")
         raise SourceNotFound(f"{name} is a single picture; give a video, since an action takes time")
 
 

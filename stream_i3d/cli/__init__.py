@@ -13,6 +13,7 @@ from types import TracebackType
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `stream-i3d`; an error of the user is one line and exit code 2."""
+    _open_standard_streams()
     import click
 
     from stream_i3d.cli.app import app
@@ -46,6 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Open the null device where standard input, output or error is closed (`>&-`, some service managers).
+
+    Python has None for such a stream, and the next file that is opened would take its number and get what is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (as long as the process)
 
 
 def _print_unexpected_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

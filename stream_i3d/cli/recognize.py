@@ -14,7 +14,7 @@ from stream_i3d.cli import completion
 from stream_i3d.cli.options import config_of, recognition_options
 from stream_i3d.cli.output import say
 from stream_i3d.display_text import clean_json, clean_text
-from stream_i3d.files import kind_of
+from stream_i3d.files import kind_of, same_file
 
 _SHOWN = 10
 
@@ -48,7 +48,7 @@ def recognize(
     failed = predictions = 0
     no_videos: list[str] = []
     with ExitStack() as stack:
-        sink = stack.enter_context(_open(output))
+        sink = stack.enter_context(_open(output, files))
         progress = stack.enter_context(Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()))
         for video in files:
             task = progress.add_task(escape(clean_text(Path(video).name)), total=None)
@@ -94,13 +94,22 @@ def _files_of(videos: Sequence[str]) -> tuple[list[str], set[str]]:
             log_left_out(address.target, found.left_out)
             if not found.videos:
                 raise ConfigError(f"no video in the folder {video}; give video files, or a folder with some in it")
-            files += found.videos
-            in_folders.update(found.videos)
-        elif kind != "file":
+            readable = [path for path in found.videos if _is_text(path)]
+            _show_left_out(
+                [f"{path!a}: its name is not UTF-8; rename it" for path in found.videos if not _is_text(path)]
+            )
+            files += readable
+            in_folders.update(readable)
+        elif kind is None:
             raise ConfigError(f"no such file: {video}; give video files, or a folder of them")
         else:
             files.append(video)
     return files, in_folders
+
+
+def _is_text(path: str) -> bool:
+    """Tell whether a message can name a path: bytes that are not UTF-8 come from the system as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _show_left_out(reasons: Sequence[str]) -> None:
@@ -111,11 +120,13 @@ def _show_left_out(reasons: Sequence[str]) -> None:
         say(f"left out: {len(reasons) - _SHOWN} more files that are no videos", err=True)
 
 
-def _open(output: str | None) -> AbstractContextManager[BinaryIO]:
+def _open(output: str | None, videos: Sequence[str]) -> AbstractContextManager[BinaryIO]:
     from stream_i3d.errors import ConfigError
 
     if output in (None, "-"):
         return nullcontext(sys.stdout.buffer)
+    if any(same_file(str(output), video) for video in videos):
+        raise ConfigError(f"--output {output} is one of the videos, and would be overwritten; give another file")
     try:
         return Path(str(output)).open("wb")
     except OSError as error:

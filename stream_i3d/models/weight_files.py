@@ -7,6 +7,7 @@ line.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,10 @@ def _read_torch(path: Path) -> object:
     with path.open("rb") as file:
         try:
             _refuse_compressed(file, path)
-            with torch.serialization.safe_globals([(_Unread, name) for name in _UNREAD]):
+            with (
+                warnings.catch_warnings(action="ignore"),  # of a pickle's protocol, beside the error below
+                torch.serialization.safe_globals([(_Unread, name) for name in _UNREAD]),
+            ):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except CheckpointError:
             raise

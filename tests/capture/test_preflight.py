@@ -130,6 +130,15 @@ def test_a_name_is_that_of_a_file_in_the_working_folder(
     assert pictures == 10
 
 
+def test_webp_is_not_called_a_single_picture_since_it_may_be_animated(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "a.webp"), np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(SourceNotFound, match=r"a\.webp is WebP, which cannot be read as a video; convert it to MP4"):
+        open_file(str(tmp_path / "a.webp"))
+
+
 def test_a_picture_whose_name_is_a_number_pattern_is_that_picture_and_no_series(tmp_path: Path) -> None:
     import cv2
     import numpy as np

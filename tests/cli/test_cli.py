@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -516,3 +517,43 @@ def test_a_single_picture_is_told(run: Run, tiny_checkpoint: Path, tmp_path: Pat
     cv2.imwrite(str(tmp_path / "photo.jpg"), corners())
     done = run("recognize", tmp_path / "photo.jpg", "--checkpoint", tiny_checkpoint, *FAST)
     assert_one_line(done, "photo.jpg is a single picture; give a video")
+
+
+def test_a_video_is_not_overwritten_by_its_own_results(run: Run, make_video: Video, tmp_path: Path) -> None:
+    video, link = tmp_path / "film.mp4", tmp_path / "link.jsonl"
+    video.write_bytes(make_video(25.0, 2.0).read_bytes())
+    link.symlink_to(video)
+    before = video.read_bytes()
+    assert_one_line(run("recognize", video, "--output", link, *FAST), "is one of the videos")
+    assert_one_line(run("recognize", tmp_path, "--output", video, *FAST), "is one of the videos")
+    assert video.read_bytes() == before
+
+
+def test_a_name_that_is_not_utf8_does_not_lose_the_other_videos_of_a_folder(
+    cli: Callable[..., subprocess.CompletedProcess[str]], make_video: Video, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    film = make_video(25.0, 2.0).read_bytes()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.mp4")).write_bytes(film)
+    (tmp_path / "b.mp4").write_bytes(film)
+    done = cli("recognize", tmp_path, "--checkpoint", tiny_checkpoint, *FAST)
+    assert "a\\udcff.mp4': its name is not UTF-8; rename it" in done.stderr
+    assert "error" not in done.stderr
+    assert str(tmp_path / "b.mp4") in done.stdout
+
+
+def test_a_pipe_is_called_a_pipe(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    assert_one_line(run("recognize", tmp_path / "film.mp4", *FAST), "a pipe (FIFO)")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_closed_standard_stream_is_no_failure(
+    closed: int, make_video: Video, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    line = f'"$@" {closed}>&-'
+    command = [sys.executable, "-m", "stream_i3d", "recognize", str(make_video(25.0, 2.0))]
+    command += ["--checkpoint", str(tiny_checkpoint), *FAST, *(() if closed == 1 else ("--output", str(output)))]
+    done = subprocess.run(["sh", "-c", line, "sh", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert closed == 1 or output.read_text().startswith("{")
