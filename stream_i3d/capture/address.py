@@ -116,7 +116,7 @@ def split_name(text: str, exists: Callable[[str], bool] = lambda path: False) ->
         if source.strip():
             return name, source
         raise ConfigError(f"source {name}=: nothing follows the '='; give NAME=SOURCE, or the source alone")
-    if not _LOOKS_LIKE_A_SOURCE.match(source.strip()):
+    if not _LOOKS_LIKE_A_SOURCE.match(source.strip()) and not exists(source.strip()):
         return None, text  # a path with a '=' in it
     raise ConfigError(
         f"source {redact(name)[:64]!r}=...: a camera's name has 1 to 64 letters, digits, '_', '.' or '-'; "

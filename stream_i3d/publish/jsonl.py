@@ -15,6 +15,8 @@ from stream_i3d.publish.sink import Folder, Outlet, QueuedSink, SinkContext
 from stream_i3d.sink_settings import JsonLinesSettings
 from stream_i3d.transport.wire import Published, to_json_line
 
+_HEAD_BYTES = 512
+
 
 def make(settings: JsonLinesSettings, name: str, context: SinkContext) -> Outlet:
     """Start the sink."""
@@ -79,6 +81,7 @@ class JsonLinesSink:
 
     def _open(self) -> io.FileIO:
         assert self._path is not None
+        _refuse_other_file(self._path)
         file = io.FileIO(self._path, "ab")
         found = os.fstat(file.fileno())
         if stat.S_ISREG(found.st_mode):
@@ -110,3 +113,20 @@ def _last_byte(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1)
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse a file of another kind, such as a video, to which lines would be appended.
+
+    What a power cut left is taken: lines whose end, or all, are zeros.
+
+    Raises:
+        ConfigError: It is a file of another kind.
+    """
+    head = b""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+    if b"\0" in head and head.strip(b"\0") and not head.startswith(b"{"):
+        raise ConfigError(f"{path} is no file of JSON lines, and would be damaged; give another file")

@@ -41,6 +41,12 @@ def test_a_file_that_there_is_keeps_its_name() -> None:
     assert split_name("take=2.mp4", lambda path: path == "take=2.mp4") == (None, "take=2.mp4")
 
 
+@pytest.mark.parametrize("text", ["my door=a.mp4", "[/]=a.mp4", "../x=a.mp4"])
+def test_a_name_that_cannot_be_one_is_told_before_a_file_that_is_there(text: str) -> None:
+    with pytest.raises(ConfigError, match="a camera's name has 1 to 64 letters"):
+        split_name(text, lambda path: path == "a.mp4")
+
+
 @pytest.mark.parametrize("text", ["my cam=rtsp://h/p", "=0", "tür=rtsp://h/p", "a/b=rtsp://h/p", "x" * 65 + "=0"])
 def test_a_name_that_cannot_be_one_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match="a camera's name has 1 to 64 letters"):

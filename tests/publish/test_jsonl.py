@@ -123,3 +123,24 @@ def test_a_line_that_a_full_disk_cut_off_is_taken_back(tmp_path: Path) -> None:
     sink.write(event(id="2"))
     sink.close()
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["1", "2"]
+
+
+def test_a_file_of_another_kind_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+    video = b"\0\0\0\x20ftypisom" + bytes(600)
+    path = tmp_path / "film.mp4"
+    path.write_bytes(video)
+    with pytest.raises(
+        ConfigError, match=r"film\.mp4 is no file of JSON lines, and would be damaged; give another file"
+    ):
+        JsonLinesSink(str(path))
+    assert path.read_bytes() == video
+
+
+@pytest.mark.parametrize("left", [bytes(64), b'{"schema": 1}\n' + bytes(64)])
+def test_what_a_power_cut_left_is_appended_to(tmp_path: Path, left: bytes) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(left)
+    sink = JsonLinesSink(str(path))
+    sink.write(event(id="1"))
+    sink.close()
+    assert json.loads(path.read_bytes().rstrip(b"\n").split(b"\n")[-1])["id"] == "1"
