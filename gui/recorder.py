@@ -41,8 +41,11 @@ class Recorder:
         from stream_i3d.mp4 import Mp4Writer, can_write_mp4  # a window that records nothing need not load FFmpeg
 
         if not can_write_mp4():
-            words = "Recording needs H.264, which this PyAV cannot write; install av from PyPI"
-            raise RecordingError(QCoreApplication.translate("Recorder", words))
+            raise RecordingError(
+                QCoreApplication.translate(
+                    "Recorder", "Recording needs H.264, which this PyAV cannot write: pip install av"
+                )
+            )
         self.path = path
         self.dropped = 0
         self.problem = ""

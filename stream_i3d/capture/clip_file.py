@@ -75,7 +75,7 @@ class ClipFile:
         self._partial, self._path, self._size = partial, path, size
         if not can_write_mp4():
             partial.unlink(missing_ok=True)
-            raise ConfigError(f"cannot write {path}: this PyAV cannot encode H.264; install av from PyPI")
+            raise ConfigError(f"cannot write {path}: this PyAV cannot encode H.264: pip install av")
         try:
             self._writer = Mp4Writer(partial, fps, crf=_CRF)
             self._writer.begin(*size)

@@ -250,8 +250,9 @@ def cases(folder: Path) -> Iterator[tuple[Path, str]]:
     for suffix in (".jpg", ".png", ".bmp", ".webp"):
         good, encoded = cv2.imencode(suffix, corners())
         assert good
-        yield written(f"picture{suffix}", encoded.tobytes()), "is a single picture; give a video"
-        yield written(f"picture{suffix}.mp4", encoded.tobytes()), "is a single picture; give a video"
+        why = "is WebP, which cannot be read as a video" if suffix == ".webp" else "is a single picture; give a video"
+        yield written(f"picture{suffix}", encoded.tobytes()), why
+        yield written(f"picture{suffix}.mp4", encoded.tobytes()), why
     with av.open(str(folder / "sound.mp4"), "w") as container:
         add_sound(container)
     yield folder / "sound.mp4", "holds sound, but no video; give a video file"

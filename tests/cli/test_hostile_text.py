@@ -13,7 +13,6 @@ from rich.console import Console
 from stream_i3d.cli import main, watch
 from stream_i3d.cli.app import app
 from stream_i3d.publish.store_sink import StoreSink
-from stream_i3d.service.terminal.board import Board
 from stream_i3d.sink_settings import StoreSettings
 from tests.publish.test_store import action
 from tests.samples import event, recognition, status
@@ -53,7 +52,7 @@ def test_watch_shows_hostile_text_as_it_is(text: str, monkeypatch: pytest.Monkey
     console = Console(width=400, force_terminal=True, color_system=None, file=io.StringIO())
     monkeypatch.setattr("rich.live.get_console", lambda: console)
     said = [recognition(label=text), event(label=text), status(detail=text)]
-    watch._show_table("tcp://127.0.0.1:5556", Board(), iter(said))
+    watch._show_table("tcp://127.0.0.1:5556", iter(said))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert (SHOWN if text == HOSTILE else text) in shown

@@ -18,7 +18,7 @@ def test_the_first_run_offers_what_can_be_done(window, launcher):
     assert window.pictures.empty.title.text() == "Nothing to watch yet"
     QTest.mouseClick(window.pictures.empty.buttons["demo"], Qt.MouseButton.LeftButton)
     assert len(launcher.configs) == 1 and window.session.state == "starting"
-    assert window.pictures.empty.title.text() == "SourceStarter"
+    assert window.pictures.empty.title.text() == "Starting"
 
 
 def test_a_camera_that_was_found_is_chosen_and_a_service_is_started_for_it(window, launcher, qtbot):
