@@ -1,4 +1,4 @@
-"""What the tests of the supervisor are made of: rows of toys, and a desk that does what a test says."""
+"""What the tests of the supervisor are made of: rows of toys, and a control that does what a test says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stopper() -> tuple[Callable[[Ready], None], list[Supervisor], list[Ready]]:
     return on_ready, supervisors, said
 
 
-class FakeDesk:
+class FakeControl:
     """Does what the test says at each turn; notes what it is told."""
 
     def __init__(self, *turns: Callable[[Supervisor], bool]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from stream_i3d.config import Config
 from stream_i3d.service.supervisor import Supervisor, may_start_another
 from stream_i3d.stage import CameraSlot, Order, WorkerOrder
-from tests.service.supervisor.rig import FakeDesk, all_ready, at_once, row
+from tests.service.supervisor.rig import FakeControl, all_ready, at_once, row
 from tests.service.supervisor.toys import (
     WAIT_S,
     computes_before_it_is_ready,
@@ -40,13 +40,13 @@ def order_of_many_cameras(number: int) -> Order:
 
 def test_a_process_that_does_not_read_its_orders_holds_up_neither_the_service_nor_its_end(log: Path) -> None:
     worker = row(never_reads_its_orders, log, grace_s=1.0)
-    desk = FakeDesk(
+    control = FakeControl(
         all_ready("worker"),
         *[at_once(lambda supervisor: supervisor.change(worker, order_of_many_cameras))] * 3,
         at_once(lambda supervisor: supervisor.add(row(works, log, "capture"))),
         all_ready("capture"),
     )
-    Supervisor([worker], desk=desk).run(WAIT_S)
+    Supervisor([worker], control=control).run(WAIT_S)
     assert starts_of("capture", log) == 1
 
 
@@ -96,7 +96,9 @@ def test_many_cameras_are_started_a_few_at_a_time_and_all_come_up(log: Path) -> 
         most[0] = max(most[0], states.count("starting"))
         return states.count("running") == len(names)
 
-    supervisor = Supervisor([row(works, log), *(row(is_ready_late, log, name) for name in names)], desk=FakeDesk(count))
+    supervisor = Supervisor(
+        [row(works, log), *(row(is_ready_late, log, name) for name in names)], control=FakeControl(count)
+    )
     supervisor.run(WAIT_S)
     assert [starts_of(name, log) for name in names] == [1] * len(names)
     assert 1 <= most[0] <= supervisor._at_once < len(names)
@@ -108,7 +110,7 @@ from dataclasses import replace
 from pathlib import Path
 from stream_i3d.service.monitoring.monitor import Monitor
 from stream_i3d.service.supervisor import Supervisor
-from tests.service.supervisor.rig import FakeDesk, all_ready, at_once, row
+from tests.service.supervisor.rig import FakeControl, all_ready, at_once, row
 from tests.service.supervisor.toys import works
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -132,11 +134,11 @@ def give_back(supervisor):
 
 late = row(works, log, "capture late")
 worker = replace(row(works, log), memory_limit_mb=4000.0)
-desk = FakeDesk(
+control = FakeControl(
     all_ready("worker"), at_once(take_all), at_once(lambda supervisor: supervisor.add(late)), goes_on,
     at_once(give_back), all_ready("worker", "capture late"),
 )
-print(Supervisor([worker], desk=desk).run(60.0).frames)
+print(Supervisor([worker], control=control).run(60.0).frames)
 """
 
 

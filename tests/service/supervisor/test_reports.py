@@ -9,22 +9,22 @@ from typing import Any
 
 from stream_i3d.service.supervisor import Supervisor
 from tests.samples import status
-from tests.service.supervisor.rig import FakeDesk, all_ready, row
+from tests.service.supervisor.rig import FakeControl, all_ready, row
 from tests.service.supervisor.toys import WAIT_S, gives_up, pids, raises_at_first, tells_of_a_camera, works
 
 
 def test_a_process_that_is_not_essential_may_give_up_alone(log: Path) -> None:
     capture = replace(row(gives_up, log, "capture"), essential=False)
     told = "damaged: rtsp://***@camera/live"
-    desk = FakeDesk(all_ready("worker"), lambda supervisor: (told, "capture") in desk.told)
-    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
-    assert desk.told.count((told, "capture")) == 1
+    control = FakeControl(all_ready("worker"), lambda supervisor: (told, "capture") in control.told)
+    Supervisor([row(works, log), capture], control=control).run(WAIT_S)
+    assert control.told.count((told, "capture")) == 1
 
 
-def test_the_desk_hears_what_the_worker_says_of_cameras(log: Path) -> None:
-    desk = FakeDesk(lambda supervisor: bool(desk.statuses))
-    Supervisor([row(tells_of_a_camera, log)], desk=desk).run(WAIT_S)
-    assert desk.statuses == [status(camera="hall")]
+def test_the_control_channel_hears_what_the_worker_says_of_cameras(log: Path) -> None:
+    control = FakeControl(lambda supervisor: bool(control.statuses))
+    Supervisor([row(tells_of_a_camera, log)], control=control).run(WAIT_S)
+    assert control.statuses == [status(camera="hall")]
 
 
 def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
@@ -37,8 +37,8 @@ def test_how_processes_fare_is_known_from_any_thread(log: Path) -> None:
         worker, capture = health[-1]
         return worker.state == "running" and worker.rss_bytes is not None and capture.restarts == 1
 
-    desk = FakeDesk(look_from_another_thread)
-    Supervisor([row(works, log), row(raises_at_first, log, "capture")], desk=desk).run(WAIT_S)
+    control = FakeControl(look_from_another_thread)
+    Supervisor([row(works, log), row(raises_at_first, log, "capture")], control=control).run(WAIT_S)
     before, worker = health[0][0], health[-1][0]
     assert (before.name, before.state, before.pid, before.silent_s) == ("worker", "waiting", None, None)
     assert (before.rss_bytes, before.open_files) == (None, None)

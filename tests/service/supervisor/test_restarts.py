@@ -18,7 +18,7 @@ from stream_i3d.service import footprint as footprint_module
 from stream_i3d.service.footprint import Footprint
 from stream_i3d.service.supervisor import Supervisor
 from stream_i3d.stage import Ready
-from tests.service.supervisor.rig import FakeDesk, all_ready, at_once, row
+from tests.service.supervisor.rig import FakeControl, all_ready, at_once, row
 from tests.service.supervisor.toys import (
     SILENT_S,
     WAIT_S,
@@ -154,12 +154,12 @@ def test_a_process_that_holds_too_much_memory_is_started_again_as_planned(
     monkeypatch.setattr(footprint_module, "measure_footprint", footprint)
     capture = replace(row(works, log, "capture"), memory_limit_mb=500.0)
     health: list[Any] = []
-    desk = FakeDesk(
+    control = FakeControl(
         lambda supervisor: starts_of("capture", log) == 2,
         all_ready("worker", "capture"),
         at_once(lambda supervisor: health.extend(supervisor.health())),
     )
-    Supervisor([row(works, log), capture], desk=desk).run(WAIT_S)
+    Supervisor([row(works, log), capture], control=control).run(WAIT_S)
     assert [(one.restarts, one.planned_restarts) for one in health] == [(0, 0), (0, 1)]
     assert "capture stopped" in log.read_text()  # in order
     [record] = [record for record in caplog.records if "capture" in record.getMessage()]

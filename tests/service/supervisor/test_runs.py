@@ -12,7 +12,7 @@ import pytest
 from stream_i3d.errors import ServiceError
 from stream_i3d.service.supervisor import Supervisor
 from stream_i3d.stage import Ready, Summary
-from tests.service.supervisor.rig import FakeDesk, row
+from tests.service.supervisor.rig import FakeControl, row
 from tests.service.supervisor.toys import (
     WAIT_S,
     finishes,
@@ -102,5 +102,5 @@ def test_many_processes_are_started_one_a_turn(log: Path) -> None:
         return started[-1] == 4
 
     rows = [row(works, log), *(row(works, log, f"capture {name}") for name in "abc")]
-    Supervisor(rows, desk=FakeDesk(count)).run(WAIT_S)
+    Supervisor(rows, control=FakeControl(count)).run(WAIT_S)
     assert started == [0, 1, 2, 3, 4]
