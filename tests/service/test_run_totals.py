@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stream_i3d.service.run_totals import RunTotals
-from stream_i3d.stage import CameraStatistics, PublisherSummary, SinkFigures, Summary
+from stream_i3d.stage import CameraFigures, PublisherSummary, SinkFigures, Summary
 
 
 def sinks(dropped: int) -> list[SinkFigures]:
@@ -48,7 +48,7 @@ def test_a_run_in_which_nothing_was_said_has_none() -> None:
 
 def test_several_workers_have_ended_when_all_that_have_cameras_say_so() -> None:
     figures = RunTotals()
-    names, some = ["worker 1", "worker 2", "worker 3"], {"door": CameraStatistics()}
+    names, some = ["worker 1", "worker 2", "worker 3"], {"door": CameraFigures()}
     figures.take("worker 1", 1, Summary(cameras=some, ended=True))
     figures.take("worker 2", 2, Summary())
     assert not figures.all_ended(names)  # one has not said anything yet
