@@ -116,7 +116,7 @@ class Postprocessor:
             self._smoother = retune_smoother(self._smoother, settings.smoothing)
         self._settings = settings
 
-    def judge(
+    def process(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
     ) -> tuple[Recognition, list[ActionEvent]]:
         """Turn the network's output for one window into what is published.
@@ -174,7 +174,7 @@ class Postprocessor:
         self._smoother.reset()
         return self.finish()
 
-    def unjudged(self, newest: FrameStamp) -> list[ActionEvent]:
+    def fail(self, newest: FrameStamp) -> list[ActionEvent]:
         """Handle a window without a usable result: nothing is published, and a running action may end."""
         ended = self._enter(newest)
         self._smoother.reset()

@@ -29,7 +29,7 @@ class FakeClock:
         return self.ns
 
 
-def judging(**more: Any) -> PostprocessSettings:
+def make_settings(**more: Any) -> PostprocessSettings:
     given: dict[str, Any] = {
         "labels": LABELS,
         "model": MODEL,
@@ -42,28 +42,28 @@ def judging(**more: Any) -> PostprocessSettings:
 
 
 class Camera:
-    """A recognizer that is fed windows by their end times, in seconds."""
+    """A postprocessor that is fed windows by their end times, in seconds."""
 
     def __init__(self, clock: FakeClock | None = None, **more: Any) -> None:
-        self.recognizer = Postprocessor("door", judging(**more), clock or FakeClock())
+        self.postprocessor = Postprocessor("door", make_settings(**more), clock or FakeClock())
         self.events: list[ActionEvent] = []
 
-    def judge(self, time: float, probabilities: list[float], motion: float = MOVING, **more: Any) -> Recognition:
+    def process(self, time: float, probabilities: list[float], motion: float = MOVING, **more: Any) -> Recognition:
         prediction = Prediction(np.asarray(probabilities, np.float32), more.pop("inference_ms", 20.0))
         queue_ms, drops = more.pop("queue_ms", 1.0), more.pop("drops", NO_DROPS)
         newest = stamp(15, time=time, wall_time=time, **more)
-        message, events = self.recognizer.judge(window(time), newest, prediction, motion, queue_ms, drops)
+        message, events = self.postprocessor.process(window(time), newest, prediction, motion, queue_ms, drops)
         self.events += events
         return message
 
     def skip(self, time: float, **more: Any) -> Recognition:
-        message, events = self.recognizer.skip(window(time), stamp(15, time=time, wall_time=time, **more), NO_DROPS)
+        message, events = self.postprocessor.skip(window(time), stamp(15, time=time, wall_time=time, **more), NO_DROPS)
         self.events += events
         return message
 
     def warm(self, time: float, **more: Any) -> Recognition:
         newest = stamp(7, time=time, wall_time=time, **more)
-        message, events = self.recognizer.warming(window(time), newest, NO_DROPS)
+        message, events = self.postprocessor.warming(window(time), newest, NO_DROPS)
         self.events += events
         return message
 
@@ -123,25 +123,25 @@ def test_softmax_of_any_logits_is_a_distribution_that_keeps_their_order(logits):
 
 
 def test_a_sure_prediction_of_a_moving_scene_is_an_action():
-    message = Camera().judge(1.0, WAVE)
+    message = Camera().process(1.0, WAVE)
     assert (message.state, message.label) == ("action", "wave")
     assert message.confidence == pytest.approx(0.8)
 
 
 def test_under_the_confidence_threshold_the_scene_is_idle_but_the_likeliest_is_shown():
-    message = Camera().judge(1.0, UNSURE)
+    message = Camera().process(1.0, UNSURE)
     assert (message.state, message.label, message.skipped) == ("idle", None, None)
     assert message.confidence == pytest.approx(0.4)
     assert message.top_k[0].label == "wave"
 
 
 def test_at_the_confidence_threshold_it_is_an_action():
-    assert Camera().judge(1.0, [0.5, 0.25, 0.25]).state == "action"
+    assert Camera().process(1.0, [0.5, 0.25, 0.25]).state == "action"
 
 
 @pytest.mark.parametrize(("motion", "state"), [(0.0, "idle"), (0.99, "idle"), (1.0, "action")])
 def test_a_motionless_scene_is_idle_however_sure_the_network_is(motion, state):
-    message = Camera().judge(1.0, WAVE, motion=motion)
+    message = Camera().process(1.0, WAVE, motion=motion)
     assert message.state == state
     assert message.label == (None if state == "idle" else "wave")
     assert message.confidence == pytest.approx(0.8)
@@ -164,7 +164,7 @@ def test_a_stride_without_a_whole_window_is_warming():
 
 
 def test_the_message_says_which_window_camera_model_and_losses_it_is_about():
-    message = Camera().judge(7.0, WAVE, epoch=42, drops=Drops(3, 5))
+    message = Camera().process(7.0, WAVE, epoch=42, drops=Drops(3, 5))
     assert (message.camera, message.epoch, message.seq, message.model) == ("door", 42, 15, MODEL)
     assert message.window == window(7.0)
     assert (message.frames_dropped, message.windows_dropped) == (3, 5)
@@ -172,8 +172,8 @@ def test_the_message_says_which_window_camera_model_and_losses_it_is_about():
 
 def test_the_top_k_are_the_likeliest_first_with_smoothed_and_raw_probabilities():
     camera = Camera(top_k=2, smoothing=SmoothingConfig(method="mean", last=2))
-    camera.judge(1.0, [0.8, 0.0, 0.2])
-    message = camera.judge(2.0, [0.1, 0.3, 0.6])
+    camera.process(1.0, [0.8, 0.0, 0.2])
+    message = camera.process(2.0, [0.1, 0.3, 0.6])
     assert [(score.index, score.label) for score in message.top_k] == [(0, "wave"), (2, "jump")]
     np.testing.assert_allclose([score.probability for score in message.top_k], [0.45, 0.4], atol=1e-6)
     np.testing.assert_allclose([score.raw_probability for score in message.top_k], [0.1, 0.6], atol=1e-6)
@@ -181,7 +181,7 @@ def test_the_top_k_are_the_likeliest_first_with_smoothed_and_raw_probabilities()
 
 
 def test_equal_probabilities_are_listed_in_the_order_of_the_labels():
-    assert [score.index for score in Camera().judge(1.0, [0.2, 0.4, 0.4]).top_k] == [1, 2, 0]
+    assert [score.index for score in Camera().process(1.0, [0.2, 0.4, 0.4]).top_k] == [1, 2, 0]
 
 
 def test_no_more_labels_are_listed_than_there_are():
@@ -199,7 +199,7 @@ def test_the_settings_come_from_the_configuration():
 
 
 def test_a_sum_just_over_one_is_published_as_one():
-    message = Camera().judge(1.0, [np.nextafter(np.float32(1), np.float32(2)), 0, 0])
+    message = Camera().process(1.0, [np.nextafter(np.float32(1), np.float32(2)), 0, 0])
     assert message.confidence == 1 and message.top_k[0].raw_probability == 1
 
 
@@ -207,14 +207,14 @@ def test_latencies_are_measured_from_the_newest_frames_capture():
     clock = FakeClock()
     clock.ns = 5_123_456_789
     camera = Camera(clock)
-    message = camera.judge(5.0, WAVE, queue_ms=3.25, inference_ms=87.6543)
+    message = camera.process(5.0, WAVE, queue_ms=3.25, inference_ms=87.6543)
     assert (message.latency_ms.queue, message.latency_ms.inference) == (3.25, 87.654)
     assert message.latency_ms.total == 123.457
     assert camera.skip(5.1).latency_ms.total == pytest.approx(23.457)
 
 
 def test_a_capture_clock_slightly_ahead_gives_no_negative_latency():
-    assert Camera(FakeClock()).judge(5.0, WAVE).latency_ms.total == 0
+    assert Camera(FakeClock()).process(5.0, WAVE).latency_ms.total == 0
 
 
 # --- smoothing
@@ -224,7 +224,7 @@ def test_a_capture_clock_slightly_ahead_gives_no_negative_latency():
 def test_confidence_is_the_same_at_equal_times_for_strides_of_four_and_eight(time_constant_s):
     def confidences(stride: int) -> dict[int, float]:
         camera = Camera(smoothing=SmoothingConfig(method="ema", time_constant_s=time_constant_s))
-        messages = {seq: camera.judge(seq / 25, WAVE if seq <= 48 else CLAP) for seq in range(0, 160, stride)}
+        messages = {seq: camera.process(seq / 25, WAVE if seq <= 48 else CLAP) for seq in range(0, 160, stride)}
         return {
             seq: message.top_k[[s.label for s in message.top_k].index("clap")].probability
             for seq, message in messages.items()
@@ -238,18 +238,18 @@ def test_confidence_is_the_same_at_equal_times_for_strides_of_four_and_eight(tim
 
 def test_idle_is_decided_on_the_smoothed_confidence():
     camera = Camera(smoothing=SmoothingConfig(method="mean", last=3))
-    camera.judge(1.0, WAVE)
-    camera.judge(2.0, WAVE)
-    assert camera.judge(3.0, CLAP).label == "wave"
-    assert camera.judge(4.0, CLAP).label == "clap"
-    assert camera.judge(5.0, [0.1, 0.1, 0.8]).label == "clap"
+    camera.process(1.0, WAVE)
+    camera.process(2.0, WAVE)
+    assert camera.process(3.0, CLAP).label == "wave"
+    assert camera.process(4.0, CLAP).label == "clap"
+    assert camera.process(5.0, [0.1, 0.1, 0.8]).label == "clap"
 
 
 @pytest.mark.parametrize("between", ["skip", "warm", "epoch"])
 def test_smoothing_starts_anew_after_a_break(between):
     camera = Camera(smoothing=SmoothingConfig(method="mean", last=50))
     for time in (1.0, 2.0, 3.0):
-        camera.judge(time, WAVE)
+        camera.process(time, WAVE)
     epoch = 1
     if between == "skip":
         camera.skip(4.0)
@@ -257,7 +257,7 @@ def test_smoothing_starts_anew_after_a_break(between):
         camera.warm(4.0)
     else:
         epoch = 2
-    message = camera.judge(5.0, CLAP, epoch=epoch)
+    message = camera.process(5.0, CLAP, epoch=epoch)
     assert message.label == "clap" and message.confidence == pytest.approx(0.8)
 
 
@@ -266,43 +266,43 @@ def test_smoothing_starts_anew_after_a_break(between):
 
 def test_an_action_that_is_sure_enough_starts_and_ends():
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    camera.judge(2.0, UNSURE)
-    camera.judge(3.0, [0.1, 0.45, 0.45])
+    camera.process(1.0, WAVE)
+    camera.process(2.0, UNSURE)
+    camera.process(3.0, [0.1, 0.45, 0.45])
     assert camera.said() == [("start", "wave", None), ("end", "wave", 2.0)]
 
 
 def test_the_running_actions_own_probability_keeps_it_up_while_another_label_leads():
     camera = Camera(idle=IdleConfig(min_confidence=0, min_motion=1))
-    camera.judge(1.0, WAVE)
-    camera.judge(2.0, [0.42, 0.58, 0.0])
+    camera.process(1.0, WAVE)
+    camera.process(2.0, [0.42, 0.58, 0.0])
     assert camera.said() == [("start", "wave", None)]
-    camera.judge(3.0, [0.38, 0.59, 0.03])
+    camera.process(3.0, [0.38, 0.59, 0.03])
     assert camera.said()[1:] == [("end", "wave", 3.0)]
 
 
 def test_no_motion_ends_an_action():
-    for still in (lambda camera: camera.skip(2.0), lambda camera: camera.judge(2.0, WAVE, motion=0.0)):
+    for still in (lambda camera: camera.skip(2.0), lambda camera: camera.process(2.0, WAVE, motion=0.0)):
         camera = Camera()
-        camera.judge(1.0, WAVE)
+        camera.process(1.0, WAVE)
         still(camera)
         assert camera.said() == [("start", "wave", None), ("end", "wave", 2.0)]
 
 
 def test_a_new_epoch_ends_the_action_where_it_was_last_seen():
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    camera.judge(2.0, WAVE)
-    camera.judge(60.0, CLAP, epoch=2)
+    camera.process(1.0, WAVE)
+    camera.process(2.0, WAVE)
+    camera.process(60.0, CLAP, epoch=2)
     assert camera.said() == [("start", "wave", None), ("end", "wave", 2.0), ("start", "clap", None)]
 
 
-@pytest.mark.parametrize("first", ["judge", "skip", "warm"])
+@pytest.mark.parametrize("first", ["process", "skip", "warm"])
 def test_whatever_comes_first_in_a_new_epoch_ends_the_action(first):
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    if first == "judge":
-        camera.judge(9.0, UNSURE, epoch=2)
+    camera.process(1.0, WAVE)
+    if first == "process":
+        camera.process(9.0, UNSURE, epoch=2)
     else:
         getattr(camera, first)(9.0, epoch=2)
     assert camera.said() == [("start", "wave", None), ("end", "wave", 1.0)]
@@ -310,8 +310,8 @@ def test_whatever_comes_first_in_a_new_epoch_ends_the_action(first):
 
 def test_actions_of_different_epochs_have_different_identities():
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    camera.judge(9.0, WAVE, epoch=2)
+    camera.process(1.0, WAVE)
+    camera.process(9.0, WAVE, epoch=2)
     starts = [event.id for event in camera.events if event.event == "start"]
     assert len(set(starts)) == 2
     assert camera.events[0].id == camera.events[1].id
@@ -320,7 +320,7 @@ def test_actions_of_different_epochs_have_different_identities():
 
 def test_a_short_break_does_not_end_an_action_and_a_long_one_does():
     camera = Camera()
-    camera.judge(1.0, WAVE)
+    camera.process(1.0, WAVE)
     camera.warm(1.0 + UNSEEN_ENDS_ACTION_S)
     assert camera.said() == [("start", "wave", None)]
     camera.warm(1.1 + UNSEEN_ENDS_ACTION_S)
@@ -335,31 +335,31 @@ def test_warming_before_anything_was_judged_says_nothing_of_actions():
 
 def test_the_end_of_the_stream_ends_the_action_at_its_last_window():
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    camera.judge(2.0, WAVE)
-    (end,) = camera.recognizer.finish()
+    camera.process(1.0, WAVE)
+    camera.process(2.0, WAVE)
+    (end,) = camera.postprocessor.finish()
     assert (end.event, end.label, end.end_time) == ("end", "wave", 2.0)
-    assert camera.recognizer.finish() == []
+    assert camera.postprocessor.finish() == []
 
 
 def test_a_skipped_window_was_seen_too():
     slow_to_end = EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=0, min_off_s=60)
     camera = Camera(events=slow_to_end)
-    camera.judge(1.0, WAVE)
+    camera.process(1.0, WAVE)
     camera.skip(2.0)
-    (end,) = camera.recognizer.finish()
+    (end,) = camera.postprocessor.finish()
     assert end.end_time == 2.0
 
 
 def test_cameras_are_judged_apart():
     one, other = Camera(), Camera()
-    one.judge(1.0, WAVE)
-    other.judge(1.0, CLAP)
+    one.process(1.0, WAVE)
+    other.process(1.0, CLAP)
     assert (one.said(), other.said()) == ([("start", "wave", None)], [("start", "clap", None)])
 
 
 def test_a_wall_clock_set_back_an_hour_neither_ends_nor_holds_back_an_action():
-    recognizer = Postprocessor("door", judging(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
+    postprocessor = Postprocessor("door", make_settings(events=EventsConfig(min_on_s=0.5, min_off_s=0.5)), FakeClock())
     events: list[ActionEvent] = []
     for tick in range(40):
         seconds = tick * 0.32
@@ -367,7 +367,7 @@ def test_a_wall_clock_set_back_an_hour_neither_ends_nor_holds_back_an_action():
         waving = 5 <= tick < 20
         prediction = Prediction(np.asarray([0.9, 0.1, 0] if waving else [0.1, 0.2, 0.1], np.float32), 1.0)
         newest = stamp(15 + 8 * tick, capture_ns=round(seconds * 1e9), wall_time=wall)
-        events += recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)[1]
+        events += postprocessor.process(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)[1]
     assert [event.event for event in events] == ["start", "end"]
     assert events[0].start_time == events[1].start_time == pytest.approx(10_000 + 5 * 0.32)
     assert events[1].end_time == pytest.approx(10_000 + 20 * 0.32)
@@ -377,12 +377,12 @@ def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
     config = SmoothingConfig(method="ema", time_constant_s=0.5)
     shown = []
     for stepped in (False, True):
-        recognizer = Postprocessor("door", judging(smoothing=config), FakeClock())
+        postprocessor = Postprocessor("door", make_settings(smoothing=config), FakeClock())
         for tick in range(6):
             wall = 10_000 + tick * 0.32 - (3600 if stepped and tick >= 3 else 0)
             prediction = Prediction(np.asarray([1, 0, 0] if tick < 3 else [0, 1, 0], np.float32), 1.0)
             newest = stamp(15, capture_ns=round(tick * 0.32 * 1e9), wall_time=wall)
-            message, _ = recognizer.judge(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)
+            message, _ = postprocessor.process(window(wall), newest, prediction, MOVING, 0.0, NO_DROPS)
         shown.append(message.confidence)
     assert shown[0] == shown[1]
 
@@ -393,19 +393,21 @@ def test_smoothing_goes_on_when_the_wall_clock_is_set_back():
 def test_thresholds_and_top_k_change_from_the_next_window_on_and_what_was_smoothed_goes_on():
     smoothing = SmoothingConfig(method="mean", last=4)
     camera = Camera(smoothing=smoothing)
-    assert camera.judge(1.0, WAVE).state == "action"
-    camera.recognizer.retune(judging(smoothing=smoothing, top_k=1, idle=IdleConfig(min_confidence=0.9, min_motion=0)))
-    seen = camera.judge(2.0, CLAP)
+    assert camera.process(1.0, WAVE).state == "action"
+    camera.postprocessor.retune(
+        make_settings(smoothing=smoothing, top_k=1, idle=IdleConfig(min_confidence=0.9, min_motion=0))
+    )
+    seen = camera.process(2.0, CLAP)
     assert (seen.state, len(seen.top_k)) == ("idle", 1)
     assert seen.confidence == pytest.approx(0.45)  # the mean of both windows
 
 
 def test_a_running_action_goes_on_over_a_change_of_smoothing():
     camera = Camera()
-    camera.judge(1.0, WAVE)
-    camera.recognizer.retune(judging(smoothing=SmoothingConfig(method="ema", time_constant_s=0.1)))
-    camera.judge(2.0, WAVE)
+    camera.process(1.0, WAVE)
+    camera.postprocessor.retune(make_settings(smoothing=SmoothingConfig(method="ema", time_constant_s=0.1)))
+    camera.process(2.0, WAVE)
     assert camera.said() == [("start", "wave", None)]
-    camera.recognizer.retune(judging(smoothing=SmoothingConfig(method="none")))
-    camera.judge(3.0, CLAP)
+    camera.postprocessor.retune(make_settings(smoothing=SmoothingConfig(method="none")))
+    camera.process(3.0, CLAP)
     assert camera.said()[1:] == [("end", "wave", 3.0), ("start", "clap", None)]

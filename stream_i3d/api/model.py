@@ -16,7 +16,7 @@ from stream_i3d.inference.extract import STREAMS, ExtractJob, Extractor
 from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.mode import Runner, load_mode_engine, make_feed, make_runner
 from stream_i3d.inference.offline import Ending, recognize_video
-from stream_i3d.inference.runner import CameraWindows, Judged
+from stream_i3d.inference.runner import CameraWindows, WindowResult
 from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
 from stream_i3d.messages import ActionEvent, Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
@@ -156,10 +156,10 @@ class Camera:
 
     def finish(self) -> Sequence[ActionEvent]:
         """Return the end of the running action, if there is one."""
-        return self._windows.recognizer.finish()
+        return self._windows.postprocessor.finish()
 
 
-def _in_order(results: Sequence[Judged]) -> list[Recognition | ActionEvent]:
+def _in_order(results: Sequence[WindowResult]) -> list[Recognition | ActionEvent]:
     messages: list[Recognition | ActionEvent] = []
     for recognition, events in results:
         if recognition is not None:

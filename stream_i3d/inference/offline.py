@@ -94,7 +94,7 @@ def recognize_video(
         ),
     )
     runner = make_runner(engine, config)
-    judged: list[Recognition] = []
+    results: list[Recognition] = []
     source = open_offline(video, config.capture)
     reader = offline_reader(source, address.default_name, setup.preprocessing)
     shown = redact(video) if address.kind == "url" else video
@@ -104,13 +104,13 @@ def recognize_video(
                 continue
             progress(frame.stamp.time, source.duration_s)
             for recognition in _step(camera, runner):
-                judged.append(recognition)
+                results.append(recognition)
                 yield VideoRecognition(**structs.asdict(recognition), video=shown)
     finally:
         source.close()
-    yield from merge_segments(shown, judged)
+    yield from merge_segments(shown, results)
     needed = _first_prediction(setup.preprocessing, config)
-    ended(_ending(redact(video), judged, reader, setup.preprocessing, needed))
+    ended(_ending(redact(video), results, reader, setup.preprocessing, needed))
     if camera.failed:
         raise EngineError(
             f"{shown}: the network's output was not finite for {camera.failed} windows, which are left out: "
@@ -157,9 +157,9 @@ def _first_prediction(preprocessing: Preprocessing, config: Config) -> int:
 
 
 def _ending(
-    name: str, judged: list[Recognition], reader: FrameReader, preprocessing: Preprocessing, needed: int
+    name: str, results: list[Recognition], reader: FrameReader, preprocessing: Preprocessing, needed: int
 ) -> Ending:
-    predictions = sum(one.state != "warming" for one in judged)
+    predictions = sum(one.state != "warming" for one in results)
     if not predictions:
         reason = too_short(name, reader.pictures, reader.end_s, needed, preprocessing.sample_fps)
         return Ending(0, reason)
@@ -168,9 +168,9 @@ def _ending(
 
 
 def _step(camera: CameraWindows, runner: Runner) -> Iterator[Recognition]:
-    judged = camera.warming()
+    results = camera.warming()
     if (clip := camera.take()) is not None:
-        judged = [*judged, *runner.run([(camera, clip)])]
-    for recognition, _ in judged:
+        results = [*results, *runner.run([(camera, clip)])]
+    for recognition, _ in results:
         if recognition is not None:
             yield recognition

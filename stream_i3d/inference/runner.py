@@ -1,4 +1,4 @@
-"""From due windows to judged ones: motion, inference, judgement. Shared by the worker and by offline `recognize`.
+"""Runs due windows: motion, inference, postprocessing. Shared by the worker and by offline `recognize`.
 
 No socket, thread or file; the clock is an argument.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Judged = tuple[Recognition | None, list[ActionEvent]]
+WindowResult = tuple[Recognition | None, list[ActionEvent]]
 """What to publish of a window: None for one whose result cannot be used."""
 
 Feed = CameraFeed | ChunkFeed
@@ -53,7 +53,7 @@ class GatheringEngine(Protocol):
     """An `Engine` on a device that keeps cameras' rings there, so that each frame goes up once."""
 
     def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
-        """Return memory for a ring; clips from it have an `device_frames`."""
+        """Return memory for a ring; clips from it have `device_frames`."""
 
     def gather(self, clips: Sequence[Any]) -> Any:
         """Return what `prepare` does, of clips given by their `device_frames`; the next call may overwrite it."""
@@ -61,14 +61,14 @@ class GatheringEngine(Protocol):
 
 @dataclass(slots=True)
 class CameraWindows:
-    """One camera's feed and recognizer. The lock guards the feed where a drain thread pushes into it.
+    """One camera's feed and postprocessor. The lock guards the feed where a drain thread pushes into it.
 
     `carried` is what a runner keeps of the camera from one run to the next; `failing` is whether the newest result was
     not finite, and `failed` how many were not.
     """
 
     feed: Feed
-    recognizer: Postprocessor
+    postprocessor: Postprocessor
     lock: Lock = field(default_factory=Lock)
     carried: object = None
     failing: bool = False
@@ -88,11 +88,11 @@ class CameraWindows:
             stamp = self.feed.due_stamp
             return None if stamp is None else stamp.capture_ns + stamp.delay_ns
 
-    def warming(self) -> list[Judged]:
+    def warming(self) -> list[WindowResult]:
         """Return what to publish for strides at which no whole window stood, or no whole chunk ended."""
         with self.lock:
             notes = list(self.feed.notes())
-        return [self.recognizer.warming(window, newest, self.drops()) for window, newest in notes]
+        return [self.postprocessor.warming(window, newest, self.drops()) for window, newest in notes]
 
     def intact(self, clip: Clip) -> bool:
         """Tell whether the clip, just read, was not overwritten meanwhile."""
@@ -142,19 +142,19 @@ class WindowRunner:
         self._min_motion = min_motion
         self._skip_inference = skip_inference
 
-    def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[Judged]:
-        """Judge the due windows, at most one per camera."""
-        judged: list[Judged] = []
+    def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[WindowResult]:
+        """Run the due windows, at most one per camera, and return what to publish."""
+        results: list[WindowResult] = []
         moving: list[tuple[CameraWindows, Clip, float]] = []
         for camera, clip in due:
             motion = motion_measure(clip.frames[..., :3]) if self._min_motion else float("inf")
             if self._skip_inference and motion < self._min_motion:
-                judged.append(camera.recognizer.skip(clip.window, clip.newest, camera.drops()))
+                results.append(camera.postprocessor.skip(clip.window, clip.newest, camera.drops()))
             else:
                 moving.append((camera, clip, motion))
-        return judged + self._infer(moving)
+        return results + self._infer(moving)
 
-    def _infer(self, windows: Sequence[tuple[CameraWindows, Clip, float]]) -> list[Judged]:
+    def _infer(self, windows: Sequence[tuple[CameraWindows, Clip, float]]) -> list[WindowResult]:
         if not windows:
             return []
         started_ns = self._now_ns()
@@ -163,21 +163,21 @@ class WindowRunner:
         logits, own = self._run(batch)
         finite = np.isfinite(np.concatenate([logits, *own.values()], axis=1)).all(axis=1).tolist()  # one per window
         inference_ms = (self._now_ns() - started_ns) * 1e-6
-        judged: list[Judged] = []
+        results: list[WindowResult] = []
         for index, (camera, clip, motion) in enumerate(windows):
             if not intact[index]:
                 continue
             if not camera.accept(clip, finite[index]):
-                judged.append((None, camera.recognizer.unjudged(clip.newest)))
+                results.append((None, camera.postprocessor.fail(clip.newest)))
                 continue
             queue_ms = max(0.0, (started_ns - clip.newest.capture_ns) * 1e-6)
             temperatures = self._engine.temperatures if isinstance(self._engine, FusingEngine) else {}
             streams_of = {stream: softmax(rows[index], temperatures[stream]) for stream, rows in own.items()}
             prediction = Prediction(softmax(logits[index], self._engine.temperature), inference_ms, streams_of)
-            judged.append(
-                camera.recognizer.judge(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
+            results.append(
+                camera.postprocessor.process(clip.window, clip.newest, prediction, motion, queue_ms, camera.drops())
             )
-        return judged
+        return results
 
     def _prepare(self, clips: Sequence[Clip]) -> Any:
         """Return the clips as a batch: gathered where their frames are on the device already, else brought there."""
@@ -186,7 +186,7 @@ class WindowRunner:
         return self._engine.prepare([clip.frames for clip in clips])
 
     def _run(self, batch: Any) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """Return the logits to judge by, and those of each network where there are several."""
+        """Return the logits that count, and those of each network where there are several."""
         if not isinstance(self._engine, FusingEngine):
             return self._engine.logits(batch), {}
         streams = self._engine.stream_logits(batch)

@@ -1,4 +1,4 @@
-"""From due chunks to judged predictions in streaming mode; what `runner.WindowRunner` is to windows.
+"""Runs due chunks in streaming mode, as `runner.WindowRunner` runs windows.
 
 It keeps, with each camera, what the network remembers of its stream. No socket, thread or file; the clock is an
 argument.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.inference.chunk_feed import Chunk
-from stream_i3d.inference.runner import CameraWindows, Judged
+from stream_i3d.inference.runner import CameraWindows, WindowResult
 from stream_i3d.messages import Clip, Prediction
 from stream_i3d.motion import motion_measure
 from stream_i3d.postprocess import softmax
@@ -68,8 +68,8 @@ class StreamRunner:
             log.warning("idle.skip_inference has no effect in streaming mode: its network must see every frame")
         self._skip_inference = skip_inference
 
-    def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[Judged]:
-        """Feed the due chunks, at most one per camera, and judge what the network says where it is warm."""
+    def run(self, due: Sequence[tuple[CameraWindows, Clip]]) -> list[WindowResult]:
+        """Feed the due chunks, at most one per camera, and return what to publish where the network is warm."""
         if not due:
             return []
         started_ns = self._now_ns()
@@ -79,24 +79,24 @@ class StreamRunner:
         intact = [camera.intact(chunk) for camera, chunk in fed]
         logits, states = self._engine.step(batch, [self._state(camera, chunk) for camera, chunk in fed])
         inference_ms = (self._now_ns() - started_ns) * 1e-6
-        judged: list[Judged] = []
+        results: list[WindowResult] = []
         for index, (camera, chunk) in enumerate(fed):
             if not intact[index]:
                 continue  # the next chunk is of another run
             if not camera.accept(chunk, bool(np.isfinite(logits[index]).all())):
                 camera.carried = None  # the state that gave this would spoil all that follows
-                judged.append((None, camera.recognizer.unjudged(chunk.newest)))
+                results.append((None, camera.postprocessor.fail(chunk.newest)))
                 continue
             carried = self._carried(camera, chunk)
             carried.states[chunk.phase] = states[index]
             if chunk.ready:
                 carried.recent.append(logits[index])
-                judged.append(self._judge(camera, chunk, carried, motion[index], started_ns, inference_ms))
+                results.append(self._result(camera, chunk, carried, motion[index], started_ns, inference_ms))
             elif not carried.recent:  # else another phase speaks for this camera
-                judged.append(camera.recognizer.warming(chunk.window, chunk.newest, camera.drops()))
-        return judged
+                results.append(camera.postprocessor.warming(chunk.window, chunk.newest, camera.drops()))
+        return results
 
-    def _judge(
+    def _result(
         self,
         camera: CameraWindows,
         chunk: Chunk,
@@ -104,11 +104,11 @@ class StreamRunner:
         motion: float,
         started_ns: int,
         inference_ms: float,
-    ) -> Judged:
+    ) -> WindowResult:
         averaged = np.stack(carried.recent).mean(axis=0, dtype=np.float32)  # (num_classes,)
         prediction = Prediction(softmax(averaged, self._engine.temperature), inference_ms)
         queue_ms = max(0.0, (started_ns - chunk.newest.capture_ns) * 1e-6)
-        return camera.recognizer.judge(chunk.window, chunk.newest, prediction, motion, queue_ms, camera.drops())
+        return camera.postprocessor.process(chunk.window, chunk.newest, prediction, motion, queue_ms, camera.drops())
 
     def _motion(self, chunk: Chunk) -> float:
         return motion_measure(chunk.recent) if self._min_motion and chunk.ready else float("inf")

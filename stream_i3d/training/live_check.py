@@ -146,7 +146,7 @@ _KEPT = 0.9  # share of the right windows that pass a recommended threshold
 _ABOVE_CHANCE = 1.5
 
 
-class JudgedWindow(Struct, frozen=True):
+class WindowOutcome(Struct, frozen=True):
     """One window of a validation video on the live path: smoothed confidence, correctness and motion."""
 
     confidence: float
@@ -203,10 +203,10 @@ class Outlook(Struct, frozen=True, kw_only=True):
         ]
 
 
-def judge_windows(
+def window_outcomes(
     predictions: Sequence[WindowPrediction], label: str, labels: Sequence[str], config: Config
-) -> list[JudgedWindow]:
-    """Smooth and judge the predictions of one video's windows as the live path does. Pure.
+) -> list[WindowOutcome]:
+    """Postprocess the predictions of one video's windows as the live path does. Pure.
 
     Args:
         predictions: The windows and their predictions, in order.
@@ -215,21 +215,21 @@ def judge_windows(
         config: Settings of the live path.
     """
     open_config = structs.replace(config, idle=IdleConfig(min_confidence=0, min_motion=0))
-    recognizer = Postprocessor(
+    postprocessor = Postprocessor(
         "outlook", PostprocessSettings.of(open_config, labels, ModelName(name="", checkpoint="")), lambda: 0
     )
-    judged = []
+    outcomes = []
     for one in predictions:
         if one.prediction is None:
-            recognizer.warming(one.window, one.newest, Drops(0, 0))
+            postprocessor.warming(one.window, one.newest, Drops(0, 0))
             continue
-        seen, _ = recognizer.judge(one.window, one.newest, one.prediction, one.motion, 0.0, Drops(0, 0))
+        seen, _ = postprocessor.process(one.window, one.newest, one.prediction, one.motion, 0.0, Drops(0, 0))
         moving = one.motion >= config.idle.min_motion
-        judged.append(JudgedWindow(seen.confidence, seen.label == label, moving))
-    return judged
+        outcomes.append(WindowOutcome(seen.confidence, seen.label == label, moving))
+    return outcomes
 
 
-def make_outlook(videos: int, windows: Sequence[JudgedWindow], min_confidence: float, recommended: bool) -> Outlook:
+def make_outlook(videos: int, windows: Sequence[WindowOutcome], min_confidence: float, recommended: bool) -> Outlook:
     """Count the windows that would be confident, recognised and right in live use."""
     confident = [one for one in windows if one.confidence >= min_confidence]
     recognised = [one for one in confident if one.moving]
@@ -244,7 +244,7 @@ def make_outlook(videos: int, windows: Sequence[JudgedWindow], min_confidence: f
     )
 
 
-def recommend_threshold(windows: Sequence[JudgedWindow], classes: int) -> float | None:
+def recommend_threshold(windows: Sequence[WindowOutcome], classes: int) -> float | None:
     """Return a live threshold for a checkpoint that is not calibrated; None if the default threshold suits it.
 
     It is the confidence that nine in ten of the right windows reach, but at least 1.5 times that of chance.
@@ -262,7 +262,7 @@ def play_validation(
     scenes: bool,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[int, list[JudgedWindow]]:
+) -> tuple[int, list[WindowOutcome]]:
     """Play validation videos through the live path with its default settings.
 
     Args:
@@ -282,11 +282,11 @@ def play_validation(
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, made, scenes, seconds)
     chosen = [videos[place] for place in stream_order([video.label for video in videos], seed)[:count]]
     engine = network.live_engine()
-    windows: list[JudgedWindow] = []
+    windows: list[WindowOutcome] = []
     played = 0
     for number, video in enumerate(chosen):
         playback = play([video], engine, made, config, seconds)
         played += bool(playback.spans)
-        windows += judge_windows(playback.predictions, video.label, network.labels, config)
+        windows += window_outcomes(playback.predictions, video.label, network.labels, config)
         progress(number + 1, len(chosen))
     return played, windows

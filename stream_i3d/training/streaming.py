@@ -1,8 +1,8 @@
 """Plays videos one after another through the live path of one camera, and measures the result.
 
-The live path is used as it is, in window or streaming mode: reader, ring, windows, batches of one, recognizer. Windows
-may span two videos, as they do when the scene before a camera changes. The network runs once; the smoothing methods
-are then replayed over its predictions. `streaming_report` defines the measures.
+The live path is used as it is, in window or streaming mode: reader, ring, windows, batches of one, postprocessor.
+Windows may span two videos, as they do when the scene before a camera changes. The network runs once; the smoothing
+methods are then replayed over its predictions. `streaming_report` defines the measures.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ class Playback:
 class _Recording(Postprocessor):
     """A postprocessor that records its inputs."""
 
-    def __init__(self, judging: PostprocessSettings, recorded: list[WindowPrediction]) -> None:
-        super().__init__(_CAMERA, judging, lambda: 0)
+    def __init__(self, settings: PostprocessSettings, recorded: list[WindowPrediction]) -> None:
+        super().__init__(_CAMERA, settings, lambda: 0)
         self._recorded = recorded
 
-    def judge(
+    def process(
         self, window: Window, newest: FrameStamp, prediction: Prediction, motion: float, queue_ms: float, drops: Drops
     ) -> tuple[Recognition, list[ActionEvent]]:
         self._recorded.append(WindowPrediction(window, newest, prediction, motion))
-        return super().judge(window, newest, prediction, motion, queue_ms, drops)
+        return super().process(window, newest, prediction, motion, queue_ms, drops)
 
     def warming(self, window: Window, newest: FrameStamp, drops: Drops) -> tuple[Recognition, list[ActionEvent]]:
         self._recorded.append(WindowPrediction(window, newest, None))
@@ -118,10 +118,10 @@ def play(
         The spans of the videos and the predictions.
     """
     playback = Playback()
-    judging = _judging(engine.labels, config)
+    settings = _settings(engine.labels, config)
     camera = CameraWindows(
         make_feed(preprocessing, config.window),
-        _Recording(judging, playback.predictions),
+        _Recording(settings, playback.predictions),
     )
     runner = make_runner(engine, config, lambda: 0)
     seq, time = 0, 0.0
@@ -167,24 +167,24 @@ def _frames(video: StreamVideo, preprocessing: Preprocessing, seq: int, time: fl
 def replay(
     predictions: Sequence[WindowPrediction], labels: Sequence[str], config: Config
 ) -> tuple[list[Recognition], list[ActionEvent]]:
-    """Run the recognizer over recorded predictions with another configuration. Pure.
+    """Run the postprocessor over recorded predictions with another configuration. Pure.
 
     Returns:
         The recognition of every window with a prediction, and the events.
     """
-    recognizer = Postprocessor(_CAMERA, _judging(labels, config), lambda: 0)
+    postprocessor = Postprocessor(_CAMERA, _settings(labels, config), lambda: 0)
     recognitions: list[Recognition] = []
     events: list[ActionEvent] = []
     drops = Drops(0, 0)
     for one in predictions:
         if one.prediction is None:
-            _, more = recognizer.warming(one.window, one.newest, drops)
+            _, more = postprocessor.warming(one.window, one.newest, drops)
         else:
             # Infinite motion: no window is idle because of stillness, which may be one of the classes.
-            recognition, more = recognizer.judge(one.window, one.newest, one.prediction, float("inf"), 0.0, drops)
+            recognition, more = postprocessor.process(one.window, one.newest, one.prediction, float("inf"), 0.0, drops)
             recognitions.append(recognition)
         events += more
-    return recognitions, events + recognizer.finish()
+    return recognitions, events + postprocessor.finish()
 
 
 def evaluate_stream(
@@ -220,26 +220,42 @@ def evaluate_stream(
     engine = engine or network.own_engine(config.window.mode)
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
     playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
-    spans, labels = playback.spans, network.labels
-    judged = [one for one in playback.predictions if one.prediction is not None]
-    whole = [(one, span) for one in judged if (span := _span(spans, one)) is not None]
+    whole = _whole_windows(playback)
     if not whole:
         raise ConfigError(
             f"no video is as long as {_needed(network, config)}: give longer ones, or leave out --streaming"
         )
+    offline = _offline(network, ordered, whole, config, partial(progress, "the same windows offline"))
+    return _report(playback, whole, offline, network.labels, config)
+
+
+def _whole_windows(playback: Playback) -> list[tuple[WindowPrediction, Span]]:
+    """Return the windows with a prediction that are within one video, and the spans of these videos."""
+    predicted = [one for one in playback.predictions if one.prediction is not None]
+    return [(one, span) for one in predicted if (span := _span(playback.spans, one)) is not None]
+
+
+def _report(
+    playback: Playback,
+    whole: Sequence[tuple[WindowPrediction, Span]],
+    offline: NDArray[np.float32],
+    labels: Sequence[str],
+    config: Config,
+) -> StreamingReport:
+    """Measure what was played, with each of `SMOOTHINGS`; `offline` is what the whole windows give without it."""
+    spans = playback.spans
     owners = [span for _, span in whole]
     live = np.stack([one.prediction.probabilities for one, _ in whole if one.prediction is not None])
-    offline = _offline(network, ordered, whole, config, partial(progress, "the same windows offline"))
-    results = []
+    smoothings = []
     for name, smoothing in SMOOTHINGS.items():
         recognitions, events = replay(playback.predictions, labels, structs.replace(config, smoothing=smoothing))
-        results.append(measure_smoothing(name, spans, recognitions, events))
+        smoothings.append(measure_smoothing(name, spans, recognitions, events))
     return StreamingReport(
         mode=config.window.mode,
         videos=len(spans),
         seconds=spans[-1].end - spans[0].start,
         stride=config.window.stride,
-        windows=len(judged),
+        windows=sum(one.prediction is not None for one in playback.predictions),
         whole_windows=len(whole),
         window_accuracy=_window_accuracy(owners, live, labels),
         judged_videos=len({owner.video for owner in owners}),
@@ -247,7 +263,7 @@ def evaluate_stream(
         offline_window_accuracy=_window_accuracy(owners, offline, labels),
         offline_video_accuracy=video_accuracy(spans, owners, offline, labels),
         largest_difference=float(np.abs(live - offline).max()),
-        smoothings=results,
+        smoothings=smoothings,
         skipped=playback.skipped,
     )
 
@@ -307,7 +323,7 @@ def offline_probabilities(
     return np.asarray(torch.cat(rows).numpy(), np.float32)
 
 
-def _judging(labels: Sequence[str], config: Config) -> PostprocessSettings:
+def _settings(labels: Sequence[str], config: Config) -> PostprocessSettings:
     return PostprocessSettings.of(config, labels, ModelName(name="", checkpoint=""))
 
 

@@ -201,8 +201,8 @@ class Heard:
 
 
 def windows(feed: Any) -> CameraWindows:
-    judging = PostprocessSettings.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
-    return CameraWindows(feed, Postprocessor("door", judging, lambda: 0))
+    settings = PostprocessSettings.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
+    return CameraWindows(feed, Postprocessor("door", settings, lambda: 0))
 
 
 @pytest.mark.parametrize(("interval", "cameras"), [(1, 1), (1, 2), (2, 2)])

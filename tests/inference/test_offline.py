@@ -37,7 +37,7 @@ def setup(tiny_checkpoint: Path) -> ModelSetup:
 
 
 def windows_of(video: str, setup: ModelSetup, engine: Any, config: Config = PLAIN) -> list[VideoRecognition]:
-    """The judged windows of a video, in order."""
+    """The predictions of a video, in order."""
     messages = recognize_video(video, engine, setup, config)
     return [one for one in messages if isinstance(one, VideoRecognition) and one.state != "warming"]
 

@@ -22,8 +22,8 @@ STRIDE = 4
 
 def camera(name: str = "door", min_motion: float = 0.0) -> CameraWindows:
     config = Config(smoothing=SmoothingConfig(method="none"), idle=IdleConfig(min_confidence=0, min_motion=min_motion))
-    judging = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
-    return CameraWindows(CameraFeed(EIGHT, STRIDE, 1.5), Postprocessor(name, judging, lambda: 0))
+    settings = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
+    return CameraWindows(CameraFeed(EIGHT, STRIDE, 1.5), Postprocessor(name, settings, lambda: 0))
 
 
 def feed(camera: CameraWindows, first: int, last: int, pictures: NDArray[np.uint8] | None = None) -> None:
@@ -51,10 +51,10 @@ def test_windows_of_several_cameras_are_one_batch_and_each_gets_its_own_answer()
     engine, cameras = FakeEngine(), [camera(name) for name in ("a", "b", "c")]
     for number, one in enumerate(cameras):
         feed(one, 0, 7 + 4 * number)
-    judged = WindowRunner(engine, 0.0, False).run([due(one) for one in cameras])
+    results = WindowRunner(engine, 0.0, False).run([due(one) for one in cameras])
     assert len(engine.batches) == 1
     assert engine.newest == [7, 11, 15]
-    assert [(one.camera, one.seq, one.label) for one, _ in judged] == [
+    assert [(one.camera, one.seq, one.label) for one, _ in results] == [
         ("a", 7, LABELS[7 % 3]),
         ("b", 11, LABELS[11 % 3]),
         ("c", 15, LABELS[15 % 3]),
@@ -78,10 +78,10 @@ def test_motionless_windows_are_spared_the_network_where_that_is_wanted() -> Non
     engine, still, moving = FakeEngine(choose=lambda clip: 1), camera("still", 1.0), camera("moving", 1.0)
     feed(still, 0, 7)
     feed(moving, 0, 7, moving_pictures(8))
-    judged = {one.camera: one for one, _ in WindowRunner(engine, 1.0, True).run([due(still), due(moving)])}
+    results = {one.camera: one for one, _ in WindowRunner(engine, 1.0, True).run([due(still), due(moving)])}
     assert [len(batch) for batch in engine.batches] == [1]
-    assert (judged["still"].state, judged["still"].skipped, judged["still"].top_k) == ("idle", "no motion", [])
-    assert (judged["moving"].state, judged["moving"].skipped, judged["moving"].label) == ("action", None, "clap")
+    assert (results["still"].state, results["still"].skipped, results["still"].top_k) == ("idle", "no motion", [])
+    assert (results["moving"].state, results["moving"].skipped, results["moving"].label) == ("action", None, "clap")
 
 
 def test_motionless_windows_are_run_and_are_idle_where_sparing_is_not_wanted() -> None:
@@ -106,8 +106,8 @@ def test_a_window_overwritten_while_it_was_read_is_dropped_and_counted() -> None
     feed(other, 0, 7)
     windows = [due(slow), due(other)]
     engine.while_preparing = lambda: feed(slow, 8, 200)
-    judged = WindowRunner(engine, 0.0, False).run(windows)
-    assert [one.camera for one, _ in judged] == ["other"]
+    results = WindowRunner(engine, 0.0, False).run(windows)
+    assert [one.camera for one, _ in results] == ["other"]
     assert slow.feed.windows_dropped["overrun"] == 1
     assert other.feed.windows_dropped.total() == 0
 
@@ -222,8 +222,8 @@ def test_nothing_is_published_for_a_window_whose_output_is_not_finite(
     runner = WindowRunner(engine, 0.0, False)
     feed(bad, 0, 7)
     feed(good, 0, 15)
-    judged = runner.run([due(bad), due(good)])
-    assert [(one.camera, one.seq) for one, _ in judged if one is not None] == [("good", 15)]
+    results = runner.run([due(bad), due(good)])
+    assert [(one.camera, one.seq) for one, _ in results if one is not None] == [("good", 15)]
     assert (bad.failing, bad.failed, good.failing, good.failed) == (True, 1, False, 0)
     feed(bad, 8, 11)
     assert [one for one, _ in runner.run([due(bad)])] == [None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stream_i3d.config import Config, IdleConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.inference.chunk_feed import ChunkFeed
 from stream_i3d.inference.mode import make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows, Judged, WindowRunner
+from stream_i3d.inference.runner import CameraWindows, WindowResult, WindowRunner
 from stream_i3d.inference.stream_runner import StreamRunner
 from stream_i3d.messages import ModelName, Recognition
 from stream_i3d.postprocess import Postprocessor, PostprocessSettings
@@ -28,8 +28,8 @@ def camera(name: str = "door", stride: int = 8, averaging: int = 1, min_motion: 
         idle=IdleConfig(min_confidence=0, min_motion=min_motion),
         publish=PublishConfig(top_k=3),
     )
-    judging = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
-    return CameraWindows(ChunkFeed(SIXTEEN, window), Postprocessor(name, judging, lambda: 0))
+    settings = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
+    return CameraWindows(ChunkFeed(SIXTEEN, window), Postprocessor(name, settings, lambda: 0))
 
 
 def runner(engine: FakeStreamEngine, averaging: int = 1, min_motion: float = 0.0) -> StreamRunner:
@@ -38,13 +38,13 @@ def runner(engine: FakeStreamEngine, averaging: int = 1, min_motion: float = 0.0
 
 def play(one: CameraWindows, runner: StreamRunner, first: int, last: int, epoch: int = 1) -> list[Recognition]:
     """Push frames first..last, run what is due at once; return all that is to be published."""
-    judged: list[Judged] = []
+    results: list[WindowResult] = []
     for seq in range(first, last + 1):
         if one.feed.push(stamp(seq, epoch=epoch), pixels(seq)):
-            judged += one.warming()
+            results += one.warming()
             if (clip := one.take()) is not None:
-                judged += runner.run([(one, clip)])
-    return [recognition for recognition, _ in judged if recognition is not None]
+                results += runner.run([(one, clip)])
+    return [recognition for recognition, _ in results if recognition is not None]
 
 
 def states(recognitions: list[Recognition]) -> list[tuple[int, str]]:
@@ -121,9 +121,9 @@ def test_cameras_are_one_batch_in_any_order_and_each_has_its_own_memory() -> Non
             clip = one.take()
             assert clip is not None
             due.append((one, clip))
-        judged = run.run(due if number % 2 else due[::-1])
+        results = run.run(due if number % 2 else due[::-1])
     assert engine.batches == [2] * 9
-    assert {one.camera: one.label for one, _ in judged} == {"a": LABELS[71 % 3], "b": LABELS[1071 % 3]}
+    assert {one.camera: one.label for one, _ in results} == {"a": LABELS[71 % 3], "b": LABELS[1071 % 3]}
     assert set(engine.fed[-2:]) == {tuple(range(1000, 1072)), tuple(range(72))}
 
 

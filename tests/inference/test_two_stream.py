@@ -298,8 +298,8 @@ def test_the_worker_makes_the_same_clips_as_offline(rgb: Path, flow: Path) -> No
     setup = settled(rgb, flow)
     config = structs.replace(PLAIN, window=WindowConfig(stride=4))
     job = WorkerJob(cameras=[], relay="", setup=setup, config=config)
-    judging = PostprocessSettings.of(config, LABELS, setup.model_name)
-    camera = Camera(CameraSlot(name="door", channel="", lossless=True), job, judging)
+    settings = PostprocessSettings.of(config, LABELS, setup.model_name)
+    camera = Camera(CameraSlot(name="door", channel="", lossless=True), job, settings)
     offline = CameraFeed(setup.preprocessing, 4, config.window.max_span_ratio, make_augment(setup))
     compared = 0
     for seq in range(24):

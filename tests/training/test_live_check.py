@@ -16,12 +16,12 @@ from stream_i3d.training.console import live_command
 from stream_i3d.training.datasets import Datasets, make_datasets
 from stream_i3d.training.head_only import HeadTraining
 from stream_i3d.training.live_check import (
-    JudgedWindow,
     Summary,
+    WindowOutcome,
     finish,
-    judge_windows,
     make_outlook,
     recommend_threshold,
+    window_outcomes,
     write_outlook,
 )
 from stream_i3d.training.streaming import WindowPrediction
@@ -64,7 +64,7 @@ class Silent:
 
 
 def test_an_uncalibrated_checkpoint_recommends_a_threshold(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unsure = [JudgedWindow(0.2 + 0.001 * place, True, True) for place in range(50)]
+    unsure = [WindowOutcome(0.2 + 0.001 * place, True, True) for place in range(50)]
     monkeypatch.setattr("stream_i3d.training.live_check.play_validation", lambda *_: (10, unsure))
     summary = finish(checkpoint, scenes(10), datasets(scenes(10), checkpoint), None, Silent())
     spec = read_spec(checkpoint)
@@ -85,7 +85,7 @@ def test_a_calibrated_checkpoint_keeps_its_temperature_and_the_usual_threshold(
     model, spec = load_checkpoint(checkpoint)
     save_checkpoint(checkpoint, model, msgspec.structs.replace(spec, calibration="validation", temperature=0.8))
     monkeypatch.setattr(
-        "stream_i3d.training.live_check.play_validation", lambda *_: (20, [JudgedWindow(0.2, True, True)])
+        "stream_i3d.training.live_check.play_validation", lambda *_: (20, [WindowOutcome(0.2, True, True)])
     )
     summary = finish(checkpoint, scenes(20), datasets(scenes(20), checkpoint), None, Silent())
     spec = read_spec(checkpoint)  # type: ignore[assignment]
@@ -164,23 +164,23 @@ def predicted(place: int, bend: float | None, motion: float = 9.0) -> WindowPred
     return WindowPrediction(window, stamp, prediction, motion)
 
 
-def test_windows_are_judged_as_live_smoothed_and_by_motion() -> None:
+def test_windows_are_outcomes_as_live_smoothed_and_by_motion() -> None:
     config = Config(smoothing=SmoothingConfig(method="mean", last=2), idle=IdleConfig(min_motion=2.0))
-    judged = judge_windows(
+    outcomes = window_outcomes(
         [predicted(0, None), predicted(1, 0.9), predicted(2, 0.3), predicted(3, 0.1, 1.0)], "bend", LABELS, config
     )
-    assert [round(one.confidence, 3) for one in judged] == [0.9, 0.6, 0.8]
-    assert [one.right for one in judged] == [True, True, False]
-    assert [one.moving for one in judged] == [True, True, False]
+    assert [round(one.confidence, 3) for one in outcomes] == [0.9, 0.6, 0.8]
+    assert [one.right for one in outcomes] == [True, True, False]
+    assert [one.moving for one in outcomes] == [True, True, False]
 
 
-def windows(*confidences: float, right: bool = True, moving: bool = True) -> list[JudgedWindow]:
-    return [JudgedWindow(confidence, right, moving) for confidence in confidences]
+def windows(*confidences: float, right: bool = True, moving: bool = True) -> list[WindowOutcome]:
+    return [WindowOutcome(confidence, right, moving) for confidence in confidences]
 
 
 def test_the_outlook_counts_what_passes_and_what_is_right() -> None:
-    judged = [*windows(0.9, 0.8, 0.2), *windows(0.7, right=False), *windows(0.6, moving=False)]
-    outlook = make_outlook(2, judged, 0.3, recommended=False)
+    outcomes = [*windows(0.9, 0.8, 0.2), *windows(0.7, right=False), *windows(0.6, moving=False)]
+    outlook = make_outlook(2, outcomes, 0.3, recommended=False)
     assert (outlook.windows, outlook.confident, outlook.recognised, outlook.right) == (5, 4, 3, 2)
     assert outlook.lines()[0] == (
         "live: of 5 windows of 2 validation videos, 4 pass min_confidence 0.3, 2 are recognised and right, 2 are idle"
@@ -215,5 +215,5 @@ def test_no_video_as_long_as_a_window_is_reported() -> None:
 def test_a_threshold_lets_nine_in_ten_right_windows_pass(
     right: list[float], wrong: list[float], classes: int, threshold: float | None
 ) -> None:
-    judged = [*windows(*right), *windows(*wrong, right=False)]
-    assert recommend_threshold(judged, classes) == threshold
+    outcomes = [*windows(*right), *windows(*wrong, right=False)]
+    assert recommend_threshold(outcomes, classes) == threshold

@@ -215,9 +215,9 @@ def test_a_window_live_has_the_logits_of_the_same_frames_offline(network: Networ
     videos = [file_video(str(make_video(fps, 2.0)), network.labels[0], network.preprocessing) for fps in rates]
     engine = Remembering(network.live_engine())
     playback = play(videos, engine, network.preprocessing, Config(), 20.0)
-    judged = [one for one in playback.predictions if one.prediction is not None]
+    predicted = [one for one in playback.predictions if one.prediction is not None]
     live, whole = [], []
-    for logits, one in zip(engine.seen, judged, strict=True):
+    for logits, one in zip(engine.seen, predicted, strict=True):
         window: Window = one.window
         span = span_of(playback.spans, window.first_frame, window.last_frame)
         if span is not None:

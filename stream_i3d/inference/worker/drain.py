@@ -54,7 +54,7 @@ class Camera:
     """One camera's windows and health, shared by the two threads under its lock."""
 
     def __init__(
-        self, slot: CameraSlot, job: WorkerJob, judging: PostprocessSettings, make_memory: MakeMemory | None = None
+        self, slot: CameraSlot, job: WorkerJob, settings: PostprocessSettings, make_memory: MakeMemory | None = None
     ) -> None:
         """Args: `make_memory` makes what its ring keeps frames in; None is plain memory."""
         window, config = job.config.window, job.config
@@ -63,7 +63,7 @@ class Camera:
         self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
         self.windows = CameraWindows(
             make_feed(preprocessing, window, make_augment(job.setup), make_memory),
-            Postprocessor(slot.name, judging, time.monotonic_ns),
+            Postprocessor(slot.name, settings, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
         self.stride = window.stride
@@ -73,9 +73,9 @@ class Camera:
         self.gone = threading.Event()  # set once the drain thread reads it no more
         self.give_up(slot)
 
-    def retune(self, judging: PostprocessSettings) -> None:
+    def retune(self, settings: PostprocessSettings) -> None:
         """Apply other settings, between two windows."""
-        self.windows.recognizer.retune(judging)
+        self.windows.postprocessor.retune(settings)
 
     def set_stride(self, stride: int) -> None:
         """Recognise a window at every so many frames from now on."""

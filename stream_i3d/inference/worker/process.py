@@ -15,7 +15,7 @@ from msgspec import structs
 
 from stream_i3d.errors import TransportError
 from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
-from stream_i3d.inference.runner import Judged
+from stream_i3d.inference.runner import WindowResult
 from stream_i3d.inference.selfcheck.checked import Checkable
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit, measured_steps
@@ -62,18 +62,18 @@ def serve(
     """
     engine = load_engine(job.setup)
     batches = Batches(engine, batch_limit, len(job.cameras), job.config.window.mode == "streaming")
-    judging = PostprocessSettings.of(job.config, engine.labels, job.setup.model_name)
+    settings = PostprocessSettings.of(job.config, engine.labels, job.setup.model_name)
     memory = memory_maker(engine, job.setup.config)
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
-        Drain([Camera(slot, job, judging, memory) for slot in job.cameras]) as drain,
+        Drain([Camera(slot, job, settings, memory) for slot in job.cameras]) as drain,
     ):
         if not publisher.arrive(_ARRIVE_S):  # else the first predictions of a file would be lost
             log.warning("there is no publisher yet; predictions are dropped until there is")
         stage.say(
             Ready(
-                detail=f"{judging.model.name} ({judging.model.checkpoint}), {engine.description}",
-                model=judging.model,
+                detail=f"{settings.model.name} ({settings.model.checkpoint}), {engine.description}",
+                model=settings.model,
                 labels=list(engine.labels),
                 engine=engine.description,
                 facts=engine.facts,
@@ -182,7 +182,7 @@ class WorkerLoop:
             if ended and not self._job.linger:
                 break
         for camera in self._cameras:
-            self._publish_events(camera.windows.recognizer.finish())
+            self._publish_events(camera.windows.postprocessor.finish())
         if not self._publisher.leave(_LEAVE_S):
             log.warning("the publisher has not got the last %d events and statuses", self._publisher.waiting)
         self._stage.say(self._summary())
@@ -190,19 +190,19 @@ class WorkerLoop:
     def _obey(self, order: WorkerOrder) -> None:
         """Have the cameras and the settings that the order says."""
         self._job = structs.replace(self._job, cameras=order.cameras, config=order.config)
-        judging = PostprocessSettings.of(order.config, self._engine.labels, self._job.setup.model_name)
+        settings = PostprocessSettings.of(order.config, self._engine.labels, self._job.setup.model_name)
         self._runner.set_idle(order.config.idle.min_motion, order.config.idle.skip_inference)
         slots = {slot.channel: slot for slot in order.cameras}
         for camera in list(self._cameras):
             if camera.slot.channel not in slots:
                 self._part_with(camera)
                 continue
-            camera.retune(judging)
+            camera.retune(settings)
             camera.give_up(slots[camera.slot.channel])
         known = {camera.slot.channel for camera in self._cameras}
         for channel, slot in slots.items():
             if channel not in known:
-                self._welcome(Camera(slot, self._job, judging, self._memory))
+                self._welcome(Camera(slot, self._job, settings, self._memory))
         self._pace.retune(order.config.window, self._cameras)
         self._publisher.set_cameras([camera.slot.name for camera in self._cameras])
         self._stage.say(Done(number=order.number))
@@ -225,7 +225,7 @@ class WorkerLoop:
         self._cameras = [one for one in self._cameras if one is not camera]
         self._pace.forget(camera)
         camera.end("removed")
-        self._publish_events(camera.windows.recognizer.finish())
+        self._publish_events(camera.windows.postprocessor.finish())
         if (status := camera.status(time.monotonic(), only_due=False)) is not None:
             self._publisher.write(status)
         self._meter.forget(camera)  # after its last event was counted
@@ -242,7 +242,7 @@ class WorkerLoop:
             self._pace.ran(due, time.monotonic() - began)
         now = time.monotonic()
         for camera in self._pace.look(self._cameras, now):
-            self._publish_events(camera.windows.recognizer.suspend())
+            self._publish_events(camera.windows.postprocessor.suspend())
         for camera in self._cameras:
             self._publish_status(camera, now)
         if now >= self._summary_at:
@@ -262,8 +262,8 @@ class WorkerLoop:
             ended=self._ended,
         )
 
-    def _publish_all(self, judged: Sequence[Judged]) -> None:
-        for recognition, events in judged:
+    def _publish_all(self, results: Sequence[WindowResult]) -> None:
+        for recognition, events in results:
             if recognition is not None:
                 self._publisher.write(recognition)
                 self._meter.count(recognition)
@@ -286,4 +286,4 @@ class WorkerLoop:
             return
         self._publisher.write(status)
         if status.state != "live":
-            self._publish_events(camera.windows.recognizer.finish())
+            self._publish_events(camera.windows.postprocessor.finish())

@@ -76,7 +76,7 @@ class Machine:
         model = ModelName(name="i3d", checkpoint="fake")
         setup = ModelSetup(path="/w/f.safetensors", spec=None, config=config.model, preprocessing=SMALL, labels=None)
         self._job = WorkerJob(cameras=[], relay="ipc://x", setup=setup, config=config)
-        self._judging = PostprocessSettings.of(config, ("a",), model)
+        self._settings = PostprocessSettings.of(config, ("a",), model)
         self._batch_s = batch_s
         self.rates: list[float] = []
         self._fps = fps
@@ -93,7 +93,7 @@ class Machine:
     def add(self, phase_s: float = 0.0) -> int:
         """Add a camera; return its number."""
         slot = CameraSlot(name=f"c{len(self.cameras)}", channel="ipc://x", lossless=False)
-        self.cameras.append(Camera(slot, self._job, self._judging))
+        self.cameras.append(Camera(slot, self._job, self._settings))
         self.seen.append(Seen())
         self.rates.append(self._fps)
         self._next.append((self.now + phase_s, 0))

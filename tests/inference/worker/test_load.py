@@ -50,7 +50,7 @@ def test_a_slow_engine_is_given_the_newest_window_and_the_stale_ones_are_dropped
     service = make_service(FakeEngine(gated=True)).start()
     service.send(0, 7)
     assert service.engine.begun() == [7]
-    sent, judged = 8, 1
+    sent, predicted = 8, 1
     for more in (4, 9, 17, 5, 40, 12, 23):
         service.send(sent, sent + more - 1)
         sent += more
@@ -59,14 +59,14 @@ def test_a_slow_engine_is_given_the_newest_window_and_the_stale_ones_are_dropped
         [newest] = service.engine.begun()
         assert newest == newest_due(sent)
         assert sent - 1 - newest < STRIDE
-        judged += 1
+        predicted += 1
     service.engine.release()
     predictions = [line for line in of_kind(service.end(), "prediction") if line["state"] == "action"]
     due = len(range(CLIP_LEN - 1, sent, STRIDE))
-    assert len(predictions) == judged
-    assert service.stage.summary.windows_dropped == {"stale": due - judged}
+    assert len(predictions) == predicted
+    assert service.stage.summary.windows_dropped == {"stale": due - predicted}
     assert service.stage.summary.frames == sent
-    assert predictions[-1]["windows_dropped"] == due - judged
+    assert predictions[-1]["windows_dropped"] == due - predicted
 
 
 def test_no_frame_is_lost_in_front_of_a_slow_engine(make_service: MakeService) -> None:

@@ -48,8 +48,8 @@ def test_windows_across_a_gap_or_a_reconnect_are_dropped_and_counted(make_servic
     service.send(14, 31)  # two frames are missing
     service.send(0, 15, epoch=2)
     lines = service.end()
-    judged = [(line["epoch"], line["seq"]) for line in of_kind(lines, "prediction") if line["state"] == "action"]
-    assert judged == [(1, 7), (1, 11), (1, 23), (1, 27), (1, 31), (2, 7), (2, 11), (2, 15)]
+    published = [(line["epoch"], line["seq"]) for line in of_kind(lines, "prediction") if line["state"] == "action"]
+    assert published == [(1, 7), (1, 11), (1, 23), (1, 27), (1, 31), (2, 7), (2, 11), (2, 15)]
     summary = service.stage.summary
     assert summary.frames_dropped == 2
     assert set(summary.windows_dropped) == {"gap", "epoch"}
