@@ -49,7 +49,7 @@ from stream_i3d.inference.runner import GatheringEngine
 from stream_i3d.inference.setup import settle_model, wait_passively
 from stream_i3d.messages import FrameStamp
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
-from stream_i3d.ring import FrameRing
+from stream_i3d.inference.ring import FrameRing
 from stream_i3d.scenes import LABELS, render_clip
 
 Case = tuple[BackendName, Precision, bool]  # the last: int8

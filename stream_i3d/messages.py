@@ -88,17 +88,32 @@ class Window(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What the model is given: `frames` is (clip_len, size, size, C) uint8, often a view into the ring.
+    """The model's input: a whole window, or in streaming mode the next 8 frames of a stream.
 
-    C is 3, RGB, or 5: RGB and the codes of the optical flow from the frame before, x and y (`flow.quantise`).
-    `device_frames` is what an engine finds the same frames by on its own device, where they are there already.
+    Attributes:
+        window: Place in the stream of all frames that the prediction depends on.
+        newest: Stamp of the last frame.
+        frames: (T, size, size, C) uint8, often a view into the ring. C is 3, RGB, or 5: RGB and the codes of the
+            optical flow from the frame before, x and y (`flow.quantise`).
+        recent: The newest frames, (n, size, size, C) uint8, that motion is measured on: as many as a window has.
+        first_position: Position in the ring of the oldest of these frames.
+        device_frames: Where the engine finds the same frames on its own device; None if they are not there.
+        run: Number of the unbroken part of the stream; another one after each break.
+        phase: Which of the network's states the clip continues; two take turns at stride 4.
+        number: How many clips this state was given before in this run. At 0 it begins anew.
+        ready: Whether the prediction means anything, which in streaming mode needs a warm state.
     """
 
     window: Window
     newest: FrameStamp
     frames: NDArray[np.uint8]
+    recent: NDArray[np.uint8]
     first_position: int
     device_frames: object = field(default=None, kw_only=True)
+    run: int = field(default=0, kw_only=True)
+    phase: int = field(default=0, kw_only=True)
+    number: int = field(default=0, kw_only=True)
+    ready: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +258,14 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
         device: Such as "cpu" or "cuda:0".
         precision: "fp32", "bf16" or "fp16"; "int8 and fp32" (or "int8 and bf16") for a quantised graph.
         compiled: Whether torch.compile runs it.
+        int8: Whether layers of it are int8.
     """
 
     backend: str
     device: str
     precision: str
     compiled: bool = False
+    int8: bool = False
 
 
 class Segment(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stream_i3d.buffer import Augmenting, CameraFeed, Due, WindowScheduler
 from stream_i3d.messages import Clip, FrameStamp
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.ring import FrameRing
+from stream_i3d.inference.ring import FrameRing
 from tests.samples import number_of, pixels, stamp
 
 SIZE = 32

@@ -59,8 +59,8 @@ def test_the_packages_keep_the_contracts(packages):
     ("module", "line", "contract"),
     [
         ("stream_i3d/config.py", "import stream_i3d.buffer", "Imports go one way"),
-        ("stream_i3d/transport/wire.py", "import stream_i3d.postprocess", "Imports go one way"),
-        ("stream_i3d/motion.py", "import stream_i3d.smoothing", "Imports go one way"),
+        ("stream_i3d/transport/wire.py", "import stream_i3d.recognition.postprocess", "Imports go one way"),
+        ("stream_i3d/motion.py", "import stream_i3d.recognition.smoothing", "Imports go one way"),
         ("stream_i3d/utils.py", "", "Imports go one way"),
         (
             "stream_i3d/service/plan.py",

@@ -6,25 +6,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.config import Config
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel, warm_up
 from stream_i3d.inference.extract import STREAMS, ExtractJob, Extractor
+from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import make_augment
-from stream_i3d.inference.mode import Runner, load_mode_engine, make_feed, make_runner
 from stream_i3d.inference.offline import Ending, recognize_video
-from stream_i3d.inference.runner import CameraWindows, WindowResult
+from stream_i3d.inference.runner import CameraWindows, Runner, WindowResult
 from stream_i3d.inference.setup import settle_model, wait_passively, with_checkpoint_threshold
 from stream_i3d.messages import ActionEvent, Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
-
-if TYPE_CHECKING:
-    from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.stream_engine import StreamEngine
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 
 Progress = Callable[[float, float | None], None]
 """Called with the media time reached and the whole duration (None if unknown), in seconds."""
@@ -64,10 +62,10 @@ class Model:
         self.preprocessing = self._setup.preprocessing
 
     @cached_property
-    def engine(self) -> Engine | StreamEngine:
+    def loaded(self) -> LoadedModel:
         """The loaded network; the first access takes seconds and imports its library."""
         wait_passively()
-        return load_mode_engine(self._setup, self.config.window)
+        return load_model(self._setup, self.config.window.mode)
 
     @property
     def first_prediction(self) -> int:
@@ -78,7 +76,7 @@ class Model:
 
     def warm_up(self) -> None:
         """Load the network and run it once, so that the first real window is not slow."""
-        self.engine.warm_up([1])
+        warm_up(self.loaded.engine, [1])
 
     def camera(self, name: str, config: Config | None = None) -> Camera:
         """Return what recognises one camera's frames, with no history; loads the network.
@@ -88,16 +86,16 @@ class Model:
             config: Settings to use in place of the model's own; must have the same window settings.
         """
         config = config or self.config
-        settings = PostprocessSettings.of(config, self.engine.labels, self._setup.model_name)
-        feed = make_feed(self.preprocessing, config.window, make_augment(self._setup))
+        settings = PostprocessSettings.of(config, self.loaded.labels, self._setup.model_name)
+        feed = Feed(self.preprocessing, config.window, make_augment(self._setup))
         windows = CameraWindows(feed, Postprocessor(name, settings, time.monotonic_ns))
-        return Camera(windows, make_runner(self.engine, config))
+        return Camera(windows, Runner(self.loaded, config))
 
     def recognize(
         self, video: str, config: Config, progress: Progress, ended: Callable[[Ending], None]
     ) -> Iterator[VideoRecognition | Segment]:
         """Recognise a video file offline; see `inference.offline.recognize_video`."""
-        return recognize_video(video, self.engine, self._setup, config, progress, ended)
+        return recognize_video(video, self.loaded, self._setup, config, progress, ended)
 
     def features(self, video: str, stack_size: int, step_size: int, progress: Progress) -> Features:
         """Return a video's features, stack by stack; see `Recognizer.features`."""

@@ -165,13 +165,13 @@ class Recognizer:
             DeviceError: This machine lacks the device or precision.
             ConfigError: The backend's package is not installed, or cannot run the network.
         """
-        _ = self._model.engine
+        _ = self._model.loaded
         return self
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels of the network's classes, in the order of its outputs."""
-        return tuple(self._model.engine.labels)
+        return self._model.loaded.labels
 
     @overload
     def __call__(self, video: str | Path) -> VideoResult: ...  # type: ignore[overload-overlap]  # str is iterable, too

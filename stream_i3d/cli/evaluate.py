@@ -16,8 +16,7 @@ from stream_i3d.cli.output import say
 from stream_i3d.files import kind_of
 
 if TYPE_CHECKING:
-    from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.stream_engine import StreamEngine
+    from stream_i3d.inference.engine import LoadedModel
     from stream_i3d.training.config import TrainConfig
     from stream_i3d.training.evaluation import NamedDataset, Network, Progress
     from stream_i3d.training.results import Average, Calibration, Evaluation
@@ -161,7 +160,7 @@ def _evaluate(
     if options["calibrate"]:
         check_calibratable(checkpoint)
     network = load_network(checkpoint, config)
-    engine = _live_engine(network, checkpoint, options) if options["streaming"] else None
+    model = _live_model(network, checkpoint, options) if options["streaming"] else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
@@ -175,7 +174,7 @@ def _evaluate(
         data = options["data"]
         dataset = videos_for(network, config, data)
         evaluation = measure(network, dataset, config, data=data, average=average, names=names, progress=progress)
-        streaming = _stream(network, dataset, config, options, progress, engine) if engine is not None else None
+        streaming = _stream(network, dataset, config, options, progress, model) if model is not None else None
     return structs.replace(evaluation, calibration=calibration, streaming=streaming)
 
 
@@ -199,27 +198,27 @@ def _calibrate(network: Network, checkpoint: str, config: TrainConfig, progress:
     return found
 
 
-def _live_engine(network: Network, checkpoint: str, options: dict[str, Any]) -> Engine | StreamEngine:
+def _live_model(network: Network, checkpoint: str, options: dict[str, Any]) -> LoadedModel:
     """Return what runs the live path; a network that has none is told before the work."""
     import msgspec
     from msgspec import structs
 
     from stream_i3d.config import ModelConfig, WindowConfig
     from stream_i3d.errors import ConfigError
-    from stream_i3d.inference.mode import load_mode_engine
+    from stream_i3d.inference.backends import load_model
     from stream_i3d.inference.setup import settle_model
 
-    own = network.own_engine(options["mode"])
+    own = network.live_model(options["mode"])
     if options["backend"] in (None, "torch") and options["live"] is None:
         return own
     window = WindowConfig(mode=options["mode"])
     given = {"backend": options["backend"] or "auto", "precision": network.precision, "device": str(network.device)}
-    model = msgspec.convert({"checkpoint": options["live"] or checkpoint, **given}, ModelConfig)
-    setup = settle_model(structs.replace(model, name=network.spec.architecture), window)
-    engine = load_mode_engine(setup, window)
-    if engine.labels != tuple(network.labels) or setup.preprocessing != network.preprocessing:
+    config = msgspec.convert({"checkpoint": options["live"] or checkpoint, **given}, ModelConfig)
+    setup = settle_model(structs.replace(config, name=network.spec.architecture), window)
+    model = load_model(setup, window.mode)
+    if model.labels != tuple(network.labels) or setup.preprocessing != network.preprocessing:
         raise ConfigError(f"--live {options['live']} is of other labels or clips than {network.name}: export it again")
-    return engine
+    return model
 
 
 def _stream(
@@ -228,7 +227,7 @@ def _stream(
     config: TrainConfig,
     options: dict[str, Any],
     progress: Progress,
-    engine: Engine | StreamEngine,
+    model: LoadedModel,
 ) -> StreamingReport:
     from stream_i3d.config import Config, IdleConfig, WindowConfig
     from stream_i3d.training.stream_videos import SCENE_SECONDS, SCENE_SECONDS_CARRIED, stream_videos
@@ -240,7 +239,7 @@ def _stream(
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, network.preprocessing, scenes, long)
     live = Config(window=WindowConfig(mode=mode), idle=IdleConfig(min_confidence=network.spec.min_confidence))
     return evaluate_stream(
-        network, videos, live, engine=engine, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
+        network, videos, live, model=model, seed=config.run.seed, seconds_per_video=seconds or 20.0, progress=progress
     )
 
 

@@ -19,16 +19,10 @@ from numpy.typing import NDArray
 
 from stream_i3d.config import TWO_STREAM, BackendName, ModelConfig, ModeName, Precision
 from stream_i3d.errors import ConfigError, DeviceError
+from stream_i3d.inference.engine import Engine, LoadedModel
 from stream_i3d.inference.graphs.cache import compiled_folder, kept_graph
-from stream_i3d.inference.graphs.file import CHECK_KEY, IR, ONNX, is_graph, read_graph_spec, read_metadata
-from stream_i3d.inference.selfcheck.checked import (
-    Checkable,
-    CheckableEngine,
-    SelfCheck,
-    load_checked,
-    make_self_check,
-    run_clips,
-)
+from stream_i3d.inference.graphs.file import CHECK_KEY, IR, ONNX, is_graph, read_graph_spec, read_head, read_metadata
+from stream_i3d.inference.selfcheck.checked import SelfCheck, load_checked, make_self_check, run_clips
 from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
 from stream_i3d.inference.selfcheck.reference import (
     CheckedNetwork,
@@ -38,17 +32,10 @@ from stream_i3d.inference.selfcheck.reference import (
     reference_values,
 )
 from stream_i3d.inference.setup import ModelSetup, check_takes_rgb, label_names
+from stream_i3d.recognition.head import PublishedHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stream_i3d.inference.engine import Engine, TorchEngine
-    from stream_i3d.inference.graphs.engine import GraphEngine, Runner
-    from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
-    from stream_i3d.inference.stream_engine import StreamEngine, TorchStreamEngine
     from stream_i3d.models.spec import ModelSpec
-
-    Reader = Callable[[Path, ModelSpec, Path | None], Runner]
 
 log = logging.getLogger(__name__)
 
@@ -153,35 +140,29 @@ def choose_backend(setup: ModelSetup, mode: ModeName = "window") -> Choice:
     return Choice(BACKENDS[faster], f"faster than torch for {architecture} on a CPU")
 
 
-def load_engine(setup: ModelSetup) -> Engine:
-    """Load a network with the backend of choice.
+def load_model(setup: ModelSetup, mode: ModeName = "window") -> LoadedModel:
+    """Load a network with the backend of choice; call `setup.wait_passively` before.
+
+    Args:
+        setup: Which network.
+        mode: Whether it takes windows, or is carried along streams.
 
     Raises:
         CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
     """
-    choice = choose_backend(setup)
+    choice = choose_backend(setup, mode)
     if setup.flow is not None:
         from stream_i3d.inference.two_stream import load_two_stream  # it imports torch
 
-        engine: Engine = load_two_stream(setup)  # each of its networks is checked by itself
+        model = load_two_stream(setup)  # each of its networks is checked by itself
     else:
-        engine = _load_checked(setup, choice.backend, "window", _load_window_engine)
-    _tell(engine, choice, setup)
-    return engine
+        model = _load_checked(setup, choice.backend, mode)
+    _log_choice(model, choice, setup)
+    return model
 
 
-def load_carried_engine(setup: ModelSetup) -> StreamEngine:
-    """Load a network that is carried along streams, with the backend of choice; raises as `load_engine`."""
-    choice = choose_backend(setup, "streaming")
-    engine = _load_checked(setup, choice.backend, "streaming", _load_streaming_engine)
-    _tell(engine, choice, setup)
-    return engine
-
-
-def _load_checked(
-    setup: ModelSetup, chosen: Backend, mode: ModeName, load: Callable[[ModelSetup], CheckableEngine]
-) -> CheckableEngine:
-    """Load an engine that agrees with float32: of the chosen backend, or of the next; see `selfcheck.checked`."""
+def _load_checked(setup: ModelSetup, chosen: Backend, mode: ModeName) -> LoadedModel:
+    """Load a model that agrees with float32: of the chosen backend, or of the next; see `selfcheck.checked`."""
     first = Attempt(
         backend=chosen.name, precision=_precision(setup, chosen), device=_device(setup, chosen),
         compiled=setup.config.compile and not chosen.graph and mode == "window",
@@ -189,14 +170,14 @@ def _load_checked(
     ways = attempts(first, _others(setup, chosen, mode))
     clips = check_clips(setup.preprocessing, _RGB, mode)
 
-    def load_way(way: Attempt) -> CheckableEngine:
-        return load(_run_so(setup, way))
+    def load_way(way: Attempt) -> LoadedModel:
+        return _load_unchecked(_run_so(setup, way), mode)
 
-    def make_check(engine: CheckableEngine, way: Attempt) -> SelfCheck:
+    def make_check(model: LoadedModel, way: Attempt) -> SelfCheck:
         reference = _reference(setup, mode)
-        if reference is None and way.precision != "fp32":  # an export of before there were checks
-            reference = run_clips(load_way(structs.replace(way, precision="fp32")), clips, mode)
-        return make_self_check(way, clips, reference, mode, getattr(engine, "int8", False))
+        if reference is None and way.precision != "fp32":  # a file that was written without
+            reference = run_clips(load_way(structs.replace(way, precision="fp32")), clips)
+        return make_self_check(model, way, clips, reference)
 
     return load_checked(setup.model_name.checkpoint, ways, load_way, make_check)
 
@@ -233,7 +214,7 @@ def _others(setup: ModelSetup, chosen: Backend, mode: ModeName) -> list[BackendN
 def _device(setup: ModelSetup, backend: Backend) -> str:
     """Return the device that a backend would take."""
     if backend.name == "torch":
-        from stream_i3d.inference.engine import choose_device  # it imports torch
+        from stream_i3d.inference.torch_engine import choose_device  # it imports torch
 
         return str(choose_device(setup.config.device))
     if backend.name == "tensorrt":
@@ -245,77 +226,64 @@ def _precision(setup: ModelSetup, backend: Backend) -> Precision:
     """Return the precision that a backend would run at; raises as loading an engine does."""
     asked = setup.config.precision
     if backend.name == "torch":
-        from stream_i3d.inference.engine import choose_device, choose_precision  # it imports torch
+        from stream_i3d.inference.torch_engine import choose_device, choose_precision  # it imports torch
 
         return choose_precision(asked, choose_device(setup.config.device))
     _check_device(setup, backend)
     if backend.name == "openvino":
-        from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision, has_bf16
+        from stream_i3d.inference.graphs.openvino_engine import choose_cpu_precision, has_bf16
 
         return choose_cpu_precision(asked, has_bf16())
     if backend.name == "onnxruntime":
-        from stream_i3d.inference.graphs.onnx_runner import on_cpu
+        from stream_i3d.inference.graphs.onnx_engine import on_cpu
 
         on_cpu(asked)
         return "fp32"
     return "fp16" if asked == "auto" else asked
 
 
-def _load_window_engine(setup: ModelSetup) -> TorchEngine | GraphEngine:
-    """Load the engine that the setup's configuration names."""
+def _load_unchecked(setup: ModelSetup, mode: ModeName) -> LoadedModel:
+    """Load the model that the setup's configuration names."""
     backend = BACKENDS[setup.config.backend]
-    if backend.graph:
-        return _load_graph_engine(setup, backend)
-    from stream_i3d.inference.engine import load_torch_engine  # it imports torch
+    if not backend.graph:
+        from stream_i3d.inference.torch_engine import load_torch_engine  # it imports torch
 
-    return load_torch_engine(setup)
-
-
-def _load_streaming_engine(setup: ModelSetup) -> TorchStreamEngine | GraphStreamEngine:
-    """Load the carried engine that the setup's configuration names."""
-    backend = BACKENDS[setup.config.backend]
-    if backend.graph:
-        return _load_graph_stream_engine(setup, backend)
-    from stream_i3d.inference.stream_engine import load_stream_engine  # it imports torch
-
-    return load_stream_engine(setup)
-
-
-def _tell(engine: Engine | StreamEngine, choice: Choice, setup: ModelSetup) -> None:
-    check = engine.self_check if isinstance(engine, Checkable) else None
-    name: str = choice.backend.name
-    reason = choice.reason
-    if check is not None and check.facts.rejected:
-        name, reason = check.facts.backend, "passes the self-check"
-    log.info("engine: %s (%s: %s)", engine.description, name, reason)
-    if setup.config.compile and not engine.facts.compiled:
-        log.warning("model.compile has no effect here: only one network alone, in window mode on torch, is compiled")
-
-
-def _load_graph_stream_engine(setup: ModelSetup, backend: Backend) -> GraphStreamEngine:
-    from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision, has_bf16
-    from stream_i3d.inference.graphs.openvino_stepper import OpenVinoStepper
-    from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
-
+        return LoadedModel(*load_torch_engine(setup, mode))
     _check_device(setup, backend)
-    precision = choose_cpu_precision(setup.config.precision, has_bf16())
-    with _graph(setup, backend, "streaming") as path:
-        spec = read_graph_spec(path)
-        labels = label_names(setup.labels, spec)
-        stepper = OpenVinoStepper(path, spec, precision, setup.config.threads, compiled_folder(path))
-        return GraphStreamEngine(stepper, spec, labels)
-
-
-def _load_graph_engine(setup: ModelSetup, backend: Backend) -> GraphEngine:
-    from stream_i3d.inference.graphs.engine import GraphEngine
-
-    _check_device(setup, backend)
-    read = _reader(setup.config, backend)
-    with _graph(setup, backend, "window") as path:
+    with _graph(setup, backend, mode) as path:
         spec = read_graph_spec(path)
         check_takes_rgb(setup, spec)
-        labels = label_names(setup.labels, spec)
-        return GraphEngine(read(path, spec, compiled_folder(path)), spec, labels)
+        head = read_head(path, spec, label_names(setup.labels, spec))
+        engine = _graph_engine(setup.config, backend, path, spec, mode)
+        return LoadedModel(engine, PublishedHead({"rgb": head}))
+
+
+def _graph_engine(config: ModelConfig, backend: Backend, path: Path, spec: ModelSpec, mode: ModeName) -> Engine:
+    """Return the engine of a graph; raises as its class does."""
+    cache = compiled_folder(path)
+    if backend.name == "openvino":
+        from stream_i3d.inference.graphs import openvino_engine
+
+        precision = openvino_engine.choose_cpu_precision(config.precision, openvino_engine.has_bf16())
+        kind = openvino_engine.OpenVinoStepEngine if mode == "streaming" else openvino_engine.OpenVinoEngine
+        return kind(path, spec, precision, config.threads, cache)
+    from stream_i3d.inference.graphs.onnx_engine import OnnxEngine, on_cpu, on_tensorrt
+
+    if backend.name == "onnxruntime":
+        providers, facts = on_cpu(config.precision)
+    else:
+        providers, facts = on_tensorrt(config.precision, int(config.device.partition(":")[2] or 0), cache)
+    return OnnxEngine(path, spec, providers, config.threads, facts)
+
+
+def _log_choice(model: LoadedModel, choice: Choice, setup: ModelSetup) -> None:
+    name: str = choice.backend.name
+    reason = choice.reason
+    if model.check is not None and model.check.facts.rejected:
+        name, reason = model.check.facts.backend, "passes the self-check"
+    log.info("engine: %s (%s: %s)", model.engine.description, name, reason)
+    if setup.config.compile and not model.engine.facts.compiled:
+        log.warning("model.compile has no effect here: only one network alone, in window mode on torch, is compiled")
 
 
 _CONVERTERS = {ONNX: ("onnx", "onnxscript")}
@@ -331,26 +299,6 @@ def _graph(setup: ModelSetup, backend: Backend, mode: ModeName) -> AbstractConte
     return kept_graph(setup, backend.graph, mode)
 
 
-def _reader(config: ModelConfig, backend: Backend) -> Reader:
-    """Return what makes a runner of a file, its spec and a folder for what is compiled; checks the precision."""
-    if backend.name == "openvino":
-        from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, choose_cpu_precision, has_bf16
-
-        precision = choose_cpu_precision(config.precision, has_bf16())
-        return lambda path, spec, kept: OpenVinoRunner(path, spec, precision, config.threads, kept)
-    from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu, on_tensorrt
-
-    if backend.name == "onnxruntime":
-        providers, facts = on_cpu(config.precision)
-        return lambda path, spec, kept: OnnxRunner(path, spec, providers, config.threads, facts)
-
-    def read(path: Path, spec: ModelSpec, kept: Path | None) -> Runner:
-        providers, facts = on_tensorrt(config.precision, int(config.device.partition(":")[2] or 0), kept)
-        return OnnxRunner(path, spec, providers, config.threads, facts)
-
-    return read
-
-
 def _check_device(setup: ModelSetup, backend: Backend) -> None:
     """Refuse a device that a backend does not run on here."""
     on_gpu = backend.name == "tensorrt"
@@ -359,7 +307,7 @@ def _check_device(setup: ModelSetup, backend: Backend) -> None:
     if asked != "auto" and (asked.partition(":")[0] != wanted or (index and not index.isdigit())):
         raise DeviceError(f"device {asked!r}: backend {backend.name} runs on {wanted} here; give that, or auto")
     if on_gpu:
-        from stream_i3d.inference.graphs.onnx_runner import has_tensorrt
+        from stream_i3d.inference.graphs.onnx_engine import has_tensorrt
 
         if not has_tensorrt():
             raise DeviceError(
@@ -407,6 +355,6 @@ def _runs_on_gpu(device: str) -> bool:
     library = "nvcuda" if os.name == "nt" else "cuda"
     if ctypes.util.find_library(library) is None:
         return False
-    from stream_i3d.inference.engine import choose_device  # it imports torch
+    from stream_i3d.inference.torch_engine import choose_device  # it imports torch
 
     return choose_device(device).type == "cuda"

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from stream_i3d.config import Precision
-from stream_i3d.inference.device_ring import DeviceClip, DeviceRing, make_queues
-from stream_i3d.inference.engine import TorchEngine
-from stream_i3d.models.serving import ServingForm
+from stream_i3d.config import ModeName, Precision
+from stream_i3d.inference.device_ring import DeviceRing, make_queues
+from stream_i3d.inference.engine import Frames, State
+from stream_i3d.inference.ring import RingMemory
+from stream_i3d.inference.setup import StreamName
+from stream_i3d.inference.torch_engine import TorchEngine
+from stream_i3d.models.backbone import ServingForm
 from stream_i3d.models.spec import ModelSpec
+from stream_i3d.recognition.head import Features
 
 _WARM_UPS = 3
 """Runs before a recording: cuDNN and cuBLAS choose kernels and take their memory then."""
@@ -91,28 +94,43 @@ def record_graph(function: TensorFunction, example: torch.Tensor) -> Recording:
 
 
 class CudaEngine(TorchEngine):
-    """PyTorch on a GPU, by CUDA graphs; a prepared batch is (B, T, H, W, C) uint8 on the GPU."""
+    """PyTorch on a GPU in window mode, by CUDA graphs; a prepared batch is (B, T, H, W, C) uint8 on the GPU."""
 
     def __init__(
         self,
         model: torch.nn.Module,
         spec: ModelSpec,
-        labels: Sequence[str],
         device: torch.device,
         precision: Precision,
+        *,
+        mode: ModeName = "window",
         compiled: bool = False,
+        stream: StreamName = "rgb",
         record: Recorder = record_graph,
     ) -> None:
-        """Args: as `TorchEngine`; `record`: what records the network."""
-        super().__init__(model, spec, labels, device, precision, compiled)
+        """Args: as `TorchEngine`, of window mode only; `record`: what records the network."""
+        assert mode == "window"
+        super().__init__(model, spec, device, precision, compiled=compiled, stream=stream)
         self._device = device
-        self._serving = ServingForm(self._forward, spec.preprocessing, spec.in_channels, self._network.dtype).to(device)
+        serving = ServingForm(self._backbone, spec.preprocessing, spec.in_channels, self.network.dtype)
+        self._serving = serving.to(device)
         self._graphs = Graphs(self._serve, record)
         self._queues = make_queues(device)
         self.description += ", CUDA graphs"
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Take B clips of (T, H, W, C) uint8 to the GPU; it does not wait for the copy."""
+    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+        """Return a ring's memory that is on the GPU too; its clips are gathered there."""
+        return DeviceRing(capacity, size, channels, self._queues)
+
+    @torch.inference_mode()
+    def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> torch.Tensor:
+        """Take B clips of (T, H, W, C) uint8 to the GPU, or gather them there; it does not wait.
+
+        Gathered clips are in the memory that the recording for so many reads: the next batch of this size overwrites
+        it.
+        """
+        if device_frames:
+            return self._gather(device_frames)
         staged = torch.empty(
             (len(clips), *clips[0].shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
         )  # torch keeps pinned memory until its copy is done
@@ -120,18 +138,15 @@ class CudaEngine(TorchEngine):
             row.copy_(torch.from_numpy(clip))
         return staged.to(self._device, non_blocking=True)
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> DeviceRing:
-        """Return a ring's memory that is on the GPU too; its clips are for `gather`."""
-        return DeviceRing(capacity, size, channels, self._queues)
-
     @torch.inference_mode()
-    def gather(self, clips: Sequence[DeviceClip]) -> torch.Tensor:
-        """Have the GPU put clips of its rings together, in the memory that the recording for so many reads.
+    def run(self, batch: torch.Tensor, states: Sequence[State]) -> tuple[Features, list[State]]:
+        """Run a prepared batch; return (B, h, w, features) float32 maps."""
+        maps = np.array(self._graphs(batch).cpu().numpy(), dtype=np.float32)
+        return {self._stream: maps}, [None] * len(states)
 
-        It does not wait. One batch at a time: the next one of this size overwrites it.
-        """
-        made, count = self._preprocessing, len(clips)
-        shape = torch.Size((count, made.clip_len, made.crop_size, made.crop_size, self._channels))
+    def _gather(self, clips: Sequence[Any]) -> torch.Tensor:
+        """Have the GPU put clips of its rings together."""
+        shape = torch.Size((len(clips), *self.clip_shape))
         batch = self._graphs.inputs(shape)
         if batch is None:
             batch = torch.empty(shape, dtype=torch.uint8, device=self._device)
@@ -139,14 +154,5 @@ class CudaEngine(TorchEngine):
             clip.gather(row)
         return batch
 
-    @torch.inference_mode()
-    def logits(self, batch: torch.Tensor) -> NDArray[np.float32]:
-        """Run a prepared batch; return (B, num_classes) float32."""
-        return np.array(self._graphs(batch).cpu().numpy(), dtype=np.float32)
-
-    def features(self, batch: torch.Tensor) -> NDArray[np.float32]:
-        """Run a prepared batch; return what the head sees, averaged over time and space: (B, features) float32."""
-        return super().features(self._network.inputs(batch, self._preprocessing))
-
     def _serve(self, clips: torch.Tensor) -> torch.Tensor:
-        return self._network.call(self._serving, clips)
+        return self.network.call(self._serving, clips)

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_i3d.ring import stretches
+from stream_i3d.inference.ring import stretches
 
 Mark = Any
 """Something a queue of the device gets to; None where all that was asked for is done at once."""

@@ -12,25 +12,23 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import SourceAddress
 from stream_i3d.capture.reader import FrameReader
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError, EngineError
+from stream_i3d.inference.engine import LoadedModel
+from stream_i3d.inference.feed import Augmenting
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import frames_of, offline_address, offline_reader, open_offline
 from stream_i3d.inference.setup import StreamName, settle_stream, shared_preprocessing
 from stream_i3d.redact import redact
 from stream_i3d.sampling import too_slow
-
-if TYPE_CHECKING:
-    from stream_i3d.inference.engine import TorchEngine
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +92,9 @@ class Extractor:
         weights = {stream: settle_stream(stream, _checkpoint(stream, job.model)) for stream in job.streams}
         window = WindowConfig(clip_len=job.stack_size, frame_interval=1, sample_fps=job.fps)
         self._preprocessing = shared_preprocessing(list(weights.values()), window)
-        self._networks: dict[StreamName, TorchEngine] = {}
-        self._widths: dict[StreamName, int] = {}
-        for stream, own in weights.items():
-            network, _ = load_stream(stream, own, job.model, self._preprocessing)
-            self._networks[stream], self._widths[stream] = network, network.feature_channels
+        self._models: dict[StreamName, LoadedModel] = {
+            stream: load_stream(stream, own, job.model, self._preprocessing)[0] for stream, own in weights.items()
+        }
 
     def run(self, video: str, progress: Progress = no_progress) -> int:
         """Write a video's files; return how many stacks it has, 0 for one shorter than a stack.
@@ -125,7 +121,7 @@ class Extractor:
             SourceError: The video cannot be read.
             EngineError: A stack's features are not finite.
         """
-        rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._networks}
+        rows: dict[StreamName, list[NDArray[np.float32]]] = {stream: [] for stream in self._models}
         times_ms: list[float] = []
         source = open_offline(video, CaptureConfig())
         reader = offline_reader(source, "video", self._preprocessing)
@@ -145,7 +141,7 @@ class Extractor:
         if slow is not None and times_ms:
             log.warning("%s", slow)
         arrays = {
-            stream: np.array(features, np.float32).reshape(-1, self._widths[stream])
+            stream: np.array(features, np.float32).reshape(-1, self._models[stream].head.channels)
             for stream, features in rows.items()
         }
         return Extracted(arrays, np.array(times_ms, np.float64))
@@ -158,7 +154,7 @@ class Extractor:
         Not by the live schedule: that rejects windows over a gap in the video's time, and here each stack counts.
         """
         size, step = self._job.stack_size, self._job.step_size
-        augment = make_flow_frames(self._job.model) if "flow" in self._networks else None
+        augment = make_flow_frames(self._job.model) if "flow" in self._models else None
         augmenting = Augmenting(augment, self._job.fps)
         kept: deque[NDArray[np.uint8]] = deque(maxlen=size)
         for number, frame in enumerate(frames_of(reader), start=1):
@@ -170,9 +166,11 @@ class Extractor:
     def _features(self, stack: NDArray[np.uint8]) -> dict[StreamName, NDArray[np.float32]]:
         """(stack_size, size, size, 3 or 5) uint8 -> (1024 * width,) float32 for each stream."""
         parts = {"rgb": stack[..., :RGB_CHANNELS], "flow": stack[..., RGB_CHANNELS:]}
-        return {
-            stream: network.features(network.prepare([parts[stream]]))[0] for stream, network in self._networks.items()
-        }
+        found: dict[StreamName, NDArray[np.float32]] = {}
+        for stream, model in self._models.items():
+            features, _ = model.engine.run(model.engine.prepare([parts[stream]]), [None])
+            found[stream] = model.head.pooled(features)[0]
+        return found
 
 
 def parse_streams(text: str) -> tuple[StreamName, ...]:

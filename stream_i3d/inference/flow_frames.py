@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import Augment
 from stream_i3d.config import ModelConfig
 from stream_i3d.flow import FlowMethod, FlowSequence, make_flow, quantise, to_gray
 from stream_i3d.flow.normalise import STILL
+from stream_i3d.inference.feed import Augment
 from stream_i3d.inference.setup import STREAM_CHANNELS, ModelSetup
 
 RGB_CHANNELS, FLOW_CHANNELS = STREAM_CHANNELS["rgb"], STREAM_CHANNELS["flow"]
@@ -64,6 +64,8 @@ def make_flow_frames(model: ModelConfig) -> FlowFrames:
     """
     if model.flow != "tvl1":
         return FlowFrames(make_flow(model.flow))
-    from stream_i3d.inference.engine import choose_device  # it imports torch, which TV-L1 needs and the others do not
+    from stream_i3d.inference.torch_engine import (
+        choose_device,  # it imports torch, which TV-L1 needs and the others do not
+    )
 
     return FlowFrames(make_flow(model.flow, str(choose_device(model.device))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
@@ -13,21 +12,18 @@ from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.source import Source, open_source
 from stream_i3d.config import CaptureConfig, Config
 from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
-from stream_i3d.events import merge_segments
+from stream_i3d.inference.engine import LoadedModel
+from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import make_augment
-from stream_i3d.inference.mode import Runner, make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows
+from stream_i3d.inference.runner import CameraWindows, Runner
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.events import merge_segments
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.redact import redact
 from stream_i3d.sampling import too_short, too_slow
-
-if TYPE_CHECKING:
-    from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.stream_engine import StreamEngine
 
 _EPOCH = 0
 _CLOCK = Clock(time.monotonic_ns, time.time, lambda until: True)
@@ -65,7 +61,7 @@ class Ending(Struct, frozen=True):
 
 def recognize_video(
     video: str,
-    engine: Engine | StreamEngine,
+    model: LoadedModel,
     setup: ModelSetup,
     config: Config,
     progress: Callable[[float, float | None], None] = lambda time, duration: None,
@@ -75,7 +71,7 @@ def recognize_video(
 
     Args:
         video: Path of a file, its http(s) URL, or a synthetic:// address with a duration.
-        engine: What runs the network in the configuration's mode.
+        model: The network, loaded for the configuration's mode.
         setup: Which network, and what frames it takes.
         config: Windows, smoothing, thresholds; cameras and publishing are not looked at.
         progress: Called with the media time reached and the whole duration (None where unknown), in seconds.
@@ -88,12 +84,12 @@ def recognize_video(
     """
     address = offline_address(video)
     camera = CameraWindows(
-        make_feed(setup.preprocessing, config.window, make_augment(setup)),
+        Feed(setup.preprocessing, config.window, make_augment(setup)),
         Postprocessor(
-            address.default_name, PostprocessSettings.of(config, engine.labels, setup.model_name), time.monotonic_ns
+            address.default_name, PostprocessSettings.of(config, model.labels, setup.model_name), time.monotonic_ns
         ),
     )
-    runner = make_runner(engine, config)
+    runner = Runner(model, config)
     results: list[Recognition] = []
     source = open_offline(video, config.capture)
     reader = offline_reader(source, address.default_name, setup.preprocessing)

@@ -7,19 +7,18 @@ beside RGB, (T, H, W, 5) uint8, as flow_frames.py makes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from msgspec import structs
-from numpy.typing import NDArray
 
-from stream_i3d.config import FusionName, ModelConfig
-from stream_i3d.inference.engine import TorchEngine, choose_device, choose_precision, set_threads
+from stream_i3d.config import ModelConfig
+from stream_i3d.inference.engine import Batch, Check, ClipShape, Engine, Frames, LoadedModel, State
 from stream_i3d.inference.flow_frames import RGB_CHANNELS
-from stream_i3d.inference.selfcheck.checked import Checkable, SelfCheck, load_checked, make_self_check
-from stream_i3d.inference.selfcheck.comparison import Attempt, Difference, attempts, worst
+from stream_i3d.inference.ring import HostMemory, RingMemory
+from stream_i3d.inference.selfcheck.checked import SelfCheck, load_checked, make_self_check
+from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
 from stream_i3d.inference.selfcheck.reference import CheckedNetwork, as_array, check_clips, reference_values
 from stream_i3d.inference.setup import (
     ModelSetup,
@@ -29,76 +28,55 @@ from stream_i3d.inference.setup import (
     check_streams_agree,
     label_names,
 )
+from stream_i3d.inference.torch_engine import TorchEngine, choose_device, choose_precision, head_of, set_threads
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.models.fusion import fuse
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import Features, PublishedHead
 
 _CODES = (127.5, 127.5, 127.5)
 """Mean and deviation that turn flow's codes into [-1, 1], whatever RGB is normalised by."""
 
-TwoBatches = tuple[torch.Tensor, torch.Tensor]
-"""(B, 3, T, H, W) RGB and (B, 2, T, H, W) flow, float."""
-
 
 class TwoStreamEngine:
-    """An RGB and a flow engine behind the one `Engine` protocol; also a `FusingEngine`."""
+    """An RGB and a flow engine as one, which gives the features of both."""
 
-    def __init__(self, rgb: TorchEngine, flow: TorchEngine, fusion: FusionName) -> None:
-        self.labels = rgb.labels
-        self.description, self.facts = f"{rgb.description}, RGB and flow, fused by {fusion}", rgb.facts
-        self.temperature = 1.0  # of what `fuse` returns: each network's own stands before that
-        self.temperatures = {"rgb": rgb.temperature, "flow": flow.temperature}
-        self._rgb, self._flow, self._fusion = rgb, flow, fusion
-        self.self_check = None if rgb.self_check is None or flow.self_check is None else _BothChecks(rgb, flow)
+    def __init__(self, rgb: Engine, flow: Engine) -> None:
+        self.description = f"{rgb.description}, RGB and flow"
+        self.facts = rgb.facts
+        *size, rgb_channels = rgb.clip_shape
+        self.clip_shape: ClipShape = (size[0], size[1], size[2], rgb_channels + flow.clip_shape[-1])
+        self._rgb, self._flow = rgb, flow
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> TwoBatches:
+    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+        """Return plain memory: each frame is divided between two networks."""
+        return HostMemory(capacity, size, channels)
+
+    def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> tuple[Batch, Batch]:
         """Take B clips of (T, H, W, 5) uint8; afterwards their memory may be overwritten."""
         rgb, flow = zip(*(split_streams(clip) for clip in clips), strict=True)
         return self._rgb.prepare(rgb), self._flow.prepare(flow)
 
-    def stream_logits(self, batch: TwoBatches) -> dict[str, NDArray[np.float32]]:
-        """Run a prepared batch; return each network's (B, num_classes) float32, by "rgb" and "flow"."""
+    def run(self, batch: tuple[Batch, Batch], states: Sequence[State]) -> tuple[Features, list[State]]:
+        """Run a prepared batch on both; return the features of "rgb" and "flow"."""
         rgb, flow = batch
-        return {"rgb": self._rgb.logits(rgb), "flow": self._flow.logits(flow)}
-
-    def fuse(self, logits: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(B, num_classes) float32 of each network -> the same of both, in float32; see `models.fusion.fuse`.
-
-        Probabilities are fused at each network's own temperature. Logits are added as they are: theirs were never
-        measured together.
-        """
-        own = logits
-        if self._fusion == "probabilities":
-            own = {stream: rows / np.float32(self.temperatures[stream]) for stream, rows in logits.items()}
-        fused = fuse([torch.from_numpy(rows) for rows in own.values()], self._fusion)
-        return np.asarray(fused.numpy(), dtype=np.float32)
-
-    def logits(self, batch: TwoBatches) -> NDArray[np.float32]:
-        """Run a prepared batch; return the fused (B, num_classes) float32."""
-        return self.fuse(self.stream_logits(batch))
-
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Run each batch size once on both."""
-        self._rgb.warm_up(batch_sizes)
-        self._flow.warm_up(batch_sizes)
+        return {**self._rgb.run(rgb, states)[0], **self._flow.run(flow, states)[0]}, [None] * len(states)
 
 
-class _BothChecks(SelfCheck):
+class _BothChecks:
     """The checks of two networks as one: the worse of the two counts."""
 
-    def __init__(self, rgb: TorchEngine, flow: TorchEngine) -> None:
-        assert rgb.self_check is not None and flow.self_check is not None
-        self._parts = ((rgb, rgb.self_check), (flow, flow.self_check))
-        facts = [check.facts for _, check in self._parts]
+    def __init__(self, parts: Sequence[Check]) -> None:
+        self._parts = parts
+        facts = [check.facts for check in parts]
         worse = max(facts, key=lambda one: one.difference or 0.0)
         self.facts = structs.replace(worse, rejected=[way for one in facts for way in one.rejected])
 
-    def difference(self, engine: Checkable, batch_size: int = 1) -> Difference:
-        return worst([check.difference(part, batch_size) for part, check in self._parts])
+    def difference(self, batch_size: int = 1) -> object:
+        return " and ".join(str(check.difference(batch_size)) for check in self._parts)
 
-    def passes(self, engine: Checkable, batch_size: int = 1) -> bool:
-        return all(check.passes(part, batch_size) for part, check in self._parts)
+    def passes(self, batch_size: int = 1) -> bool:
+        return all(check.passes(batch_size) for check in self._parts)
 
 
 def stream_preprocessing(stream: str, preprocessing: Preprocessing) -> Preprocessing:
@@ -106,12 +84,12 @@ def stream_preprocessing(stream: str, preprocessing: Preprocessing) -> Preproces
     return structs.replace(preprocessing, mean=_CODES, std=_CODES) if stream == "flow" else preprocessing
 
 
-def split_streams(clip: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def split_streams(clip: Frames) -> tuple[Frames, Frames]:
     """(T, H, W, 5) uint8 -> views (T, H, W, 3) RGB and (T, H, W, 2) codes of flow."""
     return clip[..., :RGB_CHANNELS], clip[..., RGB_CHANNELS:]
 
 
-def load_two_stream(setup: ModelSetup) -> TwoStreamEngine:
+def load_two_stream(setup: ModelSetup) -> LoadedModel:
     """Load both networks and put them on the device.
 
     Raises:
@@ -122,7 +100,11 @@ def load_two_stream(setup: ModelSetup) -> TwoStreamEngine:
     rgb, spec = load_stream("rgb", weights, setup.config, setup.preprocessing, setup.labels)
     flow, flow_spec = load_stream("flow", setup.flow, setup.config, setup.preprocessing)
     check_streams_agree(spec, flow_spec)
-    return TwoStreamEngine(rgb, flow, setup.config.fusion)
+    heads = {**rgb.head.heads, **flow.head.heads}
+    checks = [check for check in (rgb.check, flow.check) if check is not None]
+    engine = TwoStreamEngine(rgb.engine, flow.engine)
+    engine.description += f", fused by {setup.config.fusion}"
+    return LoadedModel(engine, PublishedHead(heads, setup.config.fusion), _BothChecks(checks))
 
 
 def load_stream(
@@ -131,7 +113,7 @@ def load_stream(
     config: ModelConfig,
     preprocessing: Preprocessing,
     labels: tuple[str, ...] | None = None,
-) -> tuple[TorchEngine, ModelSpec]:
+) -> tuple[LoadedModel, ModelSpec]:
     """Load one stream's network and put it on the device.
 
     Args:
@@ -151,15 +133,15 @@ def load_stream(
     name = Path(weights.path).name
     check_stream(stream, spec, name)  # another program's file tells only now what it is
     spec = structs.replace(spec, preprocessing=stream_preprocessing(stream, preprocessing))
-    names = label_names(labels, spec)
+    head = PublishedHead({stream: head_of(model, spec, label_names(labels, spec))})
     network = CheckedNetwork(path=weights.path, spec=weights.spec, name=None, preprocessing=spec.preprocessing)
 
-    def load(way: Attempt) -> TorchEngine:
-        return TorchEngine(model, spec, names, torch.device(way.device), way.precision)
+    def load(way: Attempt) -> LoadedModel:
+        return LoadedModel(TorchEngine(model, spec, torch.device(way.device), way.precision, stream=stream), head)
 
-    def make_check(engine: TorchEngine, way: Attempt) -> SelfCheck:
+    def make_check(loaded: LoadedModel, way: Attempt) -> SelfCheck:
         clips = check_clips(spec.preprocessing, spec.in_channels, "window")
-        return make_self_check(way, clips, as_array(reference_values(network)), "window")
+        return make_self_check(loaded, way, clips, as_array(reference_values(network)))
 
     ways = attempts(Attempt(backend="torch", precision=precision, device=str(device)), [])
     return load_checked(name, ways, load, make_check), spec

@@ -25,6 +25,7 @@ from stream_i3d.models.inception_table import (
     END_POINTS,
     MIN_SIDE,
     MIXED,
+    POOL_SIDES,
     POOLS,
     Triple,
     same_padding,
@@ -126,6 +127,7 @@ class I3D(nn.Module):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("logits.conv3d",)
+    pool_side: ClassVar[int | None] = POOL_SIDES[1]
 
     def __init__(
         self,
@@ -179,15 +181,29 @@ class I3D(nn.Module):
 
     def extract_features(self, x: Tensor) -> Tensor:
         """Return the head's input, (B, 1024 * width, T', H', W'), after the average pool."""
-        self._check_input(x)
-        for name in END_POINTS:
-            x = getattr(self, name)(x)  # each output replaces its input to limit memory
-        return _average_pool(x)
+        return _average_pool(self._last_map(x))
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Return the last map averaged over time, (B, 1024 * width, H / 32, W / 32) float32, before the average pool.
+
+        Time steps count as in the average pool and the mean after it. The head on the pooled map gives `forward`.
+        """
+        x = self._last_map(x).float()
+        if x.shape[2] <= POOL_SIDES[0]:
+            return x.mean(dim=2)
+        return (x[:, :, :-1] + x[:, :, 1:]).mean(dim=2) / 2
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output of every stage by its published name, in order. All are in memory at once."""
         self._check_input(x)
         return run_end_points(self, x)
+
+    def _last_map(self, x: Tensor) -> Tensor:
+        """(B, in_channels, T, H, W) -> (B, 1024 * width, T / 8, H / 32, W / 32)."""
+        self._check_input(x)
+        for name in END_POINTS:
+            x = getattr(self, name)(x)  # each output replaces its input to limit memory
+        return x
 
     def _logits_map(self, x: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) -> (B, num_classes, T', H', W')."""
@@ -230,9 +246,8 @@ def _average_pool(x: Tensor) -> Tensor:
 
     (B, C, T, H, W) -> (B, C, max(T - 1, 1), max(H - 6, 1), max(W - 6, 1)), same dtype.
     """
-    time, height, width = x.shape[2:]
-    kernel = (min(2, time), min(7, height), min(7, width))
-    if kernel == (time, height, width):
+    kernel = [min(side, size) for side, size in zip(POOL_SIDES, x.shape[2:], strict=True)]
+    if kernel == list(x.shape[2:]):
         return x.mean(dim=(2, 3, 4), keepdim=True)
     # torch has no bfloat16 avg_pool3d on the CPU; the map is small, so converting to float32 costs little.
     return F.avg_pool3d(x.float(), kernel, stride=1).to(x.dtype)

@@ -30,6 +30,9 @@ POOLS: dict[str, tuple[Triple, Triple]] = {  # kernel, stride; the first two do 
     "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
     "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
 }
+POOL_SIDES: Triple = (2, 7, 7)
+"""Of the average over the last map before the head, at stride 1; less where the map is smaller."""
+
 MIXED: dict[str, tuple[int, int, int, int, int, int]] = {  # b0, b1a, b1b, b2a, b2b, b3b
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),

@@ -244,6 +244,7 @@ class ResNetI3D(nn.Module):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("cls_head.fc_cls",)
+    pool_side: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -286,6 +287,12 @@ class ResNetI3D(nn.Module):
         self._check_input(x)
         features: Tensor = self.backbone(x).mean(dim=(2, 3, 4))
         return features
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Return the last map averaged over time, (B, 2048 * width, H / 32, W / 32) float32."""
+        self._check_input(x)
+        maps: Tensor = self.backbone(x).float().mean(dim=2)
+        return maps
 
     def end_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the output of every stage by its published name, in order. All are in memory at once."""

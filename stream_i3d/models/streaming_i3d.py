@@ -11,8 +11,8 @@ padding at the clip's start included: whatever a layer gives before its own step
 whole-clip network pads there. (Left as it is, it would trouble the six steps after as well.)
 
 Contexts, 31 tensors: the stem's last 5 frames; the last 2 inputs of Conv3d_2c and, in each Mixed module, of the module
-itself and of its two 3 x 3 x 3 convolutions; the last 1 of MaxPool3d_4a; the last step's features, which the average
-pool puts together with this one's. A Mixed module's 1 x 1 x 1 branch waits one step for the others, so it is run on
+itself and of its two 3 x 3 x 3 convolutions; the last 1 of MaxPool3d_4a; the last step's map, which the average pool
+puts together with this one's. A Mixed module's 1 x 1 x 1 branch waits one step for the others, so it is run on
 the module's inputs one step late, which are at hand. Max-pools look at what a ReLU gave, so their padding is zero too.
 
 This module does not know cameras, frames' order, precision or classes' names: the caller feeds frames in order,
@@ -33,7 +33,16 @@ from stream_i3d.errors import ConfigError
 from stream_i3d.models.arguments import check_clips
 from stream_i3d.models.i3d import I3D, MaxPool3dSame
 from stream_i3d.models.inception import Mixed
-from stream_i3d.models.inception_table import CONVS, END_POINTS, MIN_SIDE, MIXED, POOLS, Triple, same_padding
+from stream_i3d.models.inception_table import (
+    CONVS,
+    END_POINTS,
+    MIN_SIDE,
+    MIXED,
+    POOL_SIDES,
+    POOLS,
+    Triple,
+    same_padding,
+)
 from stream_i3d.models.streaming_plan import LATENESS, POOLED_STEPS, SHIFT_FRAMES, STEP_FRAMES, TIME_LAYERS, Late
 
 _CONTEXT = {layer.name: layer.context for layer in TIME_LAYERS}
@@ -43,13 +52,13 @@ class Emitted(NamedTuple):
     """What n steps gave; B cameras. The first steps of a stream mean nothing: see `streaming_plan`.
 
     Attributes:
-        feature_map: (B, 1024 * width, n, H', W'), the output of Mixed_5c; good from step `DELAY_STEPS` on.
-        features: (B, 1024 * width, n) after the average pool over this step and the one before, and the mean over
-            places; good from step `WARM_UP_STEPS` on, as are the
+        feature_maps: (B, 1024 * width, n, H', W') float32, the mean of Mixed_5c's output over this step and the one
+            before; good from step `WARM_UP_STEPS` on, as are the others.
+        features: (B, 1024 * width, n) float32, their average over places.
         logits: (B, num_classes, n).
     """
 
-    feature_map: Tensor
+    feature_maps: Tensor
     features: Tensor
     logits: Tensor
 
@@ -137,23 +146,49 @@ class StreamingI3D(nn.Module):
         Raises:
             ConfigError: The frames are not a number of whole steps, or do not fit the state.
         """
+        pass_, frames = self._begin(frames, state)
+        emitted = self.emit(frames, pass_)
+        return emitted, pass_.state()
+
+    @torch.no_grad()
+    def step(self, frames: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
+        """Feed each camera's next frames without running the head.
+
+        Returns:
+            (B, 1024 * width, n, H', W') float32 feature maps, as in `Emitted`; and the state to give with the next
+            frames. Arguments and errors are those of `forward`.
+        """
+        pass_, frames = self._begin(frames, state)
+        maps = self.feature_maps(frames, pass_)
+        return maps, pass_.state()
+
+    def _begin(self, frames: Tensor, state: StreamState | None) -> tuple[Pass, Tensor]:
+        """Return a pass for the next frames, and the frames as the layers take them."""
         self._check(frames, state)
         begun = (0,) * len(frames) if state is None else state.steps
-        pass_ = Pass(None if state is None else state.contexts, begun)
-        emitted = self.emit(_without_first_frame(frames, begun), pass_)
-        fed = frames.shape[2] // STEP_FRAMES
-        return emitted, StreamState(tuple(pass_.contexts), tuple(steps + fed for steps in begun))
+        pass_ = Pass(None if state is None else state.contexts, begun, frames.shape[2] // STEP_FRAMES)
+        return pass_, _without_first_frame(frames, begun)
 
     def emit(self, frames: Tensor, pass_: Pass) -> Emitted:
-        """Run the layers on frames (B, in_channels, 8 * n, H, W); `pass_` then has what the next ones need."""
+        """Run the layers and the head on frames; as `feature_maps`."""
+        maps = self.feature_maps(frames, pass_)
+        features = _mean_over_places(maps)
+        head = cast(nn.Module, self.logits)
+        logits = head(features.to(frames.dtype))
+        return Emitted(maps, features.flatten(2), logits.flatten(2))
+
+    def feature_maps(self, frames: Tensor, pass_: Pass) -> Tensor:
+        """Run the layers on frames (B, in_channels, 8 * n, H, W); `pass_` then has what the next ones need.
+
+        Returns:
+            (B, 1024 * width, n, H', W') float32, as in `Emitted`.
+        """
         x = frames
         for name in END_POINTS:
             x = self._stage(name, x, pass_)
-        last = pass_.extend(_mean_over_places(x), POOLED_STEPS - 1)
-        features = (last[:, :, :-1] + last[:, :, 1:]) / POOLED_STEPS
-        logits = cast(nn.Module, self.logits)(features)
-        # flatten, not [..., 0, 0]: behind a convolution in int8, OpenVINO 2026.4 gives (1, C, C) for what that becomes.
-        return Emitted(x, features.flatten(2), logits.flatten(2))
+        last = pass_.extend(x, POOLED_STEPS - 1)
+        last = last.to(torch.promote_types(last.dtype, torch.float32))
+        return (last[:, :, :-1] + last[:, :, 1:]) / POOLED_STEPS
 
     def _stage(self, name: str, x: Tensor, pass_: Pass) -> Tensor:
         """Run one end point."""
@@ -191,10 +226,16 @@ class Pass:
         late: When the layer that runs now gives its outputs.
     """
 
-    def __init__(self, contexts: Sequence[Tensor] | None, begun: Sequence[int]) -> None:
-        """Args: `contexts` of the pass before, None for zeros; `begun`: the steps that each camera had before."""
+    def __init__(self, contexts: Sequence[Tensor] | None, begun: Sequence[int], fed: int = 1) -> None:
+        """Prepare for some steps.
+
+        Args:
+            contexts: Of the pass before; None for zeros.
+            begun: The steps that each camera had before.
+            fed: Steps of this pass.
+        """
         self._before = None if contexts is None else iter(contexts)
-        self._begun = begun
+        self._begun, self._fed = begun, fed
         self.contexts: list[Tensor] = []
         self.late = Late(STEP_FRAMES, SHIFT_FRAMES)
 
@@ -206,6 +247,10 @@ class Pass:
         whole = torch.cat((before, x), dim=2)
         self.contexts.append(whole[:, :, -frames:].clone())  # a view would keep the whole in memory
         return whole
+
+    def state(self) -> StreamState:
+        """Return the state after the pass."""
+        return StreamState(tuple(self.contexts), tuple(steps + self._fed for steps in self._begun))
 
     def silence(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W), changed in place: what comes before the layer's first output becomes zero."""
@@ -263,10 +308,10 @@ def _called(layer: nn.Module, x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def _mean_over_places(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B, C, T, 1, 1): the mean of the averages over 7 x 7 windows, or over a smaller map."""
-    if max(x.shape[3:]) > 7:
-        kernel = (1, min(7, x.shape[3]), min(7, x.shape[4]))
-        x = F.avg_pool3d(x.float(), kernel, stride=1).to(x.dtype)  # by float32 as in i3d.py
+    """(B, C, T, H, W) float32 -> (B, C, T, 1, 1): the mean of the averages over 7 x 7 windows, or of a smaller map."""
+    sides = [min(side, size) for side, size in zip(POOL_SIDES[1:], x.shape[3:], strict=True)]
+    if tuple(sides) != x.shape[3:]:
+        x = F.avg_pool3d(x, (1, *sides), stride=1)
     return x.mean(dim=(3, 4), keepdim=True)
 
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.events import is_wall_clock
 from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.mp4 import can_write_mp4
 from stream_i3d.publish.clip_folder import ClipFolder, clip_name
 from stream_i3d.publish.clip_writer import ClipWriter
 from stream_i3d.publish.preview_buffer import PreviewRings
 from stream_i3d.publish.sink import Folder, Outlet, SinkContext
+from stream_i3d.recognition.events import is_wall_clock
 from stream_i3d.sink_settings import RecorderSettings
 from stream_i3d.stage import SinkFigures
 from stream_i3d.thread_names import name_background_thread

@@ -12,8 +12,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.events import is_wall_clock
 from stream_i3d.publish.store_file import open_to_read
+from stream_i3d.recognition.events import is_wall_clock
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")

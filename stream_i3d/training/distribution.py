@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stream_i3d.config import Precision
 from stream_i3d.errors import DeviceError
-from stream_i3d.inference.engine import choose_device, choose_precision
+from stream_i3d.inference.torch_engine import choose_device, choose_precision
 from stream_i3d.training.config import RunConfig
 
 _FABRIC_PRECISION: Mapping[Precision, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

@@ -13,21 +13,30 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from msgspec import structs
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stream_i3d.config import ModeName
 from stream_i3d.errors import ConfigError, EngineError
-from stream_i3d.inference.engine import MixedPrecision, TorchEngine, choose_device, choose_precision, set_threads
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.selfcheck.comparison import Difference, compare, tolerance_of
 from stream_i3d.inference.selfcheck.reference import as_array, check_clips, make_values, model_values, thinned
-from stream_i3d.inference.setup import check_carried, label_names
-from stream_i3d.inference.stream_engine import TorchStreamEngine
+from stream_i3d.inference.setup import STREAM_CHANNELS, StreamName, check_carried, label_names
+from stream_i3d.inference.torch_engine import (
+    MixedPrecision,
+    TorchEngine,
+    choose_device,
+    choose_precision,
+    head_of,
+    set_threads,
+)
 from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import PublishedHead
 from stream_i3d.training import results
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import make_test_dataset, with_clip
@@ -67,14 +76,21 @@ class Network:
         """Args: `spec` describes `model`; `config` has the device and clip settings; `name` is the file's name."""
         self.spec = structs.replace(spec, preprocessing=with_clip(spec.preprocessing, config.clip))
         self.name = name
-        self.streams = _streams(spec)
+        self.streams: tuple[StreamName, ...] = _streams(spec)
         self.labels = label_names(None, spec)
         self.preprocessing = self.spec.preprocessing
         self.device = choose_device(config.run.device)
         self.precision = choose_precision(config.run.precision, self.device)
         set_threads(config.run.threads)
-        self._mixed = MixedPrecision(model, self.device, self.precision)
-        self.description = self._mixed.description
+        self._engine: TorchEngine | None = None
+        if len(self.streams) == 1:
+            [stream] = self.streams
+            own = structs.replace(self.spec, preprocessing=self._normalisation(stream))
+            self._engine = TorchEngine(model, own, self.device, self.precision, stream=stream)
+        # A file of two networks, or of one with two inputs, does not run live and is called as a whole.
+        mixed = MixedPrecision(model, self.device, self.precision) if self._engine is None else self._engine.network
+        self._mixed = mixed
+        self.description = mixed.description
 
     def logits(self, clips: Mapping[str, Tensor]) -> Tensor:
         """Run the network.
@@ -89,42 +105,44 @@ class Network:
         step = _CLIPS_AT_ONCE[self.device.type]
         rows = []
         for start in range(0, count, step):
-            inputs = (
+            inputs = [
                 self._mixed.inputs(clips[stream][start : start + step], self._normalisation(stream))
                 for stream in self.streams
-            )
-            rows.append(torch.from_numpy(self._mixed.run(self._mixed.model, *inputs)))
+            ]
+            rows.append(torch.from_numpy(self._logits(inputs)))
         return torch.cat(rows)
+
+    def _logits(self, inputs: Sequence[Tensor]) -> NDArray[np.float32]:
+        if self._engine is None:
+            return self._mixed.run(self._mixed.model, *inputs)
+        [batch] = inputs
+        return self._head(self._engine.run(batch, [None] * len(batch))[0]).logits
+
+    @property
+    def _head(self) -> PublishedHead:
+        [stream] = self.streams
+        return PublishedHead({stream: head_of(self._mixed.model, self.spec, self.labels)})
 
     def set_temperature(self, temperature: float) -> None:
         """Use another temperature; the file is not changed."""
         self.spec = structs.replace(self.spec, temperature=temperature, calibration="validation")
 
-    def own_engine(self, mode: ModeName) -> TorchEngine | TorchStreamEngine:
-        """Return this network as the live engine of `mode`; raises like `stream_engine` and `live_engine`."""
-        return self.stream_engine() if mode == "streaming" else self.live_engine()
-
-    def live_engine(self) -> TorchEngine:
-        """Return this network as the live engine in window mode.
+    def live_model(self, mode: ModeName) -> LoadedModel:
+        """Return this network as it runs live.
 
         Raises:
-            ConfigError: The network has other inputs than RGB.
+            ConfigError: The network has other inputs than RGB, or in streaming mode is not an Inception I3D.
         """
-        if self.streams != ("rgb",):
+        if mode == "streaming":
+            check_carried(self.spec, self.preprocessing, self.name, self.spec.architecture)
+            carried = TorchEngine(self._carried, self.spec, self.device, self.precision, mode="streaming")
+            return LoadedModel(carried, self._head)
+        if self.streams != ("rgb",) or self._engine is None:
             raise ConfigError(
                 f"{self.name} sees {' and '.join(self.streams)}: the live path is measured for RGB networks only; "
                 "leave out --streaming"
             )
-        return TorchEngine(self._mixed.model, self.spec, self.labels, self.device, self.precision)
-
-    def stream_engine(self) -> TorchStreamEngine:
-        """Return this network as the live engine in streaming mode.
-
-        Raises:
-            ConfigError: The network is not an Inception I3D on RGB.
-        """
-        check_carried(self.spec, self.preprocessing, self.name, self.spec.architecture)
-        return TorchStreamEngine(self._carried, self.spec, self.labels, self.device, self.precision)
+        return LoadedModel(self._engine, self._head)
 
     def temporal_logits(self, clips: Tensor) -> Tensor:
         """Run an Inception I3D on RGB clips of any length; (B, T, H, W, 3) uint8 -> (B, num_classes, T') float32."""
@@ -332,10 +350,12 @@ def _skipped(dataset: NamedDataset, scored: VideoScores) -> list[SkippedVideo]:
     ]
 
 
-def _streams(spec: ModelSpec) -> tuple[str, ...]:
+def _streams(spec: ModelSpec) -> tuple[StreamName, ...]:
     """Return the input streams of a network; an RGB architecture with two input channels takes flow."""
     streams = find_architecture(spec.architecture).streams
-    return ("flow",) if streams == ("rgb",) and spec.in_channels == 2 else streams
+    if streams == ("rgb",) and spec.in_channels == 2:
+        return ("flow",)
+    return tuple(stream for stream in STREAM_CHANNELS if stream in streams)
 
 
 def with_clips(config: TrainConfig, clips: int | None, crops: Literal[1, 3] | None) -> TrainConfig:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.inference.engine import MixedPrecision
+from stream_i3d.inference.torch_engine import MixedPrecision
 from stream_i3d.inference.two_stream import stream_preprocessing
 from stream_i3d.models.head import HasHeads
 from stream_i3d.preprocess import Preprocessing

@@ -21,7 +21,7 @@ from msgspec import structs, to_builtins
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.inference.engine import choose_precision
+from stream_i3d.inference.torch_engine import choose_precision
 from stream_i3d.models.head import HasHeads
 from stream_i3d.models.zoo import home_folder
 from stream_i3d.preprocess import Preprocessing

@@ -19,7 +19,7 @@ from stream_i3d.config import DEFAULT_MIN_CONFIDENCE, Config, IdleConfig
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint, update_spec
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.postprocess import Drops, Postprocessor, PostprocessSettings
+from stream_i3d.recognition.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.training.calibration import MIN_SAMPLES, MIN_SAMPLES_PER_CLASS, fit_temperature
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import Datasets
@@ -281,11 +281,11 @@ def play_validation(
     seconds = (made.window_frames + config.window.stride * (MAX_WINDOWS // count)) / made.sample_fps
     videos = stream_videos(dataset.names, dataset.targets, dataset.labels, made, scenes, seconds)
     chosen = [videos[place] for place in stream_order([video.label for video in videos], seed)[:count]]
-    engine = network.live_engine()
+    model = network.live_model("window")
     windows: list[WindowOutcome] = []
     played = 0
     for number, video in enumerate(chosen):
-        playback = play([video], engine, made, config, seconds)
+        playback = play([video], model, made, config, seconds)
         played += bool(playback.spans)
         windows += window_outcomes(playback.predictions, video.label, network.labels, config)
         progress(number + 1, len(chosen))

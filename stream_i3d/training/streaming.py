@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.errors import ConfigError, SourceError
-from stream_i3d.inference.mode import make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows
+from stream_i3d.inference.engine import LoadedModel
+from stream_i3d.inference.feed import Feed
+from stream_i3d.inference.runner import CameraWindows, Runner
 from stream_i3d.messages import ActionEvent, Frame, FrameStamp, ModelName, Prediction, Recognition, Window
 from stream_i3d.models.streaming_plan import SEEN_FRAMES
-from stream_i3d.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing, centre_crop
+from stream_i3d.recognition.postprocess import Drops, Postprocessor, PostprocessSettings
 from stream_i3d.training.stream_videos import StreamVideo, stream_order
 from stream_i3d.training.streaming_offline import carried_probabilities, check_finite
 from stream_i3d.training.streaming_report import (
@@ -39,8 +40,6 @@ from stream_i3d.training.streaming_report import (
 )
 
 if TYPE_CHECKING:
-    from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.stream_engine import StreamEngine
     from stream_i3d.training.evaluation import Network
 
 _CAMERA = "stream"
@@ -98,7 +97,7 @@ class _Recording(Postprocessor):
 
 def play(
     videos: Sequence[StreamVideo],
-    engine: Engine | StreamEngine,
+    model: LoadedModel,
     preprocessing: Preprocessing,
     config: Config,
     seconds_per_video: float,
@@ -108,7 +107,7 @@ def play(
 
     Args:
         videos: The videos; unreadable ones are skipped and recorded.
-        engine: The engine, in the configuration's mode.
+        model: The network, loaded for the configuration's mode.
         preprocessing: Preprocessing of its frames.
         config: Settings of windows and recognition.
         seconds_per_video: Limit; longer videos are cut.
@@ -118,12 +117,12 @@ def play(
         The spans of the videos and the predictions.
     """
     playback = Playback()
-    settings = _settings(engine.labels, config)
+    settings = _settings(model.labels, config)
     camera = CameraWindows(
-        make_feed(preprocessing, config.window),
+        Feed(preprocessing, config.window),
         _Recording(settings, playback.predictions),
     )
-    runner = make_runner(engine, config, lambda: 0)
+    runner = Runner(model, config, lambda: 0)
     seq, time = 0, 0.0
     for place, video in enumerate(videos):
         stamps: list[FrameStamp] = []
@@ -192,7 +191,7 @@ def evaluate_stream(
     videos: Sequence[StreamVideo],
     config: Config,
     *,
-    engine: Engine | StreamEngine | None = None,
+    model: LoadedModel | None = None,
     seed: int = 0,
     seconds_per_video: float = 20.0,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -204,7 +203,7 @@ def evaluate_stream(
         videos: The videos, in any order; they are shuffled.
         config: Settings of the live path. The smoothing methods are `SMOOTHINGS`, and no window is idle for lack of
             motion.
-        engine: The live engine, in the configuration's mode; None uses the network itself.
+        model: What runs live, in the configuration's mode; None uses the network itself.
         seed: Seed of the order.
         seconds_per_video: Limit; longer videos are cut.
         progress: Called as the work proceeds.
@@ -217,9 +216,9 @@ def evaluate_stream(
             or is as long as a window.
     """
     config = structs.replace(config, idle=IdleConfig(min_confidence=config.idle.threshold, min_motion=0))
-    engine = engine or network.own_engine(config.window.mode)
+    model = model or network.live_model(config.window.mode)
     ordered = [videos[place] for place in stream_order([video.label for video in videos], seed)]
-    playback = play(ordered, engine, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
+    playback = play(ordered, model, network.preprocessing, config, seconds_per_video, partial(progress, "streaming"))
     whole = _whole_windows(playback)
     if not whole:
         raise ConfigError(

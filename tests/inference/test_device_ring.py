@@ -22,9 +22,9 @@ from stream_i3d.inference.mode import make_feed, memory_maker
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.ring import FrameRing
+from stream_i3d.inference.ring import FrameRing
 from tests.conftest import TINY
 from tests.inference.fakes import FakeEngine
 from tests.inference.test_cuda_engine import Recorder

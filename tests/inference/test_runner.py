@@ -11,7 +11,7 @@ from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config, IdleConfig, SmoothingConfig
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.messages import ActionEvent, Clip, ModelName
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
 from tests.inference.fakes import LABELS, FakeEngine
 from tests.samples import number_of, pixels, stamp

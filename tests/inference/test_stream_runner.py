@@ -13,7 +13,7 @@ from stream_i3d.inference.mode import make_feed, make_runner
 from stream_i3d.inference.runner import CameraWindows, WindowResult, WindowRunner
 from stream_i3d.inference.stream_runner import StreamRunner
 from stream_i3d.messages import ModelName, Recognition
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
 from tests.inference.fakes import LABELS, FakeEngine, FakeStreamEngine
 from tests.samples import pixels, stamp

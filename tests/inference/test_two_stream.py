@@ -26,7 +26,7 @@ from stream_i3d.inference.two_stream import TwoStreamEngine
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.postprocess import PostprocessSettings, softmax
+from stream_i3d.recognition.postprocess import PostprocessSettings, softmax
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
 from stream_i3d.stage import CameraSlot

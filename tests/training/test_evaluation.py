@@ -13,7 +13,7 @@ from stream_i3d.errors import CheckpointError, ConfigError, DeviceError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.postprocess import softmax
+from stream_i3d.recognition.postprocess import softmax
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.config import TrainConfig

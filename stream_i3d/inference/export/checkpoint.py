@@ -9,34 +9,30 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import numpy as np
 import torch
 from msgspec import Struct, structs
-from numpy.typing import NDArray
 
 from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError, ConfigError
 from stream_i3d.inference.backends import BACKENDS
-from stream_i3d.inference.export.parity import Logits, Parity, compare
+from stream_i3d.inference.export.parity import Parity
 from stream_i3d.inference.export.sample_clips import Clip, Progress, generated_clips, knows_scenes, video_clips
-from stream_i3d.inference.export.step import Item, calibration_items, compare_steps, make_stepper, sample_streams
+from stream_i3d.inference.export.step import Item, calibration_items, sample_streams
+from stream_i3d.inference.export.written import compare_written, load_written
 from stream_i3d.inference.graphs.conversion import make_program, quiet, to_openvino, write_graph
-from stream_i3d.inference.graphs.engine import Runner
-from stream_i3d.inference.graphs.file import IR, ONNX, TORCH, is_graph
-from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, the_core, write_ir
+from stream_i3d.inference.graphs.file import IR, ONNX, TORCH, encode_head, graph_metadata, is_graph
+from stream_i3d.inference.graphs.openvino_engine import the_core, write_ir
 from stream_i3d.inference.selfcheck.reference import make_values, model_values
 from stream_i3d.inference.setup import check_carried
-from stream_i3d.messages import EngineFacts
+from stream_i3d.models.backbone import head_arrays
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
-from stream_i3d.preprocess import normalise
 
 if TYPE_CHECKING:
     import openvino
@@ -117,14 +113,8 @@ def export_checkpoint(job: ExportJob, progress: Progress) -> Exported:
         path = Path(folder) / job.output.name
         progress("converting", 0, 1)
         _write(job, model, spec, seen, path)
-        if job.mode == "streaming":
-            stepper = make_stepper(path, model, spec)
-            parity = compare_steps(model, spec, stepper, compared, progress)
-            description = f"{stepper.description}, streaming"
-        else:
-            runner = _runner(job.format, path, spec)
-            parity = _compare(model, spec, runner, compared[:PARITY_CLIPS], progress)
-            description = runner.description
+        written = load_written(path, model, spec)
+        parity = compare_written(model, spec, written, compared[:PARITY_CLIPS], progress)
         if not math.isfinite(parity.logit_difference):
             raise CheckpointError(
                 f"exporting {job.checkpoint} gives an output that is not finite on {named}; nothing was written: try "
@@ -136,7 +126,7 @@ def export_checkpoint(job: ExportJob, progress: Progress) -> Exported:
                 "written; try another --format"
             )
         files = _keep(path, job.output)
-    return Exported(spec=spec, description=description, files=files, parity=parity, clips=named)
+    return Exported(spec=spec, description=written.engine.description, files=files, parity=parity, clips=named)
 
 
 def check_job(job: ExportJob) -> None:
@@ -201,12 +191,13 @@ def _write(job: ExportJob, model: torch.nn.Module, spec: ModelSpec, clips: Seque
     program = make_program(model, spec.preprocessing, spec.in_channels, job.mode)
     values = make_values(model_values(model, spec.preprocessing, spec.in_channels, job.mode))
     check = msgspec.json.encode(values).decode()  # what the file's engine compares itself with when it is loaded
+    metadata = graph_metadata(spec, encode_head(*head_arrays(model)), check)
     if job.int8 and job.mode == "streaming":
-        write_ir(quantise_step(to_openvino(program), calibration_items(model, spec, clips)), spec, path, check)
+        write_ir(quantise_step(to_openvino(program), calibration_items(model, spec, clips)), metadata, path)
     elif job.int8:
-        write_ir(quantise(to_openvino(program), clips), spec, path, check)
+        write_ir(quantise(to_openvino(program), clips), metadata, path)
     else:
-        write_graph(program, spec, path, check)
+        write_graph(program, metadata, path)
 
 
 def quantise(model: openvino.Model, clips: Sequence[Clip]) -> openvino.Model:
@@ -246,46 +237,6 @@ def _quantise(model: openvino.Model, items: Sequence[object], left_alone: list[s
                 activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM
             ),
         )
-
-
-def _runner(kind: Format, path: Path, spec: ModelSpec) -> Runner:
-    """Return what runs the result; float32 parts in float32, so that the comparison shows the export alone."""
-    if kind == "openvino":
-        return OpenVinoRunner(path, spec, "fp32", 0, None)
-    if kind == "onnx":
-        providers, facts = on_cpu("fp32")
-        return OnnxRunner(path, spec, providers, 0, facts)
-    return _ProgramRunner(path)
-
-
-class _ProgramRunner:
-    """Runs a torch.export program that was just written here; of others, see `graphs.file.read_graph_spec`."""
-
-    int8 = False
-
-    def __init__(self, path: Path) -> None:
-        with quiet():
-            self._module: Callable[..., torch.Tensor] = torch.export.load(path).module()
-        self.description = f"torch.export {torch.__version__.split('+')[0]}, fp32"
-        self.facts = EngineFacts(backend="torch", device="cpu", precision="fp32")
-
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return np.asarray(self._module(torch.from_numpy(clips)).numpy(), dtype=np.float32)
-
-
-def _compare(
-    model: torch.nn.Module, spec: ModelSpec, runner: Runner, clips: Sequence[Clip], progress: Progress
-) -> Parity:
-    own: list[Logits] = []
-    other: list[Logits] = []
-    for index in range(0, len(clips), 2):  # two at once, so that a graph of one clip only would show
-        progress("comparing", index, len(clips))
-        batch = np.stack(clips[index : index + 2])
-        with torch.inference_mode():
-            own.append(model(normalise(torch.from_numpy(batch), spec.preprocessing)).numpy())
-        other.append(runner(batch))
-    return compare(own, other, spec.temperature)
 
 
 def _folder(output: Path) -> Path:

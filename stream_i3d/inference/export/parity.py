@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from stream_i3d.postprocess import softmax
+from stream_i3d.recognition.head import softmax
 
 Logits = NDArray[np.float32]
 """(clips, num_classes)."""

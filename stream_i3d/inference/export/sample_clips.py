@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.buffer import Augmenting
 from stream_i3d.capture.address import VIDEO_SUFFIXES
 from stream_i3d.capture.video_folder import find_videos, log_left_out
 from stream_i3d.config import CaptureConfig, ModelConfig
 from stream_i3d.errors import ConfigError, SourceError
+from stream_i3d.inference.feed import Augmenting
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_flow_frames
 from stream_i3d.inference.offline import open_offline, read_frames
 from stream_i3d.models.spec import ModelSpec

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 KEPT = 8
 """Converted networks; a full I3D takes 100 MB with what is compiled of it."""
 
-_VERSION = 3
+_VERSION = 4
 """Raised when a conversion of the same network gives another graph."""
 
 _NAMES = {IR: "OpenVINO IR", ONNX: "ONNX"}

@@ -1,6 +1,7 @@
-"""Turns networks into files of other libraries: OpenVINO IR, ONNX, torch.export; each carries its `ModelSpec`.
+"""Turns networks into files of other libraries: OpenVINO IR, ONNX, torch.export; each carries its `ModelSpec` and head.
 
-All three start from one `torch.export` program (models/serving.py): uint8 clips in, float32 logits out.
+All three start from one `torch.export` program (models/backbone.py): uint8 clips in, float32 feature maps out. The
+network's head goes into the file's metadata.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,24 @@ from msgspec import structs
 
 from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError, brief
-from stream_i3d.inference.graphs.file import CHECK_KEY, CLIPS, IR, LOGITS, ONNX
+from stream_i3d.inference.graphs.file import (
+    CLIPS,
+    CONTEXT,
+    FEATURES,
+    FRAMES,
+    IR,
+    NEXT_CONTEXT,
+    ONNX,
+    STEPS,
+    encode_head,
+    graph_metadata,
+)
 from stream_i3d.inference.graphs.inception import inception_graph
-from stream_i3d.inference.graphs.openvino_runner import import_openvino, write_ir
-from stream_i3d.inference.graphs.stream_engine import CONTEXT, FRAMES, NEXT_CONTEXT, STEPS
+from stream_i3d.inference.graphs.openvino_engine import import_openvino, write_ir
 from stream_i3d.inference.setup import ModelSetup, check_carried
+from stream_i3d.models.backbone import export_program, export_step, head_arrays
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
-from stream_i3d.models.serving import export_program
-from stream_i3d.models.spec import METADATA_KEY, ModelSpec, encode_spec
-from stream_i3d.models.streaming_serving import export_step
 from stream_i3d.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -49,17 +58,18 @@ def convert_setup(setup: ModelSetup, path: Path, mode: ModeName = "window") -> N
     if mode == "streaming":
         check_carried(spec, setup.preprocessing, setup.model_name.checkpoint)
     spec = structs.replace(spec, preprocessing=setup.preprocessing, mode=mode)
+    metadata = graph_metadata(spec, encode_head(*head_arrays(model)))
     if path.suffix == IR and mode == "window" and isinstance(model, I3D):  # in a tenth of the converter's time
         tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-        write_ir(inception_graph(tensors, spec), spec, path)
+        write_ir(inception_graph(tensors, spec), metadata, path)
         return
-    write_graph(make_program(model, spec.preprocessing, spec.in_channels, mode), spec, path)
+    write_graph(make_program(model, spec.preprocessing, spec.in_channels, mode), metadata, path)
 
 
 def make_program(
     model: torch.nn.Module, preprocessing: Preprocessing, channels: int = 3, mode: ModeName = "window"
 ) -> torch.export.ExportedProgram:
-    """Return a network's graph; see `models.serving.export_program` and `models.streaming_serving.export_step`.
+    """Return a network's graph; see `models.backbone`.
 
     Raises:
         CheckpointError: torch cannot make one.
@@ -71,26 +81,26 @@ def make_program(
         return export_program(model, preprocessing, channels)
 
 
-def write_graph(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path, check: str | None = None) -> None:
-    """Write a graph and its spec; the suffix of `path` says as what.
+def write_graph(program: torch.export.ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a graph; the suffix of `path` says as what.
 
     Args:
         program: Of `make_program`.
-        spec: Of its network.
+        metadata: What the file carries beside the graph; see `graphs.file.graph_metadata`.
         path: Where it goes.
-        check: Reference values for the engine's self-check, as `file.CHECK_KEY` holds them; None for none.
 
     Raises:
         CheckpointError: The graph cannot be converted to that.
         OSError: The file cannot be written.
     """
     if path.suffix == IR:
-        write_ir(to_openvino(program), spec, path, check)
+        write_ir(to_openvino(program), metadata, path)
     elif path.suffix == ONNX:
-        _write_onnx(program, spec, path, check)
+        _write_onnx(program, metadata, path)
     else:
         with quiet():
-            torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": encode_spec(spec)[METADATA_KEY]})
+            files = {f"{key}.json": text for key, text in metadata.items()}
+            torch.export.save(program, path, extra_files=files)
 
 
 def to_openvino(program: torch.export.ExportedProgram) -> openvino.Model:
@@ -117,9 +127,9 @@ def _names(program: torch.export.ExportedProgram) -> tuple[list[str], list[str]]
     """Return what to call a graph's inputs and outputs."""
     contexts = len(program.example_inputs[0]) - 2
     if contexts < 0:
-        return [CLIPS], [LOGITS]
+        return [CLIPS], [FEATURES]
     numbers = range(contexts)
-    return [FRAMES, STEPS, *map(CONTEXT.format, numbers)], [LOGITS, *map(NEXT_CONTEXT.format, numbers)]
+    return [FRAMES, STEPS, *map(CONTEXT.format, numbers)], [FEATURES, *map(NEXT_CONTEXT.format, numbers)]
 
 
 def _simplify_pools(model: openvino.Model) -> None:
@@ -147,7 +157,7 @@ def _simplify_pools(model: openvino.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Path, check: str | None) -> None:
+def _write_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
     import onnx
 
     with _one_line("this network cannot be converted to ONNX"), quiet():
@@ -155,7 +165,7 @@ def _write_onnx(program: torch.export.ExportedProgram, spec: ModelSpec, path: Pa
         exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, verbose=False, dynamo=True)
     assert exported is not None
     proto = exported.model_proto
-    onnx.helper.set_model_props(proto, encode_spec(spec) | ({} if check is None else {CHECK_KEY: check}))
+    onnx.helper.set_model_props(proto, dict(metadata))
     path.write_bytes(proto.SerializeToString())
 
 

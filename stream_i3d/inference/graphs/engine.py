@@ -1,77 +1,49 @@
-"""The engine around a network that another library runs: clips in, logits out. Imports no torch.
+"""What the engines of exported and converted graphs share. Normalisation is in the graph. Imports no torch.
 
-The library's part is a `Runner` (openvino_runner.py, onnx_runner.py); normalisation is in the graph.
+The libraries' own parts are openvino_engine.py and onnx_engine.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
-from stream_i3d.messages import EngineFacts
+from stream_i3d.inference.engine import ClipShape, Frames
+from stream_i3d.inference.ring import HostMemory, RingMemory
 from stream_i3d.models.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from stream_i3d.inference.selfcheck.checked import SelfCheck
+from stream_i3d.models.streaming_plan import STEP_FRAMES
 
 Clips = NDArray[np.uint8]
 """(B, T, H, W, C)."""
 
 
-class Runner(Protocol):
-    """A compiled graph. One thread uses it."""
-
-    description: str
-    """The library, its version, the device and the precision."""
-
-    facts: EngineFacts
-    """The same as fields."""
-
-    int8: bool
-    """Whether layers of it are int8."""
-
-    def __call__(self, clips: Clips) -> NDArray[np.float32]:
-        """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
-
-
 class GraphEngine:
-    """An `Engine` of a runner."""
+    """The part of an `Engine` that is the same for all libraries."""
 
-    def __init__(self, runner: Runner, spec: ModelSpec, labels: Sequence[str]) -> None:
-        """Args: `spec` of the graph; `labels`: one per output."""
-        self.labels = tuple(labels)
-        self.description, self.facts = runner.description, runner.facts
-        self.temperature = spec.temperature
-        self.int8 = runner.int8
-        self.self_check: SelfCheck | None = None
-        self._runner, self._spec = runner, spec
+    def __init__(self, shape: ClipShape) -> None:
+        self.clip_shape = shape
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Clips:
+    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+        """Return plain memory for a camera's ring."""
+        return HostMemory(capacity, size, channels)
+
+    def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> Clips:
         """Take B clips of (T, H, W, C) uint8; afterwards their memory may be overwritten."""
         return np.stack(clips)
 
-    def logits(self, batch: Clips) -> NDArray[np.float32]:
-        """Run a prepared batch; return (B, num_classes) float32."""
-        return self._runner(batch)
 
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """Run each batch size once, so that the first real window is not the slow one."""
-        for count in batch_sizes:
-            self.logits(np.zeros((count, *clip_shape(self._spec)), np.uint8))
-
-
-def clip_shape(spec: ModelSpec) -> tuple[int, int, int, int]:
-    """Return (T, H, W, C) of a clip."""
+def clip_shape(spec: ModelSpec) -> ClipShape:
+    """Return (T, H, W, C) of a clip; in streaming mode of one step's frames."""
     size = spec.preprocessing.crop_size
-    return spec.preprocessing.clip_len, size, size, spec.in_channels
+    frames = STEP_FRAMES if spec.mode == "streaming" else spec.preprocessing.clip_len
+    return frames, size, size, spec.in_channels
 
 
 def check_signature(inputs: Sequence[object], outputs: Sequence[object], spec: ModelSpec, name: str) -> None:
-    """Check that a graph takes and gives what its spec says.
+    """Check that a graph of windows takes what its spec says, and gives feature maps.
 
     Args:
         inputs: The shape of its one input, without the batch; whatever the library says.
@@ -82,9 +54,9 @@ def check_signature(inputs: Sequence[object], outputs: Sequence[object], spec: M
     Raises:
         CheckpointError: It does not.
     """
-    wanted, given = (clip_shape(spec), (spec.num_classes,)), (tuple(inputs), tuple(outputs))
-    if given != wanted:
+    wanted, given = clip_shape(spec), tuple(inputs)
+    if given != wanted or len(outputs) != 3:
         raise CheckpointError(
-            f"checkpoint {name!r} says that it turns {wanted[0]} into {wanted[1]} numbers, but its graph turns "
-            f"{given[0]} into {given[1]}: export it again"
+            f"checkpoint {name!r} says that it turns {wanted} into a map of features, but its graph turns {given} into "
+            f"{tuple(outputs)}: export it again"
         )

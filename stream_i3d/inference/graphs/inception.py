@@ -16,13 +16,14 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from stream_i3d.inference.graphs.file import CLIPS, LOGITS
-from stream_i3d.inference.graphs.openvino_runner import import_openvino, write_ir
+from stream_i3d.inference.graphs.file import CLIPS, FEATURES, encode_head, graph_metadata
+from stream_i3d.inference.graphs.openvino_engine import import_openvino, write_ir
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.models.inception_table import (
     BN_EPS,
     CONVS,
     END_POINTS,
+    POOL_SIDES,
     POOLS,
     Triple,
     same_padding,
@@ -41,8 +42,6 @@ _OPTIONS = {"dropout_keep_prob"}  # of no meaning here
 _COUNTER = ".num_batches_tracked"
 _SLACK_BYTES = 32 * 2**20  # a header, and counters
 _HEAD = "logits.conv3d"
-_POOL_SIDES: Triple = (2, 7, 7)
-"""Of the average over the last map, at stride 1; less where the map is smaller."""
 
 
 def write_inception(setup: ModelSetup, path: Path) -> bool:
@@ -61,12 +60,18 @@ def write_inception(setup: ModelSetup, path: Path) -> bool:
     if tensors is None or spec is None:
         return False
     spec = structs.replace(spec, preprocessing=setup.preprocessing)
-    write_ir(inception_graph(tensors, spec), spec, path)
+    write_ir(inception_graph(tensors, spec), graph_metadata(spec, inception_head(tensors)), path)
     return True
 
 
+def inception_head(tensors: Tensors) -> str:
+    """Return the head of an Inception I3D as an exported file carries it."""
+    weight, bias = tensors[f"{_HEAD}.weight"], tensors[f"{_HEAD}.bias"]
+    return encode_head(weight.reshape(len(weight), -1), bias, POOL_SIDES[1])
+
+
 def inception_graph(tensors: Tensors, spec: ModelSpec) -> openvino.Model:
-    """Return the graph from (B, T, H, W, C) uint8 clips to (B, num_classes) float32 logits, of any batch.
+    """Return the graph from (B, T, H, W, C) uint8 clips to (B, h, w, features) float32 maps, of any batch.
 
     Args:
         tensors: Of an Inception I3D, by their published names.
@@ -74,10 +79,10 @@ def inception_graph(tensors: Tensors, spec: ModelSpec) -> openvino.Model:
     """
     openvino = import_openvino()
     graph = _Graph(tensors, spec.preprocessing, spec.in_channels)
-    logits = graph.head(graph.trunk(graph.entry()))
-    model = openvino.Model([logits], [graph.clips], "i3d")
+    maps = graph.feature_map(graph.trunk(graph.entry()))
+    model = openvino.Model([maps], [graph.clips], "i3d")
     model.inputs[0].set_names({CLIPS})
-    model.outputs[0].set_names({LOGITS})
+    model.outputs[0].set_names({FEATURES})
     return model
 
 
@@ -112,16 +117,13 @@ class _Graph:
                 x = self._mixed(x, name)
         return x
 
-    def head(self, x: Any) -> Any:
-        """Return the logits of the last map: averages, the last layer, the mean over what is left."""
-        ops, axes = self._ops, np.array([2, 3, 4], np.int64)
-        sides = [min(side, size) for side, size in zip(_POOL_SIDES, self._sizes, strict=True)]
-        if tuple(sides) == self._sizes:
-            x = ops.reduce_mean(x, axes, keep_dims=True)
-        else:
-            x = ops.avg_pool(x, [1, 1, 1], [0, 0, 0], [0, 0, 0], sides, exclude_pad=True)
-        x = self._convolve(x, self._tensors[f"{_HEAD}.weight"], self._tensors[f"{_HEAD}.bias"], [0, 0, 0], [0, 0, 0])
-        return ops.reduce_mean(x, axes, keep_dims=False)
+    def feature_map(self, x: Any) -> Any:
+        """Return the last map averaged over time, as `I3D.feature_map`, with features last."""
+        ops = self._ops
+        if self._sizes[0] > POOL_SIDES[0]:
+            x = ops.avg_pool(x, [1, 1, 1], [0, 0, 0], [0, 0, 0], [POOL_SIDES[0], 1, 1], exclude_pad=True)
+        x = ops.reduce_mean(x, np.array([2], np.int64), keep_dims=False)
+        return ops.transpose(x, np.array([0, 2, 3, 1], np.int64))
 
     def _mixed(self, x: Any, name: str) -> Any:
         branches = (

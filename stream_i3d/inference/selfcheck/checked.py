@@ -1,91 +1,91 @@
 """Loads an engine that gives the right numbers: the one of choice, or the next that agrees with float32.
 
-Window and streaming engines of every library are checked alike. What is decided is comparison.py's.
+Engines of every library and mode are checked alike. What is decided is comparison.py's.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from stream_i3d.config import ModeName
 from stream_i3d.errors import CheckpointError
+from stream_i3d.inference.engine import LoadedModel, State
 from stream_i3d.inference.selfcheck.clips import Clip
 from stream_i3d.inference.selfcheck.comparison import Attempt, Difference, Tolerance, compare, tolerance_of, worst
 from stream_i3d.inference.selfcheck.reference import thinned
-from stream_i3d.models.streaming_plan import STEP_FRAMES
 from stream_i3d.stage import EngineCheck, RejectedEngine
 
 log = logging.getLogger(__name__)
 
-
-@runtime_checkable
-class Checkable(Protocol):
-    """An engine of either mode."""
-
-    temperature: float
-    self_check: SelfCheck | None
-    """How it was checked; None before that."""
-
-
-CheckableEngine = TypeVar("CheckableEngine", bound=Checkable)
+Floats = NDArray[np.float32]
 
 
 class SelfCheck:
-    """The check of one engine, batch size by batch size.
+    """The check of one engine and its head, batch size by batch size.
 
     Attributes:
         facts: What came of it when the engine was loaded, as it is published.
     """
 
+    facts: EngineCheck
+
     def __init__(
         self,
+        model: LoadedModel,
         clips: Sequence[Clip],
-        reference: NDArray[np.float32] | None,
-        mode: ModeName,
+        reference: Floats | None,
         tolerance: Tolerance,
         facts: EngineCheck,
     ) -> None:
-        """Args: `reference`: (rows, classes) float32 of the clips, or of the one stream's steps; None for none."""
+        """Prepare it.
+
+        Args:
+            model: What is checked.
+            clips: Each is fed from its first frame on, in as many runs as it has clips of the engine's length.
+            reference: (rows, classes) float32, a row for each run of each clip; None for none.
+            tolerance: How far the engine may be from it.
+            facts: What is known before the comparison.
+        """
         self.facts = facts
-        self._clips, self._reference, self._mode, self._tolerance = clips, reference, mode, tolerance
+        self._model, self._clips, self._reference, self._tolerance = model, clips, reference, tolerance
         self._found: dict[int, Difference] = {}
 
-    def difference(self, engine: Checkable, batch_size: int = 1) -> Difference:
-        """Run the clips through an engine, so many at once, and compare; the engine is warm at this size afterwards."""
+    def difference(self, batch_size: int = 1) -> Difference:
+        """Run the clips, so many at once, and compare; the engine is warm at this batch size afterwards."""
         if batch_size not in self._found:
-            run = _run_stream if self._mode == "streaming" else _run_windows
-            parts = run(cast(Any, engine), self._clips, batch_size)
+            temperature = self._model.head.temperature
             self._found[batch_size] = worst(
-                [compare(self._expected(rows), thinned(logits), engine.temperature) for rows, logits in parts]
+                [
+                    compare(self._expected(row), thinned(logits[None]), temperature)
+                    for row, logits in _rows(self._model, self._clips, batch_size)
+                ]
             )
         return self._found[batch_size]
 
-    def _expected(self, rows: slice) -> NDArray[np.float32] | None:
-        return None if self._reference is None else self._reference[rows]
+    def _expected(self, row: int) -> Floats | None:
+        return None if self._reference is None else self._reference[row : row + 1]
 
-    def passes(self, engine: Checkable, batch_size: int = 1) -> bool:
-        """Return whether an engine may be used with batches of this size."""
-        return self.difference(engine, batch_size).within(self._tolerance)
+    def passes(self, batch_size: int = 1) -> bool:
+        """Return whether batches of this size may be used."""
+        return self.difference(batch_size).within(self._tolerance)
 
 
 def load_checked(
     name: str,
     ways: Sequence[Attempt],
-    load: Callable[[Attempt], CheckableEngine],
-    make_check: Callable[[CheckableEngine, Attempt], SelfCheck],
-) -> CheckableEngine:
-    """Load the first engine that agrees with float32; one WARNING names those that do not.
+    load: Callable[[Attempt], LoadedModel],
+    make_check: Callable[[LoadedModel, Attempt], SelfCheck],
+) -> LoadedModel:
+    """Load the first model that agrees with float32; one WARNING names those that do not.
 
     Args:
         name: The checkpoint's, for messages.
         ways: In the order in which they are tried.
-        load: Makes an engine.
+        load: Loads a model.
         make_check: Makes its check, with `facts` that know of no comparison yet.
 
     Raises:
@@ -93,13 +93,12 @@ def load_checked(
     """
     rejected: list[tuple[Attempt, Difference]] = []
     for way in ways:
-        engine = load(way)
-        check = make_check(engine, way)
-        difference = check.difference(engine)
-        if not check.passes(engine):
+        model = load(way)
+        check = make_check(model, way)
+        difference = check.difference()
+        if not check.passes():
             rejected.append((way, difference))
             continue
-        engine.self_check = check
         check.facts = structs.replace(
             check.facts,
             compared=difference.probability is not None,
@@ -109,58 +108,40 @@ def load_checked(
         )
         if rejected:
             log.warning("the engine of choice fails its self-check (%s): using %s instead", _told(rejected), way)
-        return engine
+        return LoadedModel(model.engine, model.head, check)
     raise CheckpointError(
         f"no engine runs {name} as float32 does ({_told(rejected)}): give another --backend, or another file"
     )
 
 
-def run_clips(engine: Checkable, clips: Sequence[Clip], mode: ModeName) -> NDArray[np.float32]:
-    """Return an engine's own logits of the check's clips, one row each as `reference.make_values` keeps them."""
-    run = _run_stream if mode == "streaming" else _run_windows
-    return thinned(np.concatenate([logits for _, logits in run(cast(Any, engine), clips, 1)]))
+def run_clips(model: LoadedModel, clips: Sequence[Clip]) -> Floats:
+    """Return a model's own logits of the check's clips, one row each as `reference.make_values` keeps them."""
+    return thinned(np.stack([logits for _, logits in _rows(model, clips, 1)]))
 
 
-def new_facts(way: Attempt, tolerance: Tolerance) -> EngineCheck:
-    """Return the facts of a check that has not run yet."""
-    return EngineCheck(
+def make_self_check(model: LoadedModel, way: Attempt, clips: Sequence[Clip], reference: Floats | None) -> SelfCheck:
+    """Return the check of a model that runs one way; it has not run yet. Arguments as for `SelfCheck`."""
+    tolerance = tolerance_of(way.precision, model.engine.facts.int8)
+    facts = EngineCheck(
         backend=way.backend, precision=way.precision, device=way.device, compared=False, tolerance=tolerance.probability
     )
+    return SelfCheck(model, clips, reference, tolerance, facts)
 
 
-def make_self_check(
-    way: Attempt,
-    clips: Sequence[Clip],
-    reference: NDArray[np.float32] | None,
-    mode: ModeName,
-    int8: bool = False,
-) -> SelfCheck:
-    """Return the check of an engine that runs one way."""
-    tolerance = tolerance_of(way.precision, int8)
-    return SelfCheck(clips, reference, mode, tolerance, new_facts(way, tolerance))
-
-
-def _run_windows(engine: Any, clips: Sequence[Clip], batch_size: int) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Return logits, and which rows of the reference they are to be compared with: every clip at every batch size."""
-    parts = []
+def _rows(model: LoadedModel, clips: Sequence[Clip], batch_size: int) -> Iterator[tuple[int, Floats]]:
+    """Yield row numbers of the reference and (num_classes,) logits: every clip at every batch size."""
+    frames = model.engine.clip_shape[0]
+    runs = len(clips[0]) // frames
     for first in range(len(clips)):
         order = [(first + place) % len(clips) for place in range(batch_size)]
-        logits = engine.logits(engine.prepare([clips[number] for number in order]))
-        parts += [(slice(number, number + 1), logits[place : place + 1]) for place, number in enumerate(order)]
+        states: list[State] = [None] * batch_size
+        for number in range(runs):
+            parts = [clips[clip][number * frames : (number + 1) * frames] for clip in order]
+            features, states = model.engine.run(model.engine.prepare(parts), states)
+            scores = model.head(features)
+            yield from ((clip * runs + number, row) for clip, row in zip(order, scores.logits, strict=True))
         if batch_size >= len(clips):
             break  # every clip was in it
-    return parts
-
-
-def _run_stream(engine: Any, clips: Sequence[Clip], batch_size: int) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Carry the stream along, so many times side by side; compare what means something and what leads to it."""
-    states: list[Any] = [None] * batch_size
-    parts = []
-    for number in range(len(clips[0]) // STEP_FRAMES):
-        chunk = clips[0][number * STEP_FRAMES : (number + 1) * STEP_FRAMES]
-        logits, states = engine.step(engine.prepare([chunk] * batch_size), states)
-        parts += [(slice(number, number + 1), row[None]) for row in logits]
-    return parts
 
 
 def _rejected(way: Attempt, difference: Difference) -> RejectedEngine:

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, Precision
-from stream_i3d.postprocess import softmax
+from stream_i3d.recognition.head import softmax
 
 Logits = NDArray[np.float32]
 """(rows, num_classes)."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import Protocol
 
+from stream_i3d.inference.engine import Engine, warm_up
 from stream_i3d.inference.worker.batching import largest_that_pays
-from stream_i3d.messages import EngineFacts
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +18,7 @@ LONGEST_BATCH_S = 3.0
 _TRIES = 2
 
 
-class Warmable(Protocol):
-    """What is measured: any engine."""
-
-    facts: EngineFacts
-
-    def warm_up(self, batch_sizes: list[int]) -> None:
-        """Run each batch size once."""
-
-
-def measured_limit(engine: Warmable, cameras: int) -> int:
+def measured_limit(engine: Engine, cameras: int) -> int:
     """Return the largest batch that pays; a GPU takes all there is, since there even small networks gain several fold.
 
     Args:
@@ -40,11 +30,11 @@ def measured_limit(engine: Warmable, cameras: int) -> int:
         return MAX_BATCH if most > 1 else 1
 
     def time_of(size: int) -> float:
-        engine.warm_up([size])  # its first run compiles
+        warm_up(engine, [size])  # its first run compiles
         took = []
         for _ in range(_TRIES):
             before = time.perf_counter()
-            engine.warm_up([size])
+            warm_up(engine, [size])
             took.append(time.perf_counter() - before)
         return min(took)
 
@@ -53,17 +43,17 @@ def measured_limit(engine: Warmable, cameras: int) -> int:
     return limit
 
 
-def measured_steps(engine: Warmable, sizes: Iterable[int]) -> dict[int, float]:
+def measured_steps(engine: Engine, sizes: Iterable[int]) -> dict[int, float]:
     """Return the seconds that batches of these sizes take; each runs twice."""
     seconds = {}
     for size in sizes:
-        engine.warm_up([size])  # its first run compiles
+        warm_up(engine, [size])  # its first run compiles
         before = time.perf_counter()
-        engine.warm_up([size])
+        warm_up(engine, [size])
         seconds[size] = time.perf_counter() - before
     return seconds
 
 
-def any_batch(engine: Warmable, cameras: int) -> int:
+def any_batch(engine: Engine, cameras: int) -> int:
     """Return `MAX_BATCH`: for engines that are not to be measured."""
     return MAX_BATCH

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from stream_i3d.buffer import DropReason
 from stream_i3d.histogram import Histogram
+from stream_i3d.inference.schedule import DropReason
 from stream_i3d.messages import ActionEvent, Recognition
 from stream_i3d.stage import CameraFigures
 

@@ -13,14 +13,13 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
-from stream_i3d.inference.chunk_feed import ChunkFeed
+from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import make_augment
-from stream_i3d.inference.mode import make_feed
+from stream_i3d.inference.ring import HostMemory, MakeMemory
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import CameraReport, CameraStatus
-from stream_i3d.postprocess import Postprocessor, PostprocessSettings
-from stream_i3d.ring import MakeMemory
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.stage import CameraSlot
 from stream_i3d.status import CameraHealth
 from stream_i3d.thread_names import name_background_thread
@@ -54,15 +53,15 @@ class Camera:
     """One camera's windows and health, shared by the two threads under its lock."""
 
     def __init__(
-        self, slot: CameraSlot, job: WorkerJob, settings: PostprocessSettings, make_memory: MakeMemory | None = None
+        self, slot: CameraSlot, job: WorkerJob, settings: PostprocessSettings, make_memory: MakeMemory = HostMemory
     ) -> None:
-        """Args: `make_memory` makes what its ring keeps frames in; None is plain memory."""
+        """Args: `make_memory` makes what its ring keeps frames in."""
         window, config = job.config.window, job.config
         preprocessing = job.setup.preprocessing
         self.slot = slot
         self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
         self.windows = CameraWindows(
-            make_feed(preprocessing, window, make_augment(job.setup), make_memory),
+            Feed(preprocessing, window, make_augment(job.setup), make_memory),
             Postprocessor(slot.name, settings, time.monotonic_ns),
         )
         self.health = CameraHealth(slot.name, config.capture.stall_timeout_s, config.publish.status_interval_s)
@@ -97,7 +96,6 @@ class Camera:
             Whether its stream was cut, so that nothing is known of it until the network is warm again.
         """
         feed = self.windows.feed
-        assert isinstance(feed, ChunkFeed)
         with self.windows.lock:
             cut = feed.serve(served, frame_interval)
             if self.stride != round(stride * frame_interval):

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from stream_i3d.config import WindowConfig
-from stream_i3d.inference.chunk_feed import Chunk, ChunkFeed
 from stream_i3d.inference.worker.admission import Admission, Load, allowed_strides
 from stream_i3d.inference.worker.batching import Batch, Batching, Waiting
 from stream_i3d.inference.worker.drain import Camera
@@ -120,7 +119,7 @@ class Pace:
         self._windows += len(due)
         self._busy_s += seconds
         if self.turns is not None:
-            self.turns.ran({id(camera): clip.number for camera, clip in due if isinstance(clip, Chunk)}, seconds)
+            self.turns.ran({id(camera): clip.number for camera, clip in due}, seconds)
 
     def look(self, cameras: Sequence[Camera], now: float) -> list[Camera]:
         """Look at the load; return the cameras that are not recognised for a while from now on."""
@@ -169,7 +168,6 @@ class Pace:
 
     def _load_of(self, camera: Camera, now: float) -> CameraLoad:
         feed = camera.windows.feed
-        assert isinstance(feed, ChunkFeed)
         frames, seen_at = self._arrived.get(id(camera), (0, float("-inf")))
         if feed.frames != frames:
             seen_at = now

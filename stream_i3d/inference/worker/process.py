@@ -9,27 +9,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from stream_i3d.errors import TransportError
-from stream_i3d.inference.mode import load_mode_engine, make_runner, memory_maker
-from stream_i3d.inference.runner import WindowResult
-from stream_i3d.inference.selfcheck.checked import Checkable
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import Engine, LoadedModel, warm_up
+from stream_i3d.inference.ring import HostMemory
+from stream_i3d.inference.runner import Runner, WindowResult
 from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.batch_limit import any_batch, measured_limit, measured_steps
 from stream_i3d.inference.worker.drain import Camera, Drain, WorkerJob
 from stream_i3d.inference.worker.meter import Meter
 from stream_i3d.inference.worker.pace import Pace
 from stream_i3d.messages import ActionEvent
-from stream_i3d.postprocess import PostprocessSettings
+from stream_i3d.recognition.postprocess import PostprocessSettings
 from stream_i3d.stage import Done, Ready, Stage, Summary, WorkerOrder
 from stream_i3d.transport.relay import RelaySender
-
-if TYPE_CHECKING:
-    from stream_i3d.inference.engine import Engine
-    from stream_i3d.inference.stream_engine import StreamEngine
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +39,28 @@ _WARM_UP_S = 300.0
 def worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of the process."""
     wait_passively()
-    serve(stage, job, lambda setup: load_mode_engine(setup, job.config.window), measured_limit)
+    serve(stage, job, lambda setup: load_model(setup, job.config.window.mode), measured_limit)
 
 
 def serve(
     stage: Stage,
     job: WorkerJob,
-    load_engine: Callable[[ModelSetup], Engine | StreamEngine],
-    batch_limit: Callable[[Engine | StreamEngine, int], int] = any_batch,
+    load: Callable[[ModelSetup], LoadedModel],
+    batch_limit: Callable[[Engine, int], int] = any_batch,
 ) -> None:
-    """Send what the engine made by `load_engine` says of the cameras' windows, until stopped or all have ended.
+    """Publish predictions of the cameras' windows, until stopped or all have ended.
 
     Args:
         stage: The process's end of its link.
         job: What it is to do.
-        load_engine: Loads the network.
+        load: Loads the network.
         batch_limit: How many windows the engine should run at once, for so many cameras.
     """
-    engine = load_engine(job.setup)
-    batches = Batches(engine, batch_limit, len(job.cameras), job.config.window.mode == "streaming")
-    settings = PostprocessSettings.of(job.config, engine.labels, job.setup.model_name)
-    memory = memory_maker(engine, job.setup.config)
+    model = load(job.setup)
+    engine = model.engine
+    batches = Batches(model, batch_limit, len(job.cameras), job.config.window.mode == "streaming")
+    settings = PostprocessSettings.of(job.config, model.labels, job.setup.model_name)
+    memory = engine.make_ring if job.setup.config.device_ring else HostMemory
     with (
         RelaySender(job.relay, stage.name, [slot.name for slot in job.cameras]) as publisher,
         Drain([Camera(slot, job, settings, memory) for slot in job.cameras]) as drain,
@@ -74,13 +71,13 @@ def serve(
             Ready(
                 detail=f"{settings.model.name} ({settings.model.checkpoint}), {engine.description}",
                 model=settings.model,
-                labels=list(engine.labels),
+                labels=list(model.labels),
                 engine=engine.description,
                 facts=engine.facts,
-                check=engine.self_check.facts if isinstance(engine, Checkable) and engine.self_check else None,
+                check=None if model.check is None else model.check.facts,
             )
         )
-        WorkerLoop(stage, job, engine, publisher, drain, batches).run()
+        WorkerLoop(stage, job, model, publisher, drain, batches).run()
 
 
 class Batches:
@@ -88,38 +85,38 @@ class Batches:
 
     def __init__(
         self,
-        engine: Engine | StreamEngine,
-        limit: Callable[[Engine | StreamEngine, int], int],
+        model: LoadedModel,
+        limit: Callable[[Engine, int], int],
         cameras: int,
         timed: bool = False,
     ) -> None:
         """Args: `timed` has the seconds of a batch measured, so that an overload is known before the first frame."""
-        self._engine, self._limit_for = engine, limit
+        self._model, self._limit_for = model, limit
         self._tried, self._warm = _largest_tried(cameras), 0
         self._refused = False  # whether a larger batch gave wrong numbers
-        self.limit = limit(engine, cameras)
-        self.seconds = measured_steps(engine, {1, max(1, min(cameras, self.limit))}) if timed else {}
+        self.limit = limit(model.engine, cameras)
+        self.seconds = measured_steps(model.engine, {1, max(1, min(cameras, self.limit))}) if timed else {}
         self.warm_for(max(1, cameras))
 
     def warm_for(self, cameras: int) -> None:
         """Have all sizes warm that so many cameras can make."""
-        if (
-            cameras >= 2 * self.limit and self.limit >= self._tried and not self._refused
-        ):  # it was there for want of cameras
-            self._tried, self.limit = _largest_tried(cameras), max(self.limit, self._limit_for(self._engine, cameras))
+        tried_all = self.limit >= self._tried and not self._refused  # the limit was there for want of cameras
+        if cameras >= 2 * self.limit and tried_all:
+            self._tried = _largest_tried(cameras)
+            self.limit = max(self.limit, self._limit_for(self._model.engine, cameras))
         most = min(cameras, self.limit)
         if self._warm < most:
             self._warm = self._make_warm(range(self._warm + 1, most + 1))
 
     def _make_warm(self, sizes: range) -> int:
         """Run batches of these sizes; return the largest that may be used, which is the limit where one may not."""
-        engine = self._engine
-        if not isinstance(engine, Checkable) or (check := engine.self_check) is None:
-            engine.warm_up(sizes)
+        check = self._model.check
+        if check is None:
+            warm_up(self._model.engine, sizes)
             return sizes[-1]
         for size in sizes:
-            if not check.passes(engine, size):  # which runs it
-                found = check.difference(engine, size)
+            if not check.passes(size):  # which runs it
+                found = check.difference(size)
                 log.warning(
                     "batches of %d windows fail the self-check (%s): at most %d run at once", size, found, size - 1
                 )
@@ -140,18 +137,18 @@ class WorkerLoop:
         self,
         stage: Stage,
         job: WorkerJob,
-        engine: Engine | StreamEngine,
+        model: LoadedModel,
         publisher: RelaySender,
         drain: Drain,
         batches: Batches,
     ) -> None:
         self._stage = stage
         self._job = job
-        self._engine = engine
-        self._runner = make_runner(engine, job.config)
+        self._model = model
+        self._runner = Runner(model, job.config)
         self._publisher = publisher
         self._drain = drain
-        self._memory = memory_maker(engine, job.setup.config)
+        self._memory = model.engine.make_ring if job.setup.config.device_ring else HostMemory
         self._cameras = drain.cameras
         self._batches = batches
         self._pace = Pace(job.config.window, job.setup.preprocessing.sample_fps, batches.limit, batches.seconds)
@@ -190,7 +187,7 @@ class WorkerLoop:
     def _obey(self, order: WorkerOrder) -> None:
         """Have the cameras and the settings that the order says."""
         self._job = structs.replace(self._job, cameras=order.cameras, config=order.config)
-        settings = PostprocessSettings.of(order.config, self._engine.labels, self._job.setup.model_name)
+        settings = PostprocessSettings.of(order.config, self._model.labels, self._job.setup.model_name)
         self._runner.set_idle(order.config.idle.min_motion, order.config.idle.skip_inference)
         slots = {slot.channel: slot for slot in order.cameras}
         for camera in list(self._cameras):

@@ -90,7 +90,7 @@ def _cameras(config: Config) -> Finding:
 
 def _model(config: Config) -> Iterator[Finding]:
     """Load the network as the worker would; with another backend than torch it is converted, and kept, at this."""
-    from stream_i3d.inference.mode import load_mode_engine
+    from stream_i3d.inference.backends import load_model
     from stream_i3d.inference.setup import settle_model
 
     try:
@@ -101,14 +101,14 @@ def _model(config: Config) -> Iterator[Finding]:
     checkpoint = setup.model_name.checkpoint
     try:
         began = time.monotonic()
-        engine = load_mode_engine(setup, config.window)
+        model = load_model(setup, config.window.mode)
         took = time.monotonic() - began
     except StreamI3DError as error:
         yield _failure("checkpoint", error, "mend `model:`")
         return
-    found = f"{checkpoint}: {engine.description}, {len(engine.labels)} classes, loaded in {took:.1f} s"
+    found = f"{checkpoint}: {model.engine.description}, {len(model.labels)} classes, loaded in {took:.1f} s"
     yield Finding(what="checkpoint", state="ok", found=found)
-    yield from check_findings(engine)
+    yield from check_findings(model)
 
 
 def _keys(config: Config) -> Finding:

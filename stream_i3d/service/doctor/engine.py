@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stream_i3d.inference.selfcheck.checked import Checkable
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.stage import describe_check
 
 _WHAT = "engine self-check"
 
 
-def check_findings(engine: object) -> Iterator[Finding]:
-    """Yield how an engine compares with float32 of its own weights, and what was not used for that reason."""
-    check = engine.self_check if isinstance(engine, Checkable) else None
-    if check is None:
+def check_findings(model: LoadedModel) -> Iterator[Finding]:
+    """Yield how a model's engine compares with float32 of its own weights, and what was not used for that reason."""
+    if model.check is None:
         return
-    facts = check.facts
+    facts = model.check.facts
     found = describe_check(facts)
     if facts.rejected:
         remedy = "it runs right, but slower: report the processor and these lines, and try newer torch or OpenVINO"

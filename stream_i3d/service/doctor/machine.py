@@ -51,7 +51,7 @@ def _packages() -> list[Finding]:
 def _processor() -> list[Finding]:
     import torch
 
-    from stream_i3d.inference.engine import cpu_has_bf16
+    from stream_i3d.inference.torch_engine import cpu_has_bf16
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     bf16 = "bf16 in hardware" if cpu_has_bf16() else "no bf16 in hardware, runs fp32"
@@ -63,7 +63,7 @@ def _processor() -> list[Finding]:
 def _gpu() -> list[Finding]:
     import torch
 
-    from stream_i3d.inference.engine import choose_device
+    from stream_i3d.inference.torch_engine import choose_device
 
     if choose_device("auto").type == "cuda":
         return [Finding(what="GPU", state="ok", found=torch.cuda.get_device_name(0))]
@@ -134,11 +134,11 @@ def _carried_model() -> list[Finding]:
 def _engine() -> list[Finding]:
     """Load the carried model as `run` does, which compares the engine with float32."""
     from stream_i3d.config import ModelConfig, WindowConfig
-    from stream_i3d.inference.backends import load_engine
+    from stream_i3d.inference.backends import load_model
     from stream_i3d.inference.setup import settle_model
 
     try:
-        return list(check_findings(load_engine(settle_model(ModelConfig(), WindowConfig()))))
+        return list(check_findings(load_model(settle_model(ModelConfig(), WindowConfig()))))
     except StreamI3DError as error:
         remedy = "give another --backend, or report it"
         return [Finding(what="engine self-check", state="fail", found=str(error), remedy=remedy)]

@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from stream_i3d.buffer import DropReason
 from stream_i3d.histogram import Histogram
+from stream_i3d.inference.schedule import DropReason
 from stream_i3d.messages import CameraState, CameraStatus, RecognitionState
 from stream_i3d.service.monitoring.snapshot import Snapshot, StageSnapshot, liveness_problems, readiness_problems
 from stream_i3d.stage import CameraFigures, SinkFigures

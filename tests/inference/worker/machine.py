@@ -14,7 +14,7 @@ from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.inference.worker.pace import Pace
 from stream_i3d.messages import FrameStamp, ModelName
-from stream_i3d.postprocess import PostprocessSettings
+from stream_i3d.recognition.postprocess import PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.stage import CameraSlot
 

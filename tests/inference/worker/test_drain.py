@@ -11,7 +11,7 @@ import pytest
 
 from stream_i3d.inference.worker import drain
 from stream_i3d.inference.worker.drain import Camera, Drain
-from stream_i3d.postprocess import PostprocessSettings
+from stream_i3d.recognition.postprocess import PostprocessSettings
 from stream_i3d.transport.wire import encode_frame
 from tests.inference.fakes import LABELS, FakeEngine
 from tests.inference.worker.service import CLIP_LEN, Service

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
 from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
-from stream_i3d.inference.graphs.engine import Clips, check_signature
+from stream_i3d.inference.engine import State
+from stream_i3d.inference.graphs.engine import Clips, GraphEngine, check_signature, clip_shape
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
+from stream_i3d.recognition.head import Features
 
 TENSORRT = "TensorrtExecutionProvider"
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -25,10 +26,8 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 Providers = Sequence[str | tuple[str, Mapping[str, object]]]
 
 
-class OnnxRunner:
+class OnnxEngine(GraphEngine):
     """An ONNX Runtime session, for any number of clips at once."""
-
-    int8 = False
 
     def __init__(self, path: Path, spec: ModelSpec, providers: Providers, threads: int, facts: EngineFacts) -> None:
         """Read a file and make a session of it.
@@ -45,6 +44,7 @@ class OnnxRunner:
         """
         import onnxruntime
 
+        super().__init__(clip_shape(spec))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or allowed_cores()
         options.log_severity_level = 3  # errors only: what matters comes as an exception
@@ -58,16 +58,17 @@ class OnnxRunner:
             ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(uint8)":
-            raise CheckpointError(f"checkpoint {str(path)!r} is no graph from uint8 clips to logits: export it again")
+            raise CheckpointError(f"checkpoint {str(path)!r} is no graph from uint8 clips to features: export it again")
         check_signature(inputs[0].shape[1:], outputs[0].shape[1:], spec, str(path))
         self._input = inputs[0].name
         self.facts = facts
         library = "TensorRT, " if facts.backend == "tensorrt" else ""
         self.description = f"ONNX Runtime {onnxruntime.__version__}, {library}{facts.device}, {facts.precision}"
 
-    def __call__(self, clips: Clips) -> NDArray[np.float32]:
-        """(B, T, H, W, C) uint8 -> (B, num_classes) float32."""
-        return np.asarray(self._session.run(None, {self._input: clips})[0], dtype=np.float32)
+    def run(self, batch: Clips, states: Sequence[State]) -> tuple[Features, list[State]]:
+        """Run a batch; see `Engine.run`."""
+        maps = np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float32)
+        return {"rgb": maps}, [None] * len(states)
 
 
 def on_cpu(precision: Precision) -> tuple[Providers, EngineFacts]:

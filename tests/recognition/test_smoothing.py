@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import SmoothingConfig
-from stream_i3d.smoothing import (
+from stream_i3d.recognition.smoothing import (
     ExponentialSmoother,
     MeanSmoother,
     NoSmoother,

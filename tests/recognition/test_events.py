@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import EventsConfig
-from stream_i3d.events import EventDetector, merge_segments
+from stream_i3d.recognition.events import EventDetector, merge_segments
 from stream_i3d.messages import ActionEvent
 from tests.samples import recognition, window
 

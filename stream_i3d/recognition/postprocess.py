@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from msgspec import structs
-from numpy.typing import NDArray
 
 from stream_i3d.config import Config, EventsConfig, IdleConfig, SmoothingConfig
-from stream_i3d.events import EventDetector
 from stream_i3d.messages import (
     ActionEvent,
     FrameStamp,
@@ -27,28 +25,14 @@ from stream_i3d.messages import (
     StreamTop,
     Window,
 )
-from stream_i3d.smoothing import Probabilities, make_smoother, retune_smoother
+from stream_i3d.recognition.events import EventDetector
+from stream_i3d.recognition.smoothing import Probabilities, make_smoother, retune_smoother
 
 NO_MOTION = "no motion"
 """Value of `skipped` for a window that was not run through the network because nothing moved in it."""
 
 UNSEEN_ENDS_ACTION_S = 2.0
 """Seconds without a result (lost frames, a stalled camera) after which a running action ends."""
-
-
-def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
-    """Return the softmax of logits, computed in float32 with the maximum subtracted first.
-
-    Args:
-        logits: (..., num_classes) float32.
-        temperature: Divides the logits, to calibrate the probabilities; see `ModelSpec.temperature`.
-
-    Returns:
-        (..., num_classes) float32 probabilities.
-    """
-    shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted / np.float32(temperature))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,13 +54,13 @@ class HostMemory:
 class FrameRing:
     """The last `capacity` frames in preallocated memory.
 
-    Frames are addressed by position: the how-manieth frame pushed, from 0. One copy in (`push`), none out where the
+    Frames are addressed by position, which counts the frames pushed, from 0. One copy in (`push`), none out where the
     memory is contiguous (`view`).
     """
 
-    def __init__(self, capacity: int, size: int, channels: int = 3, make_memory: MakeMemory | None = None) -> None:
-        self._make_memory = make_memory or HostMemory
-        self._memory = self._make_memory(capacity, size, channels)
+    def __init__(self, capacity: int, size: int, channels: int = 3, make_memory: MakeMemory = HostMemory) -> None:
+        self._make_memory = make_memory
+        self._memory = make_memory(capacity, size, channels)
         self._frames = self._memory.frames
         self._stamps: list[FrameStamp | None] = [None] * capacity
         self._end = 0
