@@ -6,7 +6,7 @@ share a feed, is the caller's.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -102,7 +102,7 @@ class Feed:
         channels = self._augmenting.channels
         self._ring = FrameRing(self._capacity(window.stride), preprocessing.crop_size, channels, make_memory)
         self._schedule = make_schedule(preprocessing, window)
-        self._waiting: deque[Due] = deque()
+        self._waiting: tuple[Due, ...] = ()  # exchanged as a whole: `pending` is read without the lock
         self._arrived: FrameStamp | None = None
         self.windows_dropped: Counter[DropReason] = Counter()
         self.frames = self.frames_dropped = self.overflows = 0
@@ -170,10 +170,10 @@ class Feed:
         if due is None:
             return False
         if due.reason is not None:
-            self.windows_dropped[due.reason] += due.strides
+            self._drop(due.reason, due.strides)
         if not self._served:
             return False
-        self._waiting.append(due)
+        self._waiting = (*self._waiting, due)
         self._make_room()
         return True
 
@@ -182,7 +182,7 @@ class Feed:
         due = self._next()
         if due is None:
             return None
-        self._waiting.remove(due)
+        self._waiting = tuple(one for one in self._waiting if one is not due)
         if not self._ring.holds(due.first):
             self._overrun(due.ready)
             return None
@@ -210,7 +210,7 @@ class Feed:
 
     def discard(self, clip: Clip) -> None:
         """Count a clip whose result was not finite; in streaming mode also what continues the spoiled state."""
-        self.windows_dropped["not_finite"] += clip.ready
+        self._drop("not_finite", clip.ready)
         if not self._in_order:
             return
         if clip.run == self._schedule.run:
@@ -218,18 +218,19 @@ class Feed:
             self._schedule.cut("not_finite")
             return
         going_on = [due for due in self._waiting if due.whole and due.run == clip.run]
-        self.windows_dropped["not_finite"] += sum(due.ready for due in going_on)
-        self._waiting = deque(due for due in self._waiting if due not in going_on)
+        self._drop("not_finite", sum(due.ready for due in going_on))
+        self._waiting = tuple(due for due in self._waiting if due not in going_on)
 
     def notes(self) -> Iterator[tuple[Window, FrameStamp]]:
         """Yield, once each, the strides at which no whole clip ended, up to the next clip."""
         while self._waiting and not self._waiting[0].whole:
-            due = self._waiting.popleft()
+            due, *rest = self._waiting
+            self._waiting = tuple(rest)
             yield due.window, due.newest
 
     def _next(self) -> Due | None:
         """Return the clip that is taken next; in streaming mode the strides before it must have been noted."""
-        waiting = list(self._waiting)[:1] if self._in_order else self._waiting
+        waiting = self._waiting[:1] if self._in_order else self._waiting
         return next((due for due in waiting if due.whole), None)
 
     def _capacity(self, stride: int) -> int:
@@ -244,25 +245,27 @@ class Feed:
                 self._drop_waiting("stale")
                 self._schedule.cut("stale")
             return
-        whole = [due for due in self._waiting if due.whole]
-        for stale in whole[:-1]:
-            self._waiting.remove(stale)
-            self.windows_dropped["stale"] += 1
-        notes = [due for due in self._waiting if not due.whole]
-        for note in notes[:-_MAX_NOTES]:
-            self._waiting.remove(note)
+        stale = [due for due in self._waiting if due.whole][:-1]
+        notes = [due for due in self._waiting if not due.whole][:-_MAX_NOTES]
+        self._drop("stale", len(stale))
+        if stale or notes:
+            self._waiting = tuple(due for due in self._waiting if due not in stale and due not in notes)
 
     def _overrun(self, ready: bool) -> None:
         """Count a clip that was overwritten before it was read."""
-        self.windows_dropped["overrun"] += ready
+        self._drop("overrun", ready)
         if self._in_order:
             self._drop_waiting("overrun")
             self._schedule.cut("overrun")
 
+    def _drop(self, reason: DropReason, count: int) -> None:
+        if count:
+            self.windows_dropped[reason] += count
+
     def _drop_waiting(self, reason: DropReason) -> None:
         """Drop all that waits, and count it; what was to warm a state up has been counted, or was none."""
-        self.windows_dropped[reason] += sum(due.whole and due.ready for due in self._waiting)
-        self._waiting.clear()
+        self._drop(reason, sum(due.whole and due.ready for due in self._waiting))
+        self._waiting = ()
 
     def _count(self, stamp: FrameStamp) -> None:
         """Count a frame, and those between it and the one before that never arrived."""

@@ -80,12 +80,14 @@ class Head:
         _, height, width, _ = maps.shape
         if where is None:
             where = np.outer(pool_weights(height, self.pool_side), pool_weights(width, self.pool_side))
-        weights = where.reshape(-1) / where.sum(dtype=np.float32)
-        return np.asarray(weights.astype(np.float32) @ maps.reshape(len(maps), height * width, -1), np.float32)
+        weights = (where.reshape(-1) / where.sum(dtype=np.float32)).astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so: see `Scores.finite`
+            return np.asarray(weights @ maps.reshape(len(maps), height * width, -1), np.float32)
 
     def logits(self, maps: Floats, where: Floats | None = None) -> Floats:
         """Return the logits of feature maps, (B, h, w, C) -> (B, num_classes) float32; arguments as for `pooled`."""
-        return np.asarray(self.pooled(maps, where) @ self.weights.T + self.bias, np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(self.pooled(maps, where) @ self.weights.T + self.bias, np.float32)
 
 
 class Scores(NamedTuple):

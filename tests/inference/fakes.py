@@ -5,27 +5,46 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_i3d.inference.engine import LoadedModel
+from stream_i3d.inference.ring import HostMemory
 from stream_i3d.messages import EngineFacts
+from stream_i3d.recognition.head import Features, PublishedHead, make_head
 from tests.samples import number_of
 
 LABELS = ("wave", "clap", "jump")
 
 FACTS = EngineFacts(backend="torch", device="cpu", precision="fp32")
 
+Floats = NDArray[np.float32]
+
+
+def as_features(logits: Floats, stream: str = "rgb") -> Features:
+    """(B, labels) logits as maps of one place, on which `plain_head` gives them back."""
+    return {stream: logits[:, None, None]}
+
+
+def plain_head(labels: Sequence[str] = LABELS, temperature: float = 1.0) -> PublishedHead:
+    """A head whose logits are the features."""
+    count = len(labels)
+    head = make_head(np.eye(count, dtype=np.float32), np.zeros(count, np.float32), labels, temperature)
+    return PublishedHead({"rgb": head})
+
 
 class FakeEngine:
     """Remembers every batch; says the label that `choose` gives (by default: that of the newest frame's number).
 
-    With `gated`, each batch waits in `logits` until the test calls `release`.
+    With `gated`, each batch waits in `logits` until the test calls `release`. Batches of black clips warm it up.
     """
 
     def __init__(self, gated: bool = False, choose: Callable[[NDArray[np.uint8]], int] | None = None) -> None:
         self.labels = LABELS
         self.description, self.facts = "a fake", FACTS
+        self.clip_shape = (8, 32, 32, 3)
         self.temperature = 1.0
         self.batches: list[list[NDArray[np.uint8]]] = []
         self.warmed: list[int] = []
@@ -35,12 +54,29 @@ class FakeEngine:
         self._begun: queue.Queue[list[NDArray[np.uint8]]] = queue.Queue()
         self._gate = threading.Semaphore(0) if gated else None
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    @property
+    def model(self) -> LoadedModel:
+        """The engine with a head that gives its logits."""
+        return LoadedModel(self, plain_head(self.labels, self.temperature))
+
+    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
+        return HostMemory(capacity, size, channels)
+
+    def prepare(
+        self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()
+    ) -> list[NDArray[np.uint8]]:
         batch = [clip.copy() for clip in clips]
-        self.while_preparing()
+        if not _black(batch):
+            self.while_preparing()
         return batch
 
-    def logits(self, batch: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def run(self, batch: list[NDArray[np.uint8]], states: Sequence[object]) -> tuple[Features, list[Any]]:
+        if _black(batch):
+            self.warmed.append(len(batch))
+            return as_features(np.zeros((len(batch), len(self.labels)), np.float32)), [None] * len(batch)
+        return as_features(self.logits(batch)), [None] * len(batch)
+
+    def logits(self, batch: list[NDArray[np.uint8]]) -> Floats:
         self.batches.append(batch)
         self._begun.put(batch)
         if self._gate is not None:
@@ -50,9 +86,6 @@ class FakeEngine:
         for row, clip in zip(logits, batch, strict=True):
             row[self._choose(clip)] = 5.0
         return logits
-
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        self.warmed = list(batch_sizes)
 
     def begun(self) -> list[int]:
         """Wait for the next batch to begin; return the number of each clip's newest frame."""
@@ -78,6 +111,7 @@ class FakeStreamEngine:
     def __init__(self, choose: Callable[[Sequence[int]], int] | None = None) -> None:
         self.labels = LABELS
         self.description, self.facts = "a fake that streams", FACTS
+        self.clip_shape = (8, 32, 32, 3)
         self.temperature = 1.0
         self.fed: list[tuple[int, ...]] = []
         self.batches: list[int] = []
@@ -86,15 +120,33 @@ class FakeStreamEngine:
         self.while_running: Callable[[], None] = lambda: None
         self._choose = choose or (lambda numbers: numbers[-1] % len(self.labels))
 
-    def prepare(self, chunks: Sequence[NDArray[np.uint8]]) -> list[tuple[int, ...]]:
-        assert all(chunk.shape[0] == 8 for chunk in chunks)
-        batch = [tuple(number_of(picture) for picture in chunk) for chunk in chunks]
-        self.while_preparing()
+    @property
+    def model(self) -> LoadedModel:
+        """The engine with a head that gives its logits."""
+        return LoadedModel(self, plain_head(self.labels, self.temperature))
+
+    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
+        return HostMemory(capacity, size, channels)
+
+    def prepare(
+        self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()
+    ) -> list[tuple[int, ...]]:
+        assert all(clip.shape[0] == 8 for clip in clips)
+        batch = [tuple(number_of(picture) for picture in clip) for clip in clips]
+        if any(map(any, batch)):
+            self.while_preparing()
         return batch
+
+    def run(self, batch: list[tuple[int, ...]], states: Sequence[tuple[int, ...] | None]) -> tuple[Features, list[Any]]:
+        if not any(map(any, batch)):
+            self.warmed.append(len(batch))
+            return as_features(np.zeros((len(batch), len(self.labels)), np.float32)), list(batch)
+        logits, after = self.step(batch, states)
+        return as_features(logits), after
 
     def step(
         self, batch: list[tuple[int, ...]], states: Sequence[tuple[int, ...] | None]
-    ) -> tuple[NDArray[np.float32], list[tuple[int, ...]]]:
+    ) -> tuple[Floats, list[tuple[int, ...]]]:
         after = [(state or ()) + chunk for state, chunk in zip(states, batch, strict=True)]
         self.fed += after
         self.batches.append(len(batch))
@@ -104,5 +156,6 @@ class FakeStreamEngine:
             row[self._choose(numbers)] = 5.0
         return logits, after
 
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        self.warmed = list(batch_sizes)
+
+def _black(batch: Sequence[NDArray[np.uint8]]) -> bool:
+    return not any(clip.any() for clip in batch)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stream_i3d.config import BackendName, Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import ConfigError, EngineError, SourceNotFound
 from stream_i3d.inference import offline
-from stream_i3d.inference.backends import BACKENDS, load_engine
-from stream_i3d.inference.mode import load_mode_engine
+from stream_i3d.inference.backends import BACKENDS, load_model
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.offline import offline_address, recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.messages import Segment, VideoRecognition
@@ -36,9 +36,9 @@ def setup(tiny_checkpoint: Path) -> ModelSetup:
     return settle_model(ModelConfig(checkpoint=str(tiny_checkpoint), device="cpu", precision="fp32"), WindowConfig())
 
 
-def windows_of(video: str, setup: ModelSetup, engine: Any, config: Config = PLAIN) -> list[VideoRecognition]:
+def windows_of(video: str, setup: ModelSetup, model: LoadedModel, config: Config = PLAIN) -> list[VideoRecognition]:
     """The predictions of a video, in order."""
-    messages = recognize_video(video, engine, setup, config)
+    messages = recognize_video(video, model, setup, config)
     return [one for one in messages if isinstance(one, VideoRecognition) and one.state != "warming"]
 
 
@@ -77,7 +77,7 @@ def raw_of(window: VideoRecognition) -> NDArray[np.float32]:
 
 
 def test_windows_stand_at_every_stride_and_are_told_in_frames_and_seconds(make_video: Video, setup: ModelSetup) -> None:
-    windows = windows_of(str(make_video(25.0, 2.0)), setup, FakeEngine(choose=lambda clip: 0))
+    windows = windows_of(str(make_video(25.0, 2.0)), setup, FakeEngine(choose=lambda clip: 0).model)
     assert [(one.window.first_frame, one.window.last_frame) for one in windows] == [
         (0, 15), (8, 23), (16, 31), (24, 39), (32, 47),
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_windows_stand_at_every_stride_and_are_told_in_frames_and_seconds(make_v
 
 def test_a_stride_before_the_first_whole_window_is_warming(make_video: Video, setup: ModelSetup) -> None:
     engine = FakeEngine(choose=lambda clip: 0)
-    first, second, *_ = recognize_video(str(make_video(25.0, 2.0)), engine, setup, PLAIN)
+    first, second, *_ = recognize_video(str(make_video(25.0, 2.0)), engine.model, setup, PLAIN)
     assert isinstance(first, VideoRecognition)
     assert isinstance(second, VideoRecognition)
     assert (first.state, first.seq, second.state, second.seq) == ("warming", 7, "action", 15)
@@ -98,7 +98,7 @@ def test_a_stride_before_the_first_whole_window_is_warming(make_video: Video, se
 
 def test_every_message_names_its_video(make_video: Video, setup: ModelSetup) -> None:
     path = str(make_video(25.0, 2.0))
-    messages = list(recognize_video(path, FakeEngine(choose=lambda clip: 0), setup, PLAIN))
+    messages = list(recognize_video(path, FakeEngine(choose=lambda clip: 0).model, setup, PLAIN))
     assert {message.video for message in messages} == {path}
     assert {message.camera for message in messages if isinstance(message, VideoRecognition)} == {Path(path).stem}
 
@@ -108,7 +108,7 @@ def test_probabilities_are_those_of_the_plain_network_on_the_same_pictures(
 ) -> None:
     path = make_video(25.0, 2.0)
     pictures = decoded(path)
-    windows = windows_of(str(path), setup, load_engine(setup))
+    windows = windows_of(str(path), setup, load_model(setup))
     assert len(windows) == 5
     for one in windows:
         plain = plain_probabilities(tiny_checkpoint, pictures[one.window.first_frame : one.window.last_frame + 1])
@@ -127,7 +127,7 @@ def test_in_streaming_mode_probabilities_are_those_of_the_whole_clip_network_one
     path = make_video(25.0, 4.0)
     window = WindowConfig(mode="streaming", stride=stride, averaging=averaging)
     config = Config(window=window, smoothing=PLAIN.smoothing, idle=PLAIN.idle, publish=PLAIN.publish)
-    windows = windows_of(str(path), setup, load_mode_engine(setup, window), config)
+    windows = windows_of(str(path), setup, load_model(setup, window.mode), config)
     assert [one.window.last_frame for one in windows] == list(range(63, 100, stride))
     assert {one.window.first_frame for one in windows} == {0}
     network, _ = load_checkpoint(tiny_checkpoint)
@@ -154,7 +154,7 @@ def test_at_odd_rates_too_probabilities_are_those_of_the_plain_network(
     sampler, sampled = FileSampler(25.0), []
     for index, picture in enumerate(decoded(path)):
         sampled += [picture] * sampler.push(index / fps, (index + 1) / fps)
-    windows = windows_of(str(path), setup, load_engine(setup))
+    windows = windows_of(str(path), setup, load_model(setup))
     assert len(windows) == (len(sampled) - 16) // 8 + 1
     for one in windows:
         plain = plain_probabilities(tiny_checkpoint, sampled[one.window.first_frame : one.window.last_frame + 1])
@@ -163,7 +163,7 @@ def test_at_odd_rates_too_probabilities_are_those_of_the_plain_network(
 
 @pytest.mark.parametrize("fps", [10.0, 15.0, 19.62, 29.97, 60.0])
 def test_windows_span_the_same_time_whatever_the_rate(make_video: Video, setup: ModelSetup, fps: float) -> None:
-    windows = windows_of(str(make_video(fps, 2.0)), setup, FakeEngine(choose=lambda clip: 0))
+    windows = windows_of(str(make_video(fps, 2.0)), setup, FakeEngine(choose=lambda clip: 0).model)
     assert len(windows) in (4, 5)
     for one in windows:
         assert one.window.end_time - one.window.start_time == pytest.approx(15 / 25, abs=1 / fps + 1e-6)
@@ -178,7 +178,7 @@ def test_the_stride_and_the_clip_are_the_configurations(make_video: Video, tiny_
     windows = windows_of(
         str(make_video(25.0, 2.0)),
         settle_model(model, window),
-        engine,
+        engine.model,
         Config(window=window, idle=IdleConfig(min_confidence=0, min_motion=0)),
     )
     assert [(one.window.first_frame, one.window.last_frame) for one in windows] == [
@@ -190,7 +190,7 @@ def test_the_stride_and_the_clip_are_the_configurations(make_video: Video, tiny_
 def test_segments_follow_the_windows_and_do_not_overlap(make_video: Video, setup: ModelSetup) -> None:
     path = str(make_video(25.0, 2.0))
     engine = FakeEngine(choose=lambda clip: 0 if len(engine.batches) <= 2 else 1)
-    messages = list(recognize_video(path, engine, setup, PLAIN))
+    messages = list(recognize_video(path, engine.model, setup, PLAIN))
     kinds = [isinstance(message, Segment) for message in messages]
     assert kinds == sorted(kinds)
     segments = [message for message in messages if isinstance(message, Segment)]
@@ -204,13 +204,13 @@ def test_progress_is_told_in_media_time(make_video: Video, setup: ModelSetup) ->
     told: list[tuple[float, float | None]] = []
     engine = FakeEngine(choose=lambda clip: 0)
     path = str(make_video(25.0, 2.0))
-    list(recognize_video(path, engine, setup, PLAIN, lambda time, duration: told.append((time, duration))))
+    list(recognize_video(path, engine.model, setup, PLAIN, lambda time, duration: told.append((time, duration))))
     assert [time for time, _ in told] == pytest.approx([7 / 25, 15 / 25, 23 / 25, 31 / 25, 39 / 25, 47 / 25], abs=1e-3)
     assert {duration for _, duration in told} == {2.0}
 
 
 def test_a_synthetic_scene_that_ends_is_a_video(setup: ModelSetup) -> None:
-    windows = windows_of("synthetic://?fps=25&duration=1&size=64x64", setup, FakeEngine(choose=lambda clip: 0))
+    windows = windows_of("synthetic://?fps=25&duration=1&size=64x64", setup, FakeEngine(choose=lambda clip: 0).model)
     assert [one.window.last_frame for one in windows] == [15, 23]
 
 
@@ -226,7 +226,7 @@ def test_a_synthetic_scene_that_ends_is_a_video(setup: ModelSetup) -> None:
 )
 def test_what_never_ends_is_refused_and_no_password_shown(video: str, shown: str, setup: ModelSetup) -> None:
     with pytest.raises(ConfigError, match=rf"^{shown}.* never ends: give recognize a video file") as caught:
-        next(recognize_video(video, FakeEngine(), setup, PLAIN))
+        next(recognize_video(video, FakeEngine().model, setup, PLAIN))
     assert "s3cret" not in str(caught.value)
 
 
@@ -238,14 +238,14 @@ def test_a_file_that_is_no_video_is_told(tmp_path: Path, setup: ModelSetup) -> N
     path = tmp_path / "notes.mp4"
     path.write_text("not a video")
     with pytest.raises(SourceNotFound, match="is not a video"):
-        next(recognize_video(str(path), FakeEngine(), setup, PLAIN))
+        next(recognize_video(str(path), FakeEngine().model, setup, PLAIN))
 
 
 def test_a_video_shorter_than_a_window_gives_no_judged_window_and_no_segment(
     make_video: Video, setup: ModelSetup
 ) -> None:
     engine = FakeEngine(choose=lambda clip: 0)
-    messages = list(recognize_video(str(make_video(25.0, 0.5)), engine, setup, PLAIN))
+    messages = list(recognize_video(str(make_video(25.0, 0.5)), engine.model, setup, PLAIN))
     assert [message.state for message in messages if isinstance(message, VideoRecognition)] == ["warming"]
     assert len(messages) == 1
 
@@ -265,7 +265,7 @@ def test_the_video_is_closed_also_where_nobody_reads_to_its_end(
 
     real = offline.open_source
     monkeypatch.setattr(offline, "open_source", open_and_watch)
-    messages = recognize_video(str(make_video(25.0, 2.0)), FakeEngine(choose=lambda clip: 0), setup, PLAIN)
+    messages = recognize_video(str(make_video(25.0, 2.0)), FakeEngine(choose=lambda clip: 0).model, setup, PLAIN)
     next(messages)
     assert closed == []
     messages.close()  # type: ignore[attr-defined]
@@ -284,7 +284,7 @@ class NotFinite(FakeEngine):
 def test_windows_without_a_finite_output_are_left_out_and_told_at_the_end(make_video: Video, setup: ModelSetup) -> None:
     found: list[Any] = []
     with pytest.raises(EngineError, match=r"the network's output was not finite for \d+ windows, which are left out"):
-        for message in recognize_video(str(make_video(25, 2)), NotFinite(choose=lambda clip: 0), setup, PLAIN):
+        for message in recognize_video(str(make_video(25, 2)), NotFinite(choose=lambda clip: 0).model, setup, PLAIN):
             found.append(message)
     windows = [one for one in found if isinstance(one, VideoRecognition) and one.state != "warming"]
     assert windows

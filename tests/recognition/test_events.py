@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import EventsConfig
-from stream_i3d.recognition.events import EventDetector, merge_segments
 from stream_i3d.messages import ActionEvent
+from stream_i3d.recognition.events import EventDetector, merge_segments
 from tests.samples import recognition, window
 
 CONFIG = EventsConfig(on_threshold=0.6, off_threshold=0.4, min_on_s=0.5, min_off_s=0.5)

@@ -10,7 +10,14 @@ from hypothesis.extra import numpy as hnp
 
 from stream_i3d.config import Config, EventsConfig, IdleConfig, SmoothingConfig, convert
 from stream_i3d.messages import ActionEvent, ModelName, Prediction, Recognition
-from stream_i3d.recognition.postprocess import NO_MOTION, UNSEEN_ENDS_ACTION_S, Drops, Postprocessor, PostprocessSettings, softmax
+from stream_i3d.recognition.head import softmax
+from stream_i3d.recognition.postprocess import (
+    NO_MOTION,
+    UNSEEN_ENDS_ACTION_S,
+    Drops,
+    Postprocessor,
+    PostprocessSettings,
+)
 from tests.samples import stamp, window
 
 LABELS = ("wave", "clap", "jump")

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stream_i3d.config import Config, WindowConfig
-from stream_i3d.inference.chunk_feed import Chunk
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.inference.worker.pace import Pace
-from stream_i3d.messages import FrameStamp, ModelName
-from stream_i3d.recognition.postprocess import PostprocessSettings
+from stream_i3d.messages import Clip, FrameStamp, ModelName
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.postprocess import PostprocessSettings
 from stream_i3d.stage import CameraSlot
 
 FPS = 25.0
@@ -119,7 +118,7 @@ class Machine:
                 self.now += took
                 self._deliver()
                 for camera, clip in due:
-                    self._judge(self.cameras.index(camera), clip)
+                    self._note(self.cameras.index(camera), clip)
                 self.pace.ran(due, took)
             self.cut += [(self.now, self.cameras.index(one)) for one in self.pace.look(self.cameras, self.now)]
             if not due:
@@ -127,13 +126,11 @@ class Machine:
                 self.now = max(self.now + 1e-4, min(self.now + waits_s, min(at for at, _ in self._next)))
         return self
 
-    def _judge(self, index: int, clip: object) -> None:
-        seen, newest = self.seen[index], clip.newest  # type: ignore[attr-defined]
-        if isinstance(clip, Chunk):
-            seen.steps.append((self.now, clip.number))
-            if not clip.ready:
-                return
-        seen.predictions.append((self.now, newest.capture_ns * 1e-9))
+    def _note(self, index: int, clip: Clip) -> None:
+        seen = self.seen[index]
+        seen.steps.append((self.now, clip.number))
+        if clip.ready:
+            seen.predictions.append((self.now, clip.newest.capture_ns * 1e-9))
 
     def _deliver(self) -> None:
         """Push every frame that has come by now."""

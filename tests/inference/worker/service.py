@@ -20,6 +20,7 @@ from stream_i3d.config import (
     WindowConfig,
     change_settings,
 )
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.inference.worker import process
 from stream_i3d.inference.worker.drain import WorkerJob
@@ -68,7 +69,7 @@ class Service:
         self._publishing = threading.Thread(
             target=run_publisher, args=(self.publisher, PublisherJob(channel=relay, config=self.job.config, run="run"))
         )
-        self.load: Callable[[ModelSetup], FakeEngine] = lambda setup: engine
+        self.load: Callable[[ModelSetup], LoadedModel] = lambda setup: engine.model
         self._arrived: dict[str, int] = {}
         self._changed = threading.Condition()
         self._watch_arrivals(monkeypatch)
@@ -173,7 +174,7 @@ class Service:
 
     def _run(self) -> None:
         try:
-            serve(self.stage, self.job, self.load)  # type: ignore[arg-type]
+            serve(self.stage, self.job, self.load)
         except BaseException as error:
             self.error = error
 

@@ -15,7 +15,7 @@ def test_a_camera_that_is_added_is_recognised_and_the_batch_it_makes_is_warmed_u
     service = make_service(lossless=True).start()
     service.send(0, 11)
     service.order(*service.job.cameras, service.slot("hall"))
-    assert service.engine.warmed == [2]
+    assert service.engine.warmed == [1, 2]
     service.send(0, 11, "hall")
     service.send(12, 15)
     lines = service.end()

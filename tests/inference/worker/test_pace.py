@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream_i3d.config import WindowConfig
-from stream_i3d.inference.chunk_feed import Chunk, ChunkFeed
+from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.worker.batch_limit import MAX_BATCH, any_batch, measured_limit
 from stream_i3d.inference.worker.pace import Pace
-from stream_i3d.messages import EngineFacts
+from stream_i3d.messages import Clip, EngineFacts
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import Features
 from stream_i3d.stage import CameraSlot
+from tests.inference.fakes import FakeEngine
 from tests.samples import pixels, stamp, window
 
 FPS = 25.0
-CHUNK = Chunk(window(), stamp(15), pixels(0), 0, pixels(0), 0, 0, 9)
+CHUNK = Clip(window(), stamp(15), pixels(0), pixels(0), 0, number=9)
 
 
-class FakeFeed(ChunkFeed):
+class FakeFeed(Feed):
     """Of streaming mode; in window mode only the drops are looked at."""
 
     def __init__(self) -> None:
@@ -144,26 +149,25 @@ def test_a_stride_that_is_asked_for_meanwhile_is_raised_alike() -> None:
     assert cameras[0].stride == 5
 
 
-class FakeTimes:
+class FakeTimes(FakeEngine):
     """An engine whose batches take as long as given, by a clock of its own."""
 
     def __init__(self, seconds: dict[int, float], device: str = "cpu") -> None:
+        super().__init__()
         self.facts = EngineFacts(backend="torch", device=device, precision="fp32")
         self.seconds = seconds
-        self.ran: list[int] = []
         self.now = 0.0
 
-    def warm_up(self, batch_sizes: Any) -> None:
-        for size in batch_sizes:
-            self.ran.append(size)
-            self.now += self.seconds[size]
+    def run(self, batch: list[NDArray[np.uint8]], states: Sequence[object]) -> tuple[Features, list[Any]]:
+        self.now += self.seconds[len(batch)]
+        return super().run(batch, states)
 
 
 def test_on_a_cpu_the_largest_batch_that_pays_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeTimes({1: 1.0, 2: 1.5, 4: 3.0})
     monkeypatch.setattr("stream_i3d.inference.worker.batch_limit.time.perf_counter", lambda: engine.now)
     assert measured_limit(engine, 8) == 2
-    assert set(engine.ran) == {1, 2, 4}
+    assert set(engine.warmed) == {1, 2, 4}
 
 
 def test_nothing_is_measured_for_one_camera_or_on_a_gpu() -> None:

@@ -57,7 +57,7 @@ def test_a_prediction_is_published_at_every_stride_once_the_network_is_warm(
 
 def test_the_engine_is_warmed_up_for_the_cameras(make_service: MakeService, engine: FakeStreamEngine) -> None:
     service = streaming(make_service, engine, cameras=("a", "b", "c"))
-    assert engine.warmed == [1, 2, 3]
+    assert engine.warmed[-3:] == [1, 2, 3]
     service.end()
 
 

@@ -1,21 +1,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from stream_i3d.config import Config, IdleConfig, PublishConfig, SmoothingConfig, WindowConfig
-from stream_i3d.inference.chunk_feed import ChunkFeed
-from stream_i3d.inference.mode import make_feed, make_runner
-from stream_i3d.inference.runner import CameraWindows, WindowResult, WindowRunner
-from stream_i3d.inference.stream_runner import StreamRunner
+from stream_i3d.inference.feed import Feed
+from stream_i3d.inference.runner import CameraWindows, Runner, WindowResult
 from stream_i3d.messages import ModelName, Recognition
-from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from tests.inference.fakes import LABELS, FakeEngine, FakeStreamEngine
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
+from tests.inference.fakes import LABELS, FakeStreamEngine
 from tests.samples import pixels, stamp
 
 SIXTEEN = Preprocessing(short_side=32, crop_size=32)
@@ -29,14 +27,22 @@ def camera(name: str = "door", stride: int = 8, averaging: int = 1, min_motion: 
         publish=PublishConfig(top_k=3),
     )
     settings = PostprocessSettings.of(config, LABELS, ModelName(name="i3d", checkpoint="fake"))
-    return CameraWindows(ChunkFeed(SIXTEEN, window), Postprocessor(name, settings, lambda: 0))
+    return CameraWindows(Feed(SIXTEEN, window), Postprocessor(name, settings, lambda: 0))
 
 
-def runner(engine: FakeStreamEngine, averaging: int = 1, min_motion: float = 0.0) -> StreamRunner:
-    return StreamRunner(engine, averaging, min_motion, False, lambda: 0)
+def runner(
+    engine: FakeStreamEngine,
+    averaging: int = 1,
+    min_motion: float = 0.0,
+    skip: bool = False,
+    now_ns: Callable[[], int] = lambda: 0,
+) -> Runner:
+    window = WindowConfig(mode="streaming", averaging=averaging)
+    idle = IdleConfig(min_motion=min_motion, skip_inference=skip)
+    return Runner(engine.model, Config(window=window, idle=idle), now_ns)
 
 
-def play(one: CameraWindows, runner: StreamRunner, first: int, last: int, epoch: int = 1) -> list[Recognition]:
+def play(one: CameraWindows, runner: Runner, first: int, last: int, epoch: int = 1) -> list[Recognition]:
     """Push frames first..last, run what is due at once; return all that is to be published."""
     results: list[WindowResult] = []
     for seq in range(first, last + 1):
@@ -171,8 +177,10 @@ def moving(seq: int) -> np.ndarray:
 class Deaf(FakeStreamEngine):
     """Does not read the pictures' numbers."""
 
-    def prepare(self, chunks: list[np.ndarray]) -> list[tuple[int, ...]]:  # type: ignore[override]
-        return [tuple(range(8)) for _ in chunks]
+    def prepare(
+        self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()
+    ) -> list[tuple[int, ...]]:
+        return [tuple(range(8)) for _ in clips]
 
 
 @pytest.mark.parametrize(("still_from", "expected"), [(200, "action"), (64, "idle"), (72, "action"), (70, "action")])
@@ -192,7 +200,7 @@ def test_motionless_newest_frames_are_idle_and_are_fed_all_the_same(still_from: 
 
 def test_that_nothing_can_be_spared_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        run = StreamRunner(FakeStreamEngine(), 1, 2.0, True)
+        run = runner(FakeStreamEngine(), 1, 2.0, skip=True)
         run.set_idle(3.0, True)
     assert [record.getMessage() for record in caplog.records] == [
         "idle.skip_inference has no effect in streaming mode: its network must see every frame"
@@ -213,7 +221,7 @@ def test_latency_is_from_the_newest_frame() -> None:
 
     engine.while_running = run_for_50_ms
     now[0] = round(63 / 25 * 1e9) + 20_000_000
-    [(recognition, _)] = StreamRunner(engine, 1, 0.0, False, lambda: now[0]).run([(one, clip)])
+    [(recognition, _)] = runner(engine, now_ns=lambda: now[0]).run([(one, clip)])
     assert recognition.latency_ms.queue == pytest.approx(20.0)
     assert recognition.latency_ms.inference == pytest.approx(50.0)
 
@@ -222,15 +230,6 @@ def test_with_nothing_due_the_engine_is_left_alone() -> None:
     engine = FakeStreamEngine()
     assert runner(engine).run([]) == []
     assert engine.batches == []
-
-
-@pytest.mark.parametrize("mode", ["window", "streaming"])
-def test_the_mode_chooses_feed_and_runner(mode: str) -> None:
-    config = Config(window=WindowConfig(mode=mode))  # type: ignore[arg-type]
-    streaming = mode == "streaming"
-    assert isinstance(make_feed(SIXTEEN, config.window), ChunkFeed) == streaming
-    engine = FakeStreamEngine() if streaming else FakeEngine()
-    assert isinstance(make_runner(engine, config), StreamRunner if streaming else WindowRunner)
 
 
 # --- output that is not finite

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.buffer import Augmenting, CameraFeed, Due, WindowScheduler
+from stream_i3d.config import ModeName, WindowConfig
+from stream_i3d.inference.feed import Augmenting, Feed
 from stream_i3d.messages import Clip, FrameStamp
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.inference.ring import FrameRing
 from tests.samples import number_of, pixels, stamp
 
 SIZE = 32
@@ -19,223 +19,12 @@ SIXTEEN = Preprocessing(short_side=SIZE, crop_size=SIZE)
 SPREAD = Preprocessing(short_side=SIZE, crop_size=SIZE, clip_len=8, frame_interval=3)  # 22 frames from first to last
 
 
-def ring_of(count: int, capacity: int) -> FrameRing:
-    ring = FrameRing(capacity, SIZE)
-    for seq in range(count):
-        ring.push(stamp(seq), pixels(seq, SIZE))
-    return ring
-
-
 def numbers(frames: np.ndarray) -> list[int]:
     return [number_of(picture) for picture in frames]
 
 
-# --- the ring
-
-
-def test_positions_count_the_frames_pushed():
-    ring = FrameRing(4, SIZE)
-    assert [ring.push(stamp(seq), pixels(seq, SIZE)) for seq in range(6)] == [0, 1, 2, 3, 4, 5]
-    assert (ring.end, ring.capacity) == (6, 4)
-
-
-def test_the_ring_copies_what_it_is_given():
-    ring = FrameRing(4, SIZE)
-    picture = pixels(7, SIZE)
-    ring.push(stamp(), picture)
-    picture[:] = 99
-    assert numbers(ring.view(0, 0)) == [7]
-
-
-def test_a_contiguous_stretch_is_a_view_of_the_rings_own_memory():
-    ring = ring_of(10, 16)
-    view = ring.view(2, 7)
-    assert np.shares_memory(view, ring.view(0, 9))
-    assert view.base is not None and view.flags.c_contiguous
-    assert numbers(view) == [2, 3, 4, 5, 6, 7]
-
-
-def test_a_view_shows_what_is_written_over_it():
-    ring = ring_of(8, 8)
-    view = ring.view(0, 3)
-    ring.push(stamp(8), pixels(8, SIZE))
-    assert numbers(view) == [8, 1, 2, 3]
-    assert not ring.holds(0)
-
-
-def test_a_stretch_that_wraps_is_a_copy_in_the_right_order():
-    ring = ring_of(20, 16)
-    wrapped = ring.view(12, 18)
-    assert not np.shares_memory(wrapped, ring.view(16, 19))
-    assert numbers(wrapped) == [12, 13, 14, 15, 16, 17, 18]
-
-
-def test_every_interval_th_frame_is_a_view_too():
-    ring = ring_of(16, 16)
-    view = ring.view(1, 13, 4)
-    assert np.shares_memory(view, ring.view(0, 15))
-    assert numbers(view) == [1, 5, 9, 13]
-
-
-def test_every_interval_th_frame_is_right_across_the_wrap():
-    assert numbers(ring_of(20, 16).view(10, 19, 3)) == [10, 13, 16, 19]
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 60), st.integers(1, 24), st.integers(1, 5), st.data())
-def test_any_stretch_that_is_held_reads_back_as_it_was_pushed(count, capacity, interval, data):
-    ring = ring_of(count, capacity)
-    oldest = max(0, count - capacity)
-    first = data.draw(st.integers(oldest, count - 1))
-    last = first + interval * data.draw(st.integers(0, (count - 1 - first) // interval))
-    assert numbers(ring.view(first, last, interval)) == list(range(first, last + 1, interval))
-    assert [ring.stamp(position).seq for position in range(oldest, count)] == list(range(oldest, count))
-
-
-def test_the_ring_holds_its_last_frames_and_no_others():
-    ring = ring_of(20, 16)
-    assert [position for position in range(-5, 30) if ring.holds(position)] == list(range(4, 20))
-
-
-def test_an_empty_ring_holds_nothing():
-    assert not FrameRing(4, SIZE).holds(0)
-
-
-def test_a_stamp_that_was_overwritten_is_not_given():
-    ring = ring_of(20, 16)
-    with pytest.raises(AssertionError):
-        ring.stamp(3)
-
-
-# --- the schedule
-
-
-def schedule(
-    stamps: Iterable[FrameStamp], preprocessing: Preprocessing = SIXTEEN, stride: int = 8, ratio: float = 1.5
-) -> list[tuple[int, Due]]:
-    """(seq, what was due at it) for each frame at which something was."""
-    scheduler = WindowScheduler(preprocessing, stride, ratio)
-    dues = [(stamp.seq, scheduler.push(stamp, position)) for position, stamp in enumerate(stamps)]
-    return [(seq, due) for seq, due in dues if due is not None]
-
-
-@pytest.mark.parametrize(("preprocessing", "span"), [(SIXTEEN, 16), (SPREAD, 22)])
-@pytest.mark.parametrize("stride", [1, 4, 7, 8, 40])
-def test_windows_end_at_the_span_and_every_stride_after_it(preprocessing, span, stride):
-    whole = [
-        (seq, due.first, due.last) for seq, due in schedule(map(stamp, range(100)), preprocessing, stride) if due.ready
-    ]
-    assert whole == [(seq, seq - span + 1, seq) for seq in range(span - 1, 100, stride)]
-
-
-def test_before_the_first_whole_window_strides_are_due_as_warming():
-    dues = schedule(map(stamp, range(16)), stride=4)
-    assert [(seq, due.first, due.ready, due.reason) for seq, due in dues] == [
-        (3, 0, False, None),
-        (7, 0, False, None),
-        (11, 0, False, None),
-        (15, 0, True, None),
-    ]
-
-
-def test_a_worker_that_comes_late_takes_the_same_windows_and_counts_nothing_lost():
-    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
-    dues = [(seq, scheduler.push(stamp(seq), seq - 1000)) for seq in range(1000, 1048)]
-    whole = [seq for seq, due in dues if due and due.ready]
-    assert whole == [seq for seq in range(1000, 1048) if seq >= 1015 and seq % 8 == 7]
-    assert all(due.reason is None for _, due in dues if due)
-    assert scheduler.frames_dropped == 0
-
-
-def test_a_missing_frame_costs_the_windows_over_it_and_no_others():
-    dues = schedule(stamp(seq) for seq in range(64) if seq != 30)
-    assert [(seq, due.reason or "whole") for seq, due in dues if seq >= 15] == [
-        (15, "whole"),
-        (23, "whole"),
-        (31, "gap"),
-        (39, "gap"),
-        (47, "whole"),
-        (55, "whole"),
-        (63, "whole"),
-    ]
-
-
-def test_missing_frames_are_counted_by_their_numbers():
-    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
-    for position, seq in enumerate([0, 1, 2, 6, 7, 100, 101]):
-        scheduler.push(stamp(seq), position)
-    assert scheduler.frames_dropped == 3 + 92
-
-
-def test_a_number_that_comes_again_breaks_the_window_but_is_no_lost_frame():
-    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
-    seqs = [*range(10), 9, *range(10, 16)]
-    due = [scheduler.push(stamp(seq), position) for position, seq in enumerate(seqs)][-1]
-    assert due == Due(10, 16, ready=False, reason="gap")
-    assert scheduler.frames_dropped == 0
-
-
-def test_a_new_epoch_starts_a_new_window_and_loses_no_frame():
-    scheduler = WindowScheduler(SIXTEEN, 8, 1.5)
-    stamps = [stamp(seq, epoch=1) for seq in range(20)] + [stamp(seq, epoch=2) for seq in range(40)]
-    dues = [(item, scheduler.push(item, position)) for position, item in enumerate(stamps)]
-    found = [(item.epoch, item.seq, due.reason or due.ready) for item, due in dues if due]
-    assert found == [
-        (1, 7, False),
-        (1, 15, True),
-        (2, 7, "epoch"),
-        (2, 15, True),
-        (2, 23, True),
-        (2, 31, True),
-        (2, 39, True),
-    ]
-    assert scheduler.frames_dropped == 0
-
-
-def test_epochs_are_only_compared_for_equality():
-    dues = schedule([stamp(seq, epoch=9) for seq in range(20)] + [stamp(seq, epoch=3) for seq in range(20, 24)])
-    assert [due.reason for seq, due in dues if seq >= 20] == ["epoch"]
-
-
-def test_a_broken_window_starts_after_the_break():
-    dues = dict(schedule([stamp(seq, epoch=1) for seq in range(20)] + [stamp(seq, epoch=2) for seq in range(8)]))
-    assert dues[7] == Due(20, 27, ready=False, reason="epoch")
-
-
-def test_a_window_that_spans_too_long_is_rejected_once_for_every_stride_over_the_pause():
-    times = [seq / 25 + (0.5 if seq >= 20 else 0) for seq in range(64)]
-    dues = schedule((stamp(seq, time=time) for seq, time in enumerate(times)), stride=4)
-    assert [(seq, due.reason) for seq, due in dues if due.reason] == [
-        (23, "span"),
-        (27, "span"),
-        (31, "span"),
-    ]
-    assert [due.first for _, due in dues if due.reason] == [8, 12, 16]
-    assert all(due.ready for seq, due in dues if seq >= 35)
-
-
-@pytest.mark.parametrize(("pause_s", "whole"), [(0.30, True), (0.34, False)])
-def test_the_allowed_span_is_the_ratio_of_the_nominal_one_and_half_a_frame(pause_s, whole):
-    # 15 frames at 25 a second are 0.6 s; 1.5 of that and half of 0.04 s are 0.92 s.
-    times = [seq / 25 + (pause_s if seq >= 8 else 0) for seq in range(16)]
-    (due,) = (due for seq, due in schedule(stamp(seq, time=time) for seq, time in enumerate(times)) if seq == 15)
-    assert due.ready == whole
-
-
-def test_the_span_of_a_file_is_its_media_time_however_fast_it_is_read():
-    steady = schedule(stamp(seq, time=0.0, media_time=seq / 25) for seq in range(16))
-    assert steady[-1][1].ready
-    pausing = schedule(stamp(seq, time=seq / 25, media_time=seq / 25 + (seq > 7)) for seq in range(16))
-    assert pausing[-1][1].reason == "span"
-
-
-def test_a_step_of_the_wall_clock_is_no_pause():
-    dues = schedule(stamp(seq, wall_time=1e9 + seq / 25 + (3600 if seq > 7 else 0)) for seq in range(16))
-    assert dues[-1][1].ready
-
-
 def test_windows_whose_newest_frame_is_lost_are_counted_too():
-    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    feed = Feed(SIXTEEN, WindowConfig(stride=8))
     for seq in range(64):
         if seq != 31:  # windows ending at 31, 39 want it
             feed.push(stamp(seq), pixels(seq, SIZE))
@@ -243,14 +32,41 @@ def test_windows_whose_newest_frame_is_lost_are_counted_too():
     assert feed.windows_dropped == {"gap": 2}
 
 
-# --- the feed
-
-
-def feed_of(stamps: Iterable[FrameStamp], preprocessing: Preprocessing = SIXTEEN, stride: int = 8) -> CameraFeed:
-    feed = CameraFeed(preprocessing, stride, 1.5)
+def feed_of(stamps: Iterable[FrameStamp], preprocessing: Preprocessing = SIXTEEN, stride: int = 8) -> Feed:
+    feed = Feed(preprocessing, WindowConfig(stride=stride))
     for item in stamps:
         feed.push(item, pixels(item.seq, SIZE))
     return feed
+
+
+@pytest.mark.parametrize("mode", ["window", "streaming"])
+@pytest.mark.parametrize(
+    ("seqs", "lost"),
+    [([0, 1, 2, 6, 7, 100, 101], 3 + 92), ([*range(10), 9, *range(10, 16)], 0), (list(range(1000, 1048)), 0)],
+    ids=["gaps", "a number again", "a worker that comes late"],
+)
+def test_missing_frames_are_counted_by_their_numbers(mode: ModeName, seqs: list[int], lost: int):
+    feed = Feed(SIXTEEN, WindowConfig(mode=mode))
+    for seq in seqs:
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    assert feed.frames_dropped == lost
+
+
+def test_a_new_epoch_loses_no_frame():
+    feed = Feed(SIXTEEN, WindowConfig())
+    for item in [stamp(seq, epoch=1) for seq in range(20)] + [stamp(seq, epoch=2) for seq in range(40)]:
+        feed.push(item, pixels(item.seq, SIZE))
+    assert feed.frames_dropped == 0
+
+
+def test_notes_and_the_window_that_waits_come_in_the_order_of_the_stream():
+    feed = Feed(SIXTEEN, WindowConfig(stride=4))
+    for seq in [*range(20), *range(22, 32)]:  # windows end at 15 and 19; then one is broken at 23, 27 and 31
+        feed.push(stamp(seq), pixels(seq, SIZE))
+    assert [newest.seq for _, newest in feed.notes()] == [3, 7, 11]
+    clip = feed.take()
+    assert clip is not None and clip.newest.seq == 19
+    assert [newest.seq for _, newest in feed.notes()] == [23, 27, 31]
 
 
 def test_a_clip_is_the_windows_frames_with_their_times():
@@ -282,7 +98,7 @@ def test_a_clip_is_no_copy_of_the_frames():
 
 
 def test_push_says_when_there_is_something_to_take():
-    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    feed = Feed(SIXTEEN, WindowConfig(stride=8))
     told = [seq for seq in range(32) if feed.push(stamp(seq), pixels(seq, SIZE))]
     assert told == [7, 15, 23, 31]
 
@@ -425,7 +241,7 @@ def test_over_a_lossy_link_every_clip_is_whole_and_every_due_window_is_accounted
     seed, preprocessing, stride, loss, pause, attention
 ):
     rng = random.Random(seed)
-    feed = CameraFeed(preprocessing, stride, 1.5)
+    feed = Feed(preprocessing, WindowConfig(stride=stride))
     max_span_s = ((preprocessing.window_frames - 1) * 1.5 + 0.5) / 25 + 1e-6
     seen: dict[tuple[int, int], FrameStamp] = {}
     due = warming = recognised = 0
@@ -488,7 +304,7 @@ def augmented(*stamps: FrameStamp, sample_fps: float = 25.0) -> list[int]:
 
 def test_each_frame_is_augmented_once_as_it_arrives_and_lies_in_the_ring_so():
     pairs = Pairs()
-    feed = CameraFeed(SIXTEEN, stride=2, max_span_ratio=1.5, augment=pairs)
+    feed = Feed(SIXTEEN, WindowConfig(stride=2), pairs)
     clips = []
     for seq in range(24):
         feed.push(stamp(seq), pixels(seq, SIZE))
@@ -530,7 +346,7 @@ def test_nothing_is_paired_across_a_stall_that_the_sampler_does_not_fill():
 # --- changing the stride
 
 
-def due_at(feed: CameraFeed, seqs: Iterable[int]) -> list[int]:
+def due_at(feed: Feed, seqs: Iterable[int]) -> list[int]:
     """Push frames; return the last frame of each window that was due, taken at once."""
     due = []
     for seq in seqs:
@@ -544,7 +360,7 @@ def due_at(feed: CameraFeed, seqs: Iterable[int]) -> list[int]:
 
 @pytest.mark.parametrize(("before", "after"), [(8, 3), (3, 8), (8, 1), (1, 200), (8, 8)])
 def test_from_a_change_of_stride_on_windows_stand_on_its_own_grid_and_none_is_called_dropped(before, after):
-    feed = CameraFeed(SIXTEEN, before, 1.5)
+    feed = Feed(SIXTEEN, WindowConfig(stride=before))
     assert due_at(feed, range(100)) == list(range(15, 100, before))
     feed.set_stride(after)
     assert due_at(feed, range(100, 700)) == [last for last in range(15, 700, after) if last >= 100]
@@ -552,13 +368,13 @@ def test_from_a_change_of_stride_on_windows_stand_on_its_own_grid_and_none_is_ca
 
 
 def test_the_stride_may_be_set_before_the_first_frame():
-    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    feed = Feed(SIXTEEN, WindowConfig(stride=8))
     feed.set_stride(5)
     assert due_at(feed, range(40)) == [15, 20, 25, 30, 35]
 
 
 def test_a_larger_stride_keeps_the_frames_that_are_held_and_the_window_that_waits():
-    feed = CameraFeed(SIXTEEN, 8, 1.5)
+    feed = Feed(SIXTEEN, WindowConfig(stride=8))
     for seq in range(96):
         feed.push(stamp(seq), pixels(seq, SIZE))
     feed.set_stride(1000)
@@ -573,7 +389,7 @@ def test_a_larger_stride_keeps_the_frames_that_are_held_and_the_window_that_wait
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 60)), min_size=1, max_size=6))
 def test_whatever_the_strides_every_window_is_the_frames_it_says(changes):
-    feed, seq = CameraFeed(SIXTEEN, 8, 1.5), 0
+    feed, seq = Feed(SIXTEEN, WindowConfig(stride=8)), 0
     for stride, count in changes:
         feed.set_stride(stride)
         due = due_at(feed, range(seq, seq + count))

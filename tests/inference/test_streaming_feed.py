@@ -9,23 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import WindowConfig
-from stream_i3d.inference.chunk_feed import MAX_WAITING_FRAMES, Chunk, ChunkFeed
-from stream_i3d.messages import FrameStamp
+from stream_i3d.inference.feed import MAX_WAITING_FRAMES, Feed
+from stream_i3d.messages import Clip, FrameStamp
 from stream_i3d.preprocess import Preprocessing
 from tests.samples import number_of, pixels, stamp
 
 SIXTEEN = Preprocessing(short_side=32, crop_size=32)
 
 
-def make_feed(stride: int = 8, averaging: int = 1) -> ChunkFeed:
-    return ChunkFeed(SIXTEEN, WindowConfig(mode="streaming", stride=stride, averaging=averaging))
+def make_feed(stride: int = 8, averaging: int = 1) -> Feed:
+    return Feed(SIXTEEN, WindowConfig(mode="streaming", stride=stride, averaging=averaging))
 
 
 def numbers(frames: np.ndarray) -> list[int]:
     return [number_of(picture) for picture in frames]
 
 
-def taken(feed: ChunkFeed, stamps: Iterable[FrameStamp]) -> list[Chunk]:
+def taken(feed: Feed, stamps: Iterable[FrameStamp]) -> list[Clip]:
     """Push frames one by one, each picture telling its seq; take what is due at once."""
     chunks = []
     for one in stamps:
