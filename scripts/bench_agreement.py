@@ -23,20 +23,24 @@ import click
 import numpy as np
 import torch
 from _bench import report
+from _logits import logits_of
 from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_i3d.config import Precision
-from stream_i3d.inference.engine import TorchEngine, cpu_has_bf16
+from stream_i3d.inference.engine import Engine, LoadedModel
 from stream_i3d.inference.export.parity import compare
 from stream_i3d.inference.export.sample_clips import Clip, video_clips
 from stream_i3d.inference.graphs.conversion import make_program, write_graph
-from stream_i3d.inference.graphs.file import IR, ONNX
-from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, has_bf16
+from stream_i3d.inference.graphs.file import IR, ONNX, encode_head, graph_metadata
+from stream_i3d.inference.graphs.onnx_engine import OnnxEngine, on_cpu
+from stream_i3d.inference.graphs.openvino_engine import OpenVinoEngine, has_bf16
+from stream_i3d.inference.torch_engine import TorchEngine, cpu_has_bf16, head_of
+from stream_i3d.models.backbone import head_arrays
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import normalise
+from stream_i3d.recognition.head import PublishedHead
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "kinetics"
 Logits = NDArray[np.float32]
@@ -49,35 +53,25 @@ def plain(model: torch.nn.Module, spec: ModelSpec, clips: list[Clip]) -> Logits:
     return np.asarray(torch.cat(rows).numpy(), np.float32)
 
 
-def by_torch(model: torch.nn.Module, spec: ModelSpec, clips: list[Clip], precision: Precision) -> Logits:
-    """Return the logits of the torch engine, (clips, classes)."""
-    names = tuple(map(str, range(spec.num_classes)))
+def engines(model: torch.nn.Module, spec: ModelSpec, folder: Path, emulate: bool) -> Iterator[tuple[str, Engine]]:
+    """Yield the name and the engine of every available backend and precision."""
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    engine = TorchEngine(model, spec, names, device, precision)
-    return np.concatenate([engine.logits(engine.prepare([clip])) for clip in clips])
-
-
-def engines(
-    model: torch.nn.Module, spec: ModelSpec, clips: list[Clip], folder: Path, emulate: bool
-) -> Iterator[tuple[str, Logits]]:
-    """Yield the name and the logits of every available backend and precision."""
-    yield "torch fp32", by_torch(model, spec, clips, "fp32")
+    yield "torch fp32", TorchEngine(model, spec, device, "fp32")
     if emulate or cpu_has_bf16() or torch.cuda.is_available():
-        yield "torch bf16", by_torch(model, spec, clips, "bf16")
+        yield "torch bf16", TorchEngine(model, spec, device, "bf16")
     program = make_program(model, spec.preprocessing, spec.in_channels)
+    metadata = graph_metadata(spec, encode_head(*head_arrays(model)))
     if importlib.util.find_spec("openvino"):
         path = folder / f"{spec.preprocessing.clip_len}{IR}"
-        write_graph(program, spec, path)
+        write_graph(program, metadata, path)
         precisions: list[Precision] = ["fp32", "bf16"] if has_bf16() else ["fp32"]
         for precision in precisions:
-            runner = OpenVinoRunner(path, spec, precision, 0, None)
-            yield f"openvino {precision}", np.concatenate([runner(clip[None]) for clip in clips])
+            yield f"openvino {precision}", OpenVinoEngine(path, spec, precision, 0, None)
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnxscript"):
         path = folder / f"{spec.preprocessing.clip_len}{ONNX}"
-        write_graph(program, spec, path)
+        write_graph(program, metadata, path)
         providers, facts = on_cpu("fp32")
-        session = OnnxRunner(path, spec, providers, 0, facts)
-        yield "onnxruntime fp32", np.concatenate([session(clip[None]) for clip in clips])
+        yield "onnxruntime fp32", OnnxEngine(path, spec, providers, 0, facts)
 
 
 def row_of(name: str, frames: int, reference: Logits, found: Logits, temperature: float) -> dict[str, Any]:
@@ -108,7 +102,9 @@ def main(checkpoint: str, videos: Path, lengths: tuple[int, ...], windows: int, 
             made = structs.replace(spec, preprocessing=structs.replace(spec.preprocessing, clip_len=frames))
             clips = video_clips(videos, made, windows, lambda what, done, total: None)
             reference = plain(model, made, clips)
-            for name, found in engines(model, made, clips, Path(folder), emulate):
+            head = PublishedHead({"rgb": head_of(model, made, tuple(map(str, range(spec.num_classes))))})
+            for name, engine in engines(model, made, Path(folder), emulate):
+                found = np.concatenate([logits_of(LoadedModel(engine, head), [clip]) for clip in clips])
                 rows.append(row_of(name, frames, reference, found, spec.temperature))
     report("agreement", rows)
 

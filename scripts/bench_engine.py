@@ -36,20 +36,20 @@ from typing import Any
 import click
 import numpy as np
 from _bench import report
-from _carried_cases import CASES, CarriedNetwork, held_out_streams
 from _full_checkpoint import full_checkpoint
+from _logits import logits_of
+from _streaming_cases import CASES, StreamingNetwork, held_out_streams
 from numpy.typing import NDArray
 
 from stream_i3d.config import BackendName, ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import DeviceError
-from stream_i3d.inference.backends import BACKENDS, load_engine
+from stream_i3d.inference.backends import BACKENDS, load_model
 from stream_i3d.inference.export.parity import Logits, compare
 from stream_i3d.inference.export.sample_clips import generated_clips, video_clips
-from stream_i3d.inference.runner import GatheringEngine
+from stream_i3d.inference.ring import FrameRing
 from stream_i3d.inference.setup import settle_model, wait_passively
 from stream_i3d.messages import FrameStamp
 from stream_i3d.models.spec import CARRIED_CHECKPOINT, ModelSpec, known_spec
-from stream_i3d.inference.ring import FrameRing
 from stream_i3d.scenes import LABELS, render_clip
 
 Case = tuple[BackendName, Precision, bool]  # the last: int8
@@ -117,25 +117,24 @@ class Network:
 
     def _engine(self, file: str, backend: BackendName, precision: Precision) -> Call:
         config = ModelConfig(checkpoint=file, backend=backend, precision=precision, device=self.device)
-        engine = load_engine(settle_model(config, WindowConfig()))
-        print(f"{Path(file).name}: {engine.description}", flush=True)
-        return lambda clips: engine.logits(engine.prepare(clips))
+        model = load_model(settle_model(config, WindowConfig()))
+        print(f"{Path(file).name}: {model.engine.description}", flush=True)
+        return partial(logits_of, model)
 
     def _from_rings(self) -> Call:
         config = ModelConfig(checkpoint=self.checkpoint, backend="torch", device=self.device)
-        engine = load_engine(settle_model(config, WindowConfig()))
-        assert isinstance(engine, GatheringEngine)
+        model = load_model(settle_model(config, WindowConfig()))
         made, stride, rings = self.spec.preprocessing, WindowConfig().stride, list[FrameRing]()
         stamp = FrameStamp(camera="bench", epoch=1, seq=0, capture_ns=0, wall_time=0.0)
 
         def call(clips: list[Clip]) -> Logits:
             while len(rings) < len(clips):
-                rings.append(FrameRing(made.window_frames + stride + 64, made.crop_size, 3, engine.make_ring))
+                rings.append(FrameRing(made.window_frames + stride + 64, made.crop_size, 3, model.engine.make_ring))
             for ring, clip in zip(rings, clips, strict=False):
                 for frame in clip if not ring.end else clip[-stride:]:
                     ring.push(stamp, frame)
             places = [ring.device_frames(ring.end - made.clip_len, ring.end - 1) for ring in rings[: len(clips)]]
-            return engine.logits(engine.gather(places))
+            return logits_of(model, clips, places)
 
         return call
 
@@ -143,13 +142,16 @@ class Network:
         """Export to int8."""
         from stream_i3d.inference.export.checkpoint import quantise
         from stream_i3d.inference.graphs.conversion import make_program, to_openvino
-        from stream_i3d.inference.graphs.openvino_runner import write_ir
+        from stream_i3d.inference.graphs.file import encode_head, graph_metadata
+        from stream_i3d.inference.graphs.openvino_engine import write_ir
+        from stream_i3d.models.backbone import head_arrays
         from stream_i3d.models.checkpoint import load_checkpoint
 
         model, spec = load_checkpoint(self.checkpoint, self.spec)
         path = folder / f"{Path(self.checkpoint).stem}-int8.xml"
         clips = generated_clips(spec, count, lambda what, done, total: None)
-        write_ir(quantise(to_openvino(make_program(model, spec.preprocessing)), clips), spec, path)
+        metadata = graph_metadata(spec, encode_head(*head_arrays(model)))
+        write_ir(quantise(to_openvino(make_program(model, spec.preprocessing)), clips), metadata, path)
         return str(path)
 
 
@@ -241,20 +243,20 @@ class Floors:
 
 
 def timing_rows(
-    network: Network, batches: Sequence[int], rounds: int, carried: dict[str, Callable[[], object]] | None = None
+    network: Network, batches: Sequence[int], rounds: int, streaming: dict[str, Callable[[], object]] | None = None
 ) -> list[dict[str, Any]]:
-    """Return a row for each case and batch, and for each of `carried`, a step of streaming mode."""
+    """Return a row for each case and batch, and for each of `streaming`, a step of streaming mode."""
     from stream_i3d.models.checkpoint import load_checkpoint
     from stream_i3d.models.overview import count_flops
 
     made = network.spec.preprocessing
     shape = (made.clip_len, made.crop_size, made.crop_size, 3)
-    rng, floors, carried = np.random.default_rng(0), Floors(network.device), carried or {}
+    rng, floors, streaming = np.random.default_rng(0), Floors(network.device), streaming or {}
     calls = dict(floors.products)
     for batch in batches:
         clips = [rng.integers(0, 256, shape, np.uint8) for _ in range(batch)]
         calls |= {f"{case} {batch}": partial(call, clips) for case, call in network.calls.items()}
-    medians = {name: statistics.median(values) for name, values in times(calls | carried, rounds).items()}
+    medians = {name: statistics.median(values) for name, values in times(calls | streaming, rounds).items()}
     model, _ = load_checkpoint(network.checkpoint, network.spec)
     flops = count_flops(model, (1, 3, *shape[:3]))
     rows: list[dict[str, Any]] = []
@@ -271,7 +273,7 @@ def timing_rows(
                     "floor_share": floors.share(f"{case} {batch}", batch * flops, medians),
                 }
             )
-    for case in carried:
+    for case in streaming:
         row = {"case": case, "median_ms": round(1e3 * medians[case], 2)}
         row["ratio"] = round(medians[f"{network.base} {batches[0]}"] / batches[0] / medians[case], 2)
         rows.append(row | {"floor_share": floors.share(case, flops / 2, medians)})  # a step is half of a window
@@ -290,7 +292,7 @@ def with_accuracy(
 
 def gpu_rows(checkpoint: str, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of a GPU, or rows with the note that there is none."""
-    from stream_i3d.inference.engine import choose_device
+    from stream_i3d.inference.torch_engine import choose_device
 
     device = choose_device("auto")
     rows = (
@@ -314,14 +316,14 @@ def main(rounds: int, batches: tuple[int, ...], clips: int, streams: int, media:
         os.environ["STREAM_I3D_HOME"] = folder  # what is converted here is of no use to anyone
         full = full_checkpoint(Path(folder))
         network = Network(full, Path(folder), 8)
-        carried = CarriedNetwork(full, network.spec, Path(folder), 1)
-        rows = timing_rows(network, batches, rounds, carried.calls())
-        measured = {*network.calls, *carried.engines}
+        streaming = StreamingNetwork(full, network.spec, Path(folder), 1)
+        rows = timing_rows(network, batches, rounds, streaming.calls())
+        measured = {*network.calls, *streaming.models}
         rows += [{"case": case, "note": NOT_HERE} for case in (*ON_CPU, *CASES) if case not in measured]
         motion = Network(CARRIED_CHECKPOINT, Path(folder), QUANTISED_ON)
         found = accuracy(motion, held_out(motion.spec, clips))
         if streams:
-            also = CarriedNetwork(CARRIED_CHECKPOINT, motion.spec, Path(folder), QUANTISED_ON_STREAMS)
+            also = StreamingNetwork(CARRIED_CHECKPOINT, motion.spec, Path(folder), QUANTISED_ON_STREAMS)
             found |= also.accuracy(held_out_streams(motion.spec, streams, HELD_OUT_SEED))
         rows = with_accuracy(rows, found, ("agree", "prob_diff"))
         if media is not None:

@@ -22,13 +22,14 @@ from _bench import report
 from _camera_rows import camera_row
 from _scene_camera import scene_camera
 from _stages import stage_processes
-from numpy.typing import NDArray
 
 from stream_i3d.config import CameraConfig, Config, ControlConfig, IdleConfig, ModelConfig, PublishConfig, WindowConfig
-from stream_i3d.inference.setup import wait_passively
+from stream_i3d.inference.engine import Batch, Engine, LoadedModel, State
+from stream_i3d.inference.setup import ModelSetup, wait_passively
 from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import serve, worker_main
 from stream_i3d.messages import Recognition
+from stream_i3d.recognition.head import Features
 from stream_i3d.service.run import run_service
 from stream_i3d.stage import Ready, Stage
 from stream_i3d.transport.sockets import Subscriber
@@ -40,33 +41,30 @@ STRIDE, SAMPLE_FPS, SLOWDOWN = 8, 25.0, 10.0
 class SlowEngine:
     """Wraps an engine so that every batch takes `SLOWDOWN` strides."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.labels, self.description = engine.labels, f"{engine.description}, slowed"
-        self.temperature, self.facts = engine.temperature, engine.facts
+        self.description, self.facts = f"{engine.description}, slowed", engine.facts
+        self.clip_shape = engine.clip_shape
+        self.make_ring, self.prepare = engine.make_ring, engine.prepare
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
-        """As the other engine."""
-        return self._engine.prepare(clips)
-
-    def logits(self, batch: Any) -> NDArray[np.float32]:
+    def run(self, batch: Batch, states: Sequence[State]) -> tuple[Features, list[State]]:
         """As the other engine, later."""
         until = time.monotonic() + SLOWDOWN * STRIDE / SAMPLE_FPS
-        logits: NDArray[np.float32] = self._engine.logits(batch)
+        found = self._engine.run(batch, states)
         time.sleep(max(0.0, until - time.monotonic()))
-        return logits
-
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        """As the other engine."""
-        self._engine.warm_up(batch_sizes)
+        return found
 
 
 def slow_worker_main(stage: Stage, job: WorkerJob) -> None:
     """Entry point of a slowed worker process."""
     wait_passively()
-    from stream_i3d.inference.backends import load_engine
+    from stream_i3d.inference.backends import load_model
 
-    serve(stage, job, lambda setup: SlowEngine(load_engine(setup)))
+    def load(setup: ModelSetup) -> LoadedModel:
+        model = load_model(setup)
+        return LoadedModel(SlowEngine(model.engine), model.head)
+
+    serve(stage, job, load)
 
 
 class Watcher:

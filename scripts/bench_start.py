@@ -68,7 +68,7 @@ def cases_of(folder: Path, full: str) -> dict[str, Case]:
         BASE: "import torch",
         "import-service": "import stream_i3d.service.run",
         "import-worker": "import stream_i3d.inference.worker.process, openvino",
-        "import-worker-torch": "import stream_i3d.inference.worker.process, stream_i3d.inference.engine",
+        "import-worker-torch": "import stream_i3d.inference.worker.process, stream_i3d.inference.torch_engine",
     }
     cases = {name: Case(("-c", f"{code}; print(flush=True)")) for name, code in imports.items()}
     for network, given in {"motion": (), "i3d": ("--checkpoint", full)}.items():

@@ -23,8 +23,8 @@ import numpy as np
 import psutil
 from _bench import report
 
-from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.inference.ring import FrameRing
+from stream_i3d.messages import Frame, FrameStamp
 from stream_i3d.transport.frames import FrameReceivers, FrameSender
 from stream_i3d.transport.wire import ReceivedFrame, decode_capture
 

@@ -20,13 +20,14 @@ import _moved_patches as patches
 import click
 import cv2
 import numpy as np
+from _logits import logits_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
-from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.engine import Engine
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.offline import recognize_video
 from stream_i3d.inference.setup import ModelSetup, settle_model, wait_passively
 from stream_i3d.messages import VideoRecognition
@@ -47,7 +48,7 @@ class Motion:
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
         self.setup: ModelSetup = settle_model(ModelConfig(checkpoint=checkpoint), WindowConfig())
-        self.engine: Engine = load_engine(self.setup)
+        self.model: LoadedModel = load_model(self.setup)
 
     def predict(self, clips: list[Clips]) -> list[str]:
         """Return the first label of each (T, H, W, 3) uint8 BGR clip."""
@@ -57,8 +58,7 @@ class Motion:
                 np.stack([prepare_frame(frame, self.setup.preprocessing) for frame in clip])
                 for clip in clips[first : first + 16]
             ]
-            logits = self.engine.logits(self.engine.prepare(prepared))
-            labels += [self.engine.labels[int(index)] for index in logits.argmax(1)]
+            labels += [self.model.labels[int(index)] for index in logits_of(self.model, prepared).argmax(1)]
         return labels
 
     def windows(self, video: Path, stride: int, smoothing: SmoothingConfig | None = None) -> list[VideoRecognition]:
@@ -69,7 +69,7 @@ class Motion:
             smoothing=smoothing or SmoothingConfig(method="none"),
             publish=PublishConfig(top_k=1),
         )
-        messages = recognize_video(str(video), self.engine, self.setup, config)
+        messages = recognize_video(str(video), self.model, self.setup, config)
         return [message for message in messages if isinstance(message, VideoRecognition) and message.top_k]
 
 

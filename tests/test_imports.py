@@ -58,7 +58,7 @@ def test_the_packages_keep_the_contracts(packages):
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("stream_i3d/config.py", "import stream_i3d.buffer", "Imports go one way"),
+        ("stream_i3d/config/service.py", "import stream_i3d.inference.feed", "Imports go one way"),
         ("stream_i3d/transport/wire.py", "import stream_i3d.recognition.postprocess", "Imports go one way"),
         ("stream_i3d/motion.py", "import stream_i3d.recognition.smoothing", "Imports go one way"),
         ("stream_i3d/utils.py", "", "Imports go one way"),
@@ -67,10 +67,24 @@ def test_the_packages_keep_the_contracts(packages):
             "def lazy():\n    import torch",
             "Only the networks and the engine import torch",
         ),
-        ("stream_i3d/buffer.py", "import torch", "Capture, transport and the pure core do not reach torch by any way"),
+        (
+            "stream_i3d/inference/feed.py",
+            "import torch",
+            "Capture, transport and the pure core do not reach torch by any way",
+        ),
+        (
+            "stream_i3d/recognition/head.py",
+            "import torch",
+            "Capture, transport and the pure core do not reach torch by any way",
+        ),
+        (
+            "stream_i3d/inference/engine.py",
+            "def lazy():\n    import torch",
+            "Only the networks and the engine import torch",
+        ),
         ("stream_i3d/sampling.py", "import time", "The pure core touches no socket, process, thread or terminal"),
         ("stream_i3d_gui/__init__.py", "import cv2", "The GUI reaches neither OpenCV"),
-        ("stream_i3d_gui/__init__.py", "import stream_i3d.inference.engine", "The GUI reaches neither OpenCV"),
+        ("stream_i3d_gui/__init__.py", "import stream_i3d.inference.torch_engine", "The GUI reaches neither OpenCV"),
         ("stream_i3d_gui/state/translation.py", "import stream_i3d_gui.picture", "What the window shows is worked out"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.buffer import CameraFeed
+from stream_i3d.config import WindowConfig
+from stream_i3d.inference.feed import Feed
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.sampling import FileSampler, RateMeter, Sampler, too_short, too_slow
 from tests.samples import pixels, stamp
@@ -46,7 +47,7 @@ def test_the_sampled_stream_keeps_time_with_the_camera(fps):
 
 @pytest.mark.parametrize("fps", RATES)
 def test_no_window_of_a_steady_camera_is_rejected(fps):
-    feed = CameraFeed(Preprocessing(short_side=32, crop_size=32), stride=4, max_span_ratio=1.5)
+    feed = Feed(Preprocessing(short_side=32, crop_size=32), WindowConfig(stride=4, max_span_ratio=1.5))
     windows = 0
     for seq, time in enumerate(sampled(arrivals(fps, 10))):
         feed.push(stamp(seq, time=time), pixels(seq))
@@ -131,7 +132,7 @@ def test_a_gap_of_up_to_eight_ticks_is_filled_and_a_longer_one_is_not():
 
 
 def test_the_window_over_a_stall_is_rejected_for_its_span():
-    feed = CameraFeed(Preprocessing(short_side=32, crop_size=32), stride=4, max_span_ratio=1.5)
+    feed = Feed(Preprocessing(short_side=32, crop_size=32), WindowConfig(stride=4, max_span_ratio=1.5))
     times = sampled(arrivals(25, 2) + arrivals(25, 2, start=2.5))
     for seq, time in enumerate(times):
         feed.push(stamp(seq, time=time), pixels(seq))

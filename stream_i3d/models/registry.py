@@ -2,7 +2,9 @@
 
 To add an architecture, write one module with its class (see `c3d.py` for an example) and one row in `_TABLE`. The class
 needs: keyword arguments with defaults, among them `num_classes`; a class attribute `heads` with the dotted names of its
-last layers; `forward` from (B, C, T, H, W) to (B, num_classes) logits; convolutions over time as `TimeConv3d`.
+last layers; `forward` from (B, C, T, H, W) to (B, num_classes) logits; convolutions over time as `TimeConv3d`. It may
+offer `feature_map` and `pool_side` (see `backbone.HasFeatureMap`): then its engine gives a map of places. Else the
+engine leaves its last layer out, behind which there may be averages only, and gives one feature vector.
 
 Rows name the class as a string, so that processes without torch can read the table.
 """

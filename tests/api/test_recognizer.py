@@ -209,9 +209,9 @@ def test_output_that_is_not_finite_is_an_error(make_recognizer: Make) -> None:
     recognizer = make_recognizer()
     engine = FakeEngine(choose=lambda clip: 0)
     engine.logits = lambda batch: np.full((1, 3), np.nan, np.float32)  # type: ignore[method-assign]
-    recognizer._model.engine = engine  # type: ignore[assignment]
+    recognizer._model.loaded = engine.model
     with pytest.raises(EngineError, match="not finite"):
-        recognizer.predict(np.zeros((16, 32, 32, 3), np.uint8))
+        recognizer.predict(np.full((16, 32, 32, 3), 9, np.uint8))
 
 
 def test_features_are_those_that_extract_writes(make_recognizer: Make, make_video: Video, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def no_thread_is_left() -> Iterator[None]:
 def source_of(service: Service, engine: Any, monkeypatch: pytest.MonkeyPatch, fast: bool = True) -> LiveSource:
     """A source of the same job as a worker's, whose frames the test sends."""
     monkeypatch.setattr(model_module, "settle_model", lambda model, window: service.job.setup)
-    monkeypatch.setattr(model_module, "load_mode_engine", lambda setup, window: engine)
+    monkeypatch.setattr(model_module, "load_model", lambda setup, mode: engine.model)
     config = service.job.config
     config = structs.replace(config, capture=structs.replace(config.capture, fast=fast))
     model = Model(config)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.capture.reader import Clock, FrameReader
+from stream_i3d.config import WindowConfig
 from stream_i3d.errors import SourceUnavailable
+from stream_i3d.inference.feed import Feed
 from stream_i3d.messages import Frame
 from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
 from tests.samples import number_of
@@ -193,7 +194,7 @@ def test_a_still_part_of_a_file_is_filled_with_the_picture_that_stood_there():
 
 
 def test_no_window_of_a_file_is_lost_to_a_still_part_of_it():
-    feed = CameraFeed(SMALL, 8, 1.5)
+    feed = Feed(SMALL, WindowConfig(stride=8, max_span_ratio=1.5))
     windows = 0
     for frame in all_of(file_reader([*steady(25, 30), *(11.2 + time for time in steady(25, 30))], FakeClock())[0]):
         feed.push(frame.stamp, frame.pixels)
@@ -243,7 +244,7 @@ def test_a_file_gives_the_same_frames_paced_and_at_full_speed(fps):
 
 @pytest.mark.parametrize("fps", [10, 19.62, 60])
 def test_windows_of_a_file_span_the_same_media_time_whatever_its_rate(fps):
-    feed = CameraFeed(SMALL, 1, 1.5)
+    feed = Feed(SMALL, WindowConfig(stride=1, max_span_ratio=1.5))
     spans = []
     for frame in all_of(file_reader(steady(fps, round(10 * fps)), FakeClock())[0]):
         feed.push(frame.stamp, frame.pixels)

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stream_i3d.buffer import CameraFeed
+from stream_i3d.inference.mode import make_feed, memory_maker
 from torch import Tensor
 
-from stream_i3d.buffer import CameraFeed
 from stream_i3d.config import Config, ModelConfig, WindowConfig
 from stream_i3d.inference.cuda_engine import CudaEngine, record_graph
 from stream_i3d.inference.device_ring import CpuQueues, DeviceClip, DeviceRing, Queues, make_queues
-from stream_i3d.inference.mode import make_feed, memory_maker
+from stream_i3d.inference.ring import FrameRing
 from stream_i3d.inference.runner import CameraWindows, WindowRunner
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint
-from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.inference.ring import FrameRing
+from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from tests.conftest import TINY
 from tests.inference.fakes import FakeEngine
 from tests.inference.test_cuda_engine import Recorder

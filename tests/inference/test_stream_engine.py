@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from stream_i3d.inference.stream_engine import TorchStreamEngine, load_stream_engine
 
 from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import ConfigError, LabelsError
 from stream_i3d.inference.engine import cpu_has_bf16
 from stream_i3d.inference.setup import settle_model
-from stream_i3d.inference.stream_engine import TorchStreamEngine, load_stream_engine
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.streaming_plan import SHIFT_FRAMES, STEP_FRAMES, WARM_UP_STEPS

@@ -9,8 +9,8 @@ import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
-
 from stream_i3d.buffer import CameraFeed
+
 from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.flow import dequantise, make_flow
@@ -26,8 +26,8 @@ from stream_i3d.inference.two_stream import TwoStreamEngine
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.recognition.postprocess import PostprocessSettings, softmax
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.postprocess import PostprocessSettings, softmax
 from stream_i3d.scenes import LABELS
 from stream_i3d.stage import CameraSlot
 from stream_i3d.transport.wire import decode_capture, encode_frame

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from stream_i3d.models.serving import ServingForm, export_program
 
 from stream_i3d.models.i3d import I3D
-from stream_i3d.models.serving import ServingForm, export_program
 from stream_i3d.preprocess import Preprocessing, normalise
 from tests.models.conftest import ruled
 

@@ -13,8 +13,8 @@ from stream_i3d.errors import CheckpointError, ConfigError, DeviceError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
-from stream_i3d.recognition.postprocess import softmax
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import softmax
 from stream_i3d.scenes import LABELS
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.evaluation import Network, evaluate, load_network, score_videos, videos_for, with_clips
@@ -168,9 +168,23 @@ def test_the_network_is_run_as_it_is(tiny_checkpoint: Path) -> None:
     found = network.logits({"rgb": clips})
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
     assert network.labels == tuple(LABELS)
-    live = network.live_engine()
-    numpy = [clip.numpy() for clip in clips]
-    torch.testing.assert_close(torch.from_numpy(live.logits(live.prepare(numpy))), wanted, rtol=0, atol=1e-5)
+    live = network.live_model("window")
+    features, _ = live.engine.run(live.engine.prepare([clip.numpy() for clip in clips]), [None] * len(clips))
+    torch.testing.assert_close(torch.from_numpy(live.head(features).logits), wanted, rtol=0, atol=1e-5)
+
+
+def test_where_a_map_is_larger_than_the_pool_its_edges_count_as_in_the_network(tmp_path: Path) -> None:
+    large = Preprocessing(clip_len=24, short_side=288, crop_size=288)  # a map of 9 x 9 places at 3 steps
+    path = saved(tmp_path / "large.safetensors", "i3d", ("a", "b"), large)
+    network = load_network(str(path), config_of(clip={"clip_len": 24, "short_side": 288, "crop_size": 288}))
+    clips = torch.randint(0, 256, (1, 24, 288, 288, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = load_checkpoint(path)[0](clips.permute(0, 4, 1, 2, 3) / 127.5 - 1)
+    model = network.live_model("window")
+    features, _ = model.engine.run(model.engine.prepare([clips[0].numpy()]), [None])
+    assert features["rgb"].shape[:3] == (1, 9, 9)
+    for found in (network.logits({"rgb": clips}), torch.from_numpy(model.head(features).logits)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
 def test_settings_of_the_clip_lie_over_the_checkpoints(tiny_checkpoint: Path) -> None:
@@ -192,7 +206,7 @@ def test_a_flow_network_sees_codes_of_flow_whatever_rgb_is_normalised_by(tmp_pat
         wanted = load_checkpoint(path)[0](clips.permute(0, 4, 1, 2, 3) / 127.5 - 1)
     torch.testing.assert_close(network.logits({"flow": clips}), wanted, rtol=0, atol=1e-5)
     with pytest.raises(ConfigError, match=r"flow\.safetensors sees flow: .* leave out --streaming"):
-        network.live_engine()
+        network.live_model("window")
 
 
 @pytest.mark.parametrize("name", ["two-stream-i3d", "two-stream", "convnet-lstm"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stream_i3d.errors import ConfigError, TrainingError
-from stream_i3d.inference import engine
+from stream_i3d.inference import torch_engine
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.distribution import make_fabric, training_precision
 from stream_i3d.training.loop import Trainer, side_at
@@ -170,7 +170,7 @@ def test_training_on_a_cpu_is_fp32_by_default() -> None:
 def test_training_in_bf16_on_clips_of_eight_frames_learns_without_a_kernel_over_one_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "cpu_has_bf16", lambda: True)  # where it is not in hardware it is emulated, slowly
+    monkeypatch.setattr(torch_engine, "cpu_has_bf16", lambda: True)  # not in hardware, it is emulated, slowly
     config = toy_config(run={"precision": "bf16", "epochs": 12, "clip_gradient": 5.0}, optimizer={"lr": 3e-3})
     model, _ = build_network(config.model, find_origin(config.model), ToyDataset.labels)
     trainer = Trainer(config, make_fabric(config.run), model, PREPROCESSING, ToyDataset(8))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from stream_i3d.config import Config, IdleConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import ConfigError, SourceNotFound
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.messages import Window
 from stream_i3d.preprocess import Image, Preprocessing
+from stream_i3d.recognition.head import Features, PublishedHead, Scores
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.evaluation import Network, load_network
 from stream_i3d.training.stream_videos import Pictures, StreamVideo, file_video
@@ -54,7 +57,7 @@ def by_hundreds(clip: NDArray[np.uint8]) -> int:
 
 
 def played(videos: Sequence[StreamVideo], engine: FakeEngine, seconds: float = 20.0) -> Playback:
-    return play(videos, engine, EIGHT, PLAIN, seconds)
+    return play(videos, engine.model, EIGHT, PLAIN, seconds)
 
 
 def test_videos_follow_each_other_as_one_camera_would_show_them() -> None:
@@ -134,9 +137,9 @@ class FakeNetwork:
         self.spec = type("Spec", (), {"temperature": temperature})()
         self.engine.temperature = temperature
 
-    def own_engine(self, mode: str) -> FakeEngine:
+    def live_model(self, mode: str) -> LoadedModel:
         assert mode == "window"
-        return self.engine
+        return self.engine.model
 
     def logits(self, clips: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return torch.from_numpy(FakeEngine(choose=by_hundreds).logits(list(clips["rgb"].numpy())))
@@ -189,35 +192,29 @@ def network(tiny_checkpoint: Path) -> Network:
     return load_network(str(tiny_checkpoint), config)
 
 
-class Remembering:
-    """An engine that records the logits of each window."""
+class Remembering(PublishedHead):
+    """A head that records the logits of each window."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self.labels, self.description, self.temperature = engine.labels, engine.description, engine.temperature
+    def __init__(self, head: PublishedHead) -> None:
+        super().__init__(head.heads)
         self.seen: list[NDArray[np.float32]] = []
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> Any:
-        return self._engine.prepare(clips)
-
-    def logits(self, batch: Any) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._engine.logits(batch)
-        self.seen.append(found[0])
-        return found
-
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        self._engine.warm_up(batch_sizes)
+    def __call__(self, features: Features) -> Scores:
+        scores = super().__call__(features)
+        self.seen.append(scores.logits[0])
+        return scores
 
 
 def test_a_window_live_has_the_logits_of_the_same_frames_offline(network: Network, make_video: Video) -> None:
     """Live accuracy is offline accuracy: at any frame rate, and whatever was played before."""
     rates = (25.0, 19.62, 29.97, 60.0)
     videos = [file_video(str(make_video(fps, 2.0)), network.labels[0], network.preprocessing) for fps in rates]
-    engine = Remembering(network.live_engine())
-    playback = play(videos, engine, network.preprocessing, Config(), 20.0)
+    model = network.live_model("window")
+    head = Remembering(model.head)
+    playback = play(videos, replace(model, head=head), network.preprocessing, Config(), 20.0)
     predicted = [one for one in playback.predictions if one.prediction is not None]
     live, whole = [], []
-    for logits, one in zip(engine.seen, predicted, strict=True):
+    for logits, one in zip(head.seen, predicted, strict=True):
         window: Window = one.window
         span = span_of(playback.spans, window.first_frame, window.last_frame)
         if span is not None:

@@ -66,7 +66,7 @@ def test_carried_live_predictions_are_those_of_the_whole_clip_network_offline(
     config = live(stride, averaging)
     rates = (25.0, 29.97)
     videos = [file_video(str(make_video(fps, 6.0)), network.labels[0], network.preprocessing) for fps in rates]
-    playback = play(videos, network.stream_engine(), network.preprocessing, config, 20.0)
+    playback = play(videos, network.live_model("streaming"), network.preprocessing, config, 20.0)
     compared = within(playback)
     # The first video's from its first 64 frames on, the second's once what it sees no longer reaches into the first.
     first = range(63, 150, stride)

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import structs
+from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference.backends import load_engine
 from stream_i3d.inference.engine import cpu_has_bf16
 from stream_i3d.inference.graphs.engine import GraphEngine, check_signature
-from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.i3d import I3D

@@ -27,10 +27,11 @@ from tests.golden_rule import fill_by_rule
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
+from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner
+
 from stream_i3d.inference.graphs import conversion
 from stream_i3d.inference.graphs.file import read_graph_spec
 from stream_i3d.inference.graphs.inception import write_inception
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner
 
 WIDTH = 1 / 16
 

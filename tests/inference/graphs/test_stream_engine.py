@@ -11,6 +11,9 @@ import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
+from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
+from stream_i3d.inference.mode import load_mode_engine
+from stream_i3d.inference.stream_engine import StreamEngine
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
@@ -19,10 +22,7 @@ from stream_i3d.inference.engine import cpu_has_bf16
 from stream_i3d.inference.graphs.cache import kept_graph
 from stream_i3d.inference.graphs.conversion import make_program, write_graph
 from stream_i3d.inference.graphs.file import IR
-from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
-from stream_i3d.inference.mode import load_mode_engine
 from stream_i3d.inference.setup import settle_model
-from stream_i3d.inference.stream_engine import StreamEngine
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.streaming_plan import WARM_UP_STEPS

@@ -152,8 +152,9 @@ def test_an_engine_that_gives_nonsense_here_gives_way_to_torch(
 
 def test_an_exported_file_carries_its_values(tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    from stream_i3d.inference.graphs.inception import inception_graph
     from stream_i3d.inference.graphs.openvino_runner import write_ir
+
+    from stream_i3d.inference.graphs.inception import inception_graph
 
     tensors = read_inception(tiny_checkpoint, TINY)
     assert tensors is not None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from stream_i3d.capture import video
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference import engine
+from stream_i3d.inference import torch_engine
 from stream_i3d.inference.backends import Backend
 from stream_i3d.inference.selfcheck.checked import SelfCheck
 from stream_i3d.inference.selfcheck.comparison import TOLERANCES
@@ -19,6 +20,7 @@ from stream_i3d.service.doctor.engine import check_findings
 from stream_i3d.service.doctor.finding import Finding
 from stream_i3d.service.doctor.machine import examine_machine
 from stream_i3d.stage import EngineCheck, RejectedEngine
+from tests.inference.fakes import FakeEngine
 
 
 def finding(what: str) -> Finding:
@@ -68,18 +70,18 @@ def test_an_opencv_without_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("bf16", "words"), [(True, "bf16 in hardware"), (False, "no bf16 in hardware, runs fp32")])
 def test_the_processor_says_how_it_will_run(monkeypatch: pytest.MonkeyPatch, bf16: bool, words: str) -> None:
-    monkeypatch.setattr(engine, "cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr(torch_engine, "cpu_has_bf16", lambda: bf16)
     assert f", {words}, " in finding("CPU").found
 
 
 def test_no_gpu_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "choose_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(torch_engine, "choose_device", lambda name: torch.device("cpu"))
     found = finding("GPU")
     assert (found.state, found.remedy.split(";")[0]) == ("absent", "not needed")
 
 
 def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "choose_device", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(torch_engine, "choose_device", lambda name: torch.device("cuda:0"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Fake 9000")
     assert finding("GPU") == Finding(what="GPU", state="ok", found="Fake 9000")
 
@@ -129,12 +131,10 @@ def test_the_carried_models_engine_is_compared_with_fp32(monkeypatch: pytest.Mon
         rejected=[rejected],
     )
 
-    class Engine:
-        temperature = 1.0
-        self_check = SelfCheck([], None, "window", TOLERANCES["fp32"], facts)
-
-    [warned] = check_findings(Engine())
+    unchecked = FakeEngine().model
+    check = SelfCheck(unchecked, [], None, TOLERANCES["fp32"], facts)
+    [warned] = check_findings(replace(unchecked, check=check))
     assert warned.state == "warn"
     assert "not used: openvino bf16 on cpu, off by 0.4" in warned.found
     assert warned.remedy
-    assert list(check_findings(object())) == []
+    assert list(check_findings(unchecked)) == []
