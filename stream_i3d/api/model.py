@@ -1,4 +1,4 @@
-"""A configured network for the API: the only module of `stream_i3d.api` that knows `stream_i3d.inference`."""
+"""A configured network for the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream_i3d.config import Config
 from stream_i3d.inference.backends import load_model
 from stream_i3d.inference.engine import LoadedModel, warm_up
-from stream_i3d.inference.extract import STREAMS, ExtractJob, Extractor
+from stream_i3d.inference.extract import STREAMS, ExtractJob, Extractor, Progress
 from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import make_augment
 from stream_i3d.inference.offline import Ending, recognize_video
@@ -23,9 +23,6 @@ from stream_i3d.inference.setup import settle_model, wait_passively, with_checkp
 from stream_i3d.messages import ActionEvent, Frame, Recognition, Segment, VideoRecognition
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
 from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
-
-Progress = Callable[[float, float | None], None]
-"""Called with the media time reached and the whole duration (None if unknown), in seconds."""
 
 
 class Features(NamedTuple):

@@ -32,8 +32,9 @@ from stream_i3d.messages import Frame, FrameStamp, LabelScore, Recognition, Segm
 from stream_i3d.shipped_configs import find_config
 
 if TYPE_CHECKING:
-    from stream_i3d.api.model import Features, Model, Progress
+    from stream_i3d.api.model import Features, Model
     from stream_i3d.api.stream import Stream
+    from stream_i3d.inference.extract import Progress
     from stream_i3d.inference.offline import Ending
 
 _SECTIONS = ("model", "window", "smoothing", "idle", "events", "capture")

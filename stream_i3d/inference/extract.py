@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 STREAMS: tuple[StreamName, ...] = ("rgb", "flow")
 
-
 Progress = Callable[[float, float | None], None]
+"""Called with the media time reached and the whole duration (None if unknown), in seconds."""
 
 
 def no_progress(time: float, duration: float | None) -> None:

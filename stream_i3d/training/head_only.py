@@ -10,7 +10,6 @@ fitted on these results.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -27,6 +26,7 @@ from stream_i3d.models.zoo import home_folder
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import Datasets
+from stream_i3d.training.evaluation import Progress
 from stream_i3d.training.features import (
     FeatureDataset,
     FeatureExtractor,
@@ -41,8 +41,6 @@ from stream_i3d.training.video_dataset import VideoDataset
 
 FOLDS = 5
 """Number of folds of the cross-validation."""
-
-Progress = Callable[[str, int, int], None]
 
 
 class FeatureHead(nn.Module):

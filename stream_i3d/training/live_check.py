@@ -23,15 +23,13 @@ from stream_i3d.recognition.postprocess import Drops, Postprocessor, Postprocess
 from stream_i3d.training.calibration import MIN_SAMPLES, MIN_SAMPLES_PER_CLASS, fit_temperature
 from stream_i3d.training.config import TrainConfig
 from stream_i3d.training.datasets import Datasets
-from stream_i3d.training.evaluation import NamedDataset, Network
+from stream_i3d.training.evaluation import NamedDataset, Network, Progress
 from stream_i3d.training.head_only import HeadTraining
 from stream_i3d.training.stream_videos import stream_order, stream_videos
 from stream_i3d.training.streaming import WindowPrediction, play
 
 OUTLOOK = "outlook.json"
 """File name in the run's folder."""
-
-Progress = Callable[[str, int, int], None]
 
 
 class Summary(Struct, frozen=True, kw_only=True):
