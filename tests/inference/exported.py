@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.graphs.conversion import make_program, write_graph
+from stream_i3d.inference.graphs.file import encode_head, graph_metadata
+from stream_i3d.models.backbone import head_arrays
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.preprocess import normalise
 
@@ -27,8 +30,15 @@ def plain_logits(checkpoint: Path, clips: list[NDArray[np.uint8]]) -> NDArray[np
     return logits
 
 
+def logits_of(model: LoadedModel, clips: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """What a loaded model says of clips of its length."""
+    features, _ = model.engine.run(model.engine.prepare(clips), [None] * len(clips))
+    return model.head(features).logits
+
+
 def export_to(checkpoint: Path, path: Path) -> Path:
     """Write the checkpoint as what the name says."""
     model, spec = load_checkpoint(checkpoint)
-    write_graph(make_program(model, spec.preprocessing, spec.in_channels), spec, path)
+    metadata = graph_metadata(spec, encode_head(*head_arrays(model)))
+    write_graph(make_program(model, spec.preprocessing, spec.in_channels), metadata, path)
     return path

@@ -10,9 +10,8 @@ from msgspec import structs
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import ConfigError, DeviceError
-from stream_i3d.inference import backends
-from stream_i3d.inference import engine as engine_module
-from stream_i3d.inference.backends import BACKENDS, Backend, choose_backend, load_engine
+from stream_i3d.inference import backends, torch_engine
+from stream_i3d.inference.backends import BACKENDS, Backend, choose_backend, load_model
 from stream_i3d.inference.setup import ModelSetup, StreamWeights
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
@@ -68,7 +67,7 @@ def test_auto_is_torch_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend(setup_of(device="cuda:0")).backend.name == "torch"
     monkeypatch.setattr(backends.ctypes.util, "find_library", lambda name: "libcuda.so.1")
     for device, name in (("cuda:0", "torch"), ("cpu", "openvino")):  # a driver without a GPU is no GPU
-        monkeypatch.setattr(engine_module, "choose_device", lambda asked, device=device: torch.device(device))
+        monkeypatch.setattr(torch_engine, "choose_device", lambda asked, device=device: torch.device(device))
         assert choose_backend(setup_of()).backend.name == name
 
 
@@ -139,14 +138,14 @@ def test_a_device_that_a_backend_does_not_run_on_is_told(
 ) -> None:
     install(monkeypatch, "openvino", "onnxruntime", "tensorrt")
     with pytest.raises(DeviceError, match=message):
-        load_engine(setup_of(backend=backend, device=device))
+        load_model(setup_of(backend=backend, device=device))
 
 
 def test_an_onnx_runtime_without_tensorrt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnxruntime is not installed")
     install(monkeypatch, "tensorrt")
     with pytest.raises(DeviceError, match=r"built without it: pip uninstall onnxruntime, then pip install 'stream-i3d"):
-        load_engine(setup_of(backend="tensorrt"))
+        load_model(setup_of(backend="tensorrt"))
 
 
 def test_what_runs_and_why_is_logged(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,8 +153,8 @@ def test_what_runs_and_why_is_logged(tiny_checkpoint: Path, caplog: pytest.LogCa
 
     setup = settle_model(ModelConfig(checkpoint=str(tiny_checkpoint), backend="torch", device="cpu"), WindowConfig())
     with caplog.at_level(logging.INFO, "stream_i3d"):
-        engine = load_engine(setup)
-    assert caplog.messages == [f"engine: {engine.description} (torch: asked for)"]
+        model = load_model(setup)
+    assert caplog.messages == [f"engine: {model.engine.description} (torch: asked for)"]
 
 
 def test_every_backend_says_what_it_is() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.inference.torch_engine import cpu_has_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,19 +27,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stream_i3d.inference.engine import TorchEngine
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.graphs.conversion import make_program, write_graph
-from stream_i3d.inference.graphs.onnx_runner import OnnxRunner, on_cpu
-from stream_i3d.inference.graphs.engine import GraphEngine
+from stream_i3d.inference.graphs.file import encode_head, graph_metadata
 from stream_i3d.inference.graphs.inception import inception_graph
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, has_bf16, write_ir
+from stream_i3d.inference.graphs.onnx_engine import OnnxEngine, on_cpu
+from stream_i3d.inference.graphs.openvino_engine import OpenVinoEngine, has_bf16, write_ir
 from stream_i3d.inference.selfcheck.comparison import Attempt, compare
 from stream_i3d.inference.selfcheck.checked import make_self_check
 from stream_i3d.inference.selfcheck.reference import check_clips, model_values
+from stream_i3d.inference.torch_engine import TorchEngine, head_of
+from stream_i3d.models.backbone import head_arrays
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import PublishedHead
 from tests.golden_rule import INCEPTION_GAIN, RESNET_GAIN
 from tests.models.conftest import ruled
 
@@ -54,23 +57,22 @@ if full:
 
 
 def engines(name, model, spec):
-    labels = tuple("abcde")
+    metadata = graph_metadata(spec, encode_head(*head_arrays(model)))
     for precision in ("fp32", "bf16"):
-        yield ("torch", precision), TorchEngine(model, spec, labels, torch.device("cpu"), precision)
+        yield ("torch", precision), TorchEngine(model, spec, torch.device("cpu"), precision)
     if name in ("c3d", "convnet-lstm") or not (full or (spec.preprocessing.clip_len == 8 and isinstance(model, I3D))):
         return  # OpenVINO cannot convert c3d; conversions of others take seconds
     ir = folder / "graph.xml"
     if isinstance(model, I3D):
-        write_ir(inception_graph({key: one.numpy() for key, one in model.state_dict().items()}, spec), spec, ir)
+        write_ir(inception_graph({key: one.numpy() for key, one in model.state_dict().items()}, spec), metadata, ir)
     else:
-        write_graph(make_program(model, spec.preprocessing), spec, ir)
+        write_graph(make_program(model, spec.preprocessing), metadata, ir)
     for precision in ("fp32", "bf16") if has_bf16() else ("fp32",):
-        yield ("openvino", precision), GraphEngine(OpenVinoRunner(ir, spec, precision, 1, None), spec, labels)
+        yield ("openvino", precision), OpenVinoEngine(ir, spec, precision, 1, None)
     if full and spec.width == 1 / 16 and spec.preprocessing.clip_len == 8:
-        write_graph(make_program(model, spec.preprocessing), spec, folder / "graph.onnx")
+        write_graph(make_program(model, spec.preprocessing), metadata, folder / "graph.onnx")
         providers, facts = on_cpu("fp32")
-        runner = OnnxRunner(folder / "graph.onnx", spec, providers, 1, facts)
-        yield ("onnxruntime", "fp32"), GraphEngine(runner, spec, labels)
+        yield ("onnxruntime", "fp32"), OnnxEngine(folder / "graph.onnx", spec, providers, 1, facts)
 
 
 seen = set()
@@ -82,11 +84,12 @@ for name, width, frames in CASES:
     spec = ModelSpec(architecture=name, num_classes=5, width=width, preprocessing=made, options=options)
     reference, clips = model_values(model, made, 3, "window"), check_clips(made, 3, "window")
     assert np.isfinite(reference).all()
+    head = PublishedHead({"rgb": head_of(model, spec, tuple("abcde"))})
     for (backend, precision), engine in engines(name, model, spec):
         way = Attempt(backend=backend, precision=precision, device="cpu")
         for size in (1, 3) if full else (1,):
-            check = make_self_check(way, clips, reference, "window")
-            passes, difference = check.passes(engine, size), check.difference(engine, size)
+            check = make_self_check(LoadedModel(engine, head), way, clips, reference)
+            passes, difference = check.passes(size), check.difference(size)
             assert passes, f"{name} {width} {frames} {way} x {size}: {difference}"
         seen.add((backend, precision))
 print(*sorted("-".join(one) for one in seen))

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
 import pytest
 import torch
 from msgspec import structs
 
 from stream_i3d.config import Config, IdleConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, LabelsError
+from stream_i3d.inference.graphs.file import encode_head, graph_metadata
 from stream_i3d.inference.setup import calibration_note, settle_model, with_checkpoint_threshold
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
-from stream_i3d.models.spec import ModelSpec, encode_spec
+from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
 
 
@@ -156,7 +158,9 @@ def test_a_file_that_was_exported_for_the_other_mode_is_refused(
 ) -> None:
     spec = ModelSpec(num_classes=2, mode=exported)
     path = tmp_path / "a.xml"
-    path.write_text(f"<net><rt_info><stream_i3d value={quoteattr(encode_spec(spec)['stream_i3d'])}/></rt_info></net>")
+    head = encode_head(np.zeros((2, 4), np.float32), np.zeros(2, np.float32), None)
+    texts = "".join(f"<{key} value={quoteattr(text)}/>" for key, text in graph_metadata(spec, head).items())
+    path.write_text(f"<net><rt_info>{texts}</rt_info></net>")
     for mode in (exported, asked):
         if mode == exported:
             assert settle_model(ModelConfig(checkpoint=str(path)), WindowConfig(mode=mode)).spec == spec

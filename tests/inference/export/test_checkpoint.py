@@ -3,8 +3,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from msgspec import structs
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError
-from stream_i3d.inference.backends import load_carried_engine, load_engine
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.export import checkpoint as export_module
 from stream_i3d.inference.export.checkpoint import (
     CALIBRATION_STREAMS,
@@ -30,8 +32,9 @@ from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import PublishedHead
 from tests.conftest import TINY
-from tests.inference.exported import clips_of, plain_logits
+from tests.inference.exported import clips_of, logits_of, plain_logits
 
 Video = Callable[[float, float], Path]
 NEEDS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript"), "int8": ("openvino", "nncf")}
@@ -70,9 +73,8 @@ def test_an_export_agrees_with_its_source_and_runs_as_a_checkpoint(
     assert spec.labels == TINY.labels
     assert spec.provenance["exported"] == f"{kind}, float32, from tiny.safetensors"
     setup = settle_model(ModelConfig(checkpoint=str(output), precision="fp32", threads=1), WindowConfig())
-    engine, clips = load_engine(setup), clips_of(2)
-    logits = engine.logits(engine.prepare(clips))
-    np.testing.assert_allclose(logits, plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
+    model, clips = load_model(setup), clips_of(2)
+    np.testing.assert_allclose(logits_of(model, clips), plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("openvino", ".xml"), ("onnx", ".onnx"), ("torch", ".pt2")])
@@ -88,8 +90,8 @@ def test_a_step_of_streaming_mode_agrees_with_its_source(
     assert exported.spec.mode == "streaming"
     if kind == "openvino":
         config = ModelConfig(checkpoint=str(output), precision="fp32", threads=1)
-        engine = load_carried_engine(settle_model(config, WindowConfig(mode="streaming")))
-        assert exported.description == engine.description
+        model = load_model(settle_model(config, WindowConfig(mode="streaming")), "streaming")
+        assert exported.description == model.engine.description
 
 
 @pytest.mark.slow
@@ -127,34 +129,25 @@ def test_int8_is_calibrated_on_videos_and_compared_on_others_of_them(
     assert output.with_suffix(".bin").stat().st_size < 0.4 * tiny_checkpoint.stat().st_size
     assert capfd.readouterr().out == ""  # NNCF's progress is not ours
     setup = settle_model(ModelConfig(checkpoint=str(output), precision="fp32", threads=1), WindowConfig())
-    engine, clips = load_engine(setup), video_clips(folder, TINY, 9, nobody)[::4]
-    assert engine.description.endswith(", cpu, int8 and fp32")
-    logits, wanted = engine.logits(engine.prepare(clips)), plain_logits(tiny_checkpoint, clips)
+    model, clips = load_model(setup), video_clips(folder, TINY, 9, nobody)[::4]
+    assert model.engine.description.endswith(", cpu, int8 and fp32")
+    logits, wanted = logits_of(model, clips), plain_logits(tiny_checkpoint, clips)
     assert exported.parity.logit_difference == pytest.approx(np.abs(logits - wanted).max(), rel=1e-3)
     assert exported.parity.logit_difference < 0.2 * np.ptp(wanted)
-
-
-class Shifted(NamedTuple):
-    """A runner that is not quite right."""
-
-    description: str
-    run: Callable[[Any], Any]
-
-    def __call__(self, clips: Any) -> Any:
-        return self.run(clips)
 
 
 def test_an_export_that_computes_something_else_is_not_kept(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs("onnx")
-    whole = export_module._runner
+    whole = export_module.load_written
 
-    def broken(*given: Any) -> Any:
-        runner = whole(*given)
-        return Shifted(runner.description, lambda clips: runner(clips) + 0.1)
+    def broken(*given: Any) -> LoadedModel:
+        model = whole(*given)
+        head = model.head.heads["rgb"]
+        return replace(model, head=PublishedHead({"rgb": replace(head, bias=head.bias + np.float32(0.1))}))
 
-    monkeypatch.setattr(export_module, "_runner", broken)
+    monkeypatch.setattr(export_module, "load_written", broken)
     output = tmp_path / "tiny.onnx"
     with pytest.raises(CheckpointError, match=r"gives another network on 64 generated clips: .*; nothing was written"):
         export_checkpoint(job(tiny_checkpoint, output, "onnx"), nobody)
