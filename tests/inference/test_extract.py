@@ -13,11 +13,11 @@ from stream_i3d.capture.source import open_source
 from stream_i3d.config import CaptureConfig, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, EngineError, SourceError
 from stream_i3d.flow import make_flow
-from stream_i3d.inference.engine import TorchEngine
 from stream_i3d.inference.extract import ExtractJob, Extractor, check_videos, parse_streams
 from stream_i3d.inference.flow_frames import FlowFrames
 from stream_i3d.inference.offline import read_frames
 from stream_i3d.inference.setup import settle_model
+from stream_i3d.inference.torch_engine import TorchEngine
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.models.i3d import I3D
 from tests.inference.two_stream import save_stream

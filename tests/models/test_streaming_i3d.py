@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_i3d.errors import ConfigError
-from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.inference.torch_engine import cpu_has_bf16
 from stream_i3d.models.folding import lay_out
 from stream_i3d.models.head import replace_head
 from stream_i3d.models.i3d import I3D, MaxPool3dSame, Unit3D

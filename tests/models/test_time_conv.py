@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from stream_i3d.inference.engine import MixedPrecision, cpu_has_bf16
+from stream_i3d.inference.torch_engine import MixedPrecision, cpu_has_bf16
 from stream_i3d.models.folding import inference_form
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import ARCHITECTURES, build_model
@@ -255,7 +255,7 @@ def test_the_gradients_of_the_last_stages_are_right_in_bf16(steps: int) -> None:
 
 STALE = """
 import torch
-from stream_i3d.inference.engine import MixedPrecision
+from stream_i3d.inference.torch_engine import MixedPrecision
 from stream_i3d.models.registry import build_model
 from stream_i3d.preprocess import Preprocessing
 from tests.golden_rule import INCEPTION_GAIN, RESNET_GAIN

@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec import structs
-from stream_i3d.inference.graphs.openvino_runner import choose_cpu_precision
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
-from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.engine import cpu_has_bf16
-from stream_i3d.inference.graphs.engine import GraphEngine, check_signature
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel, warm_up
+from stream_i3d.inference.graphs.engine import check_signature
+from stream_i3d.inference.graphs.openvino_engine import choose_cpu_precision
 from stream_i3d.inference.setup import settle_model
+from stream_i3d.inference.torch_engine import cpu_has_bf16
 from stream_i3d.models.checkpoint import save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.registry import build_model
 from stream_i3d.scenes import LABELS
 from tests.conftest import TINY
-from tests.inference.exported import clips_of, export_to, plain_logits
+from tests.inference.exported import clips_of, export_to, logits_of, plain_logits
 
 NEEDS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
 MISSING = {
@@ -61,26 +62,26 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def load(path: Path, **model: object) -> GraphEngine:
+def load(path: Path, **model: object) -> LoadedModel:
     config = ModelConfig(checkpoint=str(path), **{"precision": "fp32", "threads": 1, **model})  # type: ignore[arg-type]
-    engine = load_engine(settle_model(config, WindowConfig()))
-    assert isinstance(engine, GraphEngine)
-    return engine
+    return load_model(settle_model(config, WindowConfig()))
 
 
 def test_a_graph_gives_what_the_network_gives_for_any_number_of_clips(
     exported: Callable[[str], Path], tiny_checkpoint: Path, backend: str
 ) -> None:
-    engine = load(exported(backend))
+    model = load(exported(backend))
     kept = []
     for count in (1, 3, 2, 1):
         clips = clips_of(count, seed=count)
         wanted = plain_logits(tiny_checkpoint, clips)
-        batch = engine.prepare(clips)
+        batch = model.engine.prepare(clips)
         for clip in clips:
             clip[:] = 0  # its memory may be overwritten now
-        kept.append((engine.logits(batch), wanted))
-    for logits, wanted in kept:
+        kept.append((model.engine.run(batch, [None] * count)[0], wanted))
+    for features, wanted in kept:
+        assert features["rgb"].dtype == np.float32
+        logits = model.head(features).logits
         assert (logits.dtype, logits.shape) == (np.float32, wanted.shape)
         np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
         assert np.ptp(wanted) > 0.01  # or the comparison would say nothing
@@ -88,9 +89,9 @@ def test_a_graph_gives_what_the_network_gives_for_any_number_of_clips(
 
 @needs_bf16
 def test_openvino_in_bf16_is_close_to_the_network(exported: Callable[[str], Path], tiny_checkpoint: Path) -> None:
-    engine, clips = load(exported("openvino"), precision="auto"), clips_of(2)
-    logits, wanted = engine.logits(engine.prepare(clips)), plain_logits(tiny_checkpoint, clips)
-    assert engine.description.endswith(", cpu, bf16")
+    model, clips = load(exported("openvino"), precision="auto"), clips_of(2)
+    logits, wanted = logits_of(model, clips), plain_logits(tiny_checkpoint, clips)
+    assert model.engine.description.endswith(", cpu, bf16")
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=0.05 * float(np.ptp(wanted)))
     assert np.abs(logits - wanted).max() > 1e-4 * float(np.ptp(wanted))  # bf16 it was
 
@@ -98,9 +99,9 @@ def test_openvino_in_bf16_is_close_to_the_network(exported: Callable[[str], Path
 def test_an_exported_file_brings_its_labels_and_its_temperature(
     exported: Callable[[str], Path], backend: str, tmp_path: Path
 ) -> None:
-    engine = load(exported(backend))
-    assert engine.labels == tuple(LABELS)
-    assert engine.temperature == TINY.temperature
+    model = load(exported(backend))
+    assert model.labels == tuple(LABELS)
+    assert model.head.temperature == TINY.temperature
     setup = settle_model(ModelConfig(checkpoint=str(exported(backend))), WindowConfig())
     assert setup.preprocessing == TINY.preprocessing
     own = tmp_path / "own.txt"
@@ -112,26 +113,25 @@ def test_an_exported_file_brings_its_labels_and_its_temperature(
 
 def test_the_engine_says_what_it_is(exported: Callable[[str], Path], backend: str) -> None:
     name = {"openvino": "OpenVINO 2", "onnxruntime": "ONNX Runtime 1."}[backend]
-    description = load(exported(backend)).description
+    description = load(exported(backend)).engine.description
     assert description.startswith(name)
     assert description.endswith(", cpu, fp32")
 
 
 def test_openvino_reads_onnx_too(exported: Callable[[str], Path], tiny_checkpoint: Path) -> None:
     needs("openvino")
-    engine, clips = load(exported("onnxruntime"), backend="openvino"), clips_of(2)
-    assert engine.description.startswith("OpenVINO")
-    logits = engine.logits(engine.prepare(clips))
-    np.testing.assert_allclose(logits, plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
+    model, clips = load(exported("onnxruntime"), backend="openvino"), clips_of(2)
+    assert model.engine.description.startswith("OpenVINO")
+    np.testing.assert_allclose(logits_of(model, clips), plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
 
 
 def test_warming_up_runs_each_batch_size_at_the_networks_own_size(
     exported: Callable[[str], Path], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = load(exported(backend))
+    engine = load(exported(backend)).engine
     seen: list[tuple[int, ...]] = []
-    monkeypatch.setattr(engine, "_runner", lambda clips: seen.append(clips.shape))
-    engine.warm_up([1, 3])
+    monkeypatch.setattr(engine, "run", lambda clips, states: seen.append(clips.shape))
+    warm_up(engine, [1, 3])
     assert seen == [(1, 16, 32, 32, 3), (3, 16, 32, 32, 3)]
 
 
@@ -190,8 +190,8 @@ def test_a_graph_that_is_damaged_where_its_spec_is_not_is_told(exported: Callabl
 
 
 def test_a_graph_of_another_shape_than_it_says_is_told() -> None:
-    check_signature([16, 32, 32, 3], [10], TINY, "tiny.xml")
-    for inputs, outputs in (([16, 32, 32, 2], [10]), ([16, 32, 32, 3], [400]), (["T", 32, 32, 3], [10])):
+    check_signature([16, 32, 32, 3], [1, 1, 64], TINY, "tiny.xml")
+    for inputs, outputs in (([16, 32, 32, 2], [1, 1, 64]), ([16, 32, 32, 3], [10]), (["T", 32, 32, 3], [1, 1, 64])):
         with pytest.raises(CheckpointError, match=r"^checkpoint 'tiny.xml' says that it turns .*: export it again$"):
             check_signature(inputs, outputs, TINY, "tiny.xml")
 
@@ -211,7 +211,7 @@ def test_a_graph_whose_spec_was_exchanged_is_told(
     if source.with_suffix(".bin").exists():
         path.with_suffix(".bin").write_bytes(source.with_suffix(".bin").read_bytes())
     with pytest.raises(
-        CheckpointError, match=r"says that it turns \(16, 48, 48, 3\) into \(10,\) numbers, but its graph"
+        CheckpointError, match=r"says that it turns \(16, 48, 48, 3\) into a map of features, but its graph"
     ):
         load(path)
 
@@ -229,11 +229,12 @@ def test_a_network_of_flow_is_told_where_to_go(tmp_path: Path) -> None:
 AGAIN = """
 import sys
 from stream_i3d.config import ModelConfig, WindowConfig
-from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import warm_up
 from stream_i3d.inference.setup import settle_model
 
-engine = load_engine(settle_model(ModelConfig(checkpoint=sys.argv[1], backend="openvino"), WindowConfig()))
-engine.warm_up([1])
+engine = load_model(settle_model(ModelConfig(checkpoint=sys.argv[1], backend="openvino"), WindowConfig())).engine
+warm_up(engine, [1])
 assert "torch" not in sys.modules, "torch was imported"
 assert sys.modules["openvino_telemetry"] is None, "OpenVINO may send telemetry"
 print(engine.description)
@@ -243,10 +244,8 @@ print(engine.description)
 def test_a_checkpoint_is_converted_once_and_then_runs_without_torch(tiny_checkpoint: Path) -> None:
     needs("openvino")
     clips = clips_of(2)
-    engine = load(tiny_checkpoint, backend="openvino")
-    np.testing.assert_allclose(
-        engine.logits(engine.prepare(clips)), plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5
-    )
+    model = load(tiny_checkpoint, backend="openvino")
+    np.testing.assert_allclose(logits_of(model, clips), plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
     again = subprocess.run(
         [sys.executable, "-c", AGAIN, str(tiny_checkpoint)], env=os.environ, capture_output=True, text=True, check=False
     )
@@ -257,9 +256,8 @@ def test_a_checkpoint_is_converted_once_and_then_runs_without_torch(tiny_checkpo
 def test_onnx_runtime_converts_a_checkpoint_too(tiny_checkpoint: Path) -> None:
     needs("onnxruntime")
     clips = clips_of(1)
-    engine = load(tiny_checkpoint, backend="onnxruntime")
-    logits = engine.logits(engine.prepare(clips))
-    np.testing.assert_allclose(logits, plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
+    model = load(tiny_checkpoint, backend="onnxruntime")
+    np.testing.assert_allclose(logits_of(model, clips), plain_logits(tiny_checkpoint, clips), rtol=0, atol=1e-5)
 
 
 def test_without_the_converters_onnx_runtime_says_what_it_needs(
@@ -299,14 +297,14 @@ SIGNALLED = """
 import signal, sys
 from pathlib import Path
 from stream_i3d.inference.graphs.file import read_graph_spec
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner, has_bf16
+from stream_i3d.inference.graphs.openvino_engine import OpenVinoEngine, has_bf16
 
 heard, path = [], Path(sys.argv[1])
 signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
-runners = [OpenVinoRunner(path, read_graph_spec(path), "fp32", 0, None) for _ in range(3)]
+engines = [OpenVinoEngine(path, read_graph_spec(path), "fp32", 0, None) for _ in range(3)]
 has_bf16()
-while runners:
-    del runners[0]
+while engines:
+    del engines[0]
 signal.raise_signal(signal.SIGTERM)
 print(heard)
 """

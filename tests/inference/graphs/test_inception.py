@@ -27,11 +27,14 @@ from tests.golden_rule import fill_by_rule
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
-from stream_i3d.inference.graphs.openvino_runner import OpenVinoRunner
-
+from stream_i3d.inference.engine import LoadedModel
 from stream_i3d.inference.graphs import conversion
-from stream_i3d.inference.graphs.file import read_graph_spec
+from stream_i3d.inference.graphs.file import read_graph_spec, read_head
 from stream_i3d.inference.graphs.inception import write_inception
+from stream_i3d.inference.graphs.openvino_engine import OpenVinoEngine
+from stream_i3d.inference.setup import label_names
+from stream_i3d.recognition.head import PublishedHead
+from tests.inference.exported import logits_of
 
 WIDTH = 1 / 16
 
@@ -67,7 +70,9 @@ def test_it_says_what_the_network_says(tmp_path: Path, frames: int, side: int, c
     model, _ = load_checkpoint(checkpoint)
     with torch.no_grad():
         wanted = model(normalise(torch.from_numpy(clips), made)).numpy()
-    given = OpenVinoRunner(tmp_path / "graph.xml", spec, "fp32", 1, None)(clips)
+    path = tmp_path / "graph.xml"
+    head = PublishedHead({"rgb": read_head(path, spec, label_names(None, spec))})
+    given = logits_of(LoadedModel(OpenVinoEngine(path, spec, "fp32", 1, None), head), list(clips))
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5 * wanted.std() + 1e-6)
 
 
@@ -164,10 +169,12 @@ def test_other_networks_are_left_to_the_way_by_torch(tmp_path: Path) -> None:
 FIRST = """
 import sys
 from stream_i3d.config import ModelConfig, WindowConfig
-from stream_i3d.inference.backends import load_engine
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import warm_up
 from stream_i3d.inference.setup import settle_model
 
-load_engine(settle_model(ModelConfig(checkpoint=sys.argv[1], backend="openvino"), WindowConfig())).warm_up([1])
+setup = settle_model(ModelConfig(checkpoint=sys.argv[1], backend="openvino"), WindowConfig())
+warm_up(load_model(setup).engine, [1])
 print(*({"torch", "cv2"} & set(sys.modules)))
 """
 

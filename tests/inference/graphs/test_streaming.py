@@ -11,24 +11,23 @@ import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
-from stream_i3d.inference.graphs.stream_engine import GraphStreamEngine
-from stream_i3d.inference.mode import load_mode_engine
-from stream_i3d.inference.stream_engine import StreamEngine
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
-from stream_i3d.inference.backends import load_carried_engine
-from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel, State, warm_up
 from stream_i3d.inference.graphs.cache import kept_graph
 from stream_i3d.inference.graphs.conversion import make_program, write_graph
-from stream_i3d.inference.graphs.file import IR
+from stream_i3d.inference.graphs.file import IR, encode_head, graph_metadata
 from stream_i3d.inference.setup import settle_model
+from stream_i3d.inference.torch_engine import cpu_has_bf16
+from stream_i3d.models.backbone import head_arrays
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.streaming_plan import WARM_UP_STEPS
 from stream_i3d.scenes import LABELS
 from tests.conftest import TINY
-from tests.inference.test_stream_engine import carried, random_frames, whole_clip
+from tests.inference.streams import carried, random_frames, step, whole_clip
 from tests.models.conftest import ruled
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -38,14 +37,10 @@ Rows = NDArray[np.float32]
 needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 in hardware")
 
 
-def load(path: Path, **model: object) -> StreamEngine:
+def load(path: Path, **model: object) -> LoadedModel:
     given = {"precision": "fp32", "threads": 1, "device": "cpu", **model}
     config = ModelConfig(checkpoint=str(path), **given)  # type: ignore[arg-type]
-    return load_carried_engine(settle_model(config, STREAMING))
-
-
-def along(engine: StreamEngine, frames: NDArray[np.uint8]) -> Rows:
-    return carried(engine, frames)  # type: ignore[arg-type]
+    return load_model(settle_model(config, STREAMING), "streaming")
 
 
 def saved(folder: Path, width: float, classes: int = 10) -> Path:
@@ -58,9 +53,8 @@ def saved(folder: Path, width: float, classes: int = 10) -> Path:
 @pytest.mark.parametrize("width", [1 / 64, 1 / 4])
 def test_it_is_the_whole_clip_network_one_frame_on(tmp_path: Path, width: float) -> None:
     path, frames = saved(tmp_path, width), random_frames(12)
-    engine = load(path)
-    assert isinstance(engine, GraphStreamEngine)
-    ours, theirs = along(engine, frames)[:, WARM_UP_STEPS:], whole_clip(path, frames)
+    model = load(path, backend="openvino")
+    ours, theirs = carried(model, frames)[:, WARM_UP_STEPS:], whole_clip(path, frames)
     theirs = theirs[:, : ours.shape[1]]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * theirs.std())
     assert np.ptp(theirs, axis=1).max() > 1e-3
@@ -69,7 +63,7 @@ def test_it_is_the_whole_clip_network_one_frame_on(tmp_path: Path, width: float)
 @pytest.mark.slow
 def test_it_is_the_whole_clip_network_at_full_width(tmp_path: Path) -> None:
     path, frames = saved(tmp_path, 1.0, 400), random_frames(10)
-    ours, theirs = along(load(path), frames)[:, WARM_UP_STEPS:], whole_clip(path, frames)
+    ours, theirs = carried(load(path), frames)[:, WARM_UP_STEPS:], whole_clip(path, frames)
     theirs = theirs[:, : ours.shape[1]]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * theirs.std())
 
@@ -77,24 +71,24 @@ def test_it_is_the_whole_clip_network_at_full_width(tmp_path: Path) -> None:
 @needs_bf16
 def test_in_bf16_it_is_close(tiny_checkpoint: Path) -> None:
     frames = random_frames(10)
-    engine = load(tiny_checkpoint, precision="auto")
-    rough, exact = along(engine, frames)[:, WARM_UP_STEPS:], along(load(tiny_checkpoint), frames)[:, WARM_UP_STEPS:]
-    assert engine.description.endswith(", cpu, bf16, streaming")
+    model = load(tiny_checkpoint, precision="auto")
+    rough, exact = carried(model, frames)[:, WARM_UP_STEPS:], carried(load(tiny_checkpoint), frames)[:, WARM_UP_STEPS:]
+    assert model.engine.description.endswith(", cpu, bf16, streaming")
     assert 1e-4 * np.ptp(exact) < np.abs(rough - exact).max() < 0.05 * np.ptp(exact)
 
 
 def test_each_camera_has_a_stream_of_its_own_that_begins_and_ends_at_any_time(tiny_checkpoint: Path) -> None:
-    engine = load(tiny_checkpoint)
+    model = load(tiny_checkpoint)
     cameras = [random_frames(9, seed) for seed in (1, 2, 3)]
-    alone = [along(load(tiny_checkpoint, backend="torch"), frames) for frames in cameras]
-    states: list[object] = [None] * 3
+    alone = [carried(load(tiny_checkpoint, backend="torch"), frames) for frames in cameras]
+    states: list[State] = [None] * 3
     found: list[list[Rows]] = [[], [], []]
     for turn in range(12):
         order = [number for number in ((2, 0, 1) if turn % 2 else (1, 2, 0)) if number <= turn < 9 + number]
         chunks = [cameras[number][8 * (turn - number) :][:8] for number in order]
         if not chunks:
             continue
-        logits, after = engine.step(engine.prepare(chunks), [states[number] for number in order])
+        logits, after = step(model, chunks, [states[number] for number in order])
         for row, number in enumerate(order):
             states[number] = after[row]
             found[number].append(logits[row])
@@ -103,25 +97,25 @@ def test_each_camera_has_a_stream_of_its_own_that_begins_and_ends_at_any_time(ti
         np.testing.assert_allclose(
             np.stack(ours, axis=1)[:, WARM_UP_STEPS:], theirs[:, WARM_UP_STEPS:], rtol=0, atol=1e-5
         )
-    again = along(engine, cameras[0])  # a stream that begins anew knows nothing of those before
+    again = carried(model, cameras[0])  # a stream that begins anew knows nothing of those before
     np.testing.assert_array_equal(again, np.stack(found[0], axis=1))
 
 
-def test_a_chunk_may_be_overwritten_and_logits_are_kept(tiny_checkpoint: Path) -> None:
-    engine, chunk = load(tiny_checkpoint), random_frames(1)
+def test_a_chunk_may_be_overwritten_and_features_are_kept(tiny_checkpoint: Path) -> None:
+    engine, chunk = load(tiny_checkpoint).engine, random_frames(1)
     batch = engine.prepare([chunk])
     chunk[:] = 0
-    first, [state] = engine.step(batch, [None])
-    kept = first.copy()
-    engine.step(engine.prepare([chunk]), [state])
-    np.testing.assert_array_equal(first, kept)
-    np.testing.assert_array_equal(first, engine.step(batch, [None])[0])
+    first, states = engine.run(batch, [None])
+    kept = first["rgb"].copy()
+    engine.run(engine.prepare([chunk]), states)
+    np.testing.assert_array_equal(first["rgb"], kept)
+    np.testing.assert_array_equal(first["rgb"], engine.run(batch, [None])[0]["rgb"])
 
 
 def test_warming_up_leaves_no_trace(tiny_checkpoint: Path) -> None:
     frames, warm = random_frames(3), load(tiny_checkpoint)
-    warm.warm_up([1, 2])
-    np.testing.assert_array_equal(along(warm, frames), along(load(tiny_checkpoint), frames))
+    warm_up(warm.engine, [1, 2])
+    np.testing.assert_array_equal(carried(warm, frames), carried(load(tiny_checkpoint), frames))
 
 
 def test_a_kept_network_is_carried_without_torch(tiny_checkpoint: Path) -> None:
@@ -129,13 +123,14 @@ def test_a_kept_network_is_carried_without_torch(tiny_checkpoint: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from stream_i3d.config import ModelConfig, WindowConfig\n"
-        "from stream_i3d.inference.mode import load_mode_engine\n"
+        "from stream_i3d.inference.backends import load_model\n"
+        "from stream_i3d.inference.engine import warm_up\n"
         "from stream_i3d.inference.setup import settle_model\n"
         "window = WindowConfig(mode='streaming')\n"
         "config = ModelConfig(checkpoint=sys.argv[1], backend='openvino', threads=1)\n"
-        "engine = load_mode_engine(settle_model(config, window), window)\n"
-        "engine.warm_up([1])\n"
-        "print(engine.temperature, 'torch' in sys.modules, engine.description.startswith('OpenVINO'))\n"
+        "model = load_model(settle_model(config, window), 'streaming')\n"
+        "warm_up(model.engine, [1])\n"
+        "print(model.head.temperature, 'torch' in sys.modules, model.engine.description.startswith('OpenVINO'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tiny_checkpoint)], capture_output=True, text=True, timeout=60, check=True
@@ -147,9 +142,9 @@ def test_both_modes_of_one_checkpoint_are_kept_apart(tiny_checkpoint: Path) -> N
     for mode in ("window", "streaming", "window"):
         window = WindowConfig(mode=mode)  # type: ignore[arg-type]
         config = ModelConfig(checkpoint=str(tiny_checkpoint), backend="openvino", precision="fp32", threads=1)
-        engine = load_mode_engine(settle_model(config, window), window)
+        engine = load_model(settle_model(config, window), window.mode).engine
         assert engine.description.endswith("streaming") == (mode == "streaming")
-        engine.warm_up([1])
+        warm_up(engine, [1])
 
 
 # --- exported files, and what is wrong with them
@@ -166,9 +161,9 @@ def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_an_exported_step_is_carried_as_its_checkpoint_is(exported: Path, tiny_checkpoint: Path) -> None:
-    frames, engine = random_frames(8), load(exported)
-    assert (engine.labels, engine.temperature) == (tuple(LABELS), TINY.temperature)
-    np.testing.assert_array_equal(along(engine, frames), along(load(tiny_checkpoint), frames))
+    frames, model = random_frames(8), load(exported)
+    assert (model.labels, model.head.temperature) == (tuple(LABELS), TINY.temperature)
+    np.testing.assert_array_equal(carried(model, frames), carried(load(tiny_checkpoint), frames))
 
 
 def test_labels_of_another_length_are_told(exported: Path) -> None:
@@ -179,7 +174,8 @@ def test_labels_of_another_length_are_told(exported: Path) -> None:
 def test_a_graph_of_windows_that_says_it_is_a_step_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     model, spec = load_checkpoint(tiny_checkpoint)
     path = tmp_path / "false.xml"
-    write_graph(make_program(model, spec.preprocessing), structs.replace(spec, mode="streaming"), path)
+    metadata = graph_metadata(structs.replace(spec, mode="streaming"), encode_head(*head_arrays(model)))
+    write_graph(make_program(model, spec.preprocessing), metadata, path)
     with pytest.raises(CheckpointError, match=r"false.xml' is no graph from 8 frames of 32 x 32 .*: export it again$"):
         load(path)
 

@@ -6,52 +6,28 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from stream_i3d.inference.stream_engine import TorchStreamEngine, load_stream_engine
 
 from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import ConfigError, LabelsError
-from stream_i3d.inference.engine import cpu_has_bf16
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel, State, warm_up
 from stream_i3d.inference.setup import settle_model
-from stream_i3d.models.checkpoint import load_checkpoint
+from stream_i3d.inference.torch_engine import cpu_has_bf16
 from stream_i3d.models.i3d import I3D
-from stream_i3d.models.streaming_plan import SHIFT_FRAMES, STEP_FRAMES, WARM_UP_STEPS
+from stream_i3d.models.streaming_plan import WARM_UP_STEPS
 from stream_i3d.preprocess import Preprocessing
 from stream_i3d.scenes import LABELS
+from tests.inference.streams import carried, random_frames, step, whole_clip
 from tests.models.conftest import ruled
 
 STREAMING = WindowConfig(mode="streaming")
 SMALL = Preprocessing(short_side=40, crop_size=32)
-Frames = NDArray[np.uint8]
 needs_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 in hardware")
 
 
-def load(checkpoint: Path, precision: Precision = "fp32") -> TorchStreamEngine:
-    config = ModelConfig(checkpoint=str(checkpoint), device="cpu", precision=precision)
-    return load_stream_engine(settle_model(config, STREAMING))
-
-
-def random_frames(steps: int, seed: int = 0) -> Frames:
-    return np.random.default_rng(seed).integers(0, 256, (steps * STEP_FRAMES, 32, 32, 3), np.uint8)
-
-
-def whole_clip(checkpoint: Path, frames: Frames) -> NDArray[np.float32]:
-    """Logits of the published whole-clip network one frame on, (classes, steps): step n is the streamed one n + 7."""
-    network, _ = load_checkpoint(checkpoint)
-    shifted = np.concatenate((frames[SHIFT_FRAMES:], frames[-SHIFT_FRAMES:])).astype(np.float32)
-    clip = torch.from_numpy(((shifted - 127.5) / 127.5).transpose(3, 0, 1, 2)[None])
-    with torch.no_grad():
-        logits: NDArray[np.float32] = network.temporal_logits(clip)[0].numpy()
-    return logits
-
-
-def carried(engine: TorchStreamEngine, frames: Frames) -> NDArray[np.float32]:
-    """(classes, steps) of one camera that is carried along."""
-    state, rows = None, []
-    for chunk in np.split(frames, len(frames) // STEP_FRAMES):
-        logits, [state] = engine.step(engine.prepare([chunk]), [state])
-        assert logits.dtype == np.float32
-        rows.append(logits[0])
-    return np.stack(rows, axis=1)
+def load(checkpoint: Path, precision: Precision = "fp32") -> LoadedModel:
+    config = ModelConfig(checkpoint=str(checkpoint), backend="torch", device="cpu", precision=precision)
+    return load_model(settle_model(config, STREAMING), "streaming")
 
 
 def test_in_fp32_it_is_the_whole_clip_network_one_frame_on(tiny_checkpoint: Path) -> None:
@@ -65,17 +41,17 @@ def test_in_fp32_it_is_the_whole_clip_network_one_frame_on(tiny_checkpoint: Path
 @needs_bf16
 def test_in_bf16_it_is_close(tiny_checkpoint: Path) -> None:
     frames = random_frames(12)
-    engine = load(tiny_checkpoint, "bf16")
-    rough, exact = carried(engine, frames), carried(load(tiny_checkpoint), frames)
+    model = load(tiny_checkpoint, "bf16")
+    rough, exact = carried(model, frames), carried(load(tiny_checkpoint), frames)
     assert np.abs(rough - exact)[:, WARM_UP_STEPS:].max() < 0.05 * np.abs(exact).max()
-    assert "bf16" in engine.description and engine.description.endswith("streaming")
+    assert "bf16" in model.engine.description and model.engine.description.endswith("streaming")
 
 
 def test_cameras_are_batched_in_any_order_and_begin_at_any_time(tiny_checkpoint: Path) -> None:
-    engine = load(tiny_checkpoint)
+    model = load(tiny_checkpoint)
     cameras = [random_frames(12, seed) for seed in (1, 2, 3)]
-    alone = [carried(engine, frames) for frames in cameras]
-    states: list[object] = [None, None, None]
+    alone = [carried(model, frames) for frames in cameras]
+    states: list[State] = [None, None, None]
     at = [0, 0, 0]
     found: list[list[NDArray[np.float32]]] = [[], [], []]
     for turn in range(16):
@@ -83,7 +59,7 @@ def test_cameras_are_batched_in_any_order_and_begin_at_any_time(tiny_checkpoint:
         chunks = [cameras[number][8 * at[number] : 8 * at[number] + 8] for number in order]
         if not chunks:
             continue
-        logits, after = engine.step(engine.prepare(chunks), [states[number] for number in order])  # type: ignore[misc]
+        logits, after = step(model, chunks, [states[number] for number in order])
         for row, number in enumerate(order):
             states[number] = after[row]
             at[number] += 1
@@ -94,23 +70,23 @@ def test_cameras_are_batched_in_any_order_and_begin_at_any_time(tiny_checkpoint:
 
 
 def test_a_chunk_may_be_overwritten_once_it_is_prepared(tiny_checkpoint: Path) -> None:
-    engine, chunk = load(tiny_checkpoint), random_frames(1)
-    expected, _ = engine.step(engine.prepare([chunk]), [None])
-    batch = engine.prepare([chunk])
+    model, chunk = load(tiny_checkpoint), random_frames(1)
+    expected, _ = step(model, [chunk], [None])
+    batch = model.engine.prepare([chunk])
     chunk[:] = 0
-    assert (engine.step(batch, [None])[0] == expected).all()
+    assert (model.head(model.engine.run(batch, [None])[0]).logits == expected).all()
 
 
 def test_warming_up_leaves_no_trace(tiny_checkpoint: Path) -> None:
     frames = random_frames(9)
     warm = load(tiny_checkpoint)
-    warm.warm_up([1, 2])
+    warm_up(warm.engine, [1, 2])
     np.testing.assert_array_equal(carried(warm, frames), carried(load(tiny_checkpoint), frames))
 
 
 def test_labels_and_temperature_come_with_the_checkpoint(tiny_checkpoint: Path) -> None:
-    engine = load(tiny_checkpoint)
-    assert (engine.labels, engine.temperature) == (tuple(LABELS), 1.0)
+    head = load(tiny_checkpoint).head
+    assert (head.labels, head.temperature) == (tuple(LABELS), 1.0)
 
 
 # --- what cannot be carried
@@ -124,8 +100,8 @@ def foreign(network: I3D, folder: Path) -> Path:
 
 
 def test_a_foreign_file_is_carried_and_its_classes_are_numbered(tmp_path: Path) -> None:
-    engine = load(foreign(I3D(3, width=1 / 64), tmp_path))
-    assert engine.labels == ("class 0", "class 1", "class 2")
+    model = load(foreign(I3D(3, width=1 / 64), tmp_path))
+    assert model.labels == ("class 0", "class 1", "class 2")
 
 
 def test_a_foreign_file_of_flow_is_told_once_it_is_read(tmp_path: Path) -> None:
@@ -138,4 +114,4 @@ def test_labels_of_another_length_are_told(tmp_path: Path) -> None:
     labels.write_text("a\nb\n")
     path = foreign(I3D(3, width=1 / 64), tmp_path)
     with pytest.raises(LabelsError):
-        load_stream_engine(settle_model(ModelConfig(checkpoint=str(path), labels=str(labels)), STREAMING))
+        load_model(settle_model(ModelConfig(checkpoint=str(path), labels=str(labels)), STREAMING), "streaming")
