@@ -170,7 +170,8 @@ def test_features_that_are_not_finite_are_an_error_and_nothing_is_written(
     weights: dict[str, Path], make_video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extractor = Extractor(job_of(weights, tmp_path, streams=("rgb",)))
-    monkeypatch.setattr(TorchEngine, "features", lambda self, batch: np.full((1, self.feature_channels), np.nan))
+    broken = {"rgb": np.full((1, 1, 1, 128), np.nan, np.float32)}
+    monkeypatch.setattr(TorchEngine, "run", lambda self, batch, states: (broken, [None]))
     with pytest.raises(EngineError, match=r"the rgb network's features are not finite for the stack that ends at"):
         extractor.run(str(make_video(25, 2)))
     assert list(tmp_path.iterdir()) == []

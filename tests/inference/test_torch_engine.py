@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from stream_i3d.config import ModelConfig, Precision, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, DeviceError, LabelsError
 from stream_i3d.inference import torch_engine
 from stream_i3d.inference.backends import load_model
-from stream_i3d.inference.engine import LoadedModel, warm_up
+from stream_i3d.inference.engine import Batch, LoadedModel, State, warm_up
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.inference.torch_engine import (
     TorchEngine,
@@ -27,7 +28,7 @@ from stream_i3d.models.registry import build_model
 from stream_i3d.models.resnet_i3d import ResNetI3D
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognition.head import PublishedHead
+from stream_i3d.recognition.head import Features, PublishedHead
 from stream_i3d.scenes import LABELS
 from tests.inference.exported import logits_of
 
@@ -176,9 +177,12 @@ def test_warming_up_runs_each_batch_size_at_the_networks_own_size(
     engine = load_model(setup_of(tiny_checkpoint)).engine
     shapes: list[tuple[int, ...]] = []
     real = engine.run
-    monkeypatch.setattr(
-        engine, "run", lambda batch, states: (shapes.append(tuple(batch.shape)), real(batch, states))[1]
-    )
+
+    def heard(batch: Batch, states: Sequence[State]) -> tuple[Features, list[State]]:
+        shapes.append(tuple(batch.shape))
+        return real(batch, states)
+
+    monkeypatch.setattr(engine, "run", heard)
     warm_up(engine, [1, 3])
     assert shapes == [(1, 3, 16, 32, 32), (3, 3, 16, 32, 32)]
 

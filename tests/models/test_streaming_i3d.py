@@ -23,7 +23,7 @@ CHUNKINGS = {"all at once": [20], "8 at a time": [1] * 20, "mixed": [1, 3, 2, 5,
 class Whole(NamedTuple):
     """What the whole-clip network gives, as `Emitted`, as far as no later frame could change it."""
 
-    feature_map: Tensor
+    feature_maps: Tensor
     features: Tensor
     logits: Tensor
 
@@ -33,10 +33,11 @@ def whole_clip(network: I3D, frames: Tensor) -> Whole:
     shifted = torch.cat((frames[:, :, SHIFT_FRAMES:], frames[:, :, -SHIFT_FRAMES:]), dim=2)  # as long as it was
     good = frames.shape[2] // STEP_FRAMES - DELAY_STEPS
     with torch.inference_mode():
-        feature_map = network.end_points(shifted)["Mixed_5c"][:, :, :good]
+        last = network.end_points(shifted)["Mixed_5c"][:, :, :good]
         features = network.extract_features(shifted)
         logits = network.logits(features)
-    return Whole(feature_map, features.mean((3, 4))[:, :, : good - 1], logits.mean((3, 4))[:, :, : good - 1])
+    feature_maps = (last[:, :, :-1] + last[:, :, 1:]) / 2  # as the average pool takes them over time
+    return Whole(feature_maps, features.mean((3, 4))[:, :, : good - 1], logits.mean((3, 4))[:, :, : good - 1])
 
 
 def streamed(streaming: StreamingI3D, frames: Tensor, chunks: Sequence[int]) -> Emitted:
@@ -47,7 +48,7 @@ def streamed(streaming: StreamingI3D, frames: Tensor, chunks: Sequence[int]) -> 
     for steps in chunks:
         until = at + steps * STEP_FRAMES
         one, state = streaming(frames[:, :, at:until], state)
-        assert one.logits.shape[2] == one.features.shape[2] == one.feature_map.shape[2] == steps
+        assert one.logits.shape[2] == one.features.shape[2] == one.feature_maps.shape[2] == steps
         emitted.append(one)
         at = until
     assert at == frames.shape[2]
@@ -56,12 +57,11 @@ def streamed(streaming: StreamingI3D, frames: Tensor, chunks: Sequence[int]) -> 
 
 def differences(emitted: Emitted, whole: Whole) -> list[float]:
     """The largest of feature map, features and logits, after checking that there is something to compare."""
-    late = (DELAY_STEPS, WARM_UP_STEPS, WARM_UP_STEPS)
     found = []
-    for ours, theirs, delay in zip(emitted, whole, late, strict=True):
-        assert ours[:, :, delay:].shape == theirs.shape
+    for ours, theirs in zip(emitted, whole, strict=True):
+        assert ours[:, :, WARM_UP_STEPS:].shape == theirs.shape
         assert theirs.std() > 0.05
-        found.append((ours[:, :, delay:] - theirs).abs().max().item())
+        found.append((ours[:, :, WARM_UP_STEPS:] - theirs).abs().max().item())
     return found
 
 
@@ -216,7 +216,7 @@ def test_contexts_are_few_and_small() -> None:
         streaming = StreamingI3D(I3D(num_classes=400)).bfloat16()
         _, state = streaming(torch.zeros(1, 3, 8, 224, 224, dtype=torch.bfloat16))
     assert len(state.contexts) == 31
-    assert state.nbytes == 8_328_128  # DESIGN section 5: 8.5 MB
+    assert state.nbytes == 8_426_432
     assert {context.shape[2] for context in state.contexts} == {1, 2, 5}
 
 
@@ -241,7 +241,7 @@ def test_the_state_that_was_given_stays_as_it_was(tiny: I3D) -> None:
     assert all(map(torch.equal, state.contexts, before))
     assert (state.steps, after.steps) == ((2,), (4,))
     again, _ = streaming(frames[:, :, 16:], state)
-    assert torch.equal(first.feature_map, again.feature_map)
+    assert torch.equal(first.feature_maps, again.feature_maps)
 
 
 def test_the_frames_that_were_given_stay_as_they_were(tiny: I3D) -> None:
@@ -291,7 +291,7 @@ def test_a_blank_state_is_that_of_no_state(tiny: I3D) -> None:
     _, used = streaming(frames[:, :, :16])
     anew, _ = streaming(frames, used.blank())
     fresh, _ = streaming(frames)
-    assert torch.equal(anew.feature_map, fresh.feature_map)
+    assert torch.equal(anew.feature_maps, fresh.feature_maps)
 
 
 # --- what does not fit

@@ -98,7 +98,8 @@ def test_each_camera_has_a_stream_of_its_own_that_begins_and_ends_at_any_time(ti
             np.stack(ours, axis=1)[:, WARM_UP_STEPS:], theirs[:, WARM_UP_STEPS:], rtol=0, atol=1e-5
         )
     again = carried(model, cameras[0])  # a stream that begins anew knows nothing of those before
-    np.testing.assert_array_equal(again, np.stack(found[0], axis=1))
+    # The head rounds a batch of cameras in another order.
+    np.testing.assert_allclose(again, np.stack(found[0], axis=1), rtol=0, atol=1e-6)
 
 
 def test_a_chunk_may_be_overwritten_and_features_are_kept(tiny_checkpoint: Path) -> None:
