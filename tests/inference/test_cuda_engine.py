@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stream_i3d.inference.cuda_engine import MAX_GRAPHS, CudaEngine, Graphs, Recording, TensorFunction
-from stream_i3d.inference.engine import TorchEngine
+from stream_i3d.inference.engine import warm_up
+from stream_i3d.inference.torch_engine import TorchEngine
 from stream_i3d.models.checkpoint import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -56,33 +57,30 @@ def test_more_shapes_than_can_be_kept_run_without_a_recording() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_recorded_network_gives_what_the_eager_one_gives(tiny_checkpoint: Path, precision: str) -> None:
     model, spec = load_checkpoint(tiny_checkpoint)
-    labels, record = spec.labels or (), Recorder()
-    eager = TorchEngine(model, spec, labels, CPU, precision)  # type: ignore[arg-type]
-    engine = CudaEngine(model, spec, labels, CPU, precision, record=record)  # type: ignore[arg-type]
+    record = Recorder()
+    eager = TorchEngine(model, spec, CPU, precision)  # type: ignore[arg-type]
+    engine = CudaEngine(model, spec, CPU, precision, record=record)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     kept = []
     for count in (1, 2, 1):
         clips = [rng.integers(0, 256, (16, 32, 32, 3), np.uint8) for _ in range(count)]
-        wanted = eager.logits(eager.prepare(clips))
+        wanted = eager.run(eager.prepare(clips), [None] * count)[0]["rgb"]
         batch = engine.prepare(clips)
         for clip in clips:
             clip[:] = 0  # its memory may be overwritten now
         assert (batch.dtype, batch.shape) == (torch.uint8, (count, 16, 32, 32, 3))  # frames go up as they are
-        kept.append((engine.logits(batch), wanted))
-    for logits, wanted in kept:  # also those whose recording was replayed since
-        assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5 if precision == "fp32" else 0.02)
+        kept.append((engine.run(batch, [None] * count)[0]["rgb"], wanted))
+    for maps, wanted in kept:  # also those whose recording was replayed since
+        assert (maps.dtype, maps.shape) == (np.float32, wanted.shape)
+        np.testing.assert_allclose(maps, wanted, rtol=0, atol=1e-5 if precision == "fp32" else 0.02)
     assert [shape[0] for shape in record.shapes] == [1, 2]
     assert record.replays == 3
     assert engine.description == f"{eager.description}, CUDA graphs"
-    np.testing.assert_allclose(
-        engine.features(engine.prepare(clips)), eager.features(eager.prepare(clips)), rtol=0, atol=1e-6
-    )
 
 
 def test_warming_up_records_each_batch_size(tiny_checkpoint: Path) -> None:
     model, spec = load_checkpoint(tiny_checkpoint)
     record = Recorder()
-    engine = CudaEngine(model, spec, spec.labels or (), CPU, "fp32", record=record)
-    engine.warm_up([1, 2, 3])
+    engine = CudaEngine(model, spec, CPU, "fp32", record=record)
+    warm_up(engine, [1, 2, 3])
     assert [shape[0] for shape in record.shapes] == [1, 2, 3]

@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stream_i3d.buffer import CameraFeed
-from stream_i3d.inference.mode import make_feed, memory_maker
 from torch import Tensor
 
-from stream_i3d.config import Config, ModelConfig, WindowConfig
+from stream_i3d.config import Config, IdleConfig, WindowConfig
 from stream_i3d.inference.cuda_engine import CudaEngine, record_graph
 from stream_i3d.inference.device_ring import CpuQueues, DeviceClip, DeviceRing, Queues, make_queues
-from stream_i3d.inference.ring import FrameRing
-from stream_i3d.inference.runner import CameraWindows, WindowRunner
+from stream_i3d.inference.engine import LoadedModel, warm_up
+from stream_i3d.inference.feed import Feed
+from stream_i3d.inference.ring import FrameRing, MakeMemory
+from stream_i3d.inference.runner import CameraWindows, Runner
+from stream_i3d.inference.torch_engine import head_of
 from stream_i3d.messages import ModelName
 from stream_i3d.models.checkpoint import load_checkpoint
 from stream_i3d.preprocess import Preprocessing
+from stream_i3d.recognition.head import PublishedHead
 from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from tests.conftest import TINY
-from tests.inference.fakes import FakeEngine
 from tests.inference.test_cuda_engine import Recorder
 from tests.samples import number_of, pixels, stamp
 
@@ -176,7 +177,12 @@ def record() -> Recorder:
 @pytest.fixture
 def engine(tiny_checkpoint: Path, record: Recorder) -> CudaEngine:
     """The GPU's engine, on the CPU."""
-    return CudaEngine(load_checkpoint(tiny_checkpoint)[0], TINY, LABELS, CPU, "fp32", record=record)
+    return CudaEngine(load_checkpoint(tiny_checkpoint)[0], TINY, CPU, "fp32", record=record)
+
+
+def maps_of(engine: CudaEngine, batch: Tensor) -> Any:
+    """(B, h, w, C) features of a prepared batch."""
+    return engine.run(batch, [None] * len(batch))[0]["rgb"]
 
 
 class Heard:
@@ -184,48 +190,48 @@ class Heard:
 
     def __init__(self, engine: CudaEngine) -> None:
         self._engine, self.gathered, self.prepared = engine, 0, 0
-        self.labels, self.temperature, self.description = engine.labels, engine.temperature, engine.description
-        self.facts = engine.facts
-        self.make_ring, self.logits, self.warm_up = engine.make_ring, engine.logits, engine.warm_up
+        self.description, self.facts, self.clip_shape = engine.description, engine.facts, engine.clip_shape
+        self.make_ring, self.run = engine.make_ring, engine.run
         self.rows: list[Any] = []
 
-    def prepare(self, clips: Sequence[Any]) -> Any:
-        self.prepared += 1
-        return self._engine.prepare(clips)
-
-    def gather(self, clips: Sequence[DeviceClip]) -> Any:
-        self.gathered += 1
-        batch = self._engine.gather(clips)
-        self.rows.append(batch.clone())
+    def prepare(self, clips: Sequence[Any], device_frames: Sequence[object] = ()) -> Any:
+        batch = self._engine.prepare(clips, device_frames)
+        if device_frames:
+            self.gathered += 1
+            self.rows.append(batch.clone())
+        else:
+            self.prepared += 1
         return batch
 
 
-def windows(feed: Any) -> CameraWindows:
+def feed_of(stride: int, memory: MakeMemory | None = None, made: Preprocessing = MADE) -> Feed:
+    window = WindowConfig(stride=stride)
+    return Feed(made, window) if memory is None else Feed(made, window, make_memory=memory)
+
+
+def windows(feed: Feed) -> CameraWindows:
     settings = PostprocessSettings.of(Config(), LABELS, ModelName(name="i3d", checkpoint="tiny"))
     return CameraWindows(feed, Postprocessor("door", settings, lambda: 0))
 
 
 @pytest.mark.parametrize(("interval", "cameras"), [(1, 1), (1, 2), (2, 2)])
-def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(
+def test_windows_gathered_on_the_device_give_the_same_features_to_the_bit(
     engine: CudaEngine, record: Recorder, interval: int, cameras: int
 ) -> None:
     made = Preprocessing(
         short_side=MADE.short_side, crop_size=MADE.crop_size, clip_len=MADE.clip_len, frame_interval=interval
     )
-    engine.warm_up([cameras])
-    heard = Heard(engine)
-    memory = memory_maker(heard, ModelConfig())
-    assert memory is not None
-    feeds = [make_feed(made, WindowConfig(stride=5), None, memory) for _ in range(cameras)]
-    assert all(isinstance(feed, CameraFeed) for feed in feeds)
+    warm_up(engine, [cameras])
+    feeds = [feed_of(5, engine.make_ring, made) for _ in range(cameras)]
     rng, compared = np.random.default_rng(0), 0
     for seq in range(260):  # the rings wrap around twice
         for feed in feeds:
             feed.push(stamp(seq), rng.integers(0, 256, (MADE.crop_size, MADE.crop_size, 3), np.uint8))
         clips = [clip for feed in feeds if (clip := feed.take()) is not None]
         if len(clips) == cameras and seq % 15 == 0:
-            wanted = engine.logits(engine.prepare([clip.frames for clip in clips]))
-            given = engine.logits(heard.gather([clip.device_frames for clip in clips]))  # type: ignore[misc]
+            frames = [clip.frames for clip in clips]
+            wanted = maps_of(engine, engine.prepare(frames))
+            given = maps_of(engine, engine.prepare(frames, [clip.device_frames for clip in clips]))
             np.testing.assert_array_equal(given, wanted)
             compared += 1
     assert compared >= 10
@@ -235,22 +241,22 @@ def test_windows_gathered_on_the_device_give_the_same_logits_to_the_bit(
 def test_it_is_gathered_into_what_the_recording_reads(engine: CudaEngine, record: Recorder) -> None:
     ring = engine.make_ring(20, MADE.crop_size, 3)
     clip = ring.device_frames(0, 15, 1)
-    assert engine.gather([clip]) is not engine.gather([clip])  # nothing is recorded yet
-    engine.warm_up([1])
-    batch = engine.gather([clip])
-    assert batch is engine.gather([clip])
+    assert engine.prepare([], [clip]) is not engine.prepare([], [clip])  # nothing is recorded yet
+    warm_up(engine, [1])
+    batch = engine.prepare([], [clip])
+    assert batch is engine.prepare([], [clip])
     before = record.replays
-    engine.logits(batch)
+    maps_of(engine, batch)
     assert record.replays == before + 1
 
 
 def test_the_runner_gathers_where_all_windows_are_on_the_device_and_counts_what_was_overwritten(
-    engine: CudaEngine,
+    engine: CudaEngine, tiny_checkpoint: Path
 ) -> None:
     heard = Heard(engine)
-    runner = WindowRunner(heard, 0.0, False, lambda: 0)
-    on_device = windows(make_feed(MADE, WindowConfig(stride=8), None, memory_maker(heard, ModelConfig())))
-    on_host = windows(make_feed(MADE, WindowConfig(stride=8)))
+    head = PublishedHead({"rgb": head_of(load_checkpoint(tiny_checkpoint)[0], TINY, LABELS)})
+    runner = Runner(LoadedModel(heard, head), Config(idle=IdleConfig(min_motion=0)), lambda: 0)
+    on_device, on_host = windows(feed_of(8, heard.make_ring)), windows(feed_of(8))
     for seq in range(16):
         for camera in (on_device, on_host):
             camera.feed.push(stamp(seq), pixels(seq, MADE.crop_size))
@@ -268,20 +274,20 @@ def test_the_runner_gathers_where_all_windows_are_on_the_device_and_counts_what_
 
 
 def test_a_larger_stride_takes_the_frames_along_to_a_larger_ring(engine: CudaEngine) -> None:
-    feed = make_feed(MADE, WindowConfig(stride=1), None, engine.make_ring)
+    feed = feed_of(1, engine.make_ring)
     for seq in range(15):
         feed.push(stamp(seq), pixels(seq, MADE.crop_size))
     feed.set_stride(15)
     feed.push(stamp(15), pixels(15, MADE.crop_size))
     clip = feed.take()
     assert clip is not None and isinstance(clip.device_frames, DeviceClip)
-    assert [number_of(frame.numpy()) for frame in engine.gather([clip.device_frames])[0]] == list(range(16))
+    assert [number_of(frame.numpy()) for frame in engine.prepare([], [clip.device_frames])[0]] == list(range(16))
 
 
 def test_two_threads_never_mix_frames_of_different_windows() -> None:
     """The drain thread pushes as fast as it can; whatever the main thread finds intact is one window, in order."""
     queues = LaggingQueues(random.Random(1))
-    camera = windows(make_feed(MADE, WindowConfig(stride=3), None, lambda *shape: DeviceRing(*shape, queues)))
+    camera = windows(feed_of(3, lambda *shape: DeviceRing(*shape, queues)))
     into, stop, intact = torch.zeros((16, MADE.crop_size, MADE.crop_size, 3), dtype=torch.uint8), threading.Event(), 0
 
     def drain() -> None:
@@ -312,14 +318,8 @@ def test_two_threads_never_mix_frames_of_different_windows() -> None:
         thread.join()
 
 
-def test_who_gets_a_ring_on_the_device(engine: CudaEngine) -> None:
-    assert memory_maker(engine, ModelConfig()) is not None
-    assert memory_maker(engine, ModelConfig(device_ring=False)) is None
-    assert memory_maker(FakeEngine(), ModelConfig()) is None
-
-
 def test_plain_memory_is_nowhere_else() -> None:
-    feed = make_feed(MADE, WindowConfig(stride=8))
+    feed = feed_of(8)
     for seq in range(16):
         feed.push(stamp(seq), pixels(seq, MADE.crop_size))
     clip = feed.take()
@@ -335,15 +335,16 @@ def test_a_device_without_queues_does_all_at_once() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_the_same_logits_come_out(tiny_checkpoint: Path) -> None:
+def test_on_a_gpu_the_same_features_come_out(tiny_checkpoint: Path) -> None:
     model, _ = load_checkpoint(tiny_checkpoint)
-    engine = CudaEngine(model, TINY, LABELS, torch.device("cuda:0"), "fp32", record=record_graph)
-    engine.warm_up([1])
-    feed = make_feed(MADE, WindowConfig(stride=8), None, engine.make_ring)
+    engine = CudaEngine(model, TINY, torch.device("cuda:0"), "fp32", record=record_graph)
+    warm_up(engine, [1])
+    feed = feed_of(8, engine.make_ring)
     rng = np.random.default_rng(0)
     for seq in range(200):
         feed.push(stamp(seq), rng.integers(0, 256, (MADE.crop_size, MADE.crop_size, 3), np.uint8))
         clip = feed.take()
         if clip is not None:
-            wanted = engine.logits(engine.prepare([clip.frames]))
-            np.testing.assert_array_equal(engine.logits(engine.gather([clip.device_frames])), wanted)  # type: ignore[list-item]
+            wanted = maps_of(engine, engine.prepare([clip.frames]))
+            given = maps_of(engine, engine.prepare([clip.frames], [clip.device_frames]))
+            np.testing.assert_array_equal(given, wanted)

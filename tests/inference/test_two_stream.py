@@ -9,25 +9,25 @@ import pytest
 import torch
 from msgspec import structs
 from numpy.typing import NDArray
-from stream_i3d.buffer import CameraFeed
 
 from stream_i3d.config import Config, IdleConfig, ModelConfig, PublishConfig, SmoothingConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, LabelsError
 from stream_i3d.flow import dequantise, make_flow
 from stream_i3d.flow.normalise import STILL
-from stream_i3d.inference import engine as engine_module
-from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.engine import Engine
+from stream_i3d.inference import torch_engine
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import LoadedModel, warm_up
+from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import FlowFrames, make_augment
 from stream_i3d.inference.offline import recognize_video
-from stream_i3d.inference.runner import FusingEngine
 from stream_i3d.inference.setup import ModelSetup, settle_model
 from stream_i3d.inference.two_stream import TwoStreamEngine
 from stream_i3d.inference.worker.drain import Camera, WorkerJob
 from stream_i3d.messages import Frame, ModelName, VideoRecognition
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.preprocess import Preprocessing
-from stream_i3d.recognition.postprocess import PostprocessSettings, softmax
+from stream_i3d.recognition.head import Scores, softmax
+from stream_i3d.recognition.postprocess import PostprocessSettings
 from stream_i3d.scenes import LABELS
 from stream_i3d.stage import CameraSlot
 from stream_i3d.transport.wire import decode_capture, encode_frame
@@ -120,25 +120,28 @@ def test_a_repeated_picture_has_no_flow_and_costs_none() -> None:
 # --- the engine
 
 
+def scores_of(model: LoadedModel, *clips: Pixels) -> Scores:
+    features, _ = model.engine.run(model.engine.prepare(clips), [None] * len(clips))
+    return model.head(features)
+
+
 def test_the_engine_gives_what_the_two_networks_give_by_themselves(rgb: Path, flow: Path) -> None:
     clip = clip_of(16)
-    engine = load_engine(settled(rgb, flow))
-    assert isinstance(engine, TwoStreamEngine) and isinstance(engine, FusingEngine)
-    streams = engine.stream_logits(engine.prepare([clip, clip[::-1]]))
+    model = load_model(settled(rgb, flow))
+    assert isinstance(model.engine, TwoStreamEngine)
+    logits, streams = scores_of(model, clip, clip[::-1])
     inputs = torch.from_numpy(clip.astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None]
     with torch.inference_mode():
         own = load_checkpoint(rgb)[0](inputs[:, :3]).numpy()
         moving = load_checkpoint(flow)[0](inputs[:, 3:]).numpy()
     assert streams["rgb"][:1] == pytest.approx(own, abs=1e-4)
     assert streams["flow"][:1] == pytest.approx(moving, abs=1e-4)
-    assert softmax(engine.fuse(streams))[:1] == pytest.approx((softmax(own) + softmax(moving)) / 2, abs=1e-5)
+    assert softmax(logits)[:1] == pytest.approx((softmax(own) + softmax(moving)) / 2, abs=1e-5)
 
 
 def test_logits_are_added_where_that_is_asked_for(rgb: Path, flow: Path) -> None:
-    engine = load_engine(settled(rgb, flow, fusion="logits"))
-    assert isinstance(engine, TwoStreamEngine)
-    streams = engine.stream_logits(engine.prepare([clip_of(16)]))
-    assert engine.fuse(streams) == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
+    logits, streams = scores_of(load_model(settled(rgb, flow, fusion="logits")), clip_of(16))
+    assert logits == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
 
 
 def calibrated(rgb: Path, flow: Path, folder: Path, temperatures: tuple[float, float]) -> tuple[Path, Path]:
@@ -153,42 +156,34 @@ def calibrated(rgb: Path, flow: Path, folder: Path, temperatures: tuple[float, f
 def test_each_networks_probabilities_are_at_its_own_temperature_before_they_are_fused(
     rgb: Path, flow: Path, tmp_path: Path
 ) -> None:
-    engine = load_engine(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0))))
-    assert isinstance(engine, TwoStreamEngine)
-    streams = engine.stream_logits(engine.prepare([clip_of(16)]))
+    model = load_model(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0))))
+    logits, streams = scores_of(model, clip_of(16))
     wanted = (softmax(streams["rgb"] / 0.5) + softmax(streams["flow"] / 3)) / 2
-    assert softmax(engine.fuse(streams), engine.temperature) == pytest.approx(wanted, abs=1e-5)
-    assert (
-        np.abs(softmax(engine.fuse(streams)) - softmax(streams["rgb"]) / 2 - softmax(streams["flow"]) / 2).max() > 0.01
-    )
+    assert softmax(logits, model.head.temperature) == pytest.approx(wanted, abs=1e-5)
+    assert np.abs(softmax(logits) - softmax(streams["rgb"]) / 2 - softmax(streams["flow"]) / 2).max() > 0.01
 
 
 def test_added_logits_are_added_as_they_are(rgb: Path, flow: Path, tmp_path: Path) -> None:
-    engine = load_engine(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0)), fusion="logits"))
-    assert isinstance(engine, TwoStreamEngine)
-    streams = engine.stream_logits(engine.prepare([clip_of(16)]))
-    assert engine.temperature == 1.0
-    assert engine.fuse(streams) == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
+    model = load_model(settled(*calibrated(rgb, flow, tmp_path, (0.5, 3.0)), fusion="logits"))
+    logits, streams = scores_of(model, clip_of(16))
+    assert model.head.temperature == 1.0
+    assert logits == pytest.approx(streams["rgb"] + streams["flow"], abs=1e-5)
 
 
 def test_flow_is_normalised_by_its_codes_whatever_rgb_was_trained_with(rgb: Path, flow: Path, tmp_path: Path) -> None:
     imagenet = Preprocessing(short_side=40, crop_size=32, mean=(120.0, 110.0, 100.0), std=(60.0, 57.0, 58.0))
     other = save_stream(tmp_path / "imagenet.safetensors", 3, seed=1, preprocessing=imagenet)
-    engines = [load_engine(settled(one, flow)) for one in (rgb, other)]
-    results = []
-    for engine in engines:
-        assert isinstance(engine, TwoStreamEngine)
-        results.append(engine.stream_logits(engine.prepare([clip_of(16)])))
+    results = [scores_of(load_model(settled(one, flow)), clip_of(16)).streams for one in (rgb, other)]
     assert (results[0]["flow"] == results[1]["flow"]).all()
     assert not np.allclose(results[0]["rgb"], results[1]["rgb"])
 
 
 def test_every_batch_size_can_be_warmed_up(rgb: Path, flow: Path) -> None:
-    engine = load_engine(settled(rgb, flow))
+    engine = load_model(settled(rgb, flow)).engine
     sizes: list[int] = []
-    ask = engine._flow.logits
-    engine._flow.logits = lambda batch: sizes.append(len(batch)) or ask(batch)
-    engine.warm_up([1, 2])
+    run = engine._flow.run
+    engine._flow.run = lambda batch, states: sizes.append(len(batch)) or run(batch, states)
+    warm_up(engine, [1, 2])
     assert sizes == [1, 2]
 
 
@@ -198,10 +193,10 @@ def test_every_batch_size_can_be_warmed_up(rgb: Path, flow: Path) -> None:
 def test_torch_takes_no_more_threads_than_the_cores_it_may_have(
     rgb: Path, flow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "allowed_cores", lambda: 1)
+    monkeypatch.setattr(torch_engine, "allowed_cores", lambda: 1)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(3)  # as it counted them at its start
-    load_engine(settled(rgb, flow))
+    load_model(settled(rgb, flow))
     assert torch.get_num_threads() == 1
 
 
@@ -224,7 +219,7 @@ def test_another_programs_file_of_the_other_stream_is_told_when_it_is_read(
     torch.save(load_checkpoint(rgb)[0].state_dict(), path)
     published = save_stream(tmp_path / "published.safetensors", 3, seed=1, preprocessing=Preprocessing())
     with pytest.raises(CheckpointError, match=r"foreign\.pt takes 3 channels"):
-        load_engine(settled(published, path))
+        load_model(settled(published, path))
 
 
 def test_different_classes_are_told(rgb: Path, tmp_path: Path) -> None:
@@ -250,14 +245,14 @@ def test_labels_of_another_length_are_told(rgb: Path, flow: Path) -> None:
 def test_flow_weights_alone_are_told_where_to_go(flow: Path) -> None:
     setup = settle_model(ModelConfig(checkpoint=str(flow)), WindowConfig())
     with pytest.raises(CheckpointError, match="give it as --flow-checkpoint with --model two-stream-i3d"):
-        load_engine(setup)
+        load_model(setup)
 
 
 # --- live and offline
 
 
-def windows(video: Path, engine: Engine, setup: ModelSetup, config: Config = PLAIN) -> list[VideoRecognition]:
-    messages = recognize_video(str(video), engine, setup, config)
+def windows(video: Path, model: LoadedModel, setup: ModelSetup, config: Config = PLAIN) -> list[VideoRecognition]:
+    messages = recognize_video(str(video), model, setup, config)
     return [one for one in messages if isinstance(one, VideoRecognition) and one.state != "warming"]
 
 
@@ -265,8 +260,7 @@ def test_a_prediction_carries_what_each_stream_says(
     rgb: Path, flow: Path, make_video: Callable[[float, float], Path]
 ) -> None:
     setup = settled(rgb, flow)
-    engine = load_engine(setup)
-    found = windows(make_video(25, 2), engine, setup)
+    found = windows(make_video(25, 2), load_model(setup), setup)
     assert len(found) == 5
     for one in found:
         tops = {top.stream: top for top in one.streams}
@@ -280,7 +274,7 @@ def test_a_prediction_carries_what_each_stream_says(
 def test_one_network_has_no_streams(tiny_checkpoint: Path, make_video: Callable[[float, float], Path]) -> None:
     setup = settle_model(ModelConfig(checkpoint=str(tiny_checkpoint), device="cpu", precision="fp32"), WindowConfig())
     assert make_augment(setup) is None
-    found = windows(make_video(25, 2), load_engine(setup), setup)
+    found = windows(make_video(25, 2), load_model(setup), setup)
     assert found and all(one.streams == [] for one in found)
 
 
@@ -290,7 +284,7 @@ def test_flow_does_not_count_as_motion(rgb: Path, flow: Path, make_video: Callab
     one = settle_model(ModelConfig(checkpoint=str(rgb), device="cpu", precision="fp32"), WindowConfig())
     config = structs.replace(PLAIN, idle=IdleConfig(min_confidence=0, min_motion=8.0))
     video = make_video(25, 2)
-    states = [[found.state for found in windows(video, load_engine(setup), setup, config)] for setup in (two, one)]
+    states = [[found.state for found in windows(video, load_model(setup), setup, config)] for setup in (two, one)]
     assert states[0] == states[1]
 
 
@@ -300,7 +294,7 @@ def test_the_worker_makes_the_same_clips_as_offline(rgb: Path, flow: Path) -> No
     job = WorkerJob(cameras=[], relay="", setup=setup, config=config)
     settings = PostprocessSettings.of(config, LABELS, setup.model_name)
     camera = Camera(CameraSlot(name="door", channel="", lossless=True), job, settings)
-    offline = CameraFeed(setup.preprocessing, 4, config.window.max_span_ratio, make_augment(setup))
+    offline = Feed(setup.preprocessing, config.window, make_augment(setup))
     compared = 0
     for seq in range(24):
         frame = Frame(stamp(seq), cut(seq % 8))

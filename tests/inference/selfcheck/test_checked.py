@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference.selfcheck.checked import SelfCheck, load_checked, make_self_check, run_clips
+from stream_i3d.inference.engine import LoadedModel
+from stream_i3d.inference.ring import HostMemory
+from stream_i3d.inference.selfcheck.checked import load_checked, make_self_check, run_clips
 from stream_i3d.inference.selfcheck.clips import CHECK_STEPS, stream_clip, window_clips
 from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
 from stream_i3d.inference.worker.process import Batches
+from stream_i3d.messages import EngineFacts
+from stream_i3d.recognition.head import Features
 from stream_i3d.stage import EngineCheck, RejectedEngine
+from tests.inference.fakes import as_features, plain_head
 
 FIRST = Attempt(backend="openvino", precision="bf16", device="cpu")
 WAYS = attempts(FIRST, ["torch"])
@@ -25,19 +30,37 @@ Spoil = Callable[[Attempt, NDArray[np.float32], int], None]
 
 
 class Fake:
-    """An engine whose logits are four means of a clip; `spoil` changes a batch's rows."""
+    """An engine whose features are four means of a clip; `spoil` changes a batch's rows.
 
-    temperature = 1.0
+    In streaming mode they grow with the steps that a camera has had.
+    """
 
-    def __init__(self, way: Attempt = FIRST, spoil: Spoil = lambda way, rows, size: None) -> None:
-        self.way, self.spoil = way, spoil
-        self.self_check: SelfCheck | None = None
+    clip_shape = (8, 32, 32, 3)
+
+    def __init__(
+        self, way: Attempt = FIRST, spoil: Spoil = lambda way, rows, size: None, streaming: bool = False
+    ) -> None:
+        self.way, self.spoil, self.streaming = way, spoil, streaming
         self.description = str(way)
-        self.labels = ("a", "b", "c", "d")
+        self.facts = EngineFacts(backend=way.backend, device=way.device, precision=way.precision)
         self.ran: list[int] = []
 
-    def prepare(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    @property
+    def model(self) -> LoadedModel:
+        return LoadedModel(self, plain_head(("a", "b", "c", "d")))
+
+    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
+        return HostMemory(capacity, size, channels)
+
+    def prepare(self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()) -> NDArray[np.uint8]:
         return np.stack(clips)
+
+    def run(self, batch: NDArray[np.uint8], states: Sequence[Any]) -> tuple[Features, list[Any]]:
+        rows = self.logits(batch)
+        if not self.streaming:
+            return as_features(rows), [None] * len(states)
+        after = [(state or 0) + 1 for state in states]
+        return as_features(rows + np.array(after, np.float32)[:, None] * np.arange(4, dtype=np.float32)), after
 
     def logits(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.ran.append(len(batch))
@@ -46,24 +69,29 @@ class Fake:
         self.spoil(self.way, rows, len(batch))
         return rows
 
-    def step(self, batch: NDArray[np.uint8], states: Sequence[Any]) -> tuple[NDArray[np.float32], list[Any]]:
-        after = [(state or 0) + 1 for state in states]
-        rows = self.logits(batch) + np.array(after, np.float32)[:, None] * np.arange(4, dtype=np.float32)
-        return rows, after
 
-    def warm_up(self, batch_sizes: Sequence[int]) -> None:
-        raise AssertionError("the check warms an engine up")
+class Loaded(NamedTuple):
+    """What was loaded, and what was found on the way."""
+
+    model: LoadedModel
+    engine: Fake
+    facts: EngineCheck
 
 
-def load(spoil: Spoil, loaded: list[Attempt] | None = None) -> Fake:
-    reference = run_clips(Fake(), CLIPS, "window")
+def load(spoil: Spoil, loaded: list[Attempt] | None = None) -> Loaded:
+    reference = run_clips(Fake().model, CLIPS)
+    engines: list[Fake] = []
 
-    def make(way: Attempt) -> Fake:
+    def make(way: Attempt) -> LoadedModel:
         if loaded is not None:
             loaded.append(way)
-        return Fake(way, spoil)
+        engines.append(Fake(way, spoil))
+        return engines[-1].model
 
-    return load_checked("x.pt", WAYS, make, lambda engine, way: make_self_check(way, CLIPS, reference, "window"))
+    model = load_checked("x.pt", WAYS, make, lambda model, way: make_self_check(model, way, CLIPS, reference))
+    assert model.check is not None
+    assert model.engine is engines[-1]
+    return Loaded(model, engines[-1], model.check.facts)
 
 
 def not_a_number(precision: str, backend: str = "openvino") -> Spoil:
@@ -84,10 +112,8 @@ def wrong(*backends: str) -> Spoil:
 
 def test_an_engine_that_agrees_is_taken_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
     loaded: list[Attempt] = []
-    engine = load(lambda way, rows, size: None, loaded)
+    _, engine, facts = load(lambda way, rows, size: None, loaded)
     assert loaded == [FIRST]
-    assert engine.self_check is not None
-    facts = engine.self_check.facts
     assert (facts.backend, facts.precision, facts.compared, facts.difference) == ("openvino", "bf16", True, 0.0)
     assert facts.rejected == []
     assert caplog.records == []
@@ -96,10 +122,9 @@ def test_an_engine_that_agrees_is_taken_without_a_word(caplog: pytest.LogCapture
 
 def test_an_output_that_is_not_finite_makes_the_same_backend_run_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        engine = load(not_a_number("bf16"))
+        _, engine, facts = load(not_a_number("bf16"))
     assert engine.way == Attempt(backend="openvino", precision="fp32", device="cpu")
-    assert engine.self_check is not None
-    assert engine.self_check.facts == EngineCheck(
+    assert facts == EngineCheck(
         backend="openvino",
         precision="fp32",
         device="cpu",
@@ -118,10 +143,9 @@ def test_an_output_that_is_not_finite_makes_the_same_backend_run_in_fp32(caplog:
 
 
 def test_a_backend_that_is_wrong_in_every_precision_gives_way_to_torch(caplog: pytest.LogCaptureFixture) -> None:
-    engine = load(wrong("openvino"))
+    _, engine, facts = load(wrong("openvino"))
     assert engine.way == Attempt(backend="torch", precision="fp32", device="cpu")
-    assert engine.self_check is not None
-    first, second = engine.self_check.facts.rejected
+    first, second = facts.rejected
     assert (first.precision, second.precision) == ("bf16", "fp32")
     assert first.finite
     assert first.difference is not None
@@ -143,8 +167,8 @@ def test_a_batch_size_that_gives_wrong_numbers_is_not_used(size: int, caplog: py
         if at > size:
             rows[-1] = 0
 
-    engine = load(spoil)
-    batches = Batches(engine, lambda engine, cameras: 8, 8)  # type: ignore[arg-type]
+    model, engine, _ = load(spoil)
+    batches = Batches(model, lambda model, cameras: 8, 8)
     assert batches.limit == size
     assert f"batches of {size + 1} windows fail the self-check" in caplog.text
     batches.warm_for(20)  # more cameras do not have it tried again
@@ -153,8 +177,8 @@ def test_a_batch_size_that_gives_wrong_numbers_is_not_used(size: int, caplog: py
 
 
 def test_all_batch_sizes_are_warm_once_they_were_checked() -> None:
-    engine = load(lambda way, rows, size: None)
-    batches = Batches(engine, lambda engine, cameras: 4, 8)  # type: ignore[arg-type]
+    model, engine, _ = load(lambda way, rows, size: None)
+    batches = Batches(model, lambda model, cameras: 4, 8)
     assert batches.limit == 4
     assert sorted(set(engine.ran)) == [1, 2, 3, 4]
 
@@ -162,17 +186,17 @@ def test_all_batch_sizes_are_warm_once_they_were_checked() -> None:
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_carried_engine_is_checked_over_several_steps(size: int) -> None:
     stream = stream_clip(32, 3)
-    reference = run_clips(Fake(), [stream], "streaming")
+    reference = run_clips(Fake(streaming=True).model, [stream])
     assert reference.shape == (CHECK_STEPS, 4)
-    check = make_self_check(FIRST, [stream], reference, "streaming")
-    assert check.passes(Fake(), size)
+    check = make_self_check(Fake(streaming=True).model, FIRST, [stream], reference)
+    assert check.passes(size)
 
     class Forgetful(Fake):
-        def step(self, batch: NDArray[np.uint8], states: Sequence[Any]) -> tuple[NDArray[np.float32], list[Any]]:
-            return super().step(batch, [None] * len(states))
+        def run(self, batch: NDArray[np.uint8], states: Sequence[Any]) -> tuple[Features, list[Any]]:
+            return super().run(batch, [None] * len(states))
 
-    again = make_self_check(FIRST, [stream], reference, "streaming")
-    assert not again.passes(Forgetful(), size)
+    again = make_self_check(Forgetful(streaming=True).model, FIRST, [stream], reference)
+    assert not again.passes(size)
 
 
 def test_the_clips_are_fixed_and_no_two_frames_alike() -> None:

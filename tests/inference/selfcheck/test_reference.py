@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from msgspec import structs
 
 from stream_i3d.config import ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError
-from stream_i3d.inference.backends import load_engine
-from stream_i3d.inference.graphs.engine import GraphEngine
-from stream_i3d.inference.graphs.file import CHECK_KEY, read_metadata
-from stream_i3d.inference.graphs.inception import read_inception
+from stream_i3d.inference.backends import load_model
+from stream_i3d.inference.engine import State
+from stream_i3d.inference.graphs.engine import Clips
+from stream_i3d.inference.graphs.file import CHECK_KEY, graph_metadata, read_metadata
+from stream_i3d.inference.graphs.inception import inception_head, read_inception
 from stream_i3d.inference.selfcheck import numpy_inception, reference
 from stream_i3d.inference.selfcheck.reference import (
     MAX_CLASSES,
@@ -30,6 +32,7 @@ from stream_i3d.inference.selfcheck.reference import (
 from stream_i3d.inference.setup import settle_model
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
+from stream_i3d.recognition.head import Features
 from tests.conftest import TINY
 
 
@@ -136,11 +139,18 @@ def test_an_engine_that_gives_nonsense_here_gives_way_to_torch(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    real = GraphEngine.logits
-    monkeypatch.setattr(GraphEngine, "logits", lambda self, batch: real(self, batch) * np.float32("nan"))
+    from stream_i3d.inference.graphs.openvino_engine import OpenVinoEngine
+
+    real = OpenVinoEngine.run
+
+    def nonsense(self: OpenVinoEngine, batch: Clips, states: Sequence[State]) -> tuple[Features, list[State]]:
+        features, after = real(self, batch, states)
+        return {"rgb": features["rgb"] * np.float32("nan")}, after
+
+    monkeypatch.setattr(OpenVinoEngine, "run", nonsense)
     config = ModelConfig(checkpoint=str(tiny_checkpoint), backend="openvino", precision="fp32", threads=1)
     with caplog.at_level(logging.INFO, "stream_i3d"):
-        engine = load_engine(settle_model(config, WindowConfig()))
+        engine = load_model(settle_model(config, WindowConfig())).engine
     assert engine.description.startswith("torch")
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert warnings == [
@@ -152,27 +162,29 @@ def test_an_engine_that_gives_nonsense_here_gives_way_to_torch(
 
 def test_an_exported_file_carries_its_values(tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    from stream_i3d.inference.graphs.openvino_runner import write_ir
+    import msgspec
 
     from stream_i3d.inference.graphs.inception import inception_graph
+    from stream_i3d.inference.graphs.openvino_engine import write_ir
 
     tensors = read_inception(tiny_checkpoint, TINY)
     assert tensors is not None
     model, _ = load_checkpoint(tiny_checkpoint)
     values = model_values(model, TINY.preprocessing, 3, "window")
-    import msgspec
-
     path = tmp_path / "own.xml"
-    config = ModelConfig(checkpoint=str(path), threads=1)
+    config = ModelConfig(checkpoint=str(path), precision="fp32", threads=1)
     for rows, passes in ((values, True), (values[:, ::-1], False), (None, True)):
         check = None if rows is None else msgspec.json.encode(make_values(rows)).decode()
-        write_ir(inception_graph(tensors, TINY), TINY, path, check)
+        write_ir(inception_graph(tensors, TINY), graph_metadata(TINY, inception_head(tensors), check), path)
         assert read_metadata(path, CHECK_KEY) == check
         if not passes:
             with pytest.raises(CheckpointError, match=r"^no engine runs own.xml as float32 does"):
-                load_engine(settle_model(config, WindowConfig()))
+                load_model(settle_model(config, WindowConfig()))
             continue
-        engine = load_engine(settle_model(config, WindowConfig()))
-        assert isinstance(engine, GraphEngine)
-        assert engine.self_check is not None
-        assert engine.self_check.facts.compared == (rows is not None)
+        loaded = load_model(settle_model(config, WindowConfig()))
+        assert loaded.check is not None
+        assert loaded.check.facts.compared == (rows is not None)
+    half = load_model(settle_model(structs.replace(config, precision="auto"), WindowConfig()))
+    assert half.check is not None
+    in_half = half.engine.facts.precision != "fp32"  # then the file's own float32 is what it is compared with
+    assert half.check.facts.compared == in_half
