@@ -67,7 +67,8 @@ def engines(name, model, spec):
         write_ir(inception_graph({key: one.numpy() for key, one in model.state_dict().items()}, spec), metadata, ir)
     else:
         write_graph(make_program(model, spec.preprocessing), metadata, ir)
-    for precision in ("fp32", "bf16") if has_bf16() else ("fp32",):
+    halves = has_bf16() and sys.argv[2] != "AVX2"  # no processor has AVX2 alone and bf16, and the plugin no pools
+    for precision in ("fp32", "bf16") if halves else ("fp32",):
         yield ("openvino", precision), OpenVinoEngine(ir, spec, precision, 1, None)
     if full and spec.width == 1 / 16 and spec.preprocessing.clip_len == 8:
         write_graph(make_program(model, spec.preprocessing), metadata, folder / "graph.onnx")
