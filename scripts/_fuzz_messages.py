@@ -53,6 +53,7 @@ def requests() -> list[Parts]:
         control.RemoveCamera(camera="a"), control.RenameCamera(camera="a", name="b"), control.PauseCamera(camera="a"),
         control.ResumeCamera(camera="a"), control.ChangeSettings(settings={"window.stride": 4}), control.GetSettings(),
         control.ChangeSource(camera="a", source="1"), control.ListStages(),
+        control.ChangeView(camera="a", view="whole"),
     ]  # fmt: skip
     return [(control.encode_control(message),) for message in asked]
 

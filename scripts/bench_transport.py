@@ -61,7 +61,7 @@ class _Ring:
     """The square ring of the worker, or a plain slot for the other shapes."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        self._ring = FrameRing(32, shape[0]) if shape[0] == shape[1] else None
+        self._ring = FrameRing((32, *shape, 3)) if shape[0] == shape[1] else None
         self._slots = np.zeros((4, *shape, 3), np.uint8)
         self._next = 0
 

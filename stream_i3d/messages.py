@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # a subscriber, and above all the GUI, must not pay for OpenCV
-    from stream_i3d.preprocess import Image
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8 in [0, 255]; each signature says whether it is BGR or RGB."""
 
 # "$(?!\n)": in Python "$" alone would let a trailing newline into the topic; JSON Schema has no "\Z".
 CameraName = Annotated[
@@ -31,6 +31,9 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 CameraState = Literal["connecting", "live", "stalled", "reconnecting", "stopped"]
 RecognitionState = Literal["warming", "action", "idle"]
+ViewName = Literal["centre", "whole", "squeeze"]
+"""What part of a picture the network sees: the centre square, as published; all of it, in its own shape; or all of it,
+squeezed into a square."""
 
 
 class FrameStamp(Struct, frozen=True, kw_only=True):
@@ -228,6 +231,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         windows_failed: Windows for which the network's output was not finite, since the worker started. Nothing is
             published for them.
         delay_s: Seconds for which pictures are held back, because they come in bursts (HLS); 0 for a steady stream.
+        view: What of the picture the network sees: its centre, the whole of it, or the whole squeezed into a square.
+        view_share: Share of the picture's area that this is, in (0, 1]; None before the first picture.
     """
 
     schema: Literal["stream-i3d/status/1"] = "stream-i3d/status/1"
@@ -248,6 +253,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     problem: str = ""
     retry_in_s: Annotated[float, Meta(ge=0)] | None = None
     too_slow: bool = False
+    view: ViewName = "centre"
+    view_share: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
 class EngineFacts(Struct, frozen=True, kw_only=True):
@@ -301,7 +308,7 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     Attributes:
         final: True when no frame will follow: the file ended, or the process stops.
         lossless: True when frames wait for room on the channel instead of being dropped, so the worker must hold back.
-        delay_s, problem, retry_in_s, too_slow: As in CameraStatus.
+        delay_s, problem, retry_in_s, too_slow, view, view_share: As in CameraStatus.
     """
 
     version: Literal[1] = 1
@@ -318,6 +325,8 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     problem: str = ""
     retry_in_s: Annotated[float, Meta(ge=0)] | None = None
     too_slow: bool = False
+    view: ViewName = "centre"
+    view_share: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
 PUBLISHED = (Recognition, ActionEvent, CameraStatus, Segment)

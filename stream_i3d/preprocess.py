@@ -14,15 +14,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
+
+from stream_i3d.messages import Image, ViewName
 
 if TYPE_CHECKING:
     import torch
 
-Image = NDArray[np.uint8]
-"""(H, W, 3) uint8 in [0, 255]; each signature says whether it is BGR or RGB."""
+__all__ = [
+    "LONGEST_VIEW",
+    "PLACE_PIXELS",
+    "Image",
+    "Preprocessing",
+    "ViewName",
+    "centre_crop",
+    "frame_size",
+    "is_frame_size",
+    "normalise",
+    "prepare_frame",
+    "resize_short_side",
+    "view_share",
+]
 
 Deviation = Annotated[float, Meta(gt=0)]
+
+PLACE_PIXELS = 32
+"""Pixels of a frame's side for each place of an I3D's last map."""
+
+LONGEST_VIEW = 2.5
+"""Longest frame by its shorter side, in the view `whole`; of a longer picture (a panorama) the middle is seen."""
+
+_WIDE = 16 / 9  # what most cameras send
 
 
 class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +57,7 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         crop_size: Pixels of the square centre crop; the model's input is crop_size x crop_size.
         mean: Subtracted per RGB channel, in [0, 255] units.
         std: Divided by per RGB channel, in [0, 255] units.
+        view: What part of a picture is seen.
     """
 
     sample_fps: Annotated[float, Meta(gt=0, le=1000)] = 25.0
@@ -45,6 +67,7 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     crop_size: Annotated[int, Meta(ge=32, le=4096)] = 224
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[Deviation, Deviation, Deviation] = (127.5, 127.5, 127.5)
+    view: ViewName = "centre"
 
     def __post_init__(self) -> None:
         """Check that the crop can be cut out."""
@@ -56,20 +79,85 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Sampled frames from a window's first to its last, both counted."""
         return (self.clip_len - 1) * self.frame_interval + 1
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of frames: of any picture, or in the view `whole` of a 16:9 one."""
+        return frame_size(self, _WIDE)
+
+
+def frame_size(preprocessing: Preprocessing, aspect: float) -> tuple[int, int]:
+    """Return height and width of the frames that are made of pictures of one shape.
+
+    Args:
+        preprocessing: Says the view.
+        aspect: Width of the picture over its height, as it is shown.
+    """
+    short = preprocessing.crop_size
+    if preprocessing.view != "whole":
+        return short, short
+    places = round(short * max(aspect, 1 / aspect) / PLACE_PIXELS)
+    long = PLACE_PIXELS * min(places, int(short * LONGEST_VIEW / PLACE_PIXELS))
+    long = max(long, short)
+    return (short, long) if aspect >= 1 else (long, short)
+
+
+def is_frame_size(preprocessing: Preprocessing, height: int, width: int) -> bool:
+    """Tell whether frames of this size can be made, in one view or another."""
+    short, long = sorted((height, width))
+    if short != preprocessing.crop_size:
+        return False
+    return long == short or (long % PLACE_PIXELS == 0 and long <= short * LONGEST_VIEW)
+
+
+def view_share(preprocessing: Preprocessing, aspect: float) -> float:
+    """Return the share of a picture's area that is seen, in (0, 1]; `aspect` is its width over its height."""
+    ratio = max(aspect, 1 / aspect)
+    if preprocessing.view == "squeeze":
+        return 1.0
+    if preprocessing.view == "whole":
+        return min(1.0, LONGEST_VIEW / ratio)
+    return (preprocessing.crop_size / preprocessing.short_side) ** 2 / ratio
+
 
 def prepare_frame(bgr: Image, preprocessing: Preprocessing, pixel_aspect: float = 1.0) -> Image:
-    """Resize, centre-crop and convert one decoded picture.
+    """Make a frame of one decoded picture: resize, crop as the view says, convert.
 
     Args:
         bgr: (H, W, 3) uint8, channels in OpenCV's order.
-        preprocessing: Target sizes.
+        preprocessing: Sizes and view.
         pixel_aspect: Width of a pixel over its height; the result's pixels are square.
 
     Returns:
-        (crop_size, crop_size, 3) uint8 RGB, contiguous.
+        (H', W', 3) uint8 RGB, contiguous; of `frame_size`, which is crop_size x crop_size but in the view `whole`.
     """
+    if preprocessing.view != "centre":
+        return _prepare_all(bgr, preprocessing, pixel_aspect)
     resized = resize_short_side(bgr, preprocessing.short_side, pixel_aspect)
     return centre_crop(resized, preprocessing.crop_size)[:, :, ::-1].copy()
+
+
+def _prepare_all(bgr: Image, preprocessing: Preprocessing, pixel_aspect: float) -> Image:
+    """Make a frame of all of a picture: its shape is fitted, in `whole` to the next multiple of 32 pixels."""
+    import cv2  # as below
+
+    aspect = bgr.shape[1] * pixel_aspect / bgr.shape[0]
+    height, width = frame_size(preprocessing, aspect)
+    if preprocessing.view == "whole":
+        bgr = _middle(bgr, aspect)
+    return np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)[
+        :, :, ::-1
+    ].copy()
+
+
+def _middle(image: Image, aspect: float) -> Image:
+    """Return the middle of a panorama, no longer than `LONGEST_VIEW`; any other picture as it is."""
+    ratio = max(aspect, 1 / aspect)
+    if ratio <= LONGEST_VIEW:
+        return image
+    axis = 1 if aspect >= 1 else 0
+    kept = max(1, round(image.shape[axis] * LONGEST_VIEW / ratio))
+    start = (image.shape[axis] - kept) // 2
+    return image[:, start : start + kept] if axis else image[start : start + kept]
 
 
 def resize_short_side(image: Image, short_side: int, pixel_aspect: float = 1.0) -> Image:

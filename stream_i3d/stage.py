@@ -24,7 +24,7 @@ from stream_i3d.config import Config
 from stream_i3d.errors import brief
 from stream_i3d.histogram import Histogram
 from stream_i3d.message_pipe import MessagePipe
-from stream_i3d.messages import CameraStatus, EngineFacts, ModelName
+from stream_i3d.messages import CameraStatus, EngineFacts, ModelName, ViewName
 from stream_i3d.overload import Overload
 
 log = logging.getLogger(__name__)
@@ -260,10 +260,16 @@ class WorkerOrder(Struct, frozen=True, kw_only=True, tag="worker"):
 
 
 class CaptureOrder(Struct, frozen=True, kw_only=True, tag="capture"):
-    """Whether the capture process should pause now."""
+    """What a capture process should do now.
+
+    Attributes:
+        paused: Whether it should pause.
+        view: What of the picture the network should see; None as before.
+    """
 
     number: int
     paused: bool
+    view: ViewName | None = None
 
 
 class PublisherOrder(Struct, frozen=True, kw_only=True, tag="publisher"):

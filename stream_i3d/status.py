@@ -72,4 +72,6 @@ class CameraHealth:
             problem=problem,
             retry_in_s=self._report.retry_in_s,
             too_slow=too_slow,
+            view=self._report.view,
+            view_share=self._report.view_share,
         )

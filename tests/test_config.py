@@ -156,7 +156,7 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant(data, key, meant, a
 def test_an_unknown_key_like_nothing_known_gets_no_guess_but_the_list():
     message = refusal({"window": {"xyzzy": 1}})
     assert "did you mean" not in message
-    assert "allowed here: mode, stride, clip_len, frame_interval, sample_fps, max_span_ratio, averaging" in message
+    assert "allowed here: mode, stride, clip_len, frame_interval, sample_fps, view, max_span_ratio" in message
 
 
 def test_keys_that_are_no_text_are_unknown_too():

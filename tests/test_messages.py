@@ -119,6 +119,8 @@ ADDED_LATER = {
     "problem",
     "retry_in_s",
     "too_slow",
+    "view",
+    "view_share",
 }
 """Fields that messages of older services lack, so readers must not require them."""
 

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_i3d.preprocess import Preprocessing, centre_crop, normalise, prepare_frame, resize_short_side
+from stream_i3d.preprocess import (
+    Preprocessing,
+    centre_crop,
+    frame_size,
+    is_frame_size,
+    normalise,
+    prepare_frame,
+    resize_short_side,
+    view_share,
+)
 
 KINETICS = Preprocessing()
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
@@ -209,3 +218,86 @@ def test_a_picture_squeezed_by_its_pixels_is_seen_as_the_one_it_was_squeezed_fro
     squeezed = np.asarray(cv2.resize(whole, (320, 480), interpolation=cv2.INTER_AREA), np.uint8)
     difference = prepare_frame(whole, KINETICS).astype(int) - prepare_frame(squeezed, KINETICS, 2.0)
     assert np.abs(difference).max() <= 2
+
+
+# --- views
+
+
+def seen_as(view: str, **more: int) -> Preprocessing:
+    return Preprocessing(view=view, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [
+        (640, 480, (224, 288)),
+        (1280, 720, (224, 384)),
+        (720, 1280, (384, 224)),
+        (500, 500, (224, 224)),
+        (510, 500, (224, 224)),
+        (1000, 400, (224, 544)),  # the longest
+        (4000, 400, (224, 544)),
+        (400, 4000, (544, 224)),
+    ],
+)
+def test_whole_pictures_keep_their_shape_up_to_a_bound(width: int, height: int, size: tuple[int, int]) -> None:
+    made = seen_as("whole")
+    assert frame_size(made, width / height) == size
+    frame = prepare_frame(picture(height, width), made)
+    assert (frame.shape, frame.dtype, frame.flags.c_contiguous) == ((*size, 3), np.uint8, True)
+    assert is_frame_size(KINETICS, *size)
+
+
+def test_whole_and_squeezed_pictures_show_their_borders_and_the_centre_does_not() -> None:
+    image = np.zeros((360, 640, 3), np.uint8)
+    image[:, :40, 2] = 255  # red, in BGR, at the left border
+    for view, at_left in (("whole", 255), ("squeeze", 255), ("centre", 0)):
+        frame = prepare_frame(image, seen_as(view))
+        assert frame[100, 3].tolist() == [at_left, 0, 0], view
+        assert frame[100, -3].tolist() == [0, 0, 0]
+
+
+def test_of_a_panorama_the_middle_is_seen() -> None:
+    image = np.zeros((100, 1000, 3), np.uint8)
+    image[:, 480:520] = 255
+    image[:, :300] = image[:, 700:] = 90
+    frame = prepare_frame(image, seen_as("whole"))
+    assert frame[100, 272].tolist() == [255] * 3  # the middle of 544
+    assert not (frame == 90).any()
+    assert view_share(seen_as("whole"), 10.0) == pytest.approx(0.25)
+
+
+def test_pixels_that_are_not_square_count_in_every_view() -> None:
+    assert prepare_frame(picture(480, 320), seen_as("whole"), 2.0).shape == (224, 288, 3)
+    assert prepare_frame(picture(480, 320), seen_as("squeeze"), 2.0).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("view", "aspect", "share"),
+    [
+        ("centre", 16 / 9, 0.431),  # 224 x 224 of 256 x 455
+        ("centre", 9 / 16, 0.431),
+        ("centre", 1.0, 0.766),
+        ("whole", 16 / 9, 1.0),
+        ("squeeze", 5.0, 1.0),
+        ("whole", 5.0, 0.5),
+    ],
+)
+def test_the_share_of_the_picture_that_is_seen(view: str, aspect: float, share: float) -> None:
+    assert view_share(seen_as(view), aspect) == pytest.approx(share, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "allowed"),
+    [(224, 224, True), (224, 256, True), (224, 544, True), (224, 576, False), (224, 250, False), (256, 256, False),
+     (192, 224, False), (1, 1, False)],
+)  # fmt: skip
+def test_frames_of_no_view_are_known(height: int, width: int, allowed: bool) -> None:
+    assert is_frame_size(KINETICS, height, width) == is_frame_size(KINETICS, width, height) == allowed
+
+
+def test_the_centre_view_is_the_published_recipe_and_the_default() -> None:
+    image = gradient(480, 640)
+    recipe = centre_crop(resize_short_side(image, 256), 224)[:, :, ::-1]
+    assert Preprocessing().view == "centre"
+    np.testing.assert_array_equal(prepare_frame(image, KINETICS), recipe)

@@ -23,6 +23,7 @@ def facts(board: Board, hello: HelloReply | None, address: str, figures: CameraS
         known[translate("Facts", "Frames dropped")] = count(figures.frames_dropped)
         known[translate("Facts", "Windows dropped")] = count(figures.windows_dropped)
         known[translate("Facts", "Pictures skipped here")] = count(figures.previews_dropped)
+        known[translate("Facts", "Seen of the picture")] = _seen(figures)
     if hello is not None:
         known[translate("Facts", "Service")] = translate("Facts", "stream-i3d {version}, process {pid}").format(
             version=hello.version, pid=hello.pid
@@ -32,3 +33,15 @@ def facts(board: Board, hello: HelloReply | None, address: str, figures: CameraS
         known[translate("Facts", "Device")] = f"{hello.device or NOTHING}, {hello.precision or NOTHING}"
         known[translate("Facts", "Labels")] = count(len(hello.labels))
     return known
+
+
+def _seen(figures: CameraStatistics) -> str:
+    """Return how much of a camera's picture the network sees, such as "43 % (centre)"."""
+    if figures.view_share is None:
+        return NOTHING
+    views = {
+        "centre": translate("Facts", "centre"),
+        "whole": translate("Facts", "whole"),
+        "squeeze": translate("Facts", "squeezed"),
+    }
+    return f"{figures.view_share:.0%} ({views[figures.view]})"

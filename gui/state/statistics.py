@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_i3d.messages import CameraStatus, Recognition
+from stream_i3d.messages import CameraStatus, Recognition, ViewName
 
 from .formats import NOTHING, count, milliseconds, rate
 from .series import Series
@@ -26,6 +26,8 @@ class CameraStatistics:
         frames_dropped: Since the service started.
         windows_dropped: The same for windows.
         previews_dropped: Previews that came while a newer one was to be shown; counted in the window.
+        view: What of the picture the network sees.
+        view_share: Share of the picture's area that this is; None before the first picture.
     """
 
     pictures: Series = field(default_factory=Series)
@@ -36,6 +38,8 @@ class CameraStatistics:
     frames_dropped: int = 0
     windows_dropped: int = 0
     previews_dropped: int = 0
+    view: ViewName = "centre"
+    view_share: float | None = None
 
     def take_recognition(self, message: Recognition, now: float) -> None:
         """Take in a prediction; one without inference has no time of it."""
@@ -49,6 +53,7 @@ class CameraStatistics:
         """Take in a status."""
         self.camera_fps.add(now, message.fps)
         self.frames_dropped = message.frames_dropped
+        self.view, self.view_share = message.view, message.view_share
 
     def take_painted(self, now: float, latency_ms: float) -> None:
         """A preview was painted."""

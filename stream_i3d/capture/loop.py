@@ -97,7 +97,8 @@ class CaptureLoop:
         self._clock = clock
         self._stderr = stderr
         self._previewer = previewer
-        self._paused = job.paused
+        self._paused, self._view = job.paused, job.preprocessing.view
+        self._view_share: float | None = None
         config = job.config
         # A host that does not answer is asked up to five times while a camera is opened; see video.open_url.
         self._open_limit_s = 5 * config.open_timeout_s + config.read_timeout_s + _OPEN_SLACK_S
@@ -193,6 +194,8 @@ class CaptureLoop:
         while not self._stage.stopping.is_set():
             fresh = self._beat_with(reader)
             self._obey()
+            if reader.view != self._view:
+                reader.set_view(self._view)
             if self._paused:
                 if source.live:
                     return False
@@ -279,7 +282,7 @@ class CaptureLoop:
             source,
             self._job.camera,
             self._epoch,
-            self._job.preprocessing,
+            structs.replace(self._job.preprocessing, view=self._view),
             self._clock,
             paced=not self._job.config.fast,
             preview=preview,
@@ -310,7 +313,7 @@ class CaptureLoop:
             self._epoch = reader.epoch
             self._tell_memory(source)
             log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
-        self._delay_s = round(reader.delay_s, 1)
+        self._delay_s, self._view_share = round(reader.delay_s, 1), reader.view_share
         if source.intact:
             trouble = rate_trouble(reader.fps, self._job.preprocessing.sample_fps, source.live)
             self._report("live", self._live_detail(source, trouble), reader.fps, trouble)
@@ -337,7 +340,7 @@ class CaptureLoop:
         if order is None:
             return
         if isinstance(order, CaptureOrder):
-            self._paused = order.paused
+            self._paused, self._view = order.paused, order.view or self._view
         self._stage.say(Done(number=order.number))
 
     def _go_on(self) -> bool:
@@ -447,4 +450,6 @@ class CaptureLoop:
             problem=redact(trouble.problem),
             retry_in_s=trouble.retry_in_s,
             too_slow=trouble.too_slow,
+            view=self._view,
+            view_share=self._view_share,
         )

@@ -17,7 +17,7 @@ from msgspec import structs
 from stream_i3d.capture.reader import Clock, FrameReader
 from stream_i3d.capture.timing import Mapping, PlayoutQueue, StreamTiming
 from stream_i3d.messages import Frame
-from stream_i3d.preprocess import Image
+from stream_i3d.preprocess import Image, ViewName
 
 MAX_BYTES = 96 * 2**20
 """Of frames and previews that are held back; 25 s of frames at 224 x 224."""
@@ -125,6 +125,20 @@ class PacedReader:
     def delay_s(self) -> float:
         """Seconds for which pictures are held back."""
         return self._timing.delay_s
+
+    @property
+    def view_share(self) -> float | None:
+        """Share of the newest picture that its frame shows; None before the first."""
+        return self._reader.view_share
+
+    @property
+    def view(self) -> ViewName:
+        """What of each picture goes into its frame."""
+        return self._reader.view
+
+    def set_view(self, view: ViewName) -> None:
+        """Make frames of another part of each picture, from the next one that is read on."""
+        self._reader.set_view(view)
 
     def start(self) -> None:
         """Begin to read."""

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import structs
+
 from stream_i3d.capture.frozen_picture import FrozenPictureWatch
 from stream_i3d.capture.source import Source
 from stream_i3d.capture.timing import StreamTiming
 from stream_i3d.errors import SourceUnavailable
 from stream_i3d.messages import Frame, FrameStamp
-from stream_i3d.preprocess import Image, Preprocessing, prepare_frame
+from stream_i3d.preprocess import Image, Preprocessing, ViewName, prepare_frame, view_share
 from stream_i3d.sampling import FileSampler, RateMeter, Sampler
 
 _MAX_REPEATS = 8  # of sampling.Sampler
@@ -99,7 +101,9 @@ class FrameReader:
         self._stillness = stillness
         self._timing = timing
         self._media_start_s = media_start_s
-        self._shape: tuple[float, ...] | None = None
+        self._shape: tuple[object, ...] | None = None
+        self.view_share: float | None = None
+        """Share of the newest picture that its frame shows; None before the first."""
         self._start_s: float | None = None
         self._sampler = Sampler(preprocessing.sample_fps)
         self._file_sampler = FileSampler(preprocessing.sample_fps)
@@ -177,11 +181,14 @@ class FrameReader:
             return []
         if self._stillness is not None:
             self._stillness.push(capture_ns * 1e-9 if self._source.live else self._last_s, picture)
-        shape = (*picture.shape, self._source.pixel_aspect)
-        if self._shape not in (None, shape):  # another size is another view: no window may hold both
-            self._begin_epoch(wall_time)
-        self._shape = shape
-        pixels = prepare_frame(picture, self._preprocessing, self._source.pixel_aspect)
+        preprocessing = self._preprocessing  # another thread may change it
+        shape = (*picture.shape, self._source.pixel_aspect, preprocessing.view)
+        if shape != self._shape:
+            if self._shape is not None:  # no window may hold frames of two sizes or views
+                self._begin_epoch(wall_time)
+            aspect = picture.shape[1] * self._source.pixel_aspect / picture.shape[0]
+            self._shape, self.view_share = shape, round(view_share(preprocessing, aspect), 3)
+        pixels = prepare_frame(picture, preprocessing, self._source.pixel_aspect)
         if self._source.live:
             return self._frames(pixels, range(copies), capture_ns, wall_time, None)
         held = _Held(pixels, media_time, self._batch(copies), copies)
@@ -202,6 +209,15 @@ class FrameReader:
 
     def _begin_epoch(self, wall_time: float) -> None:
         self._epoch, self._seq = max(self._epoch + 1, int(wall_time * 1000)), 0
+
+    @property
+    def view(self) -> ViewName:
+        """What of each picture goes into its frame."""
+        return self._preprocessing.view
+
+    def set_view(self, view: ViewName) -> None:
+        """Make frames of another part of each picture, from the next picture on, in a new epoch."""
+        self._preprocessing = structs.replace(self._preprocessing, view=view)
 
     def resume(self) -> None:
         """Go on after a pause: a paced file takes up its own speed from where it stands."""

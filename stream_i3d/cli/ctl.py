@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stream_i3d.transport.control import Reply, Request
 
 _DEFAULT = "tcp://127.0.0.1:5557"
+_VIEWS = ("centre", "whole", "squeeze", "default")
 _LONGEST_S = 86400.0
 _LONGEST_LINE = 64 * 1024  # bytes: longer than any source may be
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -90,6 +91,20 @@ def change_source(camera: str, source: str, **connection: Any) -> None:
     from stream_i3d.transport.control import ChangeSource
 
     _ask(ChangeSource(camera=camera, source=_read_source(source)), **connection)
+
+
+@ctl.command("view")
+@click.argument("camera", shell_complete=completion.cameras)
+@click.argument("view", metavar=f"[{'|'.join(_VIEWS)}]", shell_complete=completion.words(*_VIEWS))
+@_connection
+def change_view(camera: str, view: str, **connection: Any) -> None:
+    """Change what the network sees of a camera's picture: `default` is as the service was started."""
+    from stream_i3d.errors import ConfigError, did_you_mean
+    from stream_i3d.transport.control import ChangeView
+
+    if view not in _VIEWS:
+        raise ConfigError(f"view {view!r}{did_you_mean(view, _VIEWS)}: give one of {', '.join(_VIEWS)}")
+    _ask(ChangeView(camera=camera, view=None if view == "default" else view), **connection)  # type: ignore[arg-type]
 
 
 @ctl.command()

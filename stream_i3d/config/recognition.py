@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, structs
 
-from stream_i3d.messages import CameraName
+from stream_i3d.messages import CameraName, ViewName
 from stream_i3d.settings import Section, setting
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -37,6 +37,7 @@ class CameraConfig(Section, frozen=True, kw_only=True):
         None
     )
     paused: Annotated[bool, setting("Whether it is paused at the start.")] = False
+    view: Annotated[ViewName | None, setting("What of its picture is seen; null: as window.view says.")] = None
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):
@@ -162,6 +163,14 @@ class WindowConfig(Section, frozen=True, kw_only=True):
     sample_fps: Annotated[
         Annotated[float, Meta(ge=1, le=240)] | None,
         setting("Frames per second the model sees (default: as trained, else 25).", flag="--sample-fps"),
+    ] = None
+    view: Annotated[
+        ViewName | None,
+        setting(
+            "What the network sees of a picture: its centre square, the whole of it in its own shape, or the whole of "
+            "it squeezed into a square (default: as the checkpoint says, else centre).",
+            flag="--view",
+        ),
     ] = None
     max_span_ratio: Annotated[
         float, Meta(gt=1, le=10), setting("A window that took longer than so many times its nominal length is dropped.")

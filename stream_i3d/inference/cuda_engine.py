@@ -18,7 +18,7 @@ import torch
 from stream_i3d.config import ModeName, Precision
 from stream_i3d.inference.device_ring import DeviceRing, make_queues
 from stream_i3d.inference.engine import Frames, State
-from stream_i3d.inference.ring import RingMemory
+from stream_i3d.inference.ring import RingMemory, Shape
 from stream_i3d.inference.setup import StreamName
 from stream_i3d.inference.torch_engine import TorchEngine
 from stream_i3d.models.backbone import ServingForm
@@ -118,9 +118,9 @@ class CudaEngine(TorchEngine):
         self._queues = make_queues(device)
         self.description += ", CUDA graphs"
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+    def make_ring(self, shape: Shape) -> RingMemory:
         """Return a ring's memory that is on the GPU too; its clips are gathered there."""
-        return DeviceRing(capacity, size, channels, self._queues)
+        return DeviceRing(shape, self._queues)
 
     @torch.inference_mode()
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> torch.Tensor:
@@ -146,7 +146,7 @@ class CudaEngine(TorchEngine):
 
     def _gather(self, clips: Sequence[Any]) -> torch.Tensor:
         """Have the GPU put clips of its rings together."""
-        shape = torch.Size((len(clips), *self.clip_shape))
+        shape = torch.Size((len(clips), self.clip_shape[0], *clips[0].frame_shape))
         batch = self._graphs.inputs(shape)
         if batch is None:
             batch = torch.empty(shape, dtype=torch.uint8, device=self._device)

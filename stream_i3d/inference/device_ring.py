@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_i3d.inference.ring import stretches
+from stream_i3d.inference.ring import Shape, stretches
 
 Mark = Any
 """Something a queue of the device gets to; None where all that was asked for is done at once."""
@@ -115,9 +115,9 @@ class DeviceRing:
 
     frames: NDArray[np.uint8]
 
-    def __init__(self, capacity: int, size: int, channels: int, queues: Queues) -> None:
-        self._host = queues.host(capacity, size, size, channels)
-        self._device = queues.device(capacity, size, size, channels)
+    def __init__(self, shape: Shape, queues: Queues) -> None:
+        capacity = shape[0]
+        self._host, self._device = queues.host(*shape), queues.device(*shape)
         self.frames = self._host.numpy()
         self._queues, self._capacity = queues, capacity
         self._lock = Lock()  # what is put into the queues, and the marks, from two threads
@@ -141,7 +141,7 @@ class DeviceRing:
         return DeviceClip(self, tuple(stretches(first, last, interval, self._capacity)))
 
     def gather(self, slots: Sequence[slice], into: Tensor) -> None:
-        """Have the device copy slots, one behind the other, into (T, size, size, channels) of its memory."""
+        """Have the device copy slots, one behind the other, into (T, height, width, channels) of its memory."""
         copies, start = [], 0
         for stretch in slots:
             source = self._device[stretch]
@@ -158,6 +158,11 @@ class DeviceClip:
     ring: DeviceRing
     slots: tuple[slice, ...]
 
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of its frames."""
+        return self.ring.frames.shape[1:]
+
     def gather(self, into: Tensor) -> None:
-        """Have the device copy the window into (T, size, size, channels) of its memory."""
+        """Have the device copy the window into (T, height, width, channels) of its memory."""
         self.ring.gather(self.slots, into)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.inference.ring import RingMemory
+from stream_i3d.inference.ring import RingMemory, Shape
 from stream_i3d.messages import EngineFacts
 from stream_i3d.recognition.head import Features, PublishedHead
 from stream_i3d.stage import EngineCheck
@@ -44,16 +44,16 @@ class Engine(Protocol):
     """Backend, device and precision, as fields."""
 
     clip_shape: ClipShape
-    """Of the clips that it takes."""
+    """Of the clips that it is warmed up with. In the view `whole` it takes frames of other sizes as well."""
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+    def make_ring(self, shape: Shape) -> RingMemory:
         """Return memory for a camera's ring, on the engine's own device where that saves copies."""
 
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> Batch:
         """Take B clips; afterwards their memory may be overwritten.
 
         Args:
-            clips: Each (T, H, W, C) uint8.
+            clips: Each (T, H, W, C) uint8, all of one shape.
             device_frames: Where the same frames are in memory of `make_ring`, one for each clip; empty if they are not
                 all there.
         """
@@ -63,7 +63,8 @@ class Engine(Protocol):
 
         Args:
             batch: What `prepare` returned; the next batch may overwrite it.
-            states: Of the B cameras, as `run` returned them with each camera's last clip; None where a stream begins.
+            states: Of the B cameras, as `run` returned them with each camera's last clip, which had frames of the same
+                size; None where a stream begins.
                 A state goes into one further run only, which may change it.
 
         Returns:

@@ -99,8 +99,8 @@ class Feed:
         self._frame_interval = preprocessing.frame_interval
         self._window_frames = preprocessing.window_frames
         self._augmenting = Augmenting(augment, preprocessing.sample_fps)
-        channels = self._augmenting.channels
-        self._ring = FrameRing(self._capacity(window.stride), preprocessing.crop_size, channels, make_memory)
+        shape = self._capacity(window.stride), *preprocessing.frame_size, self._augmenting.channels
+        self._ring = FrameRing(shape, make_memory)
         self._schedule = make_schedule(preprocessing, window)
         self._waiting: tuple[Due, ...] = ()  # exchanged as a whole: `pending` is read without the lock
         self._arrived: FrameStamp | None = None
@@ -148,7 +148,7 @@ class Feed:
         return True
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
-        """Take in one (size, size, 3) uint8 RGB frame; return True when there is something to take.
+        """Take in one (height, width, 3) uint8 RGB frame; return True when there is something to take.
 
         That is `augment` and `store` in one, for callers of one thread.
         """
@@ -162,7 +162,12 @@ class Feed:
         return self._augmenting(stamp, pixels)
 
     def store(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> bool:
-        """Take in one augmented frame; return True when there is something to take (`take` or `notes`)."""
+        """Take in one augmented frame; return True when there is something to take (`take` or `notes`).
+
+        With the first frame of another shape, which begins an epoch, those before are let go.
+        """
+        if pixels.shape != self._ring.frame_shape:
+            self._ring = self._ring.reshaped((pixels.shape[0], pixels.shape[1], pixels.shape[2]))
         self._count(stamp)
         if self._schedule.index(stamp.seq) == self._schedule.index(stamp.seq - 1):
             return False

@@ -18,7 +18,7 @@ class RingMemory(Protocol):
     """What a ring keeps its frames in, by slots; it may pass each frame on as it is put in."""
 
     frames: NDArray[np.uint8]
-    """(capacity, size, size, channels)."""
+    """(capacity, height, width, channels)."""
 
     def before(self, slot: int) -> None:
         """Wait until `frames[slot]` may be overwritten."""
@@ -30,15 +30,17 @@ class RingMemory(Protocol):
         """Return what an engine finds the frames at these positions by, without `frames`; None where it does not."""
 
 
-MakeMemory = Callable[[int, int, int], RingMemory]
-"""From capacity, size and channels."""
+Shape = tuple[int, int, int, int]
+"""(capacity, height, width, channels)."""
+
+MakeMemory = Callable[[Shape], RingMemory]
 
 
 class HostMemory:
     """Plain memory, for engines that take clips from it."""
 
-    def __init__(self, capacity: int, size: int, channels: int) -> None:
-        self.frames = np.zeros((capacity, size, size, channels), np.uint8)
+    def __init__(self, shape: Shape) -> None:
+        self.frames = np.zeros(shape, np.uint8)
 
     def before(self, slot: int) -> None:
         """Nobody else reads it."""
@@ -58,12 +60,19 @@ class FrameRing:
     memory is contiguous (`view`).
     """
 
-    def __init__(self, capacity: int, size: int, channels: int = 3, make_memory: MakeMemory = HostMemory) -> None:
+    def __init__(self, shape: Shape, make_memory: MakeMemory = HostMemory, begin: int = 0) -> None:
+        """Make an empty ring.
+
+        Args:
+            shape: Capacity, and the shape of its frames.
+            make_memory: Makes its memory.
+            begin: Position of the first frame.
+        """
         self._make_memory = make_memory
-        self._memory = make_memory(capacity, size, channels)
+        self._memory = make_memory(shape)
         self._frames = self._memory.frames
-        self._stamps: list[FrameStamp | None] = [None] * capacity
-        self._end = 0
+        self._stamps: list[FrameStamp | None] = [None] * shape[0]
+        self._begin = self._end = begin
 
     @property
     def capacity(self) -> int:
@@ -71,12 +80,18 @@ class FrameRing:
         return len(self._frames)
 
     @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of its frames."""
+        _, height, width, channels = self._frames.shape
+        return height, width, channels
+
+    @property
     def end(self) -> int:
         """Position the next frame will get."""
         return self._end
 
     def push(self, stamp: FrameStamp, pixels: NDArray[np.uint8]) -> int:
-        """Copy (size, size, channels) uint8 pixels in; return the frame's position."""
+        """Copy (height, width, channels) uint8 pixels in; return the frame's position."""
         self._put(self._end, stamp, pixels)
         self._end += 1
         return self._end - 1
@@ -96,19 +111,25 @@ class FrameRing:
 
     def holds(self, position: int) -> bool:
         """Tell whether the frame at `position` has not been overwritten."""
-        return self._end - self.capacity <= position < self._end
+        return max(self._begin, self._end - self.capacity) <= position < self._end
 
     def grown(self, capacity: int) -> FrameRing:
         """Return a ring of more capacity with the same frames at the same positions; views into this one stay whole."""
-        larger = FrameRing(capacity, self._frames.shape[1], self._frames.shape[3], self._make_memory)
-        for position in range(max(0, self._end - self.capacity), self._end):
+        larger = FrameRing(
+            (capacity, *self.frame_shape), self._make_memory, max(self._begin, self._end - self.capacity)
+        )
+        for position in range(larger._begin, self._end):
             slot = position % self.capacity
             larger._put(position, self._stamps[slot], self._frames[slot])
         larger._end = self._end
         return larger
 
+    def reshaped(self, frame_shape: tuple[int, int, int]) -> FrameRing:
+        """Return an empty ring for frames of another shape, whose positions go on."""
+        return FrameRing((self.capacity, *frame_shape), self._make_memory, self._end)
+
     def view(self, first: int, last: int, interval: int = 1) -> NDArray[np.uint8]:
-        """Return the frames at first, first + interval, ..., last as (T, size, size, channels) uint8.
+        """Return the frames at first, first + interval, ..., last as (T, height, width, channels) uint8.
 
         A view without a copy, unless the stretch wraps around the ring's end. It shows newer frames once it has been
         overwritten: check `holds(first)` after reading it.

@@ -159,15 +159,16 @@ class Runner:
                 results.append(camera.postprocessor.skip(clip.window, clip.newest, camera.drops()))
             else:
                 moving.append((camera, clip, motion))
-        return results + self._infer(moving)
+        for alike in _by_shape(moving):
+            results += self._infer(alike)
+        return results
 
     def _motion(self, clip: Clip) -> float:
         """Return the grey levels of change in the newest frames."""
         return motion_measure(clip.recent[..., :3]) if self._min_motion and clip.ready else float("inf")
 
     def _infer(self, clips: Sequence[tuple[CameraWindows, Clip, float]]) -> list[WindowResult]:
-        if not clips:
-            return []
+        """Run clips of one shape as one batch."""
         started_ns = self._now_ns()
         engine = self._model.engine
         on_device = [clip.device_frames for _, clip, _ in clips if clip.device_frames is not None]
@@ -210,3 +211,13 @@ class Runner:
     def _state(self, camera: CameraWindows, clip: Clip) -> State:
         """Return the state that a clip continues; None where it begins anew."""
         return self._carried(camera, clip).states[clip.phase] if clip.number else None
+
+
+def _by_shape(
+    clips: Sequence[tuple[CameraWindows, Clip, float]],
+) -> list[list[tuple[CameraWindows, Clip, float]]]:
+    """Return clips grouped by the shape of their frames, which differs with cameras' views."""
+    groups: dict[tuple[int, ...], list[tuple[CameraWindows, Clip, float]]] = {}
+    for camera, clip, motion in clips:
+        groups.setdefault(clip.frames.shape, []).append((camera, clip, motion))
+    return list(groups.values())

@@ -15,12 +15,12 @@ from msgspec import Struct, structs
 
 from stream_i3d.config import TWO_STREAM, Config, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, StreamI3DError
-from stream_i3d.inference.graphs.file import is_graph, read_graph_spec
+from stream_i3d.inference.graphs.file import ONNX, is_graph, read_graph_spec
 from stream_i3d.messages import ModelName
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
-from stream_i3d.preprocess import Preprocessing
+from stream_i3d.preprocess import PLACE_PIXELS, Preprocessing, ViewName
 
 StreamName = Literal["rgb", "flow"]
 
@@ -78,7 +78,34 @@ def settle_model(model: ModelConfig, window: WindowConfig) -> ModelSetup:
         )
     if window.mode == "streaming":
         check_carried(setup.spec, setup.preprocessing, name, setup.config.name)
+    check_view(setup, setup.preprocessing.view)
     return setup
+
+
+def check_view(setup: ModelSetup, view: ViewName) -> None:
+    """Check that a network can be run on frames of a view.
+
+    Raises:
+        ConfigError: It takes squares alone.
+    """
+    if view != "whole":
+        return
+    name, backend = setup.model_name.checkpoint, setup.config.backend
+    architecture, options = setup.config.name, dict[str, object]()
+    if setup.spec is not None:
+        architecture, options = setup.spec.architecture, dict(setup.spec.options)
+    remedy = "give view centre or squeeze (--view)"
+    if not (setup.config.two_stream or find_architecture(architecture).any_size) or "non_local" in options:
+        raise ConfigError(f"view whole: {architecture} ({name}) takes square frames alone; {remedy}")
+    if setup.preprocessing.crop_size % PLACE_PIXELS:
+        raise ConfigError(
+            f"view whole needs frames whose side is a multiple of {PLACE_PIXELS} pixels, and {name} was trained on "
+            f"{setup.preprocessing.crop_size}; {remedy}, or another checkpoint"
+        )
+    if backend in ("onnxruntime", "tensorrt") or Path(setup.path).suffix.lower() == ONNX:
+        raise ConfigError(
+            f"view whole: ONNX graphs take frames of one size alone; {remedy}, or --backend openvino or torch"
+        )
 
 
 def checkpoint_spec(model: ModelConfig) -> ModelSpec | None:
@@ -258,6 +285,7 @@ def _merge(preprocessing: Preprocessing, window: WindowConfig) -> Preprocessing:
         "clip_len": window.clip_len,
         "frame_interval": window.frame_interval,
         "sample_fps": window.sample_fps,
+        "view": window.view,
     }
     return structs.replace(preprocessing, **{key: value for key, value in chosen.items() if value is not None})
 

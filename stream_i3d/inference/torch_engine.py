@@ -19,7 +19,7 @@ from stream_i3d.config import ModeName, Precision
 from stream_i3d.errors import DeviceError
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.engine import ClipShape, Frames, State
-from stream_i3d.inference.ring import HostMemory, RingMemory
+from stream_i3d.inference.ring import HostMemory, RingMemory, Shape
 from stream_i3d.inference.setup import ModelSetup, StreamName, check_carried, check_takes_rgb, label_names
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.backbone import Backbone, head_arrays, last_step
@@ -102,7 +102,7 @@ class TorchEngine:
         """
         made = spec.preprocessing
         frames = STEP_FRAMES if mode == "streaming" else made.clip_len
-        self.clip_shape: ClipShape = (frames, made.crop_size, made.crop_size, spec.in_channels)
+        self.clip_shape: ClipShape = (frames, *made.frame_size, spec.in_channels)
         self._preprocessing, self._stream = made, stream
         self.network = MixedPrecision(model, device, precision)
         self.description, self.facts = self.network.description, self.network.facts
@@ -117,8 +117,8 @@ class TorchEngine:
             self.description += ", compiled"
             self.facts = structs.replace(self.facts, compiled=True)
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:  # noqa: D102 (the protocol says it)
-        return HostMemory(capacity, size, channels)
+    def make_ring(self, shape: Shape) -> RingMemory:  # noqa: D102 (the protocol says it)
+        return HostMemory(shape)
 
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> torch.Tensor:  # noqa: D102
         stacked = clips[0][None] if len(clips) == 1 else np.stack(clips)
@@ -137,7 +137,7 @@ class CarriedBackbone:
     def __init__(self, model: I3D, network: MixedPrecision) -> None:
         """Args: `model` in the form in which it runs; `network` runs it."""
         self._streaming, self._network = StreamingI3D(model), network
-        self._blank: StreamState | None = None
+        self._blanks: dict[torch.Size, StreamState] = {}
 
     def step(
         self, batch: torch.Tensor, states: Sequence[StreamState | None]
@@ -148,9 +148,10 @@ class CarriedBackbone:
 
     def _fresh(self, batch: torch.Tensor) -> StreamState:
         """Return the state of a camera before its first frame; its sizes and types are found by one step."""
-        if self._blank is None:
-            self._blank = self._run(torch.zeros_like(batch[:1]), None)[1].blank()
-        return self._blank
+        one = batch[:1]
+        if one.shape not in self._blanks:
+            self._blanks[one.shape] = self._run(torch.zeros_like(one), None)[1].blank()
+        return self._blanks[one.shape]
 
     def _run(self, batch: torch.Tensor, state: StreamState | None) -> tuple[NDArray[np.float32], StreamState]:
         after: list[StreamState] = []

@@ -76,6 +76,7 @@ class Architecture(Struct, frozen=True, kw_only=True):
         preprocessing: Preprocessing of the published training clips.
         results: Published accuracies, the main one first.
         source: Where weights or code were published.
+        any_size: Whether it keeps a map of places up to its head, and takes frames of any size (`feature_map`).
         inflation: The function that makes this network's state dict from a 2D network's, as "module:function"; it takes
             the 2D state dict and, by keyword, those of `fixed` that it has parameters for. Empty: there is none.
     """
@@ -90,6 +91,7 @@ class Architecture(Struct, frozen=True, kw_only=True):
     preprocessing: Preprocessing = Preprocessing()
     results: tuple[Result, ...] = ()
     source: str = ""
+    any_size: bool = False
     inflation: str = ""
 
     @property
@@ -173,6 +175,7 @@ def _resnet(
     return Architecture(
         name=name,
         target="stream_i3d.models.resnet_i3d:ResNetI3D",
+        any_size="non_local" not in (fixed or {}),  # the sizes of its blocks become constants of an OpenVINO graph
         paper=paper,
         inputs={"rgb": (3, clip_len, 224, 224)},
         fixed=fixed or {},
@@ -203,6 +206,7 @@ _TABLE: tuple[Architecture, ...] = (
     Architecture(
         name="i3d",
         target="stream_i3d.models.i3d:I3D",
+        any_size=True,
         paper=_QUO_VADIS,
         inputs={"rgb": (3, 16, 224, 224)},
         options=("dropout_keep_prob",),
@@ -213,6 +217,7 @@ _TABLE: tuple[Architecture, ...] = (
     Architecture(
         name="i3d-flow",
         target="stream_i3d.models.i3d:I3D",
+        any_size=True,
         paper=_QUO_VADIS,
         inputs={"flow": (2, 16, 224, 224)},
         defaults={"in_channels": 2},

@@ -127,9 +127,9 @@ class StreamingI3D(nn.Module):
             self.add_module(name, child)
         self.eval()
 
-    def blank(self, size: int) -> StreamState:
-        """Return the state of one camera of (size, size) frames before its first one; found by a step."""
-        after: StreamState = self(torch.zeros(1, self.in_channels, STEP_FRAMES, size, size))[1]
+    def blank(self, height: int, width: int) -> StreamState:
+        """Return the state of one camera of (height, width) frames before its first one; found by a step."""
+        after: StreamState = self(torch.zeros(1, self.in_channels, STEP_FRAMES, height, width))[1]
         return after.blank()
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from msgspec import structs
 from stream_i3d import __version__
 from stream_i3d.config import CameraConfig, Config, live_settings
 from stream_i3d.errors import ConfigError, StreamI3DError, cut
-from stream_i3d.messages import CameraStatus
+from stream_i3d.messages import CameraStatus, ViewName
 from stream_i3d.redact import redact, redact_data
 from stream_i3d.service.camera_names import camera_of
 from stream_i3d.service.plan import Plan, PlannedCamera
@@ -28,6 +28,7 @@ from stream_i3d.transport.control import (
     CamerasReply,
     ChangeSettings,
     ChangeSource,
+    ChangeView,
     ErrorReply,
     GetSettings,
     HelloReply,
@@ -125,6 +126,8 @@ class ControlHandler:
             return StagesReply(stages=[_stage_info(stage) for stage in supervisor.health()])
         if isinstance(request, ChangeSource):
             return self._cameras(self._change_source(supervisor, self._camera(request.camera), request.source))
+        if isinstance(request, ChangeView):
+            return self._cameras(self._change_view(supervisor, self._camera(request.camera), request.view))
         if isinstance(request, RenameCamera):
             return self._cameras(self._rename(supervisor, request.camera, request.name))
         self._pause(supervisor, self._camera(request.camera), isinstance(request, PauseCamera))
@@ -153,6 +156,7 @@ class ControlHandler:
                 name=name,
                 source=redact(camera.job.source),
                 paused=camera.job.paused,
+                view=camera.job.preprocessing.view,
                 preview=self._previews.get(name) or None,
                 status=self._statuses.get(name),
             )
@@ -169,17 +173,25 @@ class ControlHandler:
     def _wanted(self) -> Config:
         """Return the configuration as it is wanted now."""
         cameras = [
-            CameraConfig(name=name, source=camera.job.source, paused=camera.job.paused)
+            CameraConfig(name=name, source=camera.job.source, paused=camera.job.paused, view=camera.view)
             for name, camera in self._plan.cameras.items()
             if name not in self._leaving
         ]
         return structs.replace(self._plan.config, cameras=cameras)
 
-    def _add(self, supervisor: Supervisor, source: str, name: str | None, paused: bool = False) -> str:
+    def _add(
+        self,
+        supervisor: Supervisor,
+        source: str,
+        name: str | None,
+        paused: bool = False,
+        view: ViewName | None = None,
+    ) -> str:
         _check_printable(source)
         if name in self._leaving:
             raise ConfigError(f"camera {name!r} is still being removed; try again in a second")
         camera = self._plan.add(source, name)
+        self._plan.change_view(camera.slot.name, view)
         if paused:
             self._plan.pause(camera.slot.name, True)
         supervisor.add(self._plan.camera(camera.slot.name).row)
@@ -192,7 +204,7 @@ class ControlHandler:
 
     def _rename(self, supervisor: Supervisor, old: str, new: str) -> str:
         camera = self._camera(old)
-        name = self._add(supervisor, camera.job.source, new, camera.job.paused)
+        name = self._add(supervisor, camera.job.source, new, camera.job.paused, camera.view)
         self._remove(supervisor, camera)
         return name
 
@@ -207,8 +219,18 @@ class ControlHandler:
 
     def _pause(self, supervisor: Supervisor, camera: PlannedCamera, paused: bool) -> None:
         self._plan.pause(camera.slot.name, paused)
-        row = self._plan.camera(camera.slot.name).row
-        supervisor.change(row, lambda number: CaptureOrder(number=number, paused=paused))
+        self._order_capture(supervisor, camera.slot.name)
+
+    def _change_view(self, supervisor: Supervisor, camera: PlannedCamera, view: ViewName | None) -> str:
+        self._plan.change_view(camera.slot.name, view)
+        self._order_capture(supervisor, camera.slot.name)
+        return camera.slot.name
+
+    def _order_capture(self, supervisor: Supervisor, name: str) -> None:
+        """Have a capture process do what is wanted of it now."""
+        camera = self._plan.camera(name)
+        paused, view = camera.job.paused, camera.job.preprocessing.view
+        supervisor.change(camera.row, lambda number: CaptureOrder(number=number, paused=paused, view=view))
 
     def _order_workers(self, supervisor: Supervisor) -> None:
         """Have the workers know all cameras and settings as they are wanted now."""

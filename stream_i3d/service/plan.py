@@ -17,9 +17,10 @@ from stream_i3d.capture.process import capture_main
 from stream_i3d.config import Config, ModelConfig, change_settings
 from stream_i3d.errors import ConfigError, did_you_mean
 from stream_i3d.inference.cores import allowed_cores
-from stream_i3d.inference.setup import settle_model
+from stream_i3d.inference.setup import check_view, settle_model
 from stream_i3d.inference.worker.drain import WorkerJob
 from stream_i3d.inference.worker.process import worker_main
+from stream_i3d.messages import ViewName
 from stream_i3d.publish.process import PublisherJob, publisher_main
 from stream_i3d.publish.sinks import check_sinks
 from stream_i3d.service.camera_names import capture_stage, ends_without_camera, free_name, name_cameras
@@ -90,11 +91,19 @@ class StageRow:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCamera:
-    """One camera of the plan and its capture process."""
+    """One camera of the plan and its capture process.
+
+    Attributes:
+        slot: What its worker knows of it.
+        row: Its capture process.
+        worker: Name of its worker.
+        view: What was asked for; None where that is the same as for all.
+    """
 
     slot: CameraSlot
     row: StageRow
     worker: str
+    view: ViewName | None = None
 
     @property
     def job(self) -> CaptureJob:
@@ -135,7 +144,7 @@ class Plan:
         self.cameras: dict[str, PlannedCamera] = {}
         essential = ends_without_camera(config)
         for camera, (name, address, source) in zip(config.cameras, name_cameras(config), strict=True):
-            self._add(name, address, source, essential)
+            self._add(name, address, source, essential, camera.view)
             if camera.paused:
                 self.pause(name, True)
 
@@ -236,7 +245,7 @@ class Plan:
     def change_source(self, name: str, source: str) -> PlannedCamera:
         """Plan another source under a camera's name; ConfigError where there is none, or the source means nothing."""
         before = self.camera(name)
-        camera = self._add(name, parse_source(source), source, essential=False)
+        camera = self._add(name, parse_source(source), source, essential=False, view=before.view)
         self.cameras[name] = replace(camera, worker=before.worker)  # two workers must not speak of it at once
         if before.job.paused:
             self.pause(name, True)
@@ -252,20 +261,40 @@ class Plan:
         job = structs.replace(camera.job, paused=paused)
         self.cameras[name] = replace(camera, row=replace(camera.row, job=job))
 
+    def change_view(self, name: str, view: ViewName | None) -> ViewName:
+        """Have the network see another part of a camera's picture; None is as `window.view` says. Return what it sees.
+
+        Raises:
+            ConfigError: There is no such camera, or the network does not take such frames.
+        """
+        camera = self.camera(name)
+        self._check_view(view)
+        preprocessing = structs.replace(camera.job.preprocessing, view=view or self._setup.preprocessing.view)
+        job = structs.replace(camera.job, preprocessing=preprocessing)
+        self.cameras[name] = replace(camera, row=replace(camera.row, job=job), view=view)
+        return preprocessing.view
+
+    def _check_view(self, view: ViewName | None) -> None:
+        if view is not None:
+            check_view(self._setup, view)
+
     def give_up(self, name: str, failure: str) -> None:
         """Note that a camera's capture process cannot go on, for the worker to publish."""
         camera = self.cameras[name]
         self.cameras[name] = replace(camera, slot=structs.replace(camera.slot, failure=failure))
 
-    def _add(self, name: str, address: SourceAddress, source: str, essential: bool) -> PlannedCamera:
+    def _add(
+        self, name: str, address: SourceAddress, source: str, essential: bool, view: ViewName | None = None
+    ) -> PlannedCamera:
+        self._check_view(view)
         config, number = self.config, self._numbered
         self._numbered += 1  # never used again: a channel of a camera that is being removed is not another's
-        channel = frame_channel(self._folder, number)
+        channel, made = frame_channel(self._folder, number), self._setup.preprocessing
         job = CaptureJob(
             camera=name,
             source=source,
             channel=channel,
-            preprocessing=self._setup.preprocessing,
+            preprocessing=structs.replace(made, view=view or made.view),
             config=config.capture,
             preview=config.preview,
             preview_channel=self._preview_channel(number),
@@ -288,6 +317,7 @@ class Plan:
                 idle_limit_s=_IDLE_S,
             ),
             self._least_loaded(),
+            view,
         )
         return self.cameras[name]
 

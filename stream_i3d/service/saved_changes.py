@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from stream_i3d.config import CameraConfig, Config, change_settings, live_settings
 from stream_i3d.errors import ConfigError
 from stream_i3d.files import PRIVATE, replace_file
-from stream_i3d.messages import CameraName
+from stream_i3d.messages import CameraName, ViewName
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class SavedCamera(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: CameraName
     source: str | None = None
     paused: bool = False
+    view: ViewName | None = None
 
 
 class SavedChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +47,12 @@ def changes(base: Config, now: Config) -> SavedChanges:
     before, after = live_settings(base), live_settings(now)
     return SavedChanges(
         cameras=[
-            SavedCamera(name=name, source=_own_source(camera, configured.get(name)), paused=camera.paused)
+            SavedCamera(
+                name=name,
+                source=_own_source(camera, configured.get(name)),
+                paused=camera.paused,
+                view=camera.view,
+            )
             for name, camera in current.items()
             if name is not None and camera != configured.get(name)
         ],
@@ -70,7 +76,7 @@ def apply(base: Config, kept: SavedChanges) -> Config:
         configured = cameras.get(camera.name)
         source = camera.source or (configured.source if configured is not None else None)
         if source is not None:
-            cameras[camera.name] = CameraConfig(name=camera.name, source=source, paused=camera.paused)
+            cameras[camera.name] = CameraConfig(name=camera.name, source=source, paused=camera.paused, view=camera.view)
     return structs.replace(change_settings(base, kept.settings), cameras=list(cameras.values()))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from stream_i3d.messages import CameraName, CameraStatus, Count, EngineFacts, ModelName
+from stream_i3d.messages import CameraName, CameraStatus, Count, EngineFacts, ModelName, ViewName
 from stream_i3d.stage import EngineCheck
 from stream_i3d.transport.wire import decode_json
 
@@ -34,7 +34,7 @@ class SayHello(ControlMessage, frozen=True, kw_only=True, tag_field="request", t
 
 
 class ListCameras(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="cameras"):
-    """Ask for all cameras; answered, as are the six requests that follow, with CamerasReply."""
+    """Ask for all cameras; answered, as are the seven requests that follow, with CamerasReply."""
 
 
 class AddCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="add"):
@@ -62,6 +62,13 @@ class ChangeSource(ControlMessage, frozen=True, kw_only=True, tag_field="request
 
     camera: CameraName
     source: Source
+
+
+class ChangeView(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="view"):
+    """Change what the network sees of a camera's picture; null is as `window.view` says."""
+
+    camera: CameraName
+    view: ViewName | None = None
 
 
 class PauseCamera(ControlMessage, frozen=True, kw_only=True, tag_field="request", tag="pause"):
@@ -127,7 +134,8 @@ class CameraInfo(Struct, frozen=True, kw_only=True):
     Attributes:
         source: What was given, without passwords.
         preview: Address of its previews; None where there are none, or not yet.
-        status: What was last published of it; None before the first word.
+        status: What was last published of it; None before the first.
+        view: What the network is to see of its picture.
     """
 
     name: CameraName
@@ -135,6 +143,7 @@ class CameraInfo(Struct, frozen=True, kw_only=True):
     paused: bool
     preview: str | None
     status: CameraStatus | None
+    view: ViewName = "centre"
 
 
 class CamerasReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", tag="cameras"):
@@ -182,8 +191,8 @@ class ErrorReply(ControlMessage, frozen=True, kw_only=True, tag_field="reply", t
 
 
 Request = (
-    SayHello | ListCameras | AddCamera | RemoveCamera | RenameCamera | ChangeSource | PauseCamera | ResumeCamera
-    | ChangeSettings | GetSettings | ListStages
+    SayHello | ListCameras | AddCamera | RemoveCamera | RenameCamera | ChangeSource | ChangeView | PauseCamera
+    | ResumeCamera | ChangeSettings | GetSettings | ListStages
 )  # fmt: skip
 Reply = HelloReply | CamerasReply | SettingsReply | StagesReply | ErrorReply
 

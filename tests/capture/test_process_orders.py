@@ -173,3 +173,15 @@ def test_dropped_previews_are_reported(rig: Rig) -> None:
     rig.stage.stopping.set()
     loop.run()
     assert rig.channel.reports[-1].previews_dropped == 3
+
+
+def test_an_order_changes_the_view_at_once_and_reports_say_so(rig: Rig) -> None:
+    rig.openings = [rig.camera(50, then_stop=True)]
+    look = CaptureOrder(number=1, paused=False, view="squeeze")
+    rig.stage.orders = OrdersOnceAsked((10, look))  # type: ignore[assignment]
+    rig.run()
+    assert rig.stage.said == [Done(number=1)]
+    assert len({frame.stamp.epoch for frame in rig.channel.frames}) == 2
+    views = [(report.view, report.view_share) for report in rig.channel.reports if report.state == "live"]
+    assert views[0][0] == "centre" and views[0][1] is not None and views[0][1] < 1
+    assert rig.channel.reports[-1].view == "squeeze" and rig.channel.reports[-1].view_share == 1.0

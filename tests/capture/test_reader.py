@@ -466,3 +466,28 @@ def test_another_size_in_mid_stream_begins_another_epoch() -> None:
     assert set(epochs[:5]) == {7}
     assert set(epochs[5:]) == {reader.epoch}
     assert reader.epoch > 7
+
+
+# --- views
+
+
+def test_another_view_begins_an_epoch_with_the_next_picture_and_tells_its_share() -> None:
+    reader, _, _ = live_reader(steady(25, 6))
+    assert (reader.view, reader.view_share) == ("centre", None)
+    frames = [reader.read() for _ in range(3)]
+    assert reader.view_share == pytest.approx(48 / 64)
+    reader.set_view("squeeze")
+    frames += [reader.read() for _ in range(3)]
+    made = [frame for some in frames for frame in some or []]
+    epochs = [frame.stamp.epoch for frame in made]
+    assert len(set(epochs)) == 2 and epochs == sorted(epochs)
+    assert [frame.stamp.seq for frame in made][-1] == epochs.count(epochs[-1]) - 1
+    assert (reader.view, reader.view_share) == ("squeeze", 1.0)
+
+
+def test_a_view_that_is_set_again_changes_nothing() -> None:
+    reader, _, _ = live_reader(steady(25, 6))
+    reader.read()
+    reader.set_view("centre")
+    frames = [frame for _ in range(3) for frame in reader.read() or []]
+    assert {frame.stamp.epoch for frame in frames} == {7}

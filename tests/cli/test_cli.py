@@ -267,7 +267,7 @@ def test_config_show_prints_every_setting_with_flags_over_the_file(run: Run, tmp
     assert shown["window"]["stride"] == 4
     assert shown["window"]["clip_len"] == 32
     assert shown["model"]["device"] == "cpu"
-    assert shown["cameras"] == [{"source": "0", "name": "door", "paused": False}]
+    assert shown["cameras"] == [{"source": "0", "name": "door", "paused": False, "view": None}]
     assert shown["publish"]["address"] == "tcp://127.0.0.1:5556"
     assert set(shown) == {
         "cameras", "model", "window", "smoothing", "idle", "events", "publish", "capture", "preview", "control",

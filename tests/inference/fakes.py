@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.inference.engine import LoadedModel
-from stream_i3d.inference.ring import HostMemory
+from stream_i3d.inference.ring import HostMemory, Shape
 from stream_i3d.messages import EngineFacts
 from stream_i3d.recognition.head import Features, PublishedHead, make_head
 from tests.samples import number_of
@@ -59,8 +59,8 @@ class FakeEngine:
         """The engine with a head that gives its logits."""
         return LoadedModel(self, plain_head(self.labels, self.temperature))
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
-        return HostMemory(capacity, size, channels)
+    def make_ring(self, shape: Shape) -> HostMemory:
+        return HostMemory(shape)
 
     def prepare(
         self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()
@@ -125,8 +125,8 @@ class FakeStreamEngine:
         """The engine with a head that gives its logits."""
         return LoadedModel(self, plain_head(self.labels, self.temperature))
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
-        return HostMemory(capacity, size, channels)
+    def make_ring(self, shape: Shape) -> HostMemory:
+        return HostMemory(shape)
 
     def prepare(
         self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()

@@ -116,7 +116,7 @@ def gathered_and_wanted(seed: int, interval: int, marks: bool = True) -> list[tu
     """Push frames and gather windows of a small ring by chance; return the numbers in each, and the due ones."""
     chance = random.Random(seed)
     queues = LaggingQueues(chance, marks)
-    ring = FrameRing(12, 8, 1, lambda *shape: DeviceRing(*shape, queues))
+    ring = FrameRing((12, 8, 8, 1), lambda shape: DeviceRing(shape, queues))
     into, found, span = torch.zeros((4, 8, 8, 1), dtype=torch.uint8), [], 3 * interval
 
     def push() -> None:
@@ -154,7 +154,7 @@ def test_without_waiting_for_marks_it_would() -> None:
 
 def test_a_slot_is_not_written_before_its_last_frame_is_up() -> None:
     queues = LaggingQueues(random.Random(0))
-    ring = DeviceRing(2, 8, 1, queues)
+    ring = DeviceRing((2, 8, 8, 1), queues)
     for number in range(5):  # nothing goes on by itself here
         slot = number % 2
         ring.before(slot)
@@ -239,7 +239,7 @@ def test_windows_gathered_on_the_device_give_the_same_features_to_the_bit(
 
 
 def test_it_is_gathered_into_what_the_recording_reads(engine: CudaEngine, record: Recorder) -> None:
-    ring = engine.make_ring(20, MADE.crop_size, 3)
+    ring = engine.make_ring((20, MADE.crop_size, MADE.crop_size, 3))
     clip = ring.device_frames(0, 15, 1)
     assert engine.prepare([], [clip]) is not engine.prepare([], [clip])  # nothing is recorded yet
     warm_up(engine, [1])
@@ -287,7 +287,7 @@ def test_a_larger_stride_takes_the_frames_along_to_a_larger_ring(engine: CudaEng
 def test_two_threads_never_mix_frames_of_different_windows() -> None:
     """The drain thread pushes as fast as it can; whatever the main thread finds intact is one window, in order."""
     queues = LaggingQueues(random.Random(1))
-    camera = windows(feed_of(3, lambda *shape: DeviceRing(*shape, queues)))
+    camera = windows(feed_of(3, lambda shape: DeviceRing(shape, queues)))
     into, stop, intact = torch.zeros((16, MADE.crop_size, MADE.crop_size, 3), dtype=torch.uint8), threading.Event(), 0
 
     def drain() -> None:

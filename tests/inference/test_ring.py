@@ -12,7 +12,7 @@ SIZE = 32
 
 
 def ring_of(count: int, capacity: int) -> FrameRing:
-    ring = FrameRing(capacity, SIZE)
+    ring = FrameRing((capacity, SIZE, SIZE, 3))
     for seq in range(count):
         ring.push(stamp(seq), pixels(seq, SIZE))
     return ring
@@ -23,13 +23,13 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 def test_positions_count_the_frames_pushed():
-    ring = FrameRing(4, SIZE)
+    ring = FrameRing((4, SIZE, SIZE, 3))
     assert [ring.push(stamp(seq), pixels(seq, SIZE)) for seq in range(6)] == [0, 1, 2, 3, 4, 5]
     assert (ring.end, ring.capacity) == (6, 4)
 
 
 def test_the_ring_copies_what_it_is_given():
-    ring = FrameRing(4, SIZE)
+    ring = FrameRing((4, SIZE, SIZE, 3))
     picture = pixels(7, SIZE)
     ring.push(stamp(), picture)
     picture[:] = 99
@@ -87,10 +87,25 @@ def test_the_ring_holds_its_last_frames_and_no_others():
 
 
 def test_an_empty_ring_holds_nothing():
-    assert not FrameRing(4, SIZE).holds(0)
+    assert not FrameRing((4, SIZE, SIZE, 3)).holds(0)
 
 
 def test_a_stamp_that_was_overwritten_is_not_given():
     ring = ring_of(20, 16)
     with pytest.raises(AssertionError):
         ring.stamp(3)
+
+
+def test_a_ring_of_another_shape_goes_on_with_the_positions_and_holds_nothing_of_before() -> None:
+    ring = FrameRing((4, SIZE, SIZE, 3))
+    for seq in range(6):
+        ring.push(stamp(seq), pixels(seq, SIZE))
+    wide = ring.reshaped((SIZE, 2 * SIZE, 3))
+    assert (wide.end, wide.capacity, wide.frame_shape) == (6, 4, (SIZE, 2 * SIZE, 3))
+    assert not any(wide.holds(position) for position in range(8))
+    assert wide.push(stamp(0), np.full((SIZE, 2 * SIZE, 3), 9, np.uint8)) == 6
+    assert wide.holds(6) and not wide.holds(5)
+    grown = wide.grown(8)
+    assert grown.holds(6) and not grown.holds(5)
+    assert (grown.view(6, 6) == 9).all()
+    assert ring.holds(5)  # whoever still reads the old one may

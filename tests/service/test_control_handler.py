@@ -23,6 +23,7 @@ from stream_i3d.transport.control import (
     CamerasReply,
     ChangeSettings,
     ChangeSource,
+    ChangeView,
     ErrorReply,
     GetSettings,
     HelloReply,
@@ -182,10 +183,24 @@ def test_pausing_and_resuming_are_ordered_and_kept_for_a_restart(rig: Rig) -> No
     assert isinstance(reply, CamerasReply) and [camera.paused for camera in reply.cameras] == [False, True]
     rig.ask(ResumeCamera(camera="hall"))
     assert [order for _, order in rig.supervisor.orders] == [
-        CaptureOrder(number=1, paused=True),
-        CaptureOrder(number=2, paused=False),
+        CaptureOrder(number=1, paused=True, view="centre"),
+        CaptureOrder(number=2, paused=False, view="centre"),
     ]
     assert not rig.plan.cameras["hall"].job.paused
+
+
+def test_a_cameras_view_is_ordered_and_kept_for_a_restart(rig: Rig) -> None:
+    reply = rig.ask(ChangeView(camera="hall", view="whole"))
+    assert isinstance(reply, CamerasReply) and [camera.view for camera in reply.cameras] == ["centre", "whole"]
+    assert [order for _, order in rig.supervisor.orders] == [CaptureOrder(number=1, paused=False, view="whole")]
+    assert rig.plan.cameras["hall"].job.preprocessing.view == "whole"
+    rig.ask(RenameCamera(camera="hall", name="yard"))
+    assert rig.plan.cameras["yard"].job.preprocessing.view == "whole"
+    rig.ask(ChangeSource(camera="yard", source="3"))
+    assert rig.plan.cameras["yard"].job.preprocessing.view == "whole"
+    rig.ask(ChangeView(camera="yard"))
+    assert rig.plan.cameras["yard"].job.preprocessing.view == "centre"
+    assert "no camera 'nowhere'" in rig.refused(ChangeView(camera="nowhere", view="whole"))
 
 
 def test_with_several_workers_each_is_ordered_its_own_cameras(tiny_checkpoint: Path, tmp_path: Path) -> None:

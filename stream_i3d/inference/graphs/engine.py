@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.engine import ClipShape, Frames
-from stream_i3d.inference.ring import HostMemory, RingMemory
+from stream_i3d.inference.ring import HostMemory, RingMemory, Shape
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import STEP_FRAMES
 
@@ -26,9 +26,9 @@ class GraphEngine:
     def __init__(self, shape: ClipShape) -> None:
         self.clip_shape = shape
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> RingMemory:
+    def make_ring(self, shape: Shape) -> RingMemory:
         """Return plain memory for a camera's ring."""
-        return HostMemory(capacity, size, channels)
+        return HostMemory(shape)
 
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> Clips:
         """Take B clips of (T, H, W, C) uint8; afterwards their memory may be overwritten."""
@@ -37,9 +37,8 @@ class GraphEngine:
 
 def clip_shape(spec: ModelSpec) -> ClipShape:
     """Return (T, H, W, C) of a clip; in streaming mode of one step's frames."""
-    size = spec.preprocessing.crop_size
     frames = STEP_FRAMES if spec.mode == "streaming" else spec.preprocessing.clip_len
-    return frames, size, size, spec.in_channels
+    return frames, *spec.preprocessing.frame_size, spec.in_channels
 
 
 def check_signature(inputs: Sequence[object], outputs: Sequence[object], spec: ModelSpec, name: str) -> None:

@@ -22,7 +22,7 @@ from stream_i3d.errors import CheckpointError, DeviceError, brief
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.engine import State
 from stream_i3d.inference.graphs.engine import Clips, GraphEngine, check_signature, clip_shape
-from stream_i3d.inference.graphs.file import CONTEXT, FEATURES, FRAMES, NEXT_CONTEXT, STEPS
+from stream_i3d.inference.graphs.file import CLIPS, CONTEXT, FEATURES, FRAMES, NEXT_CONTEXT, STEPS
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import DELAY_STEPS, STEP_FRAMES
@@ -30,6 +30,9 @@ from stream_i3d.recognition.head import Features
 
 if TYPE_CHECKING:
     import openvino
+
+Size = tuple[int, int]
+"""Height and width of frames."""
 
 _DEVICE = "CPU"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -64,14 +67,16 @@ class OpenVinoEngine(GraphEngine):
             CheckpointError: The file is damaged.
         """
         super().__init__(clip_shape(spec))
-        compiled, self.description, self.facts = compile_graph(
-            path, precision, threads, cache, lambda model: _check_window(model, spec, path)
-        )
-        self._request = compiled.create_infer_request()
+        self._graph = SizedGraph(path, spec, precision, threads, cache, lambda model: _check_window(model, spec, path))
+        self.description, self.facts = self._graph.description, self._graph.facts
+        self._requests: dict[Size, Any] = {}
 
     def run(self, batch: Clips, states: Sequence[State]) -> tuple[Features, list[State]]:
         """Run a batch; see `Engine.run`."""
-        outputs = self._request.infer([batch], share_inputs=True)
+        size = batch.shape[2], batch.shape[3]
+        if size not in self._requests:
+            self._requests[size] = self._graph.compiled(size).create_infer_request()
+        outputs = self._requests[size].infer([batch], share_inputs=True)
         return {"rgb": np.array(outputs[0], dtype=np.float32)}, [None] * len(states)
 
 
@@ -89,18 +94,16 @@ class OpenVinoStepEngine(GraphEngine):
     def __init__(self, path: Path, spec: ModelSpec, precision: Precision, threads: int, cache: Path | None) -> None:
         """Read and compile a file; arguments and errors as for `OpenVinoEngine`."""
         super().__init__(clip_shape(spec))
-
-        def adapt(model: openvino.Model) -> None:
-            _check_step(model, spec, path)
-            _keep_contexts(model)
-
-        self._compiled, description, self.facts = compile_graph(path, precision, threads, cache, adapt)
-        self.description = f"{description}, streaming"
+        self._graph = SizedGraph(
+            path, spec, precision, threads, cache, lambda model: _check_step(model, spec, path), _keep_contexts
+        )
+        self.description, self.facts = f"{self._graph.description}, streaming", self._graph.facts
         self._steps = np.zeros(1, np.int64)
 
     def run(self, batch: Clips, states: Sequence[State]) -> tuple[Features, list[State]]:
         """Feed each camera its 8 frames; see `Engine.run`."""
-        after = [OpenVinoState(self._compiled.create_infer_request()) if state is None else state for state in states]
+        compiled = self._graph.compiled((batch.shape[2], batch.shape[3]))
+        after = [OpenVinoState(compiled.create_infer_request()) if state is None else state for state in states]
         rows = [self._step(batch[at : at + 1], state) for at, state in enumerate(after)]
         return {"rgb": np.concatenate(rows)}, after
 
@@ -112,39 +115,86 @@ class OpenVinoStepEngine(GraphEngine):
         return np.array(outputs[FEATURES], dtype=np.float32)
 
 
-def compile_graph(
-    path: Path, precision: Precision, threads: int, cache: Path | None, adapt: Callable[[openvino.Model], None]
-) -> tuple[Any, str, EngineFacts]:
-    """Return a compiled file, a description of it, and its facts.
+class SizedGraph:
+    """A file that is compiled for each size of frames, when the first of that size come; for its own size at once."""
 
-    Args:
-        path, precision, threads, cache: As for `OpenVinoEngine`.
-        adapt: Given the model as it was read: checks it, and may change it.
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        precision: Precision,
+        threads: int,
+        cache: Path | None,
+        check: Callable[[openvino.Model], None],
+        adapt: Callable[[openvino.Model], None] = lambda model: None,
+    ) -> None:
+        """Read and compile a file for frames of the size that its spec says.
 
-    Raises:
-        CheckpointError: The file is damaged.
-    """
-    openvino, core = import_openvino(), the_core()
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads or allowed_cores(),
-        # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
-        "ENABLE_CPU_PINNING": False,
-        "CACHE_DIR": "" if cache is None else str(cache),
-    }
-    try:
-        model = core.read_model(path)
-        adapt(model)
-        compiled = core.compile_model(model, _DEVICE, settings)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} cannot be run by OpenVINO ({_reason(error)}): export it again"
-        ) from error
-    int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
-    named = f"int8 and {precision}" if int8 else precision
-    facts = EngineFacts(backend="openvino", device="cpu", precision=named, int8=int8)
-    return compiled, f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}", facts
+        Args:
+            path, spec, precision, threads, cache: As for `OpenVinoEngine`.
+            check: Given the model as it was read.
+            adapt: Given the model in its size; may change it.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        openvino = import_openvino()
+        self._path, self._own, self._check, self._adapt = path, clip_shape(spec)[1:3], check, adapt
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or allowed_cores(),
+            # Pinned, two processes' threads share one core while another is idle (Intel's article 000058227).
+            "ENABLE_CPU_PINNING": False,
+            "CACHE_DIR": "" if cache is None else str(cache),
+        }
+        model, compiled = self._compile(self._own)
+        self._compiled: dict[Size, Any] = {self._own: compiled}
+        int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
+        named = f"int8 and {precision}" if int8 else precision
+        self.facts = EngineFacts(backend="openvino", device="cpu", precision=named, int8=int8)
+        self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
+
+    def compiled(self, size: Size) -> Any:
+        """Return the compiled model for frames of this height and width.
+
+        Raises:
+            CheckpointError: The file has gone, or its graph is of one size only.
+        """
+        if size not in self._compiled:
+            self._compiled[size] = self._compile(size)[1]
+        return self._compiled[size]
+
+    def _compile(self, size: Size) -> tuple[openvino.Model, Any]:
+        try:
+            model = the_core().read_model(self._path)
+            self._check(model)
+            if size != self._own:
+                _resize(model, self._own, size)
+            self._adapt(model)
+            return model, the_core().compile_model(model, _DEVICE, self._settings)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"checkpoint {str(self._path)!r} cannot be run by OpenVINO ({_reason(error)}): export it again"
+            ) from error
+
+
+def _resize(model: openvino.Model, own: Size, size: Size) -> None:
+    """Change a model to frames of another size, in place; both are multiples of 32, so paddings stay as they are."""
+    import_openvino()
+    from openvino import PartialShape
+
+    shapes = {}
+    for port in model.inputs:
+        shape = port.get_partial_shape()
+        name = port.get_any_name()
+        if name in (CLIPS, FRAMES):
+            shape[2], shape[3] = size
+        elif name != STEPS:  # a context, (1, C, T, h, w)
+            for axis, (before, after) in enumerate(zip(own, size, strict=True), 3):
+                shape[axis] = shape[axis].get_length() * after // before
+        shapes[port] = PartialShape(shape)
+    model.reshape(shapes)
 
 
 def has_bf16() -> bool:

@@ -23,33 +23,36 @@ _LONG_CLIP = 32
 Clip = NDArray[np.uint8]
 """(T, H, W, C)."""
 
+Size = tuple[int, int]
+"""Height and width of frames."""
 
-def window_clips(frames: int, size: int, channels: int) -> list[Clip]:
-    """Return the clips for a network of windows, one or two of (frames, size, size, channels) uint8."""
+
+def window_clips(frames: int, size: Size, channels: int) -> list[Clip]:
+    """Return the clips for a network of windows, one or two of (frames, height, width, channels) uint8."""
     return [_draw(number, frames, size, channels) for number in range(1 if frames >= _LONG_CLIP else 2)]
 
 
-def stream_clip(size: int, channels: int) -> Clip:
-    """Return the stream for a carried network, (8 * CHECK_STEPS, size, size, channels) uint8."""
+def stream_clip(size: Size, channels: int) -> Clip:
+    """Return the stream for a carried network, (8 * CHECK_STEPS, height, width, channels) uint8."""
     return _draw(0, STEP_FRAMES * CHECK_STEPS, size, channels)
 
 
-def _draw(number: int, frames: int, size: int, channels: int) -> Clip:
+def _draw(number: int, frames: int, size: Size, channels: int) -> Clip:
     """Return one clip; each number is another texture and another motion."""
     rng = np.random.default_rng((VERSION, number))
-    side = 2 * size
-    ground = np.zeros((side, side, channels), np.int32)
+    height, width = size
+    ground = np.zeros((2 * height, 2 * width, channels), np.int32)
     for scale in (2, 4, 8, 16):
         cells = rng.integers(0, 64, (scale, scale, channels), np.int32)
-        where = np.arange(side) * scale // side
-        ground += cells[where][:, where]
-    clip = np.empty((frames, size, size, channels), np.uint8)
-    square = max(4, size // 4)
+        rows, columns = (np.arange(2 * side) * scale // (2 * side) for side in size)
+        ground += cells[rows][:, columns]
+    clip = np.empty((frames, height, width, channels), np.uint8)
+    square = max(4, min(size) // 4)
     bright = rng.integers(150, 256, channels, np.int32)
     for time in range(frames):
-        turn = size * time // frames
+        turn = min(size) * time // frames
         down, right = (turn, turn // 2) if number % 2 else (turn // 3, turn)
-        clip[time] = ground[down : down + size, right : right + size]
-        top, left = (size - square) * (frames - 1 - time) // max(1, frames - 1), size // 3
+        clip[time] = ground[down : down + height, right : right + width]
+        top, left = (height - square) * (frames - 1 - time) // max(1, frames - 1), width // 3
         clip[time, top : top + square, left : left + square] = bright
     return clip

@@ -14,11 +14,12 @@ from msgspec import Struct, structs
 from stream_i3d.config import Config
 from stream_i3d.errors import WireError
 from stream_i3d.inference.feed import Feed
-from stream_i3d.inference.flow_frames import make_augment
+from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_augment
 from stream_i3d.inference.ring import HostMemory, MakeMemory
 from stream_i3d.inference.runner import CameraWindows
 from stream_i3d.inference.setup import ModelSetup
 from stream_i3d.messages import CameraReport, CameraStatus
+from stream_i3d.preprocess import is_frame_size
 from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
 from stream_i3d.stage import CameraSlot
 from stream_i3d.status import CameraHealth
@@ -59,7 +60,7 @@ class Camera:
         window, config = job.config.window, job.config
         preprocessing = job.setup.preprocessing
         self.slot = slot
-        self.shape = (preprocessing.crop_size, preprocessing.crop_size, 3)
+        self._preprocessing = preprocessing
         self.windows = CameraWindows(
             Feed(preprocessing, window, make_augment(job.setup), make_memory),
             Postprocessor(slot.name, settings, time.monotonic_ns),
@@ -164,8 +165,10 @@ class Camera:
             with self.windows.lock:
                 self.health.report(message)
             return True
-        if message.pixels.shape != self.shape:
-            raise WireError(f"a frame of shape {message.pixels.shape}; the model takes {self.shape}")
+        height, width, channels = message.pixels.shape
+        if channels != RGB_CHANNELS or not is_frame_size(self._preprocessing, height, width):
+            side = self._preprocessing.crop_size
+            raise WireError(f"a frame of shape {message.pixels.shape}; the model takes {side} x {side} x 3, or longer")
         # With two streams, flow is computed here, before the lock is taken: measured at 224 x 224 on one core of this
         # class, 5 ms of work a frame by DIS, 10 by Farneback, 84 by TV-L1 (scripts/bench_flow.py). All cameras share
         # this thread. A method slower than the cameras together backs frames up to the sockets' bound: capture then

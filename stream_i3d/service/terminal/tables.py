@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream_i3d.messages import CameraStatus
 from stream_i3d.stage import describe_check
 from stream_i3d.transport.control import (
     CameraInfo,
@@ -78,8 +79,14 @@ def _camera(camera: CameraInfo) -> tuple[str, ...]:
         str(status.reconnects),
         str(status.frames_dropped),
         camera.source,
-        status.detail,
+        _detail(status),
     )
+
+
+def _detail(status: CameraStatus) -> str:
+    if status.view_share is None:
+        return status.detail
+    return f"{status.detail}; sees {status.view_share:.0%} ({status.view})"
 
 
 def _plain(value: bool | int | float | str) -> str:

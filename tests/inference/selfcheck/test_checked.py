@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.engine import LoadedModel
-from stream_i3d.inference.ring import HostMemory
+from stream_i3d.inference.ring import HostMemory, Shape
 from stream_i3d.inference.selfcheck.checked import load_checked, make_self_check, run_clips
 from stream_i3d.inference.selfcheck.clips import CHECK_STEPS, stream_clip, window_clips
 from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
@@ -24,7 +24,7 @@ from tests.inference.fakes import as_features, plain_head
 
 FIRST = Attempt(backend="openvino", precision="bf16", device="cpu")
 WAYS = attempts(FIRST, ["torch"])
-CLIPS = window_clips(8, 32, 3)
+CLIPS = window_clips(8, (32, 32), 3)
 
 Spoil = Callable[[Attempt, NDArray[np.float32], int], None]
 
@@ -49,8 +49,8 @@ class Fake:
     def model(self) -> LoadedModel:
         return LoadedModel(self, plain_head(("a", "b", "c", "d")))
 
-    def make_ring(self, capacity: int, size: int, channels: int) -> HostMemory:
-        return HostMemory(capacity, size, channels)
+    def make_ring(self, shape: Shape) -> HostMemory:
+        return HostMemory(shape)
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()) -> NDArray[np.uint8]:
         return np.stack(clips)
@@ -185,7 +185,7 @@ def test_all_batch_sizes_are_warm_once_they_were_checked() -> None:
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_carried_engine_is_checked_over_several_steps(size: int) -> None:
-    stream = stream_clip(32, 3)
+    stream = stream_clip((32, 32), 3)
     reference = run_clips(Fake(streaming=True).model, [stream])
     assert reference.shape == (CHECK_STEPS, 4)
     check = make_self_check(Fake(streaming=True).model, FIRST, [stream], reference)
@@ -200,11 +200,11 @@ def test_a_carried_engine_is_checked_over_several_steps(size: int) -> None:
 
 
 def test_the_clips_are_fixed_and_no_two_frames_alike() -> None:
-    first, second = window_clips(16, 80, 3)
+    first, second = window_clips(16, (80, 80), 3)
     assert first.shape == (16, 80, 80, 3)
-    np.testing.assert_array_equal(first, window_clips(16, 80, 3)[0])
+    np.testing.assert_array_equal(first, window_clips(16, (80, 80), 3)[0])
     assert np.abs(first.astype(int) - second).mean() > 10
-    for clip in (first, second, stream_clip(80, 3)):
+    for clip in (first, second, stream_clip((80, 80), 3)):
         assert clip.std() > 20
         assert all(np.abs(np.diff(clip.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 0.5)
-    assert len(window_clips(64, 32, 2)) == 1
+    assert len(window_clips(64, (32, 32), 2)) == 1

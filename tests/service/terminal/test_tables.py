@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from stream_i3d.messages import ModelName
 from stream_i3d.service.terminal.tables import table_of
@@ -77,3 +78,8 @@ def test_every_row_fits_its_columns(reply: Reply) -> None:
     shown = table_of(reply)
     assert shown.rows
     assert all(len(row) == len(shown.columns) for row in shown.rows)
+
+
+def test_a_camera_whose_picture_is_known_shows_how_much_of_it_is_seen() -> None:
+    seen = structs.replace(DOOR, status=status(camera="door", view="whole", view_share=1.0))
+    assert table_of(CamerasReply(cameras=[seen])).rows[0][-1].endswith("; sees 100% (whole)")
