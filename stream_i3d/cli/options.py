@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 CARRIED_MODEL_NOTE = (
     "the carried model 'motion' knows ten plain motions (left, up, waving, ...), not everyday actions; for those: "
-    "stream-i3d weights download i3d-rgb-kinetics400, then run --checkpoint i3d-rgb-kinetics400"
+    "stream-i3d weights download i3d-rgb-scratch-kinetics400, then give --checkpoint i3d-rgb-scratch-kinetics400 "
+    "--mode streaming"
 )
 """What someone who gave no checkpoint should know."""
 

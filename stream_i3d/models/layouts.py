@@ -1,6 +1,7 @@
 """The published layouts of weights files: how to recognise them, and how to rename their tensors.
 
-This project uses piergiaj's names for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's are renamed.
+This project uses piergiaj's names for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's and Flax's
+are renamed.
 Does not import torch.
 """
 
@@ -20,6 +21,7 @@ LAYOUTS: Mapping[str, str] = MappingProxyType(
         "piergiaj": "Inception I3D with the names of piergiaj/pytorch-i3d",
         "hassony2": "Inception I3D with the names of hassony2/kinetics_i3d_pytorch",
         "mmaction2": "ResNet-50 I3D with the names of MMAction2",
+        "flax": "Inception I3D as a Flax tree of NumPy arrays, with the end points' published names",
     }
 )
 """Description of each layout, by name."""
@@ -28,11 +30,31 @@ _HALLMARKS = {
     "piergiaj": "Conv3d_1a_7x7.conv3d.weight",
     "hassony2": "conv3d_1a_7x7.conv3d.weight",
     "mmaction2": "backbone.conv1.conv.weight",
+    "flax": "params.Conv3d_1a_7x7.Conv_0.kernel",
 }
 """A tensor that only this layout has: the weight of the first convolution."""
 
 _BRANCHES = {"0": "b0", "1.0": "b1a", "1.1": "b1b", "2.0": "b2a", "2.1": "b2b", "3.1": "b3b"}
 """hassony2's branches are sequences; the fourth starts with its pool."""
+
+_FLAX_BRANCHES = {
+    "Branch_0.Conv3d_0a_1x1": "b0",
+    "Branch_1.Conv3d_0a_1x1": "b1a",
+    "Branch_1.Conv3d_0b_3x3": "b1b",
+    "Branch_2.Conv3d_0a_1x1": "b2a",
+    "Branch_2.Conv3d_0b_3x3": "b2b",
+    "Branch_2.Conv3d_0a_3x3": "b2b",  # a slip in the published code, in Mixed_5b
+    "Branch_3.Conv3d_0b_1x1": "b3b",
+}
+
+_FLAX_PARTS = {
+    "Conv_0.kernel": "conv3d.weight",
+    "Conv_0.bias": "conv3d.bias",
+    "BatchNorm_0.scale": "bn.weight",
+    "BatchNorm_0.bias": "bn.bias",
+    "BatchNorm_0.mean": "bn.running_mean",
+    "BatchNorm_0.var": "bn.running_var",
+}
 
 _NON_LOCAL_BLOCK = "backbone.layer2.1.non_local_block"
 _INFLATED_IN_HEAVY_ONLY = "backbone.layer2.1.conv1.conv.weight"
@@ -67,6 +89,8 @@ def our_name(name: str, layout: str | None) -> str:
         >>> our_name("mixed_3b.branch_1.0.batch3d.weight", "hassony2")
         'Mixed_3b.b1a.bn.weight'
     """
+    if layout == "flax":
+        return _from_flax(name)
     if layout != "hassony2":
         return name
     if name.startswith("conv3d_0c_1x1."):
@@ -79,6 +103,18 @@ def our_name(name: str, layout: str | None) -> str:
         stage, part, tensor = match.groups()
         return f"Conv3d_{stage}.{_part(part)}.{tensor}"
     return name
+
+
+def _from_flax(name: str) -> str:
+    match = re.fullmatch(r"(?:params|batch_stats)\.(\w+)(?:\.(.+))?\.(\w+_0\.\w+)", name)
+    if match is None or match[3] not in _FLAX_PARTS:
+        return name
+    stage, branch, part = match[1], match[2], _FLAX_PARTS[match[3]]
+    if stage == "Logits" and branch == "Conv3d_0c_1x1":
+        return f"logits.{part}"
+    if branch is None:
+        return f"{stage}.{part}"
+    return f"{stage}.{_FLAX_BRANCHES[branch]}.{part}" if branch in _FLAX_BRANCHES else name
 
 
 def candidates(layout: str, shapes: Shapes, file_name: str = "", config: str = "") -> Candidates:

@@ -210,7 +210,10 @@ _TABLE: tuple[Architecture, ...] = (
         paper=_QUO_VADIS,
         inputs={"rgb": (3, 16, 224, 224)},
         options=("dropout_keep_prob",),
-        results=(_quo_vadis(71.1, 89.3, "rgb_imagenet.pt"),),
+        results=(
+            _quo_vadis(71.1, 89.3, "rgb_imagenet.pt"),
+            _quo_vadis(68.4, 88.0, "i3d-rgb-scratch-kinetics400.safetensors"),
+        ),
         source=f"{_KINETICS_I3D}, {_PIERGIAJ}",
         inflation="stream_i3d.models.inflate:inflate_inception",
     ),

@@ -147,7 +147,8 @@ def known_spec(name_or_path: str | Path) -> ModelSpec | None:
     """
     path = resolve_checkpoint(name_or_path)
     weights = zoo.PUBLISHED.get(str(name_or_path))
-    return read_spec(path) if weights is None else _published_spec(weights)
+    # One that comes in a package was converted, and describes itself.
+    return read_spec(path) if weights is None or weights.package is not None else _published_spec(weights)
 
 
 def carried_checkpoint() -> Path:

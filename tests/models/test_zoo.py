@@ -39,6 +39,10 @@ def put(name: str) -> Path:
 def test_the_published_names_and_integrity_values() -> None:
     assert {name: (row.file, row.integrity.value) for name, row in PUBLISHED.items()} == {
         "i3d-rgb-kinetics400": ("rgb_imagenet.pt", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
+        "i3d-rgb-scratch-kinetics400": (
+            "i3d-rgb-scratch-kinetics400.safetensors",
+            "90620438ea5fa50df95ef0bf92d849d4dd03a2a23d8b655d648a782716f296fb",
+        ),
         "i3d-flow-kinetics400": ("flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475"),
         "i3d-rgb-charades": ("rgb_charades.pt", "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467"),
         "i3d-flow-charades": ("flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95"),
@@ -72,7 +76,9 @@ def test_every_row_fits_the_registry_and_the_labels(row: zoo.PublishedWeights) -
     if row.labels is not None:
         assert len(load_labels(row.labels)) == row.num_classes
     assert (row.result is None) == ("charades" in row.name)
-    assert row.integrity.kind == ("git-sha1" if row.layout == "piergiaj" else "sha256")
+    kinds = {"piergiaj": "git-sha1", "mmaction2": "sha256", "flax": "data-sha256"}
+    assert row.integrity.kind == kinds[row.layout]
+    assert (row.package is None) == bool(row.folder_url)
     assert {"source", "licence"} <= row.provenance.keys()
 
 
@@ -80,6 +86,7 @@ def test_the_published_accuracies() -> None:
     results = {name: row.result for name, row in PUBLISHED.items()}
     assert {name: (result.top1, result.top5) for name, result in results.items() if result is not None} == {
         "i3d-rgb-kinetics400": (71.1, 89.3),
+        "i3d-rgb-scratch-kinetics400": (68.4, 88.0),
         "i3d-flow-kinetics400": (63.4, 84.9),
         "i3d-r50-kinetics400": (73.27, 90.92),
         "i3d-r50-dense-kinetics400": (73.48, 91.00),
