@@ -1,4 +1,4 @@
-"""Between the reader thread and the window: bounded, newest wins, and one knock however much has come. No ZeroMQ."""
+"""Messages from the reader thread to the window: bounded, newest wins, one wake-up for any number. No ZeroMQ."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class _Connection:
         self.ask(ListCameras(), now)
 
     def _greet(self, hello: HelloReply, now: float) -> None:
-        """Take note of which run of the service this is: another one publishes anew, with settings of its own."""
+        """Record which run of the service this is: another one publishes anew, with settings of its own."""
         if (hello.pid, hello.started_at) != self._run:
             self._run = (hello.pid, hello.started_at)
             self._publish = ""

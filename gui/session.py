@@ -50,7 +50,7 @@ class Launched(Protocol):
         """Its exit code once it has ended."""
 
     def failure(self) -> str:
-        """Its last words when it ended badly."""
+        """Its last message if it failed."""
 
     def close(self) -> None:
         """End it."""
@@ -272,7 +272,7 @@ class Session(QObject):
             self._follow()
 
     def _fail(self, why: str) -> None:
-        """The service is gone for good: its last words are taken in, and then nothing more is waited for."""
+        """The service is gone for good: its last messages are taken in, and nothing more is expected."""
         self.failure = why
         self._enter("failed")
         reader, self._reader = self._reader, None

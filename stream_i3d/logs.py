@@ -157,7 +157,7 @@ class _StderrHandler(logging.Handler):
         self._timer.daemon = True
         try:
             self._timer.start()
-        except RuntimeError:  # no more threads: it is told with the next line that is logged
+        except RuntimeError:  # no more threads: reported with the next line that is logged
             self._timer = None
 
     def _tell_late(self) -> None:

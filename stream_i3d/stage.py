@@ -1,4 +1,4 @@
-"""What one process of the service is given: a way to be told to stop, to show that it lives, and to report its state.
+"""What one process of the service is given: a way to receive orders, to show that it lives, and to report its state.
 
 Both ends of the link are here: `StageLink` crosses from supervisor to child, `Stage` is the child's side. Which stages
 there are, and when they are restarted, is the supervisor's business.

@@ -69,7 +69,7 @@ def enter_stage(
 ) -> None:
     """Run in the child: set up signals, logging and the parent watch, then `main(stage, job)`.
 
-    Who was told to end, ends with EXIT_STOPPED. An error of our own tree is sent to the supervisor and ends the process
+    If told to end, it returns EXIT_STOPPED. An error of our own tree is sent to the supervisor and ends the process
     with EXIT_FATAL; any other is logged, and ends it with EXIT_CRASHED.
     """
     end, beat, long_call = side

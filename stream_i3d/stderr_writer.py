@@ -1,7 +1,7 @@
 """Writes to standard error without waiting for who reads it.
 
 Standard error may be a pipe into a program that has stopped reading, or a terminal that was halted with Ctrl-S. Plain
-writes would then stop this process for good, and it could not even be told to end.
+writes would then stop this process for good, and it could not even be stopped.
 """
 
 from __future__ import annotations

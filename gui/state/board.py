@@ -55,7 +55,7 @@ class Board:
     def take(self, message: Message, now: float) -> HistoryEvent | None:
         """Take in a message that arrived at `now`; returns the event it is about, if any."""
         if message.camera in self._removed:
-            return None  # its last words, still under way
+            return None  # its last messages, still under way
         camera = self.camera(message.camera)
         if camera is None:
             return None
@@ -83,7 +83,7 @@ class Board:
                 self.labels.setdefault(label)
 
     def service_lost(self, reason: str, now: float) -> None:
-        """The service is gone: every camera says so, and nothing running will be heard to end."""
+        """The service is gone: every camera shows it, and what runs will never be seen to end."""
         for camera in self.cameras.values():
             camera.track.service_lost(reason)
             camera.timeline.lost(now)

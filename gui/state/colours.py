@@ -63,7 +63,7 @@ def label_style(label: str, dark: bool) -> LabelStyle:
     lightness = 0.5
     fill = _rgb(hue, lightness)
     # On dark ground brighter than need be: bars also lie on a scrim through which a white picture may shine.
-    # Towards the text's opposite until both the text on it and the shape on its ground can be told.
+    # Towards the text's opposite until both the text on it and the shape on its ground stand out.
     while contrast(fill, text) < TEXT_CONTRAST + 0.5 or contrast(fill, ground) < least:
         lightness += step
         fill = _rgb(hue, lightness)

@@ -29,12 +29,12 @@ class Emptiness:
 
 
 def emptiness(state: str, address: str, failure: str, found: int) -> Emptiness:
-    """Return what is said where no camera can be shown.
+    """Return the message shown where there is no camera.
 
     Args:
         state: Of the session: none, starting, searching, loading, up, lost, failed.
         address: Of the service that is looked for.
-        failure: Its last words, where it failed.
+        failure: Its last message, if it failed.
         found: Number of cameras found on this machine.
     """
     camera, video, demo = _camera(), _video(), _demo()

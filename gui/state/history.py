@@ -100,7 +100,7 @@ class History:
         return event
 
     def lost(self, camera: str | None = None) -> None:
-        """Mark what still runs (of one camera, or of all) as cut: its end will not be heard of."""
+        """Mark what still runs (of one camera, or of all) as cut: its end will never be received."""
         for key, event in self._events.items():
             if event.end_time is None and camera in (None, event.camera):
                 self._events[key] = replace(event, cut=True)

@@ -1,4 +1,4 @@
-"""Whether the service behind the window lives. Pure: told of every word from it, asked with the time.
+"""Whether the service behind the window lives. Pure: it is given every message's time, and asked with the time.
 
 A service says something every second at least (its answers to our questions), so three seconds of silence, or a
 connection that broke, mean that it is gone.

@@ -83,7 +83,7 @@ class Timeline:
         self._forget(now)
 
     def lost(self, now: float) -> None:
-        """Close what still runs: the camera or the service is gone, so nothing more will be heard of it."""
+        """Close what still runs: the camera or the service is gone, so no more messages of it will come."""
         for mark in list(self._events.values()):
             if mark.end is None:
                 self._events[mark.id] = replace(mark, end=max(mark.start, now))

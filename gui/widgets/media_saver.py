@@ -85,7 +85,7 @@ class MediaSaver(QObject):
         self._recorder.add(view.snapshot(full=False), time.monotonic())
 
     def _finish(self) -> None:
-        """End the recording in the background: the codec may need seconds for its last words."""
+        """End the recording in the background: the codec may need seconds to finish."""
         self._timer.stop()
         recorder, self._recorder, self.camera = self._recorder, None, ""
         if recorder is not None:

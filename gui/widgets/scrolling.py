@@ -6,7 +6,7 @@ from PyQt6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 
 def scrolled(column: QWidget, into: QWidget, name: str) -> QScrollArea:
-    """Fill `into` with a scrolled column, and return what scrolls it; `name` is heard when Tab reaches it."""
+    """Fill `into` with a scrolled column, and return what scrolls it; screen readers say `name` when Tab reaches it."""
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)

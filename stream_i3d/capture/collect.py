@@ -1,6 +1,6 @@
 """Records labelled clips from an opened source: reads, writes and throws away as takes.py says.
 
-Knows no network and no terminal; whoever starts it shows the cues. The clock is an argument.
+Knows no network and no terminal; its caller shows the cues. The clock is an argument.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Collector:
         """Set up a session.
 
         Args:
-            source: Opened; closed by whoever opened it.
+            source: Opened; its opener closes it.
             plan: How many clips, how long.
             folder: Where they go.
             observer: Follows what goes on.

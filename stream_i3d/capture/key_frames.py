@@ -25,7 +25,7 @@ class KeyFrameGate:
         self._never = False
 
     def picture(self, kind: int) -> None:
-        """Take note of a decoded picture; `kind` is FFmpeg's letter for it, anything else where it is not known."""
+        """Record a decoded picture; `kind` is FFmpeg's letter for it, anything else where it is not known."""
         if kind == KEY or kind not in _WITH_A_KIND:
             self.open, self._never, self._waited = True, False, 0
         elif not self.open:

@@ -248,7 +248,7 @@ class CaptureLoop:
             log.warning("%s", problem)
 
     def _begin(self, source: Source, now: float, damage: DamageWatch) -> FrameReader | PacedReader:
-        """Take note of a new connection."""
+        """Record a new connection."""
         self._epoch = max(self._epoch + 1, int(self._clock.wall() * 1000))
         if not self._rounds:
             self._connections += 1
@@ -292,7 +292,7 @@ class CaptureLoop:
         )
 
     def _announce(self) -> None:
-        """Have the worker know, before the first frame, that frames of a URL that is a file are not to be dropped."""
+        """Tell the worker, before the first frame, that no frame of a URL that is a file may be dropped."""
         if not self._job.config.fast or self._address.kind != "url":
             return
         self._lossless = True
@@ -323,7 +323,7 @@ class CaptureLoop:
             self._report("live", "the stream was damaged; waiting for the next key picture", fps=reader.fps)
 
     def _tell_memory(self, source: Source) -> None:
-        """Have the supervisor know what pictures of this size need, and that they are read from now on."""
+        """Tell the supervisor how much memory pictures of this size need, and that they are read from now on."""
         once = self._address.kind == "url" and not source.live and not self._job.config.loop
         self._news = SourceNews(memory_limit_mb=source.memory_limit_mb, plays_once=once)
         self._stage.say(self._news)
@@ -416,7 +416,7 @@ class CaptureLoop:
     def _report_final(self) -> None:
         """Say that no frame follows: at the end of a file until there is room, for good; when told to stop, once.
 
-        Who is told to stop may be started again (it was silent, or held too much memory): that is not the camera's end.
+        A process that is told to stop may be started again (silent, or too much memory): that is not the camera's end.
         """
         self._paused = False
         if self._stage.stopping.is_set():

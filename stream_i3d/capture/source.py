@@ -54,7 +54,7 @@ class Source(Protocol):
         """
 
     def doubt(self) -> None:
-        """Take note that the decoder has complained: what follows is not intact, up to the next key picture."""
+        """Record that the decoder has complained: what follows is not intact, up to the next key picture."""
 
     def retrieve(self) -> Image:
         """Return the grabbed picture, (H, W, 3) uint8 BGR, turned and mirrored as it is to be shown."""

@@ -1,7 +1,7 @@
 """Webcams and network streams through OpenCV, with its traps disarmed; files are video_file's.
 
 cv2.VideoCapture by itself may hang for ever, uses UDP for RTSP, and says only "no" when it fails: here every open has
-a time limit, RTSP goes over TCP, and a failure is told apart (no such host, refused, not authorised, no video in it).
+a time limit, RTSP goes over TCP, and failures are distinguished (no such host, refused, not authorised, no video).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stream_i3d.capture.video_file import VideoFile
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    # Errors only: that a file is no video is said in our own one line, not in OpenCV's.
+    # Errors only: our own one line says that a file is no video, not OpenCV.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {

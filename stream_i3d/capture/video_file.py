@@ -192,7 +192,7 @@ class VideoFile:
             raise SourceNotFound(f"{self._name}: {refusal}")
 
     def _geometry_of(self, frame: av.VideoFrame) -> None:
-        """Take note of how a picture is to be shown; a few files change it on the way."""
+        """Record how a picture is to be shown; a few files change it on the way."""
         self._orientation = UPRIGHT
         # Not frame.side_data: what that keeps in the frame refers to the frame, so that pictures pile up until Python's
         # garbage collector comes round (seen: 130 MB after 400 small ones).

@@ -1,4 +1,4 @@
-"""Everything that `run` can be told: default, limits, description and flag of each setting, in one place.
+"""All settings of `run`: the default, limits, description and flag of each, in one place.
 
 YAML lies over the defaults, flags over YAML; unknown keys are refused. Flags, their help and completion
 (cli/options.py), error messages (validation.py) and docs/configuration.md come from here. Knows nothing of models or

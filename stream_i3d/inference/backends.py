@@ -148,7 +148,7 @@ def load_model(setup: ModelSetup, mode: ModeName = "window") -> LoadedModel:
         mode: Whether it takes windows, or is carried along streams.
 
     Raises:
-        CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
+        CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is missing or cannot be used.
     """
     choice = choose_backend(setup, mode)
     if setup.flow is not None:

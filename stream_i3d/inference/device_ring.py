@@ -7,7 +7,7 @@ that a frame goes up from its slot without anybody waiting; the same slot on the
 Two threads: the drain thread puts frames in, the main thread gathers. Two queues of the device: uploads, and the one
 that the network runs on. Marks order them: a gather waits for the newest upload before it, an upload for the newest
 gather before it, and the host for a slot's upload before it writes there again. So a gather reads no frame that is
-under way, and none that is being overwritten. That a window was overwritten *before* its gather is told as ever: an
+under way, and none that is being overwritten. That a window was overwritten *before* its gather shows as ever: an
 upload is queued before the ring's end moves on, both within the camera's lock, in which `intact` looks at that end.
 
 Written without a GPU at hand: the order is tested on a device played by Python, whose queues lag as they like.

@@ -84,7 +84,7 @@ class Extractor:
         """Load the weights.
 
         Raises:
-            CheckpointError, DeviceError: What was asked for is not to be had.
+            CheckpointError, DeviceError: What was asked for is missing or cannot be used.
         """
         from stream_i3d.inference.two_stream import load_stream  # it imports torch
 

@@ -24,7 +24,7 @@ class RingMemory(Protocol):
         """Wait until `frames[slot]` may be overwritten."""
 
     def written(self, slot: int) -> None:
-        """Take note that a frame was put into `frames[slot]`."""
+        """Record that a frame was put into `frames[slot]`."""
 
     def device_frames(self, first: int, last: int, interval: int) -> object:
         """Return what an engine finds the frames at these positions by, without `frames`; None where it does not."""

@@ -91,7 +91,7 @@ class CameraWindows:
             return self.feed.intact(clip)
 
     def accept(self, clip: Clip, finite: bool) -> bool:
-        """Take note of whether a clip's result is finite; return that. One that is not is dropped and counted."""
+        """Record whether a clip's result is finite; return that. One that is not is dropped and counted."""
         if finite:
             self.failing = False
             return True
@@ -192,7 +192,7 @@ class Runner:
         carried = self._carried(camera, clip)
         carried.states[clip.phase] = run.states[index]
         if not clip.ready:
-            if carried.recent:  # another phase speaks for this camera
+            if carried.recent:  # another phase gives this camera's predictions
                 return None
             return camera.postprocessor.warming(clip.window, clip.newest, camera.drops())
         carried.recent.append(run.scores.logits[index])

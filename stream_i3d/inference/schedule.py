@@ -76,7 +76,7 @@ class Schedule:
         self._number = 0
 
     def push(self, stamp: FrameStamp, position: int) -> Due | None:
-        """Take note of the frame at `position`; return what is due now, if anything."""
+        """Record the frame at `position`; return what is due now, if anything."""
         self._follow(stamp, position)
         index = self.index(stamp.seq)
         self._times.append(stamp.elapsed)

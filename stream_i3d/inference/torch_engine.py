@@ -174,7 +174,7 @@ def load_torch_engine(setup: ModelSetup, mode: ModeName = "window") -> tuple[Tor
     """Load the weights and put them on the device.
 
     Raises:
-        CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is not to be had.
+        CheckpointError, LabelsError, DeviceError, ConfigError: What was asked for is missing or cannot be used.
     """
     device = choose_device(setup.config.device)
     precision = choose_precision(setup.config.precision, device)

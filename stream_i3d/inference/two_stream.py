@@ -93,7 +93,7 @@ def load_two_stream(setup: ModelSetup) -> LoadedModel:
     """Load both networks and put them on the device.
 
     Raises:
-        CheckpointError, LabelsError, DeviceError: What was asked for is not to be had, or does not fit together.
+        CheckpointError, LabelsError, DeviceError: A part is missing, cannot be used, or does not fit the others.
     """
     assert setup.flow is not None
     weights = StreamWeights(path=setup.path, spec=setup.spec)
@@ -124,7 +124,7 @@ def load_stream(
         labels: To use in place of the checkpoint's.
 
     Raises:
-        CheckpointError, LabelsError, DeviceError: What was asked for is not to be had.
+        CheckpointError, LabelsError, DeviceError: What was asked for is missing or cannot be used.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)

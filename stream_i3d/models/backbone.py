@@ -1,7 +1,7 @@
 """Networks without their heads, as engines run and export them: clips in, feature maps averaged over time out.
 
 A network that keeps a map of places has a method `feature_map`; any other is run with its last layer left out, and
-gives one feature vector. Normalisation is inside the serving forms, so whoever runs an exported file needs only pixels.
+gives one feature vector. Normalisation is inside the serving forms, so an exported file takes pixels as they are.
 This module does not know files, nor what runs them.
 """
 

@@ -171,8 +171,8 @@ class MqttStates:
     def next_due(self) -> MqttState | None:
         """Return a camera whose state is due; None where there is none.
 
-        What was recognised before a camera was lost is not told of it as if it were so now. An action that goes on
-        when the camera is live again is told again.
+        What was recognised before a camera was lost is not shown as its present state. An action that goes on when
+        the camera is live again is shown again.
         """
         if not self._due:
             return None

@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What an object must be told from.
+    """What an object must be distinguishable from.
 
     Attributes:
         mean: (3,) BGR, of the ground.

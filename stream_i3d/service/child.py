@@ -197,7 +197,7 @@ class Child:
 
     def _start(self, now: float) -> None:
         self.ready = None
-        self._wish, self._outstanding = None, None  # what is in the row is told by the job
+        self._wish, self._outstanding = None, None  # the job holds what the row says
         self._ending, self._kills, self._source = None, 0, None
         self._started = now
         link = None
@@ -247,7 +247,7 @@ class Child:
         """Reap a process that has ended, and decide what comes next."""
         assert self._process is not None
         code = self._process.exitcode
-        self._unheard = self.listen()  # its last words; given out by the next `listen`
+        self._unheard = self.listen()  # its last messages; returned by the next `listen`
         self._let_go()
         if self._ending == "retired":
             self.state = "gone"
@@ -293,7 +293,7 @@ class Child:
         return self._source is None or not (self.row.plays_once or self._source.plays_once)
 
     def _fail(self) -> None:
-        """Take note that the process is not started again, for `self.failure`."""
+        """Record that the process is not started again, for `self.failure`."""
         self.state = "failed"
         log.error("%s: %s", self.row.name, self.failure)
 
@@ -302,7 +302,7 @@ class Child:
         if self._may_begin_again:
             self._restart(now, what)
         elif self._source is not None and self._source.ended:
-            self.state = "finished"  # all it had to say was said
+            self.state = "finished"  # its work is done
         else:
             self.failure = (
                 f"the capture process {what} in the middle of its file, which is not read from its start again"

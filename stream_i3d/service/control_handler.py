@@ -69,7 +69,7 @@ class ControlHandler:
         self._server.serve(wait_s, lambda request: self.answer(supervisor, request))
 
     def on_message(self, name: str, message: Ready | CameraNews) -> None:
-        """Take note of what the process `name` has sent."""
+        """Record what the process `name` has sent."""
         if isinstance(message, CameraNews):
             self._statuses[message.status.camera] = message.status
         elif name == "publisher":
@@ -87,7 +87,7 @@ class ControlHandler:
         self._order_workers(supervisor)
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
-        """Forget a camera whose capture process has ended; the worker says its last word."""
+        """Forget a camera whose capture process has ended; the worker publishes its last status."""
         camera = camera_of(name)
         assert camera is not None  # nobody asks for the end of another
         self._leaving.discard(camera)
@@ -227,13 +227,13 @@ class ControlHandler:
         return camera.slot.name
 
     def _order_capture(self, supervisor: Supervisor, name: str) -> None:
-        """Have a capture process do what is wanted of it now."""
+        """Send a capture process its current orders."""
         camera = self._plan.camera(name)
         paused, view = camera.job.paused, camera.job.preprocessing.view
         supervisor.change(camera.row, lambda number: CaptureOrder(number=number, paused=paused, view=view))
 
     def _order_workers(self, supervisor: Supervisor) -> None:
-        """Have the workers know all cameras and settings as they are wanted now."""
+        """Send the workers the current cameras and settings."""
         for row in self._plan.worker_rows:
             # Without the configured cameras, which the worker does not look at.
             slots, config = row.job.cameras, structs.replace(row.job.config, cameras=[])

@@ -72,7 +72,7 @@ class FootprintWatch:
         """Look at a process; tell, and log, when it should be started again for the memory it holds.
 
         Not over and over where it needs what it holds: after each time there is a rest, and the rests grow. A process
-        that must not be started again is told at once, and nothing is logged.
+        that must not be started again is reported at once, and nothing is logged.
 
         Args:
             now: Monotonic clock, in seconds.

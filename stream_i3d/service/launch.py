@@ -62,7 +62,7 @@ class LaunchedService:
         return self._process.poll()
 
     def failure(self) -> str:
-        """Return why it ended, in its own last words, or "" while it runs or where it ended well."""
+        """Return why it failed, as its last messages say, or "" while it runs or if it ended in order."""
         if not self.poll():
             return ""
         with self._log.open("rb") as log:
@@ -122,7 +122,7 @@ def launch(config: Config) -> LaunchedService:
 def _given_or(address: str | None, default: str, private: str) -> str:
     """Return an address that was asked for by name, else a private one: two windows must not want the same port.
 
-    One that lets the system choose a port could not be known to whoever connects.
+    One that lets the system choose a port could not be known to clients.
     """
     chosen = address not in (None, "off", default) and not str(address).endswith((":*", ":0"))
     return str(address) if chosen else private

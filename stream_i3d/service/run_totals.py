@@ -11,7 +11,7 @@ from stream_i3d.stage import PublisherSummary, Summary
 
 
 class RunTotals:
-    """Keeps the newest words of every process; one that was started again counts from nought."""
+    """Keeps the newest summary of every process; one that was started again counts from 0."""
 
     def __init__(self) -> None:
         self._workers: dict[str, Summary] = {}  # without what is in `_current`
@@ -37,7 +37,7 @@ class RunTotals:
         return _joined([*workers, *publisher], seconds=max((one.seconds for one in workers), default=0.0))
 
     def all_ended(self, names: Sequence[str]) -> bool:
-        """Tell whether the cameras of all these workers have ended, by their own newest words; some may have none."""
+        """Tell whether the cameras of all these workers have ended, by their newest summaries, if any."""
         newest = [self._current[name][1] for name in names if name in self._current]
         if len(newest) < len(names):
             return False

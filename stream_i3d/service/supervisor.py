@@ -46,13 +46,13 @@ class ControlSide(Protocol):
         """See to what is asked, waiting for it at most `wait_s`."""
 
     def on_message(self, name: str, message: Ready | CameraNews) -> None:
-        """Take note of what the process `name` has sent."""
+        """Record what the process `name` has sent."""
 
     def gave_up(self, supervisor: Supervisor, name: str, failure: str) -> None:
-        """Take note that a process which is not essential cannot go on."""
+        """Record that a process which is not essential cannot go on."""
 
     def gone(self, supervisor: Supervisor, name: str) -> None:
-        """Take note that a process which was retired has ended."""
+        """Record that a process which was retired has ended."""
 
 
 def may_start_another(starting_for: Sequence[float], at_once: int) -> bool:
@@ -132,7 +132,7 @@ class Supervisor:
         return structs.replace(self._figures.total(), ended=self._ended)
 
     def add(self, row: StageRow) -> None:
-        """Have one more process; it is started in its turn."""
+        """Add a process; it is started in its turn."""
         self._running.append(Child(row, self._context))
 
     def change(self, row: StageRow, order: Callable[[int], Order]) -> None:
@@ -213,7 +213,7 @@ class Supervisor:
         self._on_ready(structs.replace(workers[0], address=address))
 
     def _tell_cameras(self) -> None:
-        """Have the publisher know the cameras there are, and where their previews are."""
+        """Tell the publisher which cameras there are, and where their previews are."""
         cameras = {}
         for one in self._running:
             camera = camera_of(one.row.name)

@@ -1,4 +1,4 @@
-"""The control channel's two ends: ROUTER in the service, DEALER in whoever asks. Knows when, not what."""
+"""The control channel's two ends: ROUTER in the service, DEALER in the client. They read no requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sockets of previews: pictures from a capture process to whoever watches.
+"""The sockets of previews: pictures from a capture process to its watchers.
 
 One connection per camera and one part per message, so that a subscriber may use CONFLATE: it always gets the newest
 picture, however slow it is. Knows bytes; the encoding of pictures is capture's.
@@ -37,7 +37,7 @@ class PreviewPublisher(PublishingSocket):
         return bool(self._topics)
 
     def send(self, preview: Preview) -> None:
-        """Send one picture to whoever is subscribed; never blocks."""
+        """Send one picture to all subscribers; never blocks."""
         self._socket.send(encode_preview(preview), zmq.NOBLOCK)
 
     def _take(self, message: bytes) -> None:

@@ -94,7 +94,7 @@ class BoundedSocket(SocketOwner):
 
         Args:
             address: Where to bind.
-            keys: The service's; None where everybody is let in.
+            keys: The service's; None if every client may connect.
             purpose: What the socket is for, in messages.
             outer: Where clients connect if that is not `address`, but a proxy that limits connections.
         """
@@ -328,7 +328,7 @@ class Publisher(PublishingSocket):
         self.address = self._serve(address, keys, PREDICTIONS)
 
     def send(self, parts: tuple[bytes, bytes]) -> None:
-        """Send one message to whoever is subscribed; never blocks."""
+        """Send one message to all subscribers; never blocks."""
         self._socket.send_multipart(parts, zmq.NOBLOCK)
 
 

@@ -71,7 +71,7 @@ class SubscriberProxy:
 
         Args:
             listening: Where subscribers connect; owned by the proxy from now on.
-            name: What is said in the log.
+            name: Its name in the log.
         """
         self._path = f"subscribers-{os.getpid()}-{secrets.token_hex(8)}"
         self.inner_address = f"ipc://@{self._path}"

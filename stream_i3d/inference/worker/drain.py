@@ -135,12 +135,12 @@ class Camera:
         )
 
     def give_up(self, slot: CameraSlot) -> None:
-        """Take note of a capture process that cannot go on, where that is so."""
+        """Record a capture process that cannot go on, where that is so."""
         if slot.failure is not None:
             self.end(slot.failure)
 
     def end(self, detail: str) -> None:
-        """Have the next status say that no frame will follow."""
+        """Make the next status say that no frame will follow."""
         report = CameraReport(camera=self.slot.name, state="stopped", fps=0.0, reconnects=0, detail=detail, final=True)
         with self.windows.lock:
             self.health.report(report)

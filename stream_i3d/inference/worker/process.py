@@ -99,7 +99,7 @@ class Batches:
         self.warm_for(max(1, cameras))
 
     def warm_for(self, cameras: int) -> None:
-        """Have all sizes warm that so many cameras can make."""
+        """Warm up all batch sizes that so many cameras can make."""
         tried_all = self.limit >= self._tried and not self._refused  # the limit was there for want of cameras
         if cameras >= 2 * self.limit and tried_all:
             self._tried = _largest_tried(cameras)
@@ -131,7 +131,7 @@ def _largest_tried(cameras: int) -> int:
 
 
 class WorkerLoop:
-    """The main thread: take, run, publish, tell how the cameras fare, and follow orders between windows."""
+    """The main thread: takes windows, runs them, publishes results and states, and follows orders in between."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class WorkerLoop:
         self._stage.say(self._summary())
 
     def _obey(self, order: WorkerOrder) -> None:
-        """Have the cameras and the settings that the order says."""
+        """Take over the cameras and settings of an order."""
         self._job = structs.replace(self._job, cameras=order.cameras, config=order.config)
         settings = PostprocessSettings.of(order.config, self._model.labels, self._job.setup.model_name)
         self._runner.set_idle(order.config.idle.min_motion, order.config.idle.skip_inference)
@@ -217,7 +217,7 @@ class WorkerLoop:
         self._pace.batching.limit = self._batches.limit
 
     def _part_with(self, camera: Camera) -> None:
-        """Publish a camera's last words and forget it."""
+        """Publish a camera's last status and forget it."""
         self._drain.remove(camera)
         self._cameras = [one for one in self._cameras if one is not camera]
         self._pace.forget(camera)

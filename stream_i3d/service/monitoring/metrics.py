@@ -32,7 +32,7 @@ Row = tuple[tuple[str, ...], Value]
 class Metric:
     """One metric: its name without the prefix, kind, labels, its help text, and its values in a snapshot.
 
-    A value of None is left out: it is not known, and nought would be a lie.
+    A value of None is left out: it is not known, and 0 would be wrong.
     """
 
     name: str

@@ -48,7 +48,7 @@ class CameraSnapshot(Struct, frozen=True, kw_only=True):
     """One camera.
 
     Attributes:
-        status: What was last published of it; null before the first word.
+        status: What was last published of it; null before the first.
         figures: What the workers have done for it, over all their restarts.
     """
 
