@@ -4,8 +4,9 @@
     params/<end point>[/Branch_../Conv3d_..]/BatchNorm_0/bias       (C,); a scale is optional, and 1 without
     batch_stats/<end point>[/...]/BatchNorm_0/mean, var             (1, 1, 1, 1, C)
 
-A pickle can call any function by its name. This reader knows the two that put a NumPy array together, and refuses all
-others before anything runs. `layouts` renames what it returns.
+A pickle can call any function by its name. This reader answers the four names that put a NumPy array together with its
+own stand-ins, and refuses all others before anything runs: no function or class of NumPy's can be reached.
+`layouts` renames what it returns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,6 @@ _PICKLE = b"\x80"
 _COLLECTIONS = ("params", "batch_stats")
 _MAX_DEPTH = 16
 _NUMPY = ("numpy.core", "numpy._core")  # before and since NumPy 2
-
-_reconstruct: Any = np.zeros(0).__reduce__()[0]
-"""NumPy's own, which makes an empty array; `__setstate__` then fills it, and checks that the data have its size."""
 
 
 def read_flax(path: Path) -> Arrays | None:
@@ -63,41 +61,83 @@ class _NotAllowed(pickle.UnpicklingError):
     """The pickle names a function or class that is refused."""
 
 
+class _DType:
+    """Stands for numpy.dtype; keeps the code and the order of bytes that a pickle gives."""
+
+    __slots__ = ("_code", "_order")
+
+    def __init__(self, code: object, *_: object) -> None:
+        self._code = str(code)
+        self._order: Literal["<", ">", "=", "|"] = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] not in ("<", ">", "=", "|"):
+            raise _NotAllowed(f"an order of bytes {state[1]!r}"[:80])
+        self._order = state[1]
+
+    def numbers(self) -> np.dtype[Any]:
+        """Return NumPy's type; an array of objects could hold anything."""
+        dtype = np.dtype(self._code)
+        if dtype.kind not in "fiu":
+            raise _NotAllowed(f"arrays of type {dtype}"[:80])
+        return dtype if self._order == "|" else dtype.newbyteorder(self._order)
+
+
+class _Array:
+    """Stands for an array that is being read; `array` is it, once its bytes have come."""
+
+    __slots__ = ("array",)
+
+    def __init__(self) -> None:
+        self.array: NDArray[Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.array = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+class _NDArray:
+    """Stands for the class numpy.ndarray, which pickles name but do not call."""
+
+    def __new__(cls, *_: object) -> _NDArray:
+        raise _NotAllowed("numpy.ndarray, called")
+
+
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that knows how NumPy puts an array together, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle may call; raises _NotAllowed for anything else."""
         if module in {f"{numpy}.multiarray" for numpy in _NUMPY} and name == "_reconstruct":
-            return _empty_array
+            return self._begin
         if module in {f"{numpy}.numeric" for numpy in _NUMPY} and name == "_frombuffer":
-            return _from_buffer
+            return self._whole
         if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
+            return _NDArray
         if (module, name) == ("numpy", "dtype"):
-            return _float_type
+            return _DType
         raise _NotAllowed(f"{module}.{name}"[:80])
 
+    # Methods, because a pickle may set the attributes of a function that it names, and cannot set those of a method.
 
-def _empty_array(kind: object, shape: object, code: object) -> NDArray[Any]:
-    """Make the empty array that NumPy's pickles begin with; another shape would take memory before any data."""
-    if kind is not np.ndarray or shape != (0,):
+    def _begin(self, kind: object, shape: object, _: object) -> _Array:
+        """Return the empty array that NumPy's pickles begin with."""
+        if kind is not _NDArray or shape != (0,):
+            raise _NotAllowed("an array that NumPy does not write")
+        return _Array()
+
+    def _whole(self, data: object, dtype: object, shape: object, order: object) -> _Array:
+        """Return what pickle's protocol 5 holds of an array."""
+        made = _Array()
+        made.array = _from_bytes(data, dtype, shape, order)
+        return made
+
+
+def _from_bytes(data: Any, dtype: object, shape: Any, order: Any) -> NDArray[Any]:
+    """Put an array together; raises ValueError if the bytes are not exactly as many as it has."""
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _DType) or -1 in shape:
         raise _NotAllowed("an array that NumPy does not write")
-    made: NDArray[Any] = _reconstruct(np.ndarray, (0,), code)
-    return made
-
-
-def _from_buffer(data: bytes, dtype: Any, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
-    """Put together what pickle's protocol 5 holds of an array."""
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-
-def _float_type(code: object, *_: object) -> np.dtype[Any]:
-    """Return a type of numbers; an array of objects could hold anything."""
-    dtype = np.dtype(str(code))
-    if dtype.kind not in "fiu":
-        raise _NotAllowed(f"arrays of type {dtype}")
-    return dtype
+    return np.frombuffer(data, dtype.numbers()).reshape(shape, order=order).copy(order="K")  # writable, as torch wants
 
 
 def _load(file: BinaryIO) -> object:
@@ -114,6 +154,7 @@ def _leaves(tree: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, NDArray[
     waiting: list[tuple[tuple[str, ...], object]] = [((str(key),), tree[key]) for key in _COLLECTIONS if key in tree]
     while waiting:
         names, value = waiting.pop()
+        value = value.array if isinstance(value, _Array) else value
         if isinstance(value, Mapping) and len(names) < _MAX_DEPTH:
             waiting += [((*names, *str(key).split("/")), below) for key, below in value.items()]
         elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu":

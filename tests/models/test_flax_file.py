@@ -61,6 +61,17 @@ def test_a_key_may_hold_several_steps(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("kind", ["<f4", ">f4", ">f8", "<f2", ">i4", "u1"])
+def test_numbers_of_any_type_and_order_of_bytes_keep_their_values(tmp_path: Path, protocol: int, kind: str) -> None:
+    wanted = np.arange(6, dtype=kind).reshape(2, 3)
+    for number, made in enumerate((wanted, np.asfortranarray(wanted))):
+        path = dumped(tmp_path / f"{number}.ckpt", {"params": {"bias": made}}, protocol)
+        arrays = read_flax(path)
+        assert arrays is not None
+        assert arrays["params.bias"].tolist() == wanted.tolist()
+
+
 class Calls:
     """Pickled, it asks for a function to be called."""
 
@@ -83,11 +94,13 @@ def marked(path: Path) -> list[object]:
         Calls(np.empty, (2**40,)),
         Calls(np.zeros(0).__reduce__()[0], np.ndarray, (2**40,), b"b"),
         Calls(getattr, np.ndarray, "tofile"),
+        Calls(np.ndarray, (2**40,)),
+        Calls(np.ndarray, (2**20,), "f4", b"0000", 0, (0,)),
         fill,
     ]
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(11))
 def test_a_pickle_that_asks_for_more_than_arrays_is_refused_and_nothing_runs(tmp_path: Path, number: int) -> None:
     mark = tmp_path / "mark"
     tree = flax_tree(network())
