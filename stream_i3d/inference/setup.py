@@ -16,11 +16,11 @@ from msgspec import Struct, structs
 from stream_i3d.config import TWO_STREAM, Config, ModelConfig, WindowConfig
 from stream_i3d.errors import CheckpointError, ConfigError, StreamI3DError
 from stream_i3d.inference.graphs.file import ONNX, is_graph, read_graph_spec
-from stream_i3d.messages import ModelName
+from stream_i3d.messages import ModelName, ViewName
 from stream_i3d.models.labels import check_labels, load_labels
 from stream_i3d.models.registry import find_architecture
 from stream_i3d.models.spec import ModelSpec, known_spec, resolve_checkpoint
-from stream_i3d.preprocess import PLACE_PIXELS, Preprocessing, ViewName
+from stream_i3d.preprocess import PLACE_PIXELS, Preprocessing
 
 StreamName = Literal["rgb", "flow"]
 
@@ -86,26 +86,29 @@ def check_view(setup: ModelSetup, view: ViewName) -> None:
     """Check that a network can be run on frames of a view.
 
     Raises:
-        ConfigError: It takes squares alone.
+        ConfigError: It takes square frames alone.
     """
-    if view != "whole":
-        return
-    name, backend = setup.model_name.checkpoint, setup.config.backend
-    architecture, options = setup.config.name, dict[str, object]()
-    if setup.spec is not None:
-        architecture, options = setup.spec.architecture, dict(setup.spec.options)
-    remedy = "give view centre or squeeze (--view)"
-    if not (setup.config.two_stream or find_architecture(architecture).any_size) or "non_local" in options:
-        raise ConfigError(f"view whole: {architecture} ({name}) takes square frames alone; {remedy}")
-    if setup.preprocessing.crop_size % PLACE_PIXELS:
-        raise ConfigError(
-            f"view whole needs frames whose side is a multiple of {PLACE_PIXELS} pixels, and {name} was trained on "
-            f"{setup.preprocessing.crop_size}; {remedy}, or another checkpoint"
+    reason = why_square(setup) if view == "whole" else None
+    if reason is not None:
+        raise ConfigError(f"view whole: {reason}; give view centre or squeeze (--view)")
+
+
+def why_square(setup: ModelSetup) -> str | None:
+    """Return why a network takes square frames alone; None if it takes those of the view `whole` as well."""
+    name, made = setup.model_name.checkpoint, setup.preprocessing
+    architecture = setup.config.name if setup.spec is None else setup.spec.architecture
+    if setup.flow is None:
+        options = {} if setup.spec is None else setup.spec.options
+        if not find_architecture(architecture).takes_any_size(options):
+            return f"{architecture} ({name}) takes square frames alone"
+    if made.crop_size % PLACE_PIXELS:
+        return (
+            f"it needs frames whose side is a multiple of {PLACE_PIXELS} pixels, and {name} was trained on "
+            f"{made.crop_size}"
         )
-    if backend in ("onnxruntime", "tensorrt") or Path(setup.path).suffix.lower() == ONNX:
-        raise ConfigError(
-            f"view whole: ONNX graphs take frames of one size alone; {remedy}, or --backend openvino or torch"
-        )
+    if setup.config.backend in ("onnxruntime", "tensorrt") or Path(setup.path).suffix.lower() == ONNX:
+        return "ONNX graphs take frames of one size alone, torch and OpenVINO those of any"
+    return None
 
 
 def checkpoint_spec(model: ModelConfig) -> ModelSpec | None:

@@ -76,7 +76,7 @@ class Architecture(Struct, frozen=True, kw_only=True):
         preprocessing: Preprocessing of the published training clips.
         results: Published accuracies, the main one first.
         source: Where weights or code were published.
-        any_size: Whether it keeps a map of places up to its head, and takes frames of any size (`feature_map`).
+        any_size: Whether it keeps a map of places up to its head (`feature_map`); see `takes_any_size`.
         inflation: The function that makes this network's state dict from a 2D network's, as "module:function"; it takes
             the 2D state dict and, by keyword, those of `fixed` that it has parameters for. Empty: there is none.
     """
@@ -103,6 +103,16 @@ class Architecture(Struct, frozen=True, kw_only=True):
     def in_channels(self) -> int:
         """Channels of its first input."""
         return next(iter(self.inputs.values()))[0]
+
+    def takes_any_size(self, options: Mapping[str, OptionValue]) -> bool:
+        """Tell whether frames of another size than the trained one can be run, by every backend.
+
+        Non-local blocks keep that size as a constant of an OpenVINO graph.
+
+        Args:
+            options: Of a checkpoint.
+        """
+        return self.any_size and "non_local" not in {**self.fixed, **options}
 
     @property
     def clip(self) -> Shape:
@@ -175,7 +185,7 @@ def _resnet(
     return Architecture(
         name=name,
         target="stream_i3d.models.resnet_i3d:ResNetI3D",
-        any_size="non_local" not in (fixed or {}),  # the sizes of its blocks become constants of an OpenVINO graph
+        any_size=True,
         paper=paper,
         inputs={"rgb": (3, clip_len, 224, 224)},
         fixed=fixed or {},

@@ -17,7 +17,7 @@ from stream_i3d.inference.feed import Feed
 from stream_i3d.inference.flow_frames import RGB_CHANNELS, make_augment
 from stream_i3d.inference.ring import HostMemory, MakeMemory
 from stream_i3d.inference.runner import CameraWindows
-from stream_i3d.inference.setup import ModelSetup
+from stream_i3d.inference.setup import ModelSetup, why_square
 from stream_i3d.messages import CameraReport, CameraStatus
 from stream_i3d.preprocess import is_frame_size
 from stream_i3d.recognition.postprocess import Postprocessor, PostprocessSettings
@@ -60,7 +60,7 @@ class Camera:
         window, config = job.config.window, job.config
         preprocessing = job.setup.preprocessing
         self.slot = slot
-        self._preprocessing = preprocessing
+        self._preprocessing, self._square = preprocessing, why_square(job.setup) is not None
         self.windows = CameraWindows(
             Feed(preprocessing, window, make_augment(job.setup), make_memory),
             Postprocessor(slot.name, settings, time.monotonic_ns),
@@ -165,10 +165,7 @@ class Camera:
             with self.windows.lock:
                 self.health.report(message)
             return True
-        height, width, channels = message.pixels.shape
-        if channels != RGB_CHANNELS or not is_frame_size(self._preprocessing, height, width):
-            side = self._preprocessing.crop_size
-            raise WireError(f"a frame of shape {message.pixels.shape}; the model takes {side} x {side} x 3, or longer")
+        self._check_shape(message.pixels.shape)
         # With two streams, flow is computed here, before the lock is taken: measured at 224 x 224 on one core of this
         # class, 5 ms of work a frame by DIS, 10 by Farneback, 84 by TV-L1 (scripts/bench_flow.py). All cameras share
         # this thread. A method slower than the cameras together backs frames up to the sockets' bound: capture then
@@ -178,6 +175,15 @@ class Camera:
             if not message.stamp.repeat:
                 self.health.frame(time.monotonic())
             return self.windows.feed.store(message.stamp, pixels)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Refuse a frame that the network does not take."""
+        height, width, channels = shape
+        allowed = is_frame_size(self._preprocessing, height, width) and (height == width or not self._square)
+        if channels != RGB_CHANNELS or not allowed:
+            side = self._preprocessing.crop_size
+            longer = "" if self._square else ", or longer in one direction"
+            raise WireError(f"a frame of shape {shape}; the model takes {(side, side, RGB_CHANNELS)}{longer}")
 
 
 class Drain:
