@@ -231,7 +231,8 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
         windows_failed: Windows for which the network's output was not finite, since the worker started. Nothing is
             published for them.
         delay_s: Seconds for which pictures are held back, because they come in bursts (HLS); 0 for a steady stream.
-        view: What of the picture the network sees: its centre, the whole of it, or the whole squeezed into a square.
+        view: What the network sees of the picture: its centre, all of it, or all of it squeezed into a square. None
+            before its capture process has reported.
         view_share: Share of the picture's area that this is, in (0, 1]; None before the first picture.
     """
 
@@ -253,7 +254,7 @@ class CameraStatus(Struct, frozen=True, kw_only=True):
     problem: str = ""
     retry_in_s: Annotated[float, Meta(ge=0)] | None = None
     too_slow: bool = False
-    view: ViewName = "centre"
+    view: ViewName | None = None
     view_share: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
@@ -325,7 +326,7 @@ class CameraReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rep
     problem: str = ""
     retry_in_s: Annotated[float, Meta(ge=0)] | None = None
     too_slow: bool = False
-    view: ViewName = "centre"
+    view: ViewName | None = None
     view_share: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 

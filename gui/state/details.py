@@ -37,7 +37,7 @@ def facts(board: Board, hello: HelloReply | None, address: str, figures: CameraS
 
 def _seen(figures: CameraStatistics) -> str:
     """Return how much of a camera's picture the network sees, such as "43 % (centre)"."""
-    if figures.view_share is None:
+    if figures.view is None or figures.view_share is None:
         return NOTHING
     views = {
         "centre": translate("Facts", "centre"),

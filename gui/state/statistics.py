@@ -26,7 +26,7 @@ class CameraStatistics:
         frames_dropped: Since the service started.
         windows_dropped: The same for windows.
         previews_dropped: Previews that came while a newer one was to be shown; counted in the window.
-        view: What of the picture the network sees.
+        view: What of the picture the network sees; None while that is not known.
         view_share: Share of the picture's area that this is; None before the first picture.
     """
 
@@ -38,7 +38,7 @@ class CameraStatistics:
     frames_dropped: int = 0
     windows_dropped: int = 0
     previews_dropped: int = 0
-    view: ViewName = "centre"
+    view: ViewName | None = None
     view_share: float | None = None
 
     def take_recognition(self, message: Recognition, now: float) -> None:

@@ -312,7 +312,12 @@ class CaptureLoop:
         if reader.epoch != self._epoch:
             self._epoch = reader.epoch
             self._tell_memory(source)
-            log.info("%s: the picture has another size now (%s)", self._job.camera, source.description)
+            log.info(
+                "%s: the picture has another size or view now (%s, %s)",
+                self._job.camera,
+                source.description,
+                reader.view,
+            )
         self._delay_s, self._view_share = round(reader.delay_s, 1), reader.view_share
         if source.intact:
             trouble = rate_trouble(reader.fps, self._job.preprocessing.sample_fps, source.live)

@@ -190,8 +190,7 @@ class ControlHandler:
         _check_printable(source)
         if name in self._leaving:
             raise ConfigError(f"camera {name!r} is still being removed; try again in a second")
-        camera = self._plan.add(source, name)
-        self._plan.change_view(camera.slot.name, view)
+        camera = self._plan.add(source, name, view)
         if paused:
             self._plan.pause(camera.slot.name, True)
         supervisor.add(self._plan.camera(camera.slot.name).row)

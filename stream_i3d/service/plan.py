@@ -221,11 +221,12 @@ class Plan:
         """Change some of `config.LIVE_SETTINGS`; ConfigError where one is not allowed."""
         self.config = change_settings(self.config, changes)
 
-    def add(self, source: str, name: str | None = None) -> PlannedCamera:
+    def add(self, source: str, name: str | None = None, view: ViewName | None = None) -> PlannedCamera:
         """Plan one more camera.
 
         Raises:
-            ConfigError: The name is taken, the source means nothing, or there are too many cameras.
+            ConfigError: The name is taken, the source means nothing, there are too many cameras, or the network does
+                not take frames of the view.
         """
         address = parse_source(source)
         if name in self.cameras:
@@ -233,7 +234,7 @@ class Plan:
         if len(self.cameras) >= MAX_CAMERAS:
             raise ConfigError(f"there are {MAX_CAMERAS} cameras, the most that one service takes; remove one first")
         name = name or free_name(address.default_name, list(self.cameras))
-        return self._add(name, address, source, essential=False)
+        return self._add(name, address, source, essential=False, view=view)
 
     def camera(self, name: str) -> PlannedCamera:
         """Return a camera by its name; ConfigError where there is none of that name."""
@@ -261,8 +262,8 @@ class Plan:
         job = structs.replace(camera.job, paused=paused)
         self.cameras[name] = replace(camera, row=replace(camera.row, job=job))
 
-    def change_view(self, name: str, view: ViewName | None) -> ViewName:
-        """Have the network see another part of a camera's picture; None is as `window.view` says. Return what it sees.
+    def change_view(self, name: str, view: ViewName | None) -> None:
+        """Have the network see another part of a camera's picture; None is as `window.view` says.
 
         Raises:
             ConfigError: There is no such camera, or the network does not take such frames.
@@ -272,7 +273,6 @@ class Plan:
         preprocessing = structs.replace(camera.job.preprocessing, view=view or self._setup.preprocessing.view)
         job = structs.replace(camera.job, preprocessing=preprocessing)
         self.cameras[name] = replace(camera, row=replace(camera.row, job=job), view=view)
-        return preprocessing.view
 
     def _check_view(self, view: ViewName | None) -> None:
         if view is not None:
