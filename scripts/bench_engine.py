@@ -129,7 +129,9 @@ class Network:
 
         def call(clips: list[Clip]) -> Logits:
             while len(rings) < len(clips):
-                rings.append(FrameRing((made.window_frames + stride + 64, *made.frame_size, 3), model.engine.make_ring))
+                rings.append(
+                    FrameRing((made.window_frames + stride + 64, *made.usual_frame_size, 3), model.engine.make_ring)
+                )
             for ring, clip in zip(rings, clips, strict=False):
                 for frame in clip if not ring.end else clip[-stride:]:
                     ring.push(stamp, frame)

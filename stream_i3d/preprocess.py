@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LONGEST_VIEW",
     "PLACE_PIXELS",
+    "FrameSize",
     "Image",
     "Preprocessing",
     "ViewName",
@@ -34,6 +35,9 @@ __all__ = [
     "resize_short_side",
     "view_share",
 ]
+
+FrameSize = tuple[int, int]
+"""Height and width of a frame."""
 
 Deviation = Annotated[float, Meta(gt=0)]
 
@@ -80,12 +84,12 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (self.clip_len - 1) * self.frame_interval + 1
 
     @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of frames: of any picture, or in the view `whole` of a 16:9 one."""
+    def usual_frame_size(self) -> FrameSize:
+        """The size of frames of a 16:9 picture; but in the view `whole` that of any."""
         return frame_size(self, _WIDE)
 
 
-def frame_size(preprocessing: Preprocessing, aspect: float) -> tuple[int, int]:
+def frame_size(preprocessing: Preprocessing, aspect: float) -> FrameSize:
     """Return height and width of the frames that are made of pictures of one shape.
 
     Args:
@@ -96,8 +100,7 @@ def frame_size(preprocessing: Preprocessing, aspect: float) -> tuple[int, int]:
     if preprocessing.view != "whole":
         return short, short
     places = round(short * max(aspect, 1 / aspect) / PLACE_PIXELS)
-    long = PLACE_PIXELS * min(places, int(short * LONGEST_VIEW / PLACE_PIXELS))
-    long = max(long, short)
+    long = max(short, PLACE_PIXELS * min(places, int(short * LONGEST_VIEW / PLACE_PIXELS)))
     return (short, long) if aspect >= 1 else (long, short)
 
 
@@ -137,16 +140,14 @@ def prepare_frame(bgr: Image, preprocessing: Preprocessing, pixel_aspect: float 
 
 
 def _prepare_all(bgr: Image, preprocessing: Preprocessing, pixel_aspect: float) -> Image:
-    """Make a frame of all of a picture: its shape is fitted, in `whole` to the next multiple of 32 pixels."""
-    import cv2  # as below
+    """Make a frame of all of a picture, in the view `whole` or `squeeze`."""
+    import cv2  # as in `resize_short_side`
 
     aspect = bgr.shape[1] * pixel_aspect / bgr.shape[0]
     height, width = frame_size(preprocessing, aspect)
-    if preprocessing.view == "whole":
-        bgr = _middle(bgr, aspect)
-    return np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)[
-        :, :, ::-1
-    ].copy()
+    shown = _middle(bgr, aspect) if preprocessing.view == "whole" else bgr
+    resized = cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized[:, :, ::-1], dtype=np.uint8).copy()
 
 
 def _middle(image: Image, aspect: float) -> Image:

@@ -18,7 +18,7 @@ import torch
 from stream_i3d.config import ModeName, Precision
 from stream_i3d.inference.device_ring import DeviceRing, make_queues
 from stream_i3d.inference.engine import Frames, State
-from stream_i3d.inference.ring import RingMemory, Shape
+from stream_i3d.inference.ring import RingMemory, RingShape
 from stream_i3d.inference.setup import StreamName
 from stream_i3d.inference.torch_engine import TorchEngine
 from stream_i3d.models.backbone import ServingForm
@@ -118,7 +118,7 @@ class CudaEngine(TorchEngine):
         self._queues = make_queues(device)
         self.description += ", CUDA graphs"
 
-    def make_ring(self, shape: Shape) -> RingMemory:
+    def make_ring(self, shape: RingShape) -> RingMemory:
         """Return a ring's memory that is on the GPU too; its clips are gathered there."""
         return DeviceRing(shape, self._queues)
 

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_i3d.inference.ring import Shape, stretches
+from stream_i3d.inference.ring import RingShape, stretches
 
 Mark = Any
 """Something a queue of the device gets to; None where all that was asked for is done at once."""
@@ -115,7 +115,7 @@ class DeviceRing:
 
     frames: NDArray[np.uint8]
 
-    def __init__(self, shape: Shape, queues: Queues) -> None:
+    def __init__(self, shape: RingShape, queues: Queues) -> None:
         capacity = shape[0]
         self._host, self._device = queues.host(*shape), queues.device(*shape)
         self.frames = self._host.numpy()

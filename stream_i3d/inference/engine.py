@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_i3d.inference.ring import RingMemory, Shape
+from stream_i3d.inference.ring import RingMemory, RingShape
 from stream_i3d.messages import EngineFacts
 from stream_i3d.recognition.head import Features, PublishedHead
 from stream_i3d.stage import EngineCheck
@@ -46,7 +46,7 @@ class Engine(Protocol):
     clip_shape: ClipShape
     """Of the clips that it is warmed up with. In the view `whole` it takes frames of other sizes as well."""
 
-    def make_ring(self, shape: Shape) -> RingMemory:
+    def make_ring(self, shape: RingShape) -> RingMemory:
         """Return memory for a camera's ring, on the engine's own device where that saves copies."""
 
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> Batch:
@@ -64,8 +64,7 @@ class Engine(Protocol):
         Args:
             batch: What `prepare` returned; the next batch may overwrite it.
             states: Of the B cameras, as `run` returned them with each camera's last clip, which had frames of the same
-                size; None where a stream begins.
-                A state goes into one further run only, which may change it.
+                size; None where a stream begins. A state goes into one further run only, which may change it.
 
         Returns:
             Feature maps by input stream, (B, h, w, C) float32; and the B states after it.

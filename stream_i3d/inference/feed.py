@@ -99,7 +99,7 @@ class Feed:
         self._frame_interval = preprocessing.frame_interval
         self._window_frames = preprocessing.window_frames
         self._augmenting = Augmenting(augment, preprocessing.sample_fps)
-        shape = self._capacity(window.stride), *preprocessing.frame_size, self._augmenting.channels
+        shape = self._capacity(window.stride), *preprocessing.usual_frame_size, self._augmenting.channels
         self._ring = FrameRing(shape, make_memory)
         self._schedule = make_schedule(preprocessing, window)
         self._waiting: tuple[Due, ...] = ()  # exchanged as a whole: `pending` is read without the lock

@@ -30,16 +30,16 @@ class RingMemory(Protocol):
         """Return what an engine finds the frames at these positions by, without `frames`; None where it does not."""
 
 
-Shape = tuple[int, int, int, int]
+RingShape = tuple[int, int, int, int]
 """(capacity, height, width, channels)."""
 
-MakeMemory = Callable[[Shape], RingMemory]
+MakeMemory = Callable[[RingShape], RingMemory]
 
 
 class HostMemory:
     """Plain memory, for engines that take clips from it."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RingShape) -> None:
         self.frames = np.zeros(shape, np.uint8)
 
     def before(self, slot: int) -> None:
@@ -60,7 +60,7 @@ class FrameRing:
     memory is contiguous (`view`).
     """
 
-    def __init__(self, shape: Shape, make_memory: MakeMemory = HostMemory, begin: int = 0) -> None:
+    def __init__(self, shape: RingShape, make_memory: MakeMemory = HostMemory, begin: int = 0) -> None:
         """Make an empty ring.
 
         Args:

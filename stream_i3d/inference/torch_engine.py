@@ -19,7 +19,7 @@ from stream_i3d.config import ModeName, Precision
 from stream_i3d.errors import DeviceError
 from stream_i3d.inference.cores import allowed_cores
 from stream_i3d.inference.engine import ClipShape, Frames, State
-from stream_i3d.inference.ring import HostMemory, RingMemory, Shape
+from stream_i3d.inference.ring import HostMemory, RingMemory, RingShape
 from stream_i3d.inference.setup import ModelSetup, StreamName, check_carried, check_takes_rgb, label_names
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.backbone import Backbone, head_arrays, last_step
@@ -102,7 +102,7 @@ class TorchEngine:
         """
         made = spec.preprocessing
         frames = STEP_FRAMES if mode == "streaming" else made.clip_len
-        self.clip_shape: ClipShape = (frames, *made.frame_size, spec.in_channels)
+        self.clip_shape: ClipShape = (frames, *made.usual_frame_size, spec.in_channels)
         self._preprocessing, self._stream = made, stream
         self.network = MixedPrecision(model, device, precision)
         self.description, self.facts = self.network.description, self.network.facts
@@ -117,7 +117,7 @@ class TorchEngine:
             self.description += ", compiled"
             self.facts = structs.replace(self.facts, compiled=True)
 
-    def make_ring(self, shape: Shape) -> RingMemory:  # noqa: D102 (the protocol says it)
+    def make_ring(self, shape: RingShape) -> RingMemory:  # noqa: D102 (the protocol says it)
         return HostMemory(shape)
 
     def prepare(self, clips: Sequence[Frames], device_frames: Sequence[object] = ()) -> torch.Tensor:  # noqa: D102

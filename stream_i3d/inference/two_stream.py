@@ -16,7 +16,7 @@ from msgspec import structs
 from stream_i3d.config import ModelConfig
 from stream_i3d.inference.engine import Batch, Check, ClipShape, Engine, Frames, LoadedModel, State
 from stream_i3d.inference.flow_frames import RGB_CHANNELS
-from stream_i3d.inference.ring import HostMemory, RingMemory, Shape
+from stream_i3d.inference.ring import HostMemory, RingMemory, RingShape
 from stream_i3d.inference.selfcheck.checked import SelfCheck, load_checked, make_self_check
 from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
 from stream_i3d.inference.selfcheck.reference import CheckedNetwork, as_array, check_clips, reference_values
@@ -48,7 +48,7 @@ class TwoStreamEngine:
         self.clip_shape: ClipShape = (size[0], size[1], size[2], rgb_channels + flow.clip_shape[-1])
         self._rgb, self._flow = rgb, flow
 
-    def make_ring(self, shape: Shape) -> RingMemory:
+    def make_ring(self, shape: RingShape) -> RingMemory:
         """Return plain memory: each frame is divided between two networks."""
         return HostMemory(shape)
 

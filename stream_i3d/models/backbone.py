@@ -154,7 +154,7 @@ def export_program(model: nn.Module, preprocessing: Preprocessing, channels: int
         channels: Of a clip.
     """
     serving = ServingForm(Backbone(inference_form(model)), preprocessing, channels).eval()
-    size, frames = preprocessing.frame_size, preprocessing.clip_len
+    size, frames = preprocessing.usual_frame_size, preprocessing.clip_len
     clips = torch.zeros((2, frames, *size, channels), dtype=torch.uint8)  # of 1 the graph would be of 1 only
     batch = torch.export.Dim("batch", min=1, max=MAX_EXPORTED_BATCH)
     return torch.export.export(serving, (clips,), dynamic_shapes={"clips": {0: batch}})
@@ -168,7 +168,7 @@ def export_step(model: I3D, preprocessing: Preprocessing) -> torch.export.Export
         preprocessing: The frames' size, which becomes part of the graph.
     """
     form = CarriedForm(cast(I3D, inference_form(model)), preprocessing).eval()
-    size = preprocessing.frame_size
+    size = preprocessing.usual_frame_size
     frames = torch.zeros((1, STEP_FRAMES, *size, 3), dtype=torch.uint8)
     contexts = form.streaming.blank(*size).contexts
     return torch.export.export(form, (frames, torch.zeros(1, dtype=torch.int64), *contexts))

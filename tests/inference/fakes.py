@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.inference.engine import LoadedModel
-from stream_i3d.inference.ring import HostMemory, Shape
+from stream_i3d.inference.ring import HostMemory, RingShape
 from stream_i3d.messages import EngineFacts
 from stream_i3d.recognition.head import Features, PublishedHead, make_head
 from tests.samples import number_of
@@ -59,7 +59,7 @@ class FakeEngine:
         """The engine with a head that gives its logits."""
         return LoadedModel(self, plain_head(self.labels, self.temperature))
 
-    def make_ring(self, shape: Shape) -> HostMemory:
+    def make_ring(self, shape: RingShape) -> HostMemory:
         return HostMemory(shape)
 
     def prepare(
@@ -125,7 +125,7 @@ class FakeStreamEngine:
         """The engine with a head that gives its logits."""
         return LoadedModel(self, plain_head(self.labels, self.temperature))
 
-    def make_ring(self, shape: Shape) -> HostMemory:
+    def make_ring(self, shape: RingShape) -> HostMemory:
         return HostMemory(shape)
 
     def prepare(

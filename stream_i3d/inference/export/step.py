@@ -48,7 +48,7 @@ def calibration_items(model: torch.nn.Module, spec: ModelSpec, streams: Sequence
     """
     assert isinstance(model, I3D)
     network = StreamingI3D(model)
-    blank = network.blank(*spec.preprocessing.frame_size)
+    blank = network.blank(*spec.preprocessing.usual_frame_size)
     most = max(len(streams), min(CALIBRATION_STEPS, CALIBRATION_BYTES // blank.nbytes))
     items: list[Item] = []
     rng = np.random.default_rng(0)

@@ -57,7 +57,7 @@ def _engine(path: Path, model: torch.nn.Module, spec: ModelSpec) -> Engine:
     if not streaming:
         return CalledEngine(call, library, backend, spec, [])
     assert isinstance(model, I3D)
-    blank = StreamingI3D(model).blank(*spec.preprocessing.frame_size)
+    blank = StreamingI3D(model).blank(*spec.preprocessing.usual_frame_size)
     return CalledEngine(call, library, backend, spec, [context.numpy() for context in blank.contexts])
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.engine import ClipShape, Frames
-from stream_i3d.inference.ring import HostMemory, RingMemory, Shape
+from stream_i3d.inference.ring import HostMemory, RingMemory, RingShape
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import STEP_FRAMES
 
@@ -26,7 +26,7 @@ class GraphEngine:
     def __init__(self, shape: ClipShape) -> None:
         self.clip_shape = shape
 
-    def make_ring(self, shape: Shape) -> RingMemory:
+    def make_ring(self, shape: RingShape) -> RingMemory:
         """Return plain memory for a camera's ring."""
         return HostMemory(shape)
 
@@ -38,7 +38,7 @@ class GraphEngine:
 def clip_shape(spec: ModelSpec) -> ClipShape:
     """Return (T, H, W, C) of a clip; in streaming mode of one step's frames."""
     frames = STEP_FRAMES if spec.mode == "streaming" else spec.preprocessing.clip_len
-    return frames, *spec.preprocessing.frame_size, spec.in_channels
+    return frames, *spec.preprocessing.usual_frame_size, spec.in_channels
 
 
 def check_signature(inputs: Sequence[object], outputs: Sequence[object], spec: ModelSpec, name: str) -> None:

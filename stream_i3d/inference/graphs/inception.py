@@ -94,7 +94,7 @@ class _Graph:
 
         self._ops: Any = opset1
         self._tensors, self._made, self._channels = tensors, made, channels
-        self._sizes = (made.clip_len, *made.frame_size)
+        self._sizes = (made.clip_len, *made.usual_frame_size)
         self.clips = opset1.parameter([-1, *self._sizes, channels], np.uint8, CLIPS)
 
     def entry(self) -> Any:

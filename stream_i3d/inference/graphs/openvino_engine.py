@@ -26,13 +26,11 @@ from stream_i3d.inference.graphs.file import CLIPS, CONTEXT, FEATURES, FRAMES, N
 from stream_i3d.messages import EngineFacts
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.models.streaming_plan import DELAY_STEPS, STEP_FRAMES
+from stream_i3d.preprocess import FrameSize
 from stream_i3d.recognition.head import Features
 
 if TYPE_CHECKING:
     import openvino
-
-Size = tuple[int, int]
-"""Height and width of frames."""
 
 _DEVICE = "CPU"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -69,7 +67,7 @@ class OpenVinoEngine(GraphEngine):
         super().__init__(clip_shape(spec))
         self._graph = SizedGraph(path, spec, precision, threads, cache, lambda model: _check_window(model, spec, path))
         self.description, self.facts = self._graph.description, self._graph.facts
-        self._requests: dict[Size, Any] = {}
+        self._requests: dict[FrameSize, Any] = {}
 
     def run(self, batch: Clips, states: Sequence[State]) -> tuple[Features, list[State]]:
         """Run a batch; see `Engine.run`."""
@@ -149,13 +147,13 @@ class SizedGraph:
             "CACHE_DIR": "" if cache is None else str(cache),
         }
         model, compiled = self._compile(self._own)
-        self._compiled: dict[Size, Any] = {self._own: compiled}
+        self._compiled: dict[FrameSize, Any] = {self._own: compiled}
         int8 = any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops())
         named = f"int8 and {precision}" if int8 else precision
         self.facts = EngineFacts(backend="openvino", device="cpu", precision=named, int8=int8)
         self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, cpu, {named}"
 
-    def compiled(self, size: Size) -> Any:
+    def compiled(self, size: FrameSize) -> Any:
         """Return the compiled model for frames of this height and width.
 
         Raises:
@@ -165,7 +163,7 @@ class SizedGraph:
             self._compiled[size] = self._compile(size)[1]
         return self._compiled[size]
 
-    def _compile(self, size: Size) -> tuple[openvino.Model, Any]:
+    def _compile(self, size: FrameSize) -> tuple[openvino.Model, Any]:
         try:
             model = the_core().read_model(self._path)
             self._check(model)
@@ -179,7 +177,7 @@ class SizedGraph:
             ) from error
 
 
-def _resize(model: openvino.Model, own: Size, size: Size) -> None:
+def _resize(model: openvino.Model, own: FrameSize, size: FrameSize) -> None:
     """Change a model to frames of another size, in place; both are multiples of 32, so paddings stay as they are."""
     import_openvino()
     from openvino import PartialShape

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_i3d.models.streaming_plan import STEP_FRAMES, WARM_UP_STEPS
+from stream_i3d.preprocess import FrameSize
 
 VERSION = 1
 """Raised when the clips change: reference values of other clips are then worth nothing."""
@@ -23,21 +24,18 @@ _LONG_CLIP = 32
 Clip = NDArray[np.uint8]
 """(T, H, W, C)."""
 
-Size = tuple[int, int]
-"""Height and width of frames."""
 
-
-def window_clips(frames: int, size: Size, channels: int) -> list[Clip]:
+def window_clips(frames: int, size: FrameSize, channels: int) -> list[Clip]:
     """Return the clips for a network of windows, one or two of (frames, height, width, channels) uint8."""
     return [_draw(number, frames, size, channels) for number in range(1 if frames >= _LONG_CLIP else 2)]
 
 
-def stream_clip(size: Size, channels: int) -> Clip:
+def stream_clip(size: FrameSize, channels: int) -> Clip:
     """Return the stream for a carried network, (8 * CHECK_STEPS, height, width, channels) uint8."""
     return _draw(0, STEP_FRAMES * CHECK_STEPS, size, channels)
 
 
-def _draw(number: int, frames: int, size: Size, channels: int) -> Clip:
+def _draw(number: int, frames: int, size: FrameSize, channels: int) -> Clip:
     """Return one clip; each number is another texture and another motion."""
     rng = np.random.default_rng((VERSION, number))
     height, width = size

@@ -69,7 +69,7 @@ class CheckedNetwork(Struct, frozen=True, kw_only=True):
 
 def check_clips(preprocessing: Preprocessing, channels: int, mode: ModeName) -> list[Clip]:
     """Return the clips to check a network on; in streaming mode the one stream."""
-    size = preprocessing.frame_size
+    size = preprocessing.usual_frame_size
     if mode == "streaming":
         return [stream_clip(size, channels)]
     return window_clips(preprocessing.clip_len, size, channels)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream_i3d.errors import CheckpointError
 from stream_i3d.inference.engine import LoadedModel
-from stream_i3d.inference.ring import HostMemory, Shape
+from stream_i3d.inference.ring import HostMemory, RingShape
 from stream_i3d.inference.selfcheck.checked import load_checked, make_self_check, run_clips
 from stream_i3d.inference.selfcheck.clips import CHECK_STEPS, stream_clip, window_clips
 from stream_i3d.inference.selfcheck.comparison import Attempt, attempts
@@ -49,7 +49,7 @@ class Fake:
     def model(self) -> LoadedModel:
         return LoadedModel(self, plain_head(("a", "b", "c", "d")))
 
-    def make_ring(self, shape: Shape) -> HostMemory:
+    def make_ring(self, shape: RingShape) -> HostMemory:
         return HostMemory(shape)
 
     def prepare(self, clips: Sequence[NDArray[np.uint8]], device_frames: Sequence[object] = ()) -> NDArray[np.uint8]:
