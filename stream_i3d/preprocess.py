@@ -1,11 +1,11 @@
 """How a decoded picture becomes the model's input: the one copy shared by live, offline and training.
 
 Two steps with a boundary between them. `prepare_frame` runs once per frame, in the capture process
-(resize, centre crop, BGR to RGB, still uint8). `normalise` runs once per clip, beside the model (uint8 to
+(resize, crop as the view says, BGR to RGB, still uint8). `normalise` runs once per clip, beside the model (uint8 to
 float, THWC to CTHW). This module knows nothing of sources, sockets or networks, and does not import torch.
 
 Published recipe (Carreira & Zisserman, CVPR 2017, released code): short side to 256 bilinearly with the
-aspect kept, centre crop 224, RGB, scaled to [-1, 1].
+aspect kept, centre crop 224, RGB, scaled to [-1, 1]. That is the view `centre`; the others are this project's.
 """
 
 from __future__ import annotations

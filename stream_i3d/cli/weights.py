@@ -77,7 +77,9 @@ def download(names: tuple[str, ...], force: bool) -> None:
 
 @weights.command()
 @click.argument("targets", nargs=-1, required=True, metavar="NAME|FILE...", shell_complete=completion.checkpoints)
-@click.option("--clip-rgb", type=click.Path(path_type=Path), help="The released example clip's RGB, a .npy file.")
+@click.option(
+    "--clip-rgb", type=click.Path(path_type=Path), help="The released example clip's RGB: the .npy or the .gif file."
+)
 @click.option("--clip-flow", type=click.Path(path_type=Path), help="Its flow, a .npy file.")
 def verify(targets: tuple[str, ...], clip_rgb: Path | None, clip_flow: Path | None) -> None:
     """Check weights: integrity where known, strict load, shapes, and the released example clip where it is given.

@@ -87,10 +87,10 @@ def download_weights(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_stored(weights, folder, error) from error
+        raise not_stored(weights, folder, error) from error
     hooks = _Hooks(progress or _ignore, notice or _ignore, sleep, timeout_s)
     with _locked(weights, folder, hooks):
-        if not force and _is_complete(weights):
+        if not force and is_complete(weights):
             return False
         partial = _Partial(folder, weights, weights.url)
         _fetch(weights, partial, hooks)
@@ -197,14 +197,15 @@ def _locked(weights: PublishedWeights, folder: Path, hooks: _Hooks) -> Iterator[
             hooks.notice(f"{weights.name}: another process is downloading it; waiting for it")
             lock.acquire()
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
-        raise _not_stored(weights, folder, error) from error
+        raise not_stored(weights, folder, error) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _is_complete(weights: PublishedWeights) -> bool:
+def is_complete(weights: PublishedWeights) -> bool:
+    """Tell whether published weights are in the cache, and whole."""
     if not weights.is_downloaded:
         return False
     try:
@@ -235,7 +236,7 @@ def _fetch(weights: PublishedWeights, partial: _Partial, hooks: _Hooks) -> None:
                 hooks.notice(f"{weights.name}: {failure}; trying again in {delay:.1f} s")
                 hooks.sleep(delay)
     except OSError as error:  # network errors are converted above; this is a disk error
-        raise _not_stored(weights, partial.folder, error) from error
+        raise not_stored(weights, partial.folder, error) from error
 
 
 def _transfer(weights: PublishedWeights, partial: _Partial, hooks: _Hooks) -> None:
@@ -349,7 +350,7 @@ def _check_space(weights: PublishedWeights, partial: _Partial, needed: int) -> N
     free = shutil.disk_usage(partial.folder).free
     if needed > free:
         reason = f"{needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
-        raise _not_stored(weights, partial.folder, OSError(reason))
+        raise not_stored(weights, partial.folder, OSError(reason))
 
 
 def _install(weights: PublishedWeights, partial: _Partial) -> None:
@@ -367,14 +368,15 @@ def _install(weights: PublishedWeights, partial: _Partial) -> None:
         partial.path.replace(weights.path)
         partial.discard()
     except OSError as error:
-        raise _not_stored(weights, partial.folder, error) from error
+        raise not_stored(weights, partial.folder, error) from error
 
 
 def _not_fetched(weights: PublishedWeights, url: str, reason: str, remedy: str) -> DownloadError:
     return DownloadError(f"{weights.name} cannot be downloaded from {redact(url)} ({reason}): {remedy}")
 
 
-def _not_stored(weights: PublishedWeights, folder: Path, error: BaseException) -> DownloadError:
+def not_stored(weights: PublishedWeights, folder: Path, error: BaseException) -> DownloadError:
+    """Return the error for weights that cannot be written into a folder."""
     return DownloadError(
         f"{weights.name} cannot be stored in {str(folder)!r} ({brief(error)}): "
         f"free some space there, or set {HOME_VARIABLE} to another folder"

