@@ -269,14 +269,18 @@ class Plan:
             ConfigError: There is no such camera, or the network does not take such frames.
         """
         camera = self.camera(name)
-        self._check_view(view)
+        self._check_view(name, view)
         preprocessing = structs.replace(camera.job.preprocessing, view=view or self._setup.preprocessing.view)
         job = structs.replace(camera.job, preprocessing=preprocessing)
         self.cameras[name] = replace(camera, row=replace(camera.row, job=job), view=view)
 
-    def _check_view(self, view: ViewName | None) -> None:
-        if view is not None:
+    def _check_view(self, name: str, view: ViewName | None) -> None:
+        if view is None:
+            return
+        try:
             check_view(self._setup, view)
+        except ConfigError as error:
+            raise ConfigError(f"camera {name!r}: {error}") from None
 
     def give_up(self, name: str, failure: str) -> None:
         """Note that a camera's capture process cannot go on, for the worker to publish."""
@@ -286,7 +290,7 @@ class Plan:
     def _add(
         self, name: str, address: SourceAddress, source: str, essential: bool, view: ViewName | None = None
     ) -> PlannedCamera:
-        self._check_view(view)
+        self._check_view(name, view)
         config, number = self.config, self._numbered
         self._numbered += 1  # never used again: a channel of a camera that is being removed is not another's
         channel, made = frame_channel(self._folder, number), self._setup.preprocessing

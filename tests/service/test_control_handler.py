@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_i3d.config import CameraConfig, Config, ModelConfig
+from stream_i3d.errors import ConfigError
 from stream_i3d.messages import EngineFacts, ModelName
 from stream_i3d.service.control_handler import ControlHandler
 from stream_i3d.service.plan import MAX_CAMERAS, Plan, StageRow
@@ -201,6 +202,18 @@ def test_a_cameras_view_is_ordered_and_kept_for_a_restart(rig: Rig) -> None:
     rig.ask(ChangeView(camera="yard"))
     assert rig.plan.cameras["yard"].job.preprocessing.view == "centre"
     assert "no camera 'nowhere'" in rig.refused(ChangeView(camera="nowhere", view="whole"))
+
+
+def test_a_view_that_the_network_does_not_take_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    rig = Rig(Plan(Config(cameras=[CameraConfig(source="1", name="door")]), tmp_path))  # of `motion`, on 80 pixels
+    line = rig.refused(ChangeView(camera="door", view="whole"))
+    assert line.startswith(
+        "camera 'door': view whole: it needs frames whose side is a multiple of 32 pixels, and motion"
+    )
+    assert rig.plan.cameras["door"].job.preprocessing.view == "centre"
+    assert rig.supervisor.orders == []
+    with pytest.raises(ConfigError, match="^camera 'gate': view whole: "):
+        Plan(Config(cameras=[CameraConfig(source="1", name="gate", view="whole")]), tmp_path)
 
 
 def test_with_several_workers_each_is_ordered_its_own_cameras(tiny_checkpoint: Path, tmp_path: Path) -> None:
