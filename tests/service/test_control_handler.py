@@ -212,7 +212,7 @@ def test_a_view_that_the_network_does_not_take_is_refused_and_changes_nothing(tm
     )
     assert rig.plan.cameras["door"].job.preprocessing.view == "centre"
     assert rig.supervisor.orders == []
-    with pytest.raises(ConfigError, match="^camera 'gate': view whole: "):
+    with pytest.raises(ConfigError, match=r"^camera 'gate': view whole: "):
         Plan(Config(cameras=[CameraConfig(source="1", name="gate", view="whole")]), tmp_path)
 
 
