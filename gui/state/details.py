@@ -5,7 +5,7 @@ from __future__ import annotations
 from stream_i3d.transport.control import HelloReply
 
 from .board import Board
-from .formats import NOTHING, count
+from .formats import NOTHING, count, percent
 from .statistics import CameraStatistics
 from .translation import translate
 
@@ -44,4 +44,4 @@ def _seen(figures: CameraStatistics) -> str:
         "whole": translate("Facts", "whole"),
         "squeeze": translate("Facts", "squeezed"),
     }
-    return f"{figures.view_share:.0%} ({views[figures.view]})"
+    return f"{percent(figures.view_share)} ({views[figures.view]})"
