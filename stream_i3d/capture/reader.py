@@ -187,7 +187,7 @@ class FrameReader:
             if self._shape is not None:  # no window may hold frames of two sizes or views
                 self._begin_epoch(wall_time)
             aspect = picture.shape[1] * self._source.pixel_aspect / picture.shape[0]
-            self._shape, self.view_share = shape, round(view_share(preprocessing, aspect), 3)
+            self._shape, self.view_share = shape, max(0.001, round(view_share(preprocessing, aspect), 3))
         pixels = prepare_frame(picture, preprocessing, self._source.pixel_aspect)
         if self._source.live:
             return self._frames(pixels, range(copies), capture_ns, wall_time, None)

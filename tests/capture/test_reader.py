@@ -491,3 +491,11 @@ def test_a_view_that_is_set_again_changes_nothing() -> None:
     reader.set_view("centre")
     frames = [frame for _ in range(3) for frame in reader.read() or []]
     assert {frame.stamp.epoch for frame in frames} == {7}
+
+
+def test_the_share_of_a_very_long_picture_is_small_and_not_nothing() -> None:
+    """A status with a share of 0 would be refused by whoever reads it."""
+    reader, source = file_reader(steady(25, 2), FakeClock())
+    source.retrieve = lambda: np.zeros((2, 8000, 3), np.uint8)  # type: ignore[method-assign]
+    reader.read()
+    assert reader.view_share == 0.001
